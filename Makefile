@@ -1,0 +1,83 @@
+# make report / make test / make bench / make dev: each sets up .venv by itself, the second run is quick.
+# Arguments go through ARGS: make report ARGS="--full", make test ARGS="-k distances".
+
+ifeq ($(OS),Windows_NT)
+PY := .venv/Scripts/python.exe
+else
+PY := .venv/bin/python
+endif
+STAMP := .venv/.installed
+ARGS ?=
+
+# What would make Python or pip look, or install, somewhere else than into .venv.
+# Where packages come from (index, proxy, certificates, constraints) stays the user's choice.
+unexport PYTHONPATH PYTHONHOME PYTHONSTARTUP PYTHONUSERBASE PYTHONOPTIMIZE PYTHONWARNINGS __PYVENV_LAUNCHER__
+unexport PIP_TARGET PIP_PREFIX PIP_ROOT PIP_USER PIP_PYTHON PIP_NO_DEPS PIP_DRY_RUN PIP_EDITABLE PIP_REQUIREMENT
+unexport PIP_REQUIRE_VIRTUALENV PIP_REQUIRE_HASHES PIP_NO_BUILD_ISOLATION PIP_NO_BINARY PIP_CONFIG_SETTINGS PIP_GLOBAL_OPTION
+
+.DEFAULT_GOAL := help
+.PHONY: help report test bench dev lint types wheel test-nojit test-oldest clean
+
+help:  ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | while IFS='|' read -r name text; do printf '  make %-12s %s\n' "$$name" "$$text"; done
+
+report: $(STAMP)  ## run every kernel in loop, NumPy and compiled form; write report/
+	$(PY) -m benches report $(ARGS)
+
+test: $(STAMP)  ## run the tests
+	$(PY) -m pytest $(ARGS)
+
+bench: $(STAMP)  ## run the pytest-benchmark suite
+	$(PY) -m pytest benches $(ARGS)
+
+dev: $(STAMP)  ## set up .venv for work on fastml
+	@# Editors and type checkers do not read setup.cfg: show them kernels/ where it is imported from.
+	@[ -e fastml/kernels ] || ln -s ../kernels fastml/kernels || echo "no link fastml/kernels: only editors need it"
+	@echo "ready: $(PY), or activate .venv"
+
+lint: $(STAMP)  ## check style
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+
+types wheel test-nojit test-oldest: $(STAMP)
+	.ci/run $@
+types:  ## check types on the built wheel
+wheel:  ## build sdist and wheel, check what they hold, run the doctests on the wheel
+test-nojit:  ## run the quick tests with Numba's JIT off, with coverage
+test-oldest:  ## run the quick tests with the oldest supported versions
+
+clean:  ## remove .venv and everything that builds and tests leave
+	rm -rf .venv build dist report htmlcov .asv .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks *.egg-info
+	[ ! -L fastml/kernels ] || rm fastml/kernels
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# An editable install remembers where the repository lies: one that was copied or moved is installed again.
+ifneq ($(shell cat $(STAMP) 2>/dev/null),$(CURDIR))
+.PHONY: $(STAMP)
+endif
+
+# Run by a candidate for the environment's Python; a string without quotes or dollars.
+SUITABLE := import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 15))
+
+# The first suitable Python. Candidates are tried by running them: a version manager's shim may stand
+# for a Python that is not there. An environment that is sound is kept, so that an edit of pyproject.toml
+# costs a look at the dependencies and no more.
+$(STAMP): pyproject.toml setup.cfg
+	@if [ "$$(cat $(STAMP) 2>/dev/null)" != "$(CURDIR)" ] || ! $(PY) -c '$(SUITABLE)' 2>/dev/null; then \
+		python=; \
+		for name in "$$PYTHON" python3.14 python3.13 python3.12 python3.11 python3 python; do \
+			if [ -n "$$name" ] && "$$name" -c '$(SUITABLE)' >/dev/null 2>&1; then python=$$name; break; fi; \
+		done; \
+		if [ -z "$$python" ]; then \
+			echo "fastml needs Python 3.11 to 3.14 with the modules venv and ensurepip (Debian: package python3-venv)." >&2; \
+			echo "None was found as python3.14, python3.13, python3.12, python3.11, python3, python; or set PYTHON=..." >&2; \
+			exit 1; \
+		fi; \
+		echo "making .venv with $$python"; \
+		"$$python" -m venv --clear .venv; \
+	fi
+	@rm -f $(STAMP)
+	@# An install that sees the link takes it for the folder itself, and breaks when the link goes.
+	@[ ! -L fastml/kernels ] || rm fastml/kernels
+	$(PY) -m pip install --quiet --disable-pip-version-check --editable ".[plot,bench,dev]"
+	@printf '%s\n' "$(CURDIR)" > $(STAMP)

@@ -1,0 +1,40 @@
+"""The document on disk: written in one piece, read back with a look at its schema."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from .report import SCHEMA
+
+
+def write_document(document: dict[str, Any], path: Path) -> None:
+    """Write `document` as JSON; a reader never sees half of it."""
+    write_text(json.dumps(document, indent=1, allow_nan=False) + "\n", path)
+
+
+def write_text(text: str, path: Path) -> None:
+    """Write a text file beside its place and move it there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_document(path: Path) -> dict[str, Any]:
+    """Read a document back.
+
+    Raises
+    ------
+    ValueError
+        If it was written in another schema.
+    """
+    document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    if document.get("schema") != SCHEMA:
+        raise ValueError(f"{path} has schema {document.get('schema')!r}, this version reads {SCHEMA}")
+    return document

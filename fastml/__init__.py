@@ -1,0 +1,39 @@
+"""Exact machine-learning kernels, compiled with Numba, beside their loop and NumPy twins.
+
+>>> import numpy as np
+>>> from fastml import kernels
+>>> kernels.pairwise_l1(np.zeros((1, 3)), np.ones((2, 3)))
+array([[3., 3.]])
+
+`fastml.kernels` holds the compiled functions, `fastml.kernels.reference` two readable forms of each;
+`fastml.datasets` loads data to try them on. Nothing is imported before it is used: ``import fastml``
+costs next to nothing, NumPy is loaded with `fastml.kernels`, Numba when the first kernel is touched.
+
+``python -m fastml info`` shows what the kernels run on, ``python -m fastml warmup`` compiles them.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from . import datasets as datasets
+    from . import kernels as kernels
+
+__version__ = "0.1.0"
+
+__all__ = ["__version__", "datasets", "kernels"]
+
+# Public submodules, imported at first use (PEP 562). A test compares this with __all__.
+_SUBMODULES = frozenset({"datasets", "kernels"})
+
+
+def __getattr__(name: str) -> Any:
+    if name in _SUBMODULES:
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

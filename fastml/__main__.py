@@ -1,0 +1,65 @@
+"""The command line: ``python -m fastml info`` and ``python -m fastml warmup``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+import fastml
+
+
+def _positive(text: str) -> int:
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive integer")
+    return number
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m fastml", description="Look at fastml's surroundings, or prepare them."
+    )
+    parser.add_argument("--version", action="version", version=f"fastml {fastml.__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    info = commands.add_parser("info", help="show versions, CPU, vector width, threads, BLAS and cache")
+    info.add_argument("--json", action="store_true", help="as one JSON object")
+
+    warmup = commands.add_parser("warmup", help="compile all kernels into the cache")
+    warmup.add_argument(
+        "--only",
+        metavar="PATTERN",
+        help="only entries with PATTERN in their key; with * or ? in it, PATTERN is the whole key",
+    )
+    warmup.add_argument(
+        "--jobs",
+        type=_positive,
+        metavar="N",
+        help="processes that compile side by side (default: the threads that kernels use, at most 4)",
+    )
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return the exit code."""
+    options = _parser().parse_args(arguments)
+    # The commands import Numba; --help and --version must not wait for it.
+    try:
+        if options.command == "info":
+            from . import _info
+
+            return _info.main(as_json=options.json)
+        from . import _warmup
+
+        return _warmup.main(only=options.only, jobs=options.jobs)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,148 @@
+"""``python -m fastml warmup``: compile every kernel of the catalogue into the cache."""
+
+from __future__ import annotations
+
+import multiprocessing
+import re
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from typing import NamedTuple
+
+# More processes than this gain little: each compiles the helpers it meets for itself.
+_MOST_JOBS = 4
+
+
+class Outcome(NamedTuple):
+    """What became of one catalogue entry."""
+
+    key: str
+    seconds: float
+    compiled: bool
+    error: str | None
+
+    @property
+    def state(self) -> str:
+        """One word for the table."""
+        return "failed" if self.error else "compiled" if self.compiled else "cached"
+
+
+def main(*, only: str | None = None, jobs: int | None = None) -> int:
+    """Warm up, print the table and return the exit code: 0, or 1 if an entry failed."""
+    from fastml.kernels import _jit, _threads
+    from fastml.kernels.catalogue import ENTRIES
+
+    if not _jit.jit_enabled():
+        return _refuse("nothing to compile: Numba's JIT is switched off (NUMBA_DISABLE_JIT)")
+    cache = _jit.cache_info()
+    if not cache.writable:
+        return _refuse(f"nowhere to keep compiled kernels: {cache.path or 'no cache folder'}: {cache.reason}")
+    keys = select(ENTRIES, only)
+    if not keys:
+        return _refuse(f"no entry matches {only!r}; there are: {', '.join(ENTRIES)}")
+
+    jobs = min(jobs or min(_threads.default()[0], _MOST_JOBS), len(keys))
+    start = time.perf_counter()
+    outcomes = run(keys, jobs)
+    print(render(outcomes, time.perf_counter() - start, jobs))
+    print(f"cache: {cache.path}")
+    return 1 if any(outcome.error for outcome in outcomes) else 0
+
+
+def select(names: Iterable[str], pattern: str | None) -> list[str]:
+    """Return the names that `pattern` matches: part of the name, or with ``*`` and ``?`` the whole of it.
+
+    Case does not matter; brackets mean themselves, because keys contain them.
+
+    >>> select(["hinge", "squared_hinge", "k_nearest[l1]"], "hinge")
+    ['hinge', 'squared_hinge']
+    >>> select(["hinge", "squared_hinge", "k_nearest[l1]"], "h*")
+    ['hinge']
+    >>> select(["hinge", "squared_hinge", "k_nearest[l1]"], "[L1]")
+    ['k_nearest[l1]']
+    """
+    if not pattern:
+        return list(names)
+    expression = re.escape(pattern).replace(r"\*", ".*").replace(r"\?", ".")
+    wanted = re.compile(expression, re.IGNORECASE)
+    match = wanted.fullmatch if "*" in pattern or "?" in pattern else wanted.search
+    return [name for name in names if match(name)]
+
+
+def run(keys: list[str], jobs: int) -> list[Outcome]:
+    """Warm up `keys` in `jobs` processes, under a progress bar; outcomes come in the order of `keys`."""
+    from tqdm import tqdm
+
+    outcomes = {}
+    # The bar goes to stderr, and only to a terminal.
+    with tqdm(total=len(keys), unit="kernel", disable=None) as bar:
+        for outcome in _outcomes(keys, jobs):
+            outcomes[outcome.key] = outcome
+            bar.set_postfix_str(outcome.key)
+            bar.update()
+    return [outcomes[key] for key in keys]
+
+
+def _outcomes(keys: list[str], jobs: int) -> Iterator[Outcome]:
+    if jobs == 1:
+        yield from map(warm, keys)
+        return
+    # A forked child of a process that has Numba's compiler in it is a gamble; a fresh one is not.
+    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
+        pending: dict[Future[Outcome], str] = {pool.submit(warm, key): key for key in keys}
+        try:
+            for future in as_completed(pending):
+                try:
+                    yield future.result()
+                except Exception as error:  # the worker died: the compiler took the process with it
+                    yield Outcome(pending[future], 0.0, False, _one_line(error))
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def warm(key: str) -> Outcome:
+    """Call one entry's compiled kernel once per input dtype, on its smallest size."""
+    from fastml.kernels import _jit
+    from fastml.kernels.catalogue import ENTRIES
+
+    def misses() -> int:
+        return sum(counts["misses"] for counts in _jit.stats().values())
+
+    entry = ENTRIES[key]
+    start = time.perf_counter()
+    error = None
+    before = misses()
+    try:
+        kernel = entry.tier("compiled")
+        for dtype in entry.dtypes:
+            inputs = entry.make(entry.sizes["tiny"], dtype)
+            kernel(*inputs.args, **inputs.kwargs)
+    except Exception as caught:  # one broken entry must not keep the others cold
+        error = _one_line(caught)
+    return Outcome(key, time.perf_counter() - start, misses() > before, error)
+
+
+def render(outcomes: list[Outcome], seconds: float, jobs: int) -> str:
+    """Lay out one line per entry, then the sum."""
+    width = max(len("kernel"), *(len(outcome.key) for outcome in outcomes))
+    lines = [f"{'kernel':<{width}}  {'state':<8}  {'seconds':>7}"]
+    for outcome in outcomes:
+        line = f"{outcome.key:<{width}}  {outcome.state:<8}  {outcome.seconds:7.2f}"
+        lines.append(f"{line}  {outcome.error}" if outcome.error else line)
+    states = [outcome.state for outcome in outcomes]
+    counts = ", ".join(f"{states.count(state)} {state}" for state in ("compiled", "cached", "failed"))
+    processes = "1 process" if jobs == 1 else f"{jobs} processes"
+    lines.append(f"{len(outcomes)} entries: {counts}; {seconds:.1f} s in {processes}")
+    return "\n".join(lines)
+
+
+def _one_line(error: BaseException) -> str:
+    first = (str(error).strip().splitlines() or [""])[0]
+    return f"{type(error).__name__}: {first}".rstrip(": ")
+
+
+def _refuse(message: str) -> int:
+    print(message, file=sys.stderr)
+    return 1

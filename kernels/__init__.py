@@ -1,0 +1,88 @@
+r"""Compiled kernels on arrays: distances, neighbours, losses and their gradients.
+
+How the modules stand on each other::
+
+    distances  neighbors    logistic  regression  margin  multinomial  linear    public, by family
+        \        /              \        |        /    \      |      /    |
+         _blocks                  _pointwise ----         _rowwise      _losses   panels, loops, formulas
+            |                         |                      |             |
+          _simd                    _losses                   +--- _math ---+      tiles, functions
+            |                         |                             |
+            +------------------------ + ---------- _jit ------------+             how to compile
+    _validate, _threads: arguments and threads, used by every public module
+
+No module bears the name of a function, so that ``kernels.softmax`` is always the function.
+
+A public function settles its arguments once (`_validate`: dtype, layout, shapes, labels), decides how
+many threads pay (`_threads`) and calls one compiled kernel on blocks. Kernels assume; they check nothing.
+
+Every public function has two readable twins of the same name and signature (less ``n_threads``) in
+`reference.loops` and `reference.vectorized`; `catalogue` lists all of them with inputs, sizes, units of
+work and error bounds.
+
+Threads. ``n_threads=None`` means the smallest of CPU affinity, cgroup quota, ``NUMBA_NUM_THREADS`` and
+``OMP_NUM_THREADS``. Small calls stay in the calling thread. Results have the same bits for any number of
+threads, and no call changes any global state.
+
+Compilation happens at a kernel's first call for a dtype, and is kept on disk (`_jit`);
+``python -m fastml warmup`` does all of it beforehand.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+_FAMILIES = {
+    "distances": ("pairwise_l1", "pairwise_l2", "pairwise_linf"),
+    "neighbors": ("k_nearest",),
+    "logistic": ("exp", "sigmoid", "softplus", "binary_cross_entropy", "binary_cross_entropy_gradient"),
+    "multinomial": ("softmax", "log_softmax", "logsumexp", "softmax_cross_entropy", "softmax_cross_entropy_gradient"),
+    "margin": (
+        "hinge",
+        "hinge_gradient",
+        "squared_hinge",
+        "squared_hinge_gradient",
+        "multiclass_hinge",
+        "multiclass_hinge_gradient",
+    ),
+    "regression": (
+        "squared_error",
+        "squared_error_gradient",
+        "absolute_error",
+        "absolute_error_gradient",
+        "huber",
+        "huber_gradient",
+    ),
+    "linear": ("linear_loss_gradient",),
+}
+_HOME = {name: family for family, names in _FAMILIES.items() for name in names}
+
+__all__ = sorted([*_HOME, "catalogue", "reference"])
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        value = getattr(import_module(f".{_HOME[name]}", __name__), name)
+    elif name in ("catalogue", "reference"):
+        value = import_module(f".{name}", __name__)
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+if TYPE_CHECKING:
+    from . import catalogue as catalogue
+    from . import reference as reference
+    from .distances import *  # noqa: F403
+    from .linear import *  # noqa: F403
+    from .logistic import *  # noqa: F403
+    from .margin import *  # noqa: F403
+    from .multinomial import *  # noqa: F403
+    from .neighbors import *  # noqa: F403
+    from .regression import *  # noqa: F403

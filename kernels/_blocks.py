@@ -1,0 +1,157 @@
+"""Blocks of distances: packed panels, register tiles over them, and how work is cut.
+
+Rows are copied into panels before they are used::
+
+    panel of X:  step 0: row 0 .. row 3 | step 1: row 0 .. row 3 | ...      (tile.rows rows)
+    panel of Y:  step 0: point 0 .. point 63 | step 1: ...                  (tile.points points)
+
+A step is one column (eight for uint8). The copy pads incomplete panels with zeros, so that tiles
+have no tails; it costs O((n + m) D) beside the O(n m D) of the distances. A block is at most
+`X_ROWS` x `Y_POINTS` distances whose panels and totals stay in the second-level cache.
+
+The columns are taken in chunks of 1,024 bytes: one chunk of every panel is in cache at a time, and the
+rounding error of a float sum grows with (chunk + number of chunks) instead of with D.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cache
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from . import _simd
+from ._jit import inner, readonly
+from ._validate import Metric, result_dtype
+
+__all__ = [
+    "METRIC_CODES",
+    "Plan",
+    "aligned",
+    "distances_of_block",
+    "empty_totals",
+    "pack",
+    "plan",
+    "task_rows",
+    "y_ranges",
+]
+
+METRIC_CODES = {"l1": 0, "l2": 1, "linf": 2}
+
+CHUNK_BYTES = 1024
+X_ROWS, Y_POINTS = 252, 256  # rows: a multiple of both tile heights, 4 and 6
+
+#: Most rows of X that one task packs; every panel of Y it packs is used for all of them.
+TASK_ROWS = 4 * X_ROWS
+TASK_BYTES = 4 << 20
+
+#: Pairs x columns that one compiled call may do: about 0.05 s at 20 Gelem/s.
+CALL_ELEMENTS = 1 << 30
+
+
+class Plan(NamedTuple):
+    """How the distances between rows of one dtype by one metric are cut into panels and blocks.
+
+    A plain tuple of ints for the kernels: rows and points of a tile, side of the square that is
+    transposed at once, columns of a step, steps of a chunk.
+    """
+
+    rows: int
+    points: int
+    side: int
+    columns: int
+    chunk: int
+
+
+@cache
+def plan(metric: Metric, dtype: np.dtype[Any]) -> Plan:
+    """Return the cut for a metric and an input dtype on Numba's target."""
+    tile = _simd.tile_shape(metric, dtype)
+    columns = _simd.group(dtype)
+    return Plan(tile.rows, tile.points, _simd.square(dtype), columns, CHUNK_BYTES // (columns * dtype.itemsize))
+
+
+def task_rows(n: int, d: int, itemsize: int, n_threads: int) -> int:
+    """Rows of X for one task: enough to repay the packing of Y, few enough to feed every thread."""
+    in_budget = TASK_BYTES // max(1, d * itemsize)
+    for_threads = -(-n // max(1, n_threads))
+    return max(1, min(n, TASK_ROWS, max(64, in_budget), max(64, for_threads)))
+
+
+def y_ranges(x_rows: int, m: int, d: int) -> Iterator[tuple[int, int]]:
+    """Cut the rows of Y so that no compiled call does over `CALL_ELEMENTS`."""
+    step = max(Y_POINTS, CALL_ELEMENTS // max(1, x_rows * d) // Y_POINTS * Y_POINTS)
+    for first in range(0, m, step):
+        yield first, min(m, first + step)
+
+
+@cache
+def empty_totals(metric: Metric, dtype: np.dtype[Any], d: int) -> np.ndarray[Any, Any]:
+    """Return an empty array of the dtype that totals have: it tells kernels what to allocate."""
+    return readonly(np.empty(0, result_dtype(metric, dtype, d, squared=True)))
+
+
+@inner
+def aligned(size, like):  # type: ignore[no-untyped-def]
+    """Return an uninitialised flat array of `like`'s dtype that starts at a cache line."""
+    spare = 64 // like.itemsize
+    array = np.empty(size + spare, like.dtype)
+    skip = (-array.ctypes.data % 64) // like.itemsize
+    return array[skip : skip + size]
+
+
+@inner
+def pack(source, first, last, width, side, columns, panels):  # type: ignore[no-untyped-def]
+    """Copy rows ``first:last`` of `source` into panels of `width` rows, padded with zeros."""
+    n_columns = source.shape[1]
+    steps = -(-n_columns // columns)
+    whole_steps = n_columns // columns
+    stride = width * columns
+    for top in range(first, last, width):
+        base = (top - first) * steps * columns
+        for lanes in range(0, width, side):
+            size = min(side, width - lanes)
+            row = top + lanes
+            done = 0
+            if size == side and row + side <= last:
+                while done + side <= whole_steps:
+                    at = base + done * stride + lanes * columns
+                    _simd.transpose(source, row * n_columns + done * columns, n_columns, panels, at, stride)
+                    done += side
+            for lane in range(size):
+                at = base + (lanes + lane) * columns
+                _pack_lane(source, row + lane, last, done, steps, columns, panels, at, stride)
+
+
+@inner
+def _pack_lane(source, row, last, done, steps, columns, panels, at, stride):  # type: ignore[no-untyped-def]
+    """Copy one row's columns from step `done` on; rows from `last` on and missing columns are zero."""
+    n_columns = source.shape[1]
+    for step in range(done, steps):
+        for column in range(columns):
+            place = step * columns + column
+            inside = row < last and place < n_columns
+            panels[at + step * stride + column] = source[row, place] if inside else 0
+
+
+@inner
+def distances_of_block(metric, plan, steps, X, x_rows, Y, y_points, totals):  # type: ignore[no-untyped-def]
+    """Fill ``totals[:x_rows, :y_points]`` (and its padding) from packed panels.
+
+    `X` and `Y` are flat arrays of panels; the totals are L1, squared L2 or L-infinity distances.
+    """
+    rows, points, _, columns, chunk = plan
+    for begin in range(0, max(steps, 1), chunk):  # without columns one empty chunk writes the zeros
+        length = min(chunk, steps - begin)
+        first = begin == 0
+        for column in range(0, y_points, points):
+            y_at = (column * steps + begin * points) * columns
+            for row in range(0, x_rows, rows):
+                x_at = (row * steps + begin * rows) * columns
+                if metric == 0:
+                    _simd.accumulate("l1", X, x_at, Y, y_at, length, totals, row, column, first)
+                elif metric == 1:
+                    _simd.accumulate("l2", X, x_at, Y, y_at, length, totals, row, column, first)
+                else:
+                    _simd.accumulate("linf", X, x_at, Y, y_at, length, totals, row, column, first)

@@ -1,0 +1,506 @@
+"""Vector code: what Numba's target can do, and the two intrinsics that distances stand on.
+
+`accumulate` is the register tile at the heart of every distance: `rows` x `vectors` accumulators, one
+vector of points of Y times one broadcast value of X per operation, as in a matrix product. It is one
+emitter for every (metric, dtype) pair; a pair differs in three small functions, listed in `_TILES`.
+`transpose` turns a square block of rows into the panels that the tile reads.
+
+Both are LLVM vector code, so the compiler chooses the instructions of its target; only `psadbw` and
+`pmaddwd`, which no portable pattern reaches reliably, are asked for by name where the target has them.
+
+Sums. A tile adds one column after the other to one accumulator per pair, and the caller adds up tiles
+over chunks of columns. So the order of a pair's sum is fixed by the column count alone: the bits of a
+distance do not depend on tile, block, batch or thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any, NamedTuple
+
+import llvmlite.binding as llvm
+import numpy as np
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.core.registry import cpu_target
+
+from ._jit import intrinsic
+
+__all__ = [
+    "KEYS_AT_ONCE",
+    "Target",
+    "TileShape",
+    "accumulate",
+    "below",
+    "group",
+    "lowest_bit",
+    "square",
+    "target",
+    "tile_shape",
+    "transpose",
+]
+
+
+class Target(NamedTuple):
+    """What Numba compiles for; `vector_bytes` is the width of the widest register LLVM will use."""
+
+    cpu: str
+    vector_bytes: int
+    features: frozenset[str]
+
+
+@cache
+def target() -> Target:
+    """Ask the compiler, not the CPU: ``NUMBA_CPU_NAME`` and ``NUMBA_CPU_FEATURES`` may say less.
+
+    A feature list can be empty although the CPU's name implies features, so the answer is read from
+    the assembly of two probes.
+    """
+    triple, cpu, features = cpu_target.target_context.codegen().magic_tuple()
+    floats = _assembly(_PROBE, cpu, features)
+    found = {"fma"} if "vfmadd" in floats or "fmla" in floats else set()
+    if triple.startswith(("x86_64", "i686", "i386", "amd64")):
+        integers = _assembly(_INTEGER_PROBE, cpu, features)
+        found |= {"x86"} | {name for name, mark in (("avx2", "ymm"), ("avx512bw", "zmm")) if mark in integers}
+    return Target(cpu, _widest_register(floats), frozenset(found))
+
+
+def _widest_register(assembly: str) -> int:
+    return next((size for mark, size in (("zmm", 64), ("ymm", 32)) if mark in assembly), 16)
+
+
+_PROBE = """
+define void @probe(ptr %p, ptr %q) {
+  %a = load <16 x float>, ptr %p, align 4
+  %b = load <16 x float>, ptr %q, align 4
+  %c = call <16 x float> @llvm.fmuladd.v16f32(<16 x float> %a, <16 x float> %b, <16 x float> %a)
+  store <16 x float> %c, ptr %p, align 4
+  ret void
+}
+declare <16 x float> @llvm.fmuladd.v16f32(<16 x float>, <16 x float>, <16 x float>)
+"""
+
+_INTEGER_PROBE = """
+define void @probe(ptr %p, ptr %q) {
+  %a = load <32 x i16>, ptr %p, align 2
+  %b = load <32 x i16>, ptr %q, align 2
+  %c = sub <32 x i16> %a, %b
+  store <32 x i16> %c, ptr %p, align 2
+  ret void
+}
+"""
+
+
+def _assembly(source: str, cpu: str, features: str) -> str:
+    machine = llvm.Target.from_triple(llvm.get_process_triple()).create_target_machine(
+        cpu=cpu, features=features, opt=2
+    )
+    return machine.emit_assembly(llvm.parse_assembly(source))
+
+
+# ----------------------------------------------------------------------------------- tile shapes
+
+
+class TileShape(NamedTuple):
+    """`rows` of X times `vectors` vectors of points of Y; `lanes` points per vector."""
+
+    rows: int
+    vectors: int
+    lanes: int
+
+    @property
+    def points(self) -> int:
+        return self.vectors * self.lanes
+
+
+def group(dtype: np.dtype[Any]) -> int:
+    """Columns that one lane of a panel holds: one float, or eight bytes."""
+    return 1 if dtype.kind == "f" else 8
+
+
+@cache
+def tile_shape(metric: str, dtype: np.dtype[Any]) -> TileShape:
+    """Choose the tile so that accumulators, operands and temporaries fit the target's registers.
+
+    x86 has 32 registers with AVX-512 and 16 without, Arm has 32. The shapes are measured: larger
+    tiles spill, smaller ones wait for loads or for the latency of the additions.
+    """
+    is_float = dtype.kind == "f"
+    vector_bytes = target().vector_bytes if is_float else _integer_vector_bytes()
+    if vector_bytes == 64 or "x86" not in target().features:
+        rows, vectors = 4, 4
+    elif is_float and metric == "l2" and "fma" in target().features:
+        rows, vectors = 6, 2
+    else:
+        rows, vectors = 4, 2
+    point_bytes = dtype.itemsize if is_float else 16 if metric == "l2" else 8
+    return TileShape(rows, vectors, vector_bytes // point_bytes)
+
+
+def _integer_vector_bytes() -> int:
+    """AVX-512 without its byte and word part, and AVX without AVX2, have no wide integer operations."""
+    features, width = target().features, target().vector_bytes
+    if "x86" not in features:
+        return width
+    return 64 if "avx512bw" in features else 32 if "avx2" in features else 16
+
+
+#: Keys that `below` compares in one go; a row of totals is padded to a multiple of it.
+KEYS_AT_ONCE = 32
+
+
+# --------------------------------------------------------------------------------- tile operations
+#
+# Each takes the builder, the accumulators, one value of X broadcast and a vector of Y, both in the
+# panels' lane type, and returns the new accumulators.
+
+Emit = Callable[..., ir.Value]
+
+
+def _absolute_difference(b: ir.IRBuilder, total: ir.Value, x: ir.Value, y: ir.Value) -> ir.Value:
+    difference = b.fsub(y, x)
+    return b.fadd(total, _call(b, "llvm.fabs", difference.type, difference))
+
+
+def _squared_difference(b: ir.IRBuilder, total: ir.Value, x: ir.Value, y: ir.Value) -> ir.Value:
+    difference = b.fsub(y, x)
+    return _call(b, "llvm.fmuladd", difference.type, difference, difference, total)
+
+
+def _largest_difference(b: ir.IRBuilder, largest: ir.Value, x: ir.Value, y: ir.Value) -> ir.Value:
+    """Compare magnitudes as integers: same order, and NaN, above infinity, wins without a branch."""
+    bits = largest.type
+    magnitude = b.and_(b.bitcast(b.fsub(y, x), bits), _splat_constant(bits, (1 << (bits.element.width - 1)) - 1))
+    return _call(b, "llvm.smax", bits, largest, magnitude)
+
+
+def _byte_differences(b: ir.IRBuilder, x: ir.Value, y: ir.Value) -> ir.Value:
+    as_bytes = ir.VectorType(ir.IntType(8), x.type.count * 8)
+    x, y = b.bitcast(x, as_bytes), b.bitcast(y, as_bytes)
+    return b.sub(_call(b, "llvm.umax", as_bytes, x, y), _call(b, "llvm.umin", as_bytes, x, y))
+
+
+def _sum_of_byte_differences(b: ir.IRBuilder, total: ir.Value, x: ir.Value, y: ir.Value) -> ir.Value:
+    name = {2: "llvm.x86.sse2.psad.bw", 4: "llvm.x86.avx2.psad.bw", 8: "llvm.x86.avx512.psad.bw.512"}
+    if "x86" in target().features:
+        as_bytes = ir.VectorType(ir.IntType(8), x.type.count * 8)
+        arguments = b.bitcast(x, as_bytes), b.bitcast(y, as_bytes)
+        return b.add(total, _call_named(b, name[x.type.count], total.type, *arguments))
+    return b.add(total, _sum_within_lanes(b, b.bitcast(_byte_differences(b, x, y), total.type)))
+
+
+def _sum_within_lanes(b: ir.IRBuilder, lanes: ir.Value) -> ir.Value:
+    """Add the eight bytes of each 64-bit lane, halving their number three times."""
+    for width in (8, 16, 32):
+        mask = sum(((1 << width) - 1) << at for at in range(0, 64, 2 * width))
+        low, shift = _splat_constant(lanes.type, mask), _splat_constant(lanes.type, width)
+        lanes = b.add(b.and_(lanes, low), b.and_(b.lshr(lanes, shift), low))
+    return lanes
+
+
+def _largest_byte_difference(b: ir.IRBuilder, largest: ir.Value, x: ir.Value, y: ir.Value) -> ir.Value:
+    differences = _byte_differences(b, x, y)
+    return b.bitcast(_call(b, "llvm.umax", differences.type, b.bitcast(largest, differences.type), differences), x.type)
+
+
+def _sum_of_squared_byte_differences(b: ir.IRBuilder, total: ir.Value, x: ir.Value, y: ir.Value) -> ir.Value:
+    """Widen to 16 bits, square, and add two neighbours to each of a point's four 32-bit totals."""
+    as_bytes, as_words = (ir.VectorType(ir.IntType(bits), x.type.count * 8) for bits in (8, 16))
+    x, y = (b.zext(b.bitcast(side, as_bytes), as_words) for side in (x, y))
+    words = b.sub(y, x)
+    name = {4: "llvm.x86.sse2.pmadd.wd", 8: "llvm.x86.avx2.pmadd.wd", 16: "llvm.x86.avx512.pmaddw.d.512"}
+    if "x86" in target().features:
+        return b.add(total, _call_named(b, name[total.type.count], total.type, words, words))
+    lanes, half = b.bitcast(words, total.type), _splat_constant(total.type, 16)
+    high, low = b.ashr(lanes, half), b.ashr(b.shl(lanes, half), half)
+    return b.add(total, b.add(b.mul(high, high), b.mul(low, low)))
+
+
+def _sum_of_four(b: ir.IRBuilder, totals: ir.Value) -> ir.Value:
+    parts = [_shuffle(b, totals, totals, list(range(part, totals.type.count, 4))) for part in range(4)]
+    return b.add(b.add(parts[0], parts[1]), b.add(parts[2], parts[3]))
+
+
+def _largest_byte_of_lane(b: ir.IRBuilder, lanes: ir.Value) -> ir.Value:
+    as_bytes = ir.VectorType(ir.IntType(8), lanes.type.count * 8)
+    for shift in (32, 16, 8):
+        moved = b.bitcast(b.lshr(lanes, _splat_constant(lanes.type, shift)), as_bytes)
+        lanes = b.bitcast(_call(b, "llvm.umax", as_bytes, b.bitcast(lanes, as_bytes), moved), lanes.type)
+    return b.and_(lanes, _splat_constant(lanes.type, 255))
+
+
+def _add(b: ir.IRBuilder, old: ir.Value, new: ir.Value) -> ir.Value:
+    return b.fadd(old, new) if _is_float(old.type.element) else b.add(old, new)
+
+
+def _larger(b: ir.IRBuilder, old: ir.Value, new: ir.Value) -> ir.Value:
+    if not _is_float(old.type.element):
+        return _call(b, "llvm.smax", old.type, old, new)
+    bits = _bits_type(old.type)
+    return b.bitcast(_call(b, "llvm.smax", bits, b.bitcast(old, bits), b.bitcast(new, bits)), old.type)
+
+
+class _Tile(NamedTuple):
+    """`step` adds a column (or a group), `close` reduces a point's accumulators, `merge` joins chunks."""
+
+    step: Emit
+    merge: Emit
+    accumulators: Callable[[ir.VectorType], ir.VectorType] = lambda points: points
+    close: Emit | None = None
+
+
+def _bits_type(points: ir.VectorType) -> ir.VectorType:
+    return ir.VectorType(ir.IntType(32 if isinstance(points.element, ir.FloatType) else 64), points.count)
+
+
+def _four_totals_each(points: ir.VectorType) -> ir.VectorType:
+    return ir.VectorType(ir.IntType(32), 4 * points.count)
+
+
+_TILES: dict[tuple[str, str], _Tile] = {
+    ("l1", "f"): _Tile(_absolute_difference, _add),
+    ("l2", "f"): _Tile(_squared_difference, _add),
+    ("linf", "f"): _Tile(_largest_difference, _larger, _bits_type),
+    ("l1", "u"): _Tile(_sum_of_byte_differences, _add),
+    ("l2", "u"): _Tile(_sum_of_squared_byte_differences, _add, _four_totals_each, _sum_of_four),
+    ("linf", "u"): _Tile(_largest_byte_difference, _larger, close=_largest_byte_of_lane),
+}
+
+
+# ------------------------------------------------------------------------------------- intrinsics
+
+
+def _accumulate_twin(metric, X, x_at, Y, y_at, steps, totals, row, column, first):  # type: ignore[no-untyped-def]
+    shape, columns = tile_shape(metric, X.dtype), group(X.dtype)
+    x = X[x_at:][: steps * shape.rows * columns].reshape(steps, shape.rows, 1, columns)
+    y = Y[y_at:][: steps * shape.points * columns].reshape(steps, 1, shape.points, columns)
+    difference = np.abs(y.astype(totals.dtype) - x.astype(totals.dtype))
+    if metric == "l2":
+        difference *= difference
+    reduce = np.maximum if metric == "linf" else np.add
+    tile = reduce.reduce(reduce.reduce(difference, axis=3), axis=0, initial=0)
+    place = totals[row : row + shape.rows, column : column + shape.points]
+    place[...] = tile if first else reduce(place, tile)
+
+
+@intrinsic(twin=_accumulate_twin)
+def accumulate(typingctx, metric, X, x_at, Y, y_at, steps, totals, row, column, first):  # type: ignore[no-untyped-def]
+    """Add `steps` columns (groups) of one panel of X and one of Y to a tile of `totals`.
+
+    ``accumulate(metric, X, x_at, Y, y_at, steps, totals, row, column, first)``: `metric` is a literal
+    string, `X` and `Y` are flat packed panels and `x_at`, `y_at` the places where the chunk begins,
+    ``totals[row:, column:]`` is the corner of the tile, `first` says that its old content is void.
+    """
+    if not isinstance(metric, types.StringLiteral):
+        return None
+    result = types.void(metric, X, x_at, Y, y_at, steps, totals, row, column, first)
+
+    def emit(context, b, signature, arguments):  # type: ignore[no-untyped-def]
+        name = metric.literal_value
+        memory_type = context.get_data_type(totals.dtype)
+        dtype = np.dtype(str(X.dtype))
+        rows, vectors, lanes = tile_shape(name, dtype)
+        tile = _TILES[name, dtype.kind]
+        lane_type = _lane_type(X.dtype, context)
+        vector = ir.VectorType(lane_type, lanes)
+        accumulator = tile.accumulators(vector)
+
+        sums = [cgutils.alloca_once(b, accumulator) for _ in range(rows * vectors)]
+        for place in sums:
+            b.store(ir.Constant(accumulator, None), place)
+
+        x_panel = _address(context, b, X, arguments[1], arguments[2], lane_type)
+        y_panel = _address(context, b, Y, arguments[3], arguments[4], vector)
+        with cgutils.for_range(b, arguments[5]) as loop:
+            index = loop.index
+            y_here = [_load(b, b.gep(y_panel, [b.add(b.mul(index, _int(vectors)), _int(j))])) for j in range(vectors)]
+            for i in range(rows):
+                x_here = _load(b, b.gep(x_panel, [b.add(b.mul(index, _int(rows)), _int(i))]))
+                x_everywhere = _splat(b, x_here, vector)
+                for j in range(vectors):
+                    place = sums[i * vectors + j]
+                    b.store(tile.step(b, b.load(place), x_everywhere, y_here[j]), place)
+
+        block = context.make_array(totals)(context, b, arguments[6])
+        width = cgutils.unpack_tuple(b, block.shape, 2)[1]
+        corner = b.add(b.mul(arguments[7], width), arguments[8])
+        stored = ir.VectorType(memory_type, lanes)
+        with b.if_else(arguments[9]) as (then, otherwise):
+            for branch, merge in ((then, None), (otherwise, tile.merge)):
+                with branch:
+                    for i in range(rows):
+                        for j in range(vectors):
+                            value = _to_memory(b, tile, b.load(sums[i * vectors + j]), stored)
+                            at = b.add(corner, b.add(b.mul(width, _int(i)), _int(j * lanes)))
+                            place = b.bitcast(b.gep(block.data, [at]), stored.as_pointer())
+                            _store(b, merge(b, _load(b, place), value) if merge else value, place)
+        return context.get_dummy_value()
+
+    return result, emit
+
+
+def _transpose_twin(source, source_at, stride, panel, panel_at, panel_stride):  # type: ignore[no-untyped-def]
+    columns, size = group(panel.dtype), square(panel.dtype)
+    flat = source.reshape(-1)
+    for row in range(size):
+        for step in range(size):
+            begin, end = source_at + row * stride + step * columns, panel_at + step * panel_stride + row * columns
+            panel[end : end + columns] = flat[begin : begin + columns]
+
+
+@intrinsic(twin=_transpose_twin)
+def transpose(typingctx, source, source_at, stride, panel, panel_at, panel_stride):  # type: ignore[no-untyped-def]
+    """Copy a square of lanes from rows of `source` into a panel, turned over its diagonal.
+
+    ``transpose(source, source_at, stride, panel, panel_at, panel_stride)``: C-contiguous arrays of one
+    dtype; places and strides count elements; the square has ``square(dtype)`` lanes a side.
+    """
+    result = types.void(source, source_at, stride, panel, panel_at, panel_stride)
+
+    def emit(context, b, signature, arguments):  # type: ignore[no-untyped-def]
+        size = square(np.dtype(str(panel.dtype)))
+        vector = ir.VectorType(_lane_type(panel.dtype, context), size)
+        rows = [
+            _load(b, _address(context, b, source, arguments[0], at, vector))
+            for at in (b.add(arguments[1], b.mul(arguments[2], _int(row))) for row in range(size))
+        ]
+        distance = 1
+        while distance < size:
+            for upper in (row for row in range(size) if not row & distance):
+                rows[upper], rows[upper + distance] = _swap_blocks(b, rows[upper], rows[upper + distance], distance)
+            distance *= 2
+        for step in range(size):
+            at = b.add(arguments[4], b.mul(arguments[5], _int(step)))
+            _store(b, rows[step], _address(context, b, panel, arguments[3], at, vector))
+        return context.get_dummy_value()
+
+    return result, emit
+
+
+def square(dtype: np.dtype[Any]) -> int:
+    """Rows, and lanes of a row, of the square that `transpose` turns: a vector register's lanes."""
+    return target().vector_bytes // (group(dtype) * dtype.itemsize)
+
+
+def _below_twin(keys, at, threshold, mask, ceiling):  # type: ignore[no-untyped-def]
+    below = np.minimum(keys[at : at + KEYS_AT_ONCE] & mask, ceiling) < threshold
+    return sum(1 << int(lane) for lane in np.flatnonzero(below))
+
+
+@intrinsic(twin=_below_twin)
+def below(typingctx, keys, at, threshold, mask, ceiling):  # type: ignore[no-untyped-def]
+    """Return which of 32 keys are below a threshold, as the bits of an integer.
+
+    ``below(keys, at, threshold, mask, ceiling)`` compares ``min(key & mask, ceiling)``, lane 0 in the lowest bit.
+    """
+
+    def emit(context, b, signature, arguments):  # type: ignore[no-untyped-def]
+        vector = ir.VectorType(context.get_data_type(keys.dtype), KEYS_AT_ONCE)
+        threshold_, mask_, ceiling_ = (
+            _splat(b, b.trunc(argument, vector.element) if argument.type != vector.element else argument, vector)
+            for argument in arguments[2:]
+        )
+        loaded = _load(b, _address(context, b, keys, arguments[0], arguments[1], vector))
+        canonical = _call(b, "llvm.smin", vector, b.and_(loaded, mask_), ceiling_)
+        bits = b.bitcast(b.icmp_signed("<", canonical, threshold_), ir.IntType(KEYS_AT_ONCE))
+        return b.zext(bits, ir.IntType(64))
+
+    return types.int64(keys, types.intp, types.int64, types.int64, types.int64), emit
+
+
+def _lowest_bit_twin(bits):  # type: ignore[no-untyped-def]
+    return (int(bits) & -int(bits)).bit_length() - 1
+
+
+@intrinsic(twin=_lowest_bit_twin)
+def lowest_bit(typingctx, bits):  # type: ignore[no-untyped-def]
+    """Return the place of the lowest set bit of a 64-bit integer that is not 0."""
+
+    def emit(context, b, signature, arguments):  # type: ignore[no-untyped-def]
+        return b.cttz(arguments[0], ir.Constant(ir.IntType(1), 1))
+
+    return types.int64(types.int64), emit
+
+
+def _swap_blocks(b: ir.IRBuilder, upper: ir.Value, lower: ir.Value, distance: int) -> tuple[ir.Value, ir.Value]:
+    """Exchange the off-diagonal blocks of `distance` lanes between two rows."""
+    size = upper.type.count
+    first = [size + (lane ^ distance) if lane & distance else lane for lane in range(size)]
+    second = [size + lane if lane & distance else lane ^ distance for lane in range(size)]
+    return _shuffle(b, upper, lower, first), _shuffle(b, upper, lower, second)
+
+
+# ------------------------------------------------------------------------------- LLVM, for short
+
+
+def _is_float(kind: ir.Type) -> bool:
+    return isinstance(kind, (ir.FloatType, ir.DoubleType))
+
+
+def _lane_type(dtype: types.Type, context: Any) -> ir.Type:
+    """Return a float, or a group of eight bytes taken as one integer."""
+    return ir.IntType(64) if dtype == types.uint8 else context.get_data_type(dtype)
+
+
+def _int(value: int) -> ir.Constant:
+    return ir.Constant(cgutils.intp_t, value)
+
+
+def _splat_constant(vector: ir.VectorType, value: int) -> ir.Constant:
+    return ir.Constant(vector, [value] * vector.count)
+
+
+def _shuffle(b: ir.IRBuilder, first: ir.Value, second: ir.Value, lanes: list[int]) -> ir.Value:
+    return b.shuffle_vector(first, second, ir.Constant(ir.VectorType(ir.IntType(32), len(lanes)), lanes))
+
+
+def _splat(b: ir.IRBuilder, value: ir.Value, vector: ir.VectorType) -> ir.Value:
+    empty = ir.Constant(vector, ir.Undefined)
+    return _shuffle(b, b.insert_element(empty, value, ir.Constant(ir.IntType(32), 0)), empty, [0] * vector.count)
+
+
+def _address(context: Any, b: ir.IRBuilder, array: Any, value: ir.Value, at: ir.Value, kind: ir.Type) -> ir.Value:
+    data = context.make_array(array)(context, b, value).data
+    return b.bitcast(b.gep(data, [at]), kind.as_pointer())
+
+
+def _element_bytes(place: ir.Value) -> int:
+    """Alignment to claim: an element's, since nothing says that an array starts at a vector's."""
+    element = getattr(place.type.pointee, "element", place.type.pointee)
+    return {ir.FloatType: 4, ir.DoubleType: 8}.get(type(element)) or element.width // 8
+
+
+def _load(b: ir.IRBuilder, place: ir.Value) -> ir.Value:
+    return b.load(place, align=1 if _is_packed(place) else _element_bytes(place))
+
+
+def _store(b: ir.IRBuilder, value: ir.Value, place: ir.Value) -> None:
+    b.store(value, place, align=1 if _is_packed(place) else _element_bytes(place))
+
+
+def _is_packed(place: ir.Value) -> bool:
+    """Integer lanes are groups of smaller elements, so they may start anywhere."""
+    element = getattr(place.type.pointee, "element", place.type.pointee)
+    return isinstance(element, ir.IntType)
+
+
+def _to_memory(b: ir.IRBuilder, tile: _Tile, value: ir.Value, stored: ir.VectorType) -> ir.Value:
+    if tile.close is not None:
+        value = tile.close(b, value)
+    if _is_float(stored.element):
+        return b.bitcast(value, stored)
+    if value.type.element.width > stored.element.width:
+        return b.trunc(value, stored)
+    return b.sext(value, stored) if value.type.element.width < stored.element.width else value
+
+
+def _call(b: ir.IRBuilder, name: str, kind: ir.VectorType, *arguments: ir.Value) -> ir.Value:
+    """Call an intrinsic that LLVM has for every vector type."""
+    element = {ir.FloatType: "f32", ir.DoubleType: "f64"}.get(type(kind.element)) or f"i{kind.element.width}"
+    return _call_named(b, f"{name}.v{kind.count}{element}", kind, *arguments)
+
+
+def _call_named(b: ir.IRBuilder, name: str, result: ir.Type, *arguments: ir.Value) -> ir.Value:
+    function = ir.FunctionType(result, [argument.type for argument in arguments])
+    return b.call(cgutils.get_or_insert_function(b.module, function, name), arguments)

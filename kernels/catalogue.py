@@ -1,0 +1,977 @@
+"""The catalogue: every public kernel, declared once.
+
+Tests, benchmarks, report and ``python -m fastml warmup`` read `ENTRIES`. An `Entry` says where the
+three tiers of a kernel are, how to make inputs for it (seeded, in several regimes), at which sizes
+to run it, how much work a call is, what the true result is, and how far from it a float32 or
+float64 result may lie, and why.
+
+    >>> from fastml.kernels import catalogue
+    >>> entry = catalogue.ENTRIES["pairwise_l1"]
+    >>> inputs = entry.make(entry.sizes["tiny"], "float32")
+    >>> result = entry.tier("vectorized")(*inputs.args, **inputs.kwargs)
+    >>> catalogue.check(entry, result, entry.reference(inputs), "float32") <= 1
+    True
+
+Regimes
+    typical   what a user has: standard normal scores and features, random labels, random pixels
+    extreme   logits up to ±1e30, near-duplicate points far from the origin, exact duplicates, zeros
+    tails     as typical; meant for `Entry.tail_sizes`, shapes around the width of vectors
+    weighted  as typical, with sample weights (losses only)
+
+How a result is judged (`check`)
+    An entry of a result may differ from the truth by ``rtol · scale + slack + atol``. The scale is
+    the size of what was added up, not of what came out: a gradient that cancels to nearly zero is
+    allowed the rounding of its terms. The slack is what a row within rounding of a kink may add.
+    Both come with the truth. NaN must meet NaN, an infinity the same infinity.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any, NamedTuple
+
+import numpy as np
+
+__all__ = ["ENTRIES", "TAILS", "Dtypes", "Entry", "Inputs", "Tolerance", "Truth", "check", "outputs"]
+
+Array = np.ndarray[Any, np.dtype[Any]]
+Size = tuple[int, ...]
+
+# Lengths around the width of vectors and of the tiles made from them.
+TAILS = (1, 2, 3, 7, 8, 15, 16, 17, 31, 33, 63, 65)
+
+_EPS = {"float32": float(np.finfo(np.float32).eps), "float64": float(np.finfo(np.float64).eps)}
+_TINY = {"float32": float(np.finfo(np.float32).tiny), "float64": float(np.finfo(np.float64).tiny)}
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The arguments of one call."""
+
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+
+class Dtypes(NamedTuple):
+    """What an input dtype leads to.
+
+    `output` is the dtype of the array that comes back (of the distances, of the gradient);
+    a loss is always a Python float. `accumulator` is the dtype of the running sum: inside an inner
+    loop for distances, elementwise functions and the softmax family; for losses and gradients
+    across blocks of rows, whose own sums may be narrower.
+    """
+
+    accumulator: str
+    output: str
+
+
+class Tolerance(NamedTuple):
+    """Bound on the error of a result: ``rtol · scale + atol``, and why it is that large."""
+
+    rtol: float
+    atol: float
+    reason: str
+
+
+class Truth(tuple[Array, ...]):
+    """The true outputs of a call, with what is needed to judge others by them."""
+
+    scale: tuple[Array, ...]  # per output: size of the terms behind each entry
+    slack: tuple[Any, ...]  # per output: absolute allowance on top (0, or an array)
+    dtypes: tuple[np.dtype[Any] | None, ...]  # per output: dtype of an array, None for a Python float
+    distances: Array | None  # k_nearest: the true distance of every pair
+
+    def __new__(
+        cls,
+        values: tuple[Any, ...],
+        dtypes: tuple[Any, ...],
+        scale: tuple[Any, ...] | None = None,
+        slack: tuple[Any, ...] | None = None,
+        distances: Array | None = None,
+    ) -> Truth:
+        """Make the tuple of the values; `scale` defaults to their size, `slack` to 0."""
+        arrays = [np.asarray(value) for value in values]
+        truth = super().__new__(cls, arrays)
+        truth.scale = tuple(np.abs(a) for a in arrays) if scale is None else tuple(np.asarray(s) for s in scale)
+        truth.slack = (0.0,) * len(arrays) if slack is None else slack
+        truth.dtypes = tuple(None if dtype is None else np.dtype(dtype) for dtype in dtypes)
+        truth.distances = distances
+        return truth
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One kernel, or one variant of it, with all that is needed to run, time and judge it."""
+
+    key: str
+    function: str  # name in fastml.kernels and in both reference modules
+    family: str  # stem of the module it is in
+    formula: str
+    dtypes: dict[str, Dtypes]
+    sizes: dict[str, Size]  # "tiny" for tests, "default" and "full" for the report
+    axes: tuple[str, ...]  # what the numbers of a size mean
+    make: Callable[..., Inputs] = field(repr=False)  # make(size, dtype, regime="typical", seed=0)
+    regimes: tuple[str, ...]
+    work: Callable[[Size], float] = field(repr=False)  # of one call, in `unit`
+    unit: str
+    bytes: Callable[[Size, str], float] = field(repr=False)  # inputs read once, results written once
+    flops: Callable[[Size], float] = field(repr=False)  # an exponential or a logarithm counts as one
+    limit: str  # "memory" or "gemm": the limit of the machine to compare with
+    tolerance: dict[str, Tolerance]
+    loop_size: Size  # for timing the plain loops where the size is too much for them
+    specialisations: int  # compile budget: signatures over all dtypes
+    truth: Callable[[Inputs], Truth] = field(repr=False)
+
+    def tier(self, name: str) -> Callable[..., Any]:
+        """Return the function of a tier: "loops", "vectorized" or "compiled"."""
+        if name == "compiled":
+            module = import_module(__package__)
+        elif name in ("loops", "vectorized"):
+            module = import_module(f"{__package__}.reference.{name}")
+        else:
+            raise ValueError(f"name is {name!r}; it must be 'loops', 'vectorized' or 'compiled'")
+        function: Callable[..., Any] = getattr(module, self.function)
+        return function
+
+    def reference(self, inputs: Inputs) -> Truth:
+        """Return the true outputs for `inputs`, from a plain formula in wider arithmetic.
+
+        float64 for float32 input; long double for float64 input up to ten million terms, float64
+        beyond (with pairwise sums, an order of magnitude closer than the bounds); exact integers
+        for uint8.
+        """
+        return self.truth(inputs)
+
+    def tail_sizes(self) -> Iterator[Size]:
+        """Yield sizes in which one axis after the other takes the lengths `TAILS`."""
+        base = {"n": 3, "m": 5, "d": 9, "c": 4, "k": 2}
+        for axis in self.axes:
+            if axis == "k":
+                continue
+            for length in TAILS:
+                size = {name: base[name] for name in self.axes} | {axis: length}
+                if "k" in size:
+                    size["k"] = min(size["k"], size["m"])
+                yield tuple(size.values())
+
+
+# -- judging results -------------------------------------------------------------------------------
+
+
+def outputs(result: Any) -> tuple[Array, ...]:
+    """Return whatever a kernel returned (float, array, tuple of these) as a tuple of arrays."""
+    if isinstance(result, tuple):
+        return tuple(np.asarray(part) for part in result)
+    return (np.asarray(result),)
+
+
+def check(entry: Entry, result: Any, truth: Truth, dtype: str) -> float:
+    """Return the largest error of `result` in units of the tolerance: at most 1 is right.
+
+    Infinite where no error can be given: another number of outputs, a wrong shape or dtype, an
+    array in place of a float, a NaN or an infinity that should not be there or is missing, an
+    integer that is not exact, a neighbour that is listed twice or does not exist.
+
+    Parameters
+    ----------
+    entry : Entry
+    result
+        What a tier returned for the inputs that `truth` was made from.
+    truth : Truth
+        From `Entry.reference`.
+    dtype : str
+        The name of the input dtype, which selects the tolerance.
+    """
+    tolerance = entry.tolerance[dtype]
+    parts = result if isinstance(result, tuple) else (result,)
+    if len(parts) != len(truth):
+        return math.inf
+    worst = 0.0
+    for part, want, scale, slack, expected in zip(parts, truth, truth.scale, truth.slack, truth.dtypes, strict=True):
+        got = np.asarray(part)
+        if (
+            type(part) is not (float if expected is None else np.ndarray)
+            or got.shape != want.shape
+            or (expected is not None and got.dtype != expected)
+        ):
+            return math.inf
+        if want is truth[-1] and truth.distances is not None:
+            units = _neighbour_error(got, truth, tolerance, exact=dtype == "uint8")
+        elif got.dtype.kind == "i":
+            units = 0.0 if np.array_equal(got, want) else math.inf
+        else:
+            units = _float_error(got, want, tolerance.rtol * scale + slack + tolerance.atol)
+        worst = max(worst, units)
+    return worst
+
+
+def _float_error(got: Array, want: Array, bound: Array) -> float:
+    if got.size == 0:
+        return 0.0
+    with np.errstate(all="ignore"):
+        # A truth beyond the dtype's range is infinite in it, or rounds to the last finite number.
+        largest = np.finfo(got.dtype).max
+        overflow = np.isinf(got) & (np.sign(got) == np.sign(want)) & (np.abs(want) + bound >= largest)
+        error = np.abs(got.astype(np.longdouble) - want)
+        units = np.where(error == 0, 0, error / bound)
+        units = np.where((got == want) | overflow | (np.isnan(got) & np.isnan(want)), 0, units)
+    return float(np.max(np.where(np.isnan(units), np.inf, units)))
+
+
+def _neighbour_error(indices: Array, truth: Truth, tolerance: Tolerance, exact: bool) -> float:
+    """Judge neighbours by the true distance of what was chosen for each rank.
+
+    With distances that are off by at most e, the one chosen for a rank is off by at most 2e.
+    """
+    distances = truth.distances
+    assert distances is not None
+    if exact:
+        return 0.0 if np.array_equal(indices, truth[1]) else math.inf
+    if indices.size == 0:
+        return 0.0
+    ordered = np.sort(indices, axis=1)
+    if ordered.min() < 0 or ordered.max() >= distances.shape[1] or (np.diff(ordered, axis=1) == 0).any():
+        return math.inf
+    chosen = np.take_along_axis(distances, indices, axis=1)
+    return _float_error(chosen, truth[0], 2 * (tolerance.rtol * truth.scale[0] + tolerance.atol))
+
+
+# -- making inputs ---------------------------------------------------------------------------------
+
+# Where float32 and float64 exponentials overflow, underflow, or leave the normal numbers; where
+# 1 + e^-z is rounded to 1; the sizes that tear naive formulas apart; and the neighbourhood of 0.
+_LOGITS = np.concatenate(
+    [
+        [0.0, 1e-30, 1e-8, 0.5, 1.0, 16.6, 17.4, 36.9, 37.0, 1000.0, 1e4, 1e30],
+        [87.3, 88.7, 89.0, 103.9, 104.0, 708.3, 709.7, 710.0, 745.1, 746.0],
+    ]
+)
+
+
+def _normal(rng: np.random.Generator, shape: Size, dtype: str) -> Array:
+    return rng.standard_normal(shape, np.float64 if dtype == "float64" else np.float32)
+
+
+def _uniform(rng: np.random.Generator, shape: Size, dtype: str) -> Array:
+    return rng.random(shape, np.float64 if dtype == "float64" else np.float32)
+
+
+def _scores(rng: np.random.Generator, shape: Size, dtype: str, regime: str, largest: float = math.inf) -> Array:
+    if regime == "extreme":
+        values = _LOGITS[_LOGITS <= largest]
+        return (rng.choice(values, shape) * rng.choice([-1.0, 1.0], shape)).astype(dtype)
+    return 4 * _normal(rng, shape, dtype)
+
+
+def _points(rng: np.random.Generator, n: int, m: int, d: int, dtype: str, regime: str) -> tuple[Array, Array]:
+    if dtype == "uint8":
+        X, Y = (rng.integers(0, 256, (rows, d), np.uint8) for rows in (n, m))
+        if regime == "extreme":
+            X[::3], Y[::3], Y[1::3] = 255, 0, 255
+        return X, Y
+    X, Y = (_normal(rng, (rows, d), dtype) for rows in (n, m))
+    if regime == "extreme":
+        # Close points far out: differences of 1e-3 at 1e4 leave nothing of |x|² + |y|² − 2 x·y.
+        X *= 1e-3
+        X += 1e4
+        Y *= 1e-3
+        Y += 1e4
+        X[::5], Y[::5] = 0, 0
+        Y[1::5] *= 1e8
+        Y[2::5] = X[np.arange(len(Y[2::5])) % n]  # exact duplicates
+    return X, Y
+
+
+def _weights(rng: np.random.Generator, n: int, dtype: str) -> Array:
+    w = rng.integers(0, 4, n).astype(dtype) * _uniform(rng, (n,), dtype)
+    w[rng.integers(n)] = 1  # so that they are not all zero
+    return w
+
+
+def _targets(rng: np.random.Generator, kind: str, n: int, classes: int, dtype: str, scores: Array | None) -> Array:
+    if kind == "probability":
+        t = _uniform(rng, (n,), dtype)
+        return np.where(rng.random(n) < 0.8, t < 0.5, t).astype(dtype)  # mostly hard labels
+    if kind == "sign":
+        return rng.choice([-1.0, 1.0], n).astype(dtype)
+    if kind == "class":
+        return rng.integers(0, classes, n)
+    if kind == "probabilities":
+        T = _uniform(rng, (n, classes), dtype) + 1e-3
+        T[::2] = np.eye(classes, dtype=dtype)[rng.integers(0, classes, len(T[::2]))]
+        T /= T.sum(axis=1, keepdims=True)
+        return T
+    # Real: within the kink of Huber and beyond it, and now and then hit exactly.
+    y = _normal(rng, (n,), dtype)
+    if scores is not None:
+        y += np.where(rng.random(n) < 0.5, scores, 0).astype(dtype)
+        y[::7] = scores[::7]
+    return y
+
+
+# -- truth -----------------------------------------------------------------------------------------
+
+_MANY_TERMS = 10_000_000
+
+
+def _wide(dtype: np.dtype[Any], terms: int) -> type[np.floating[Any]]:
+    return np.longdouble if dtype == np.float64 and terms <= _MANY_TERMS else np.float64
+
+
+def _true_distances(X: Array, Y: Array, metric: str, squared: bool) -> Array:
+    integer = X.dtype == np.uint8
+    wide: Any = np.int64 if integer else _wide(X.dtype, len(X) * Y.size)
+    x, y = X.astype(wide), Y.astype(wide)
+    result = np.empty((len(X), len(Y)), wide if integer else np.longdouble)
+    for i in range(len(X)):
+        difference = np.abs(y - x[i])
+        if metric == "linf":
+            result[i] = np.max(difference, axis=1, initial=0)
+        else:
+            result[i] = np.sum(difference if metric == "l1" else np.square(difference), axis=1)
+    return np.sqrt(result.astype(np.longdouble)) if metric == "l2" and not squared else result
+
+
+def _column_scale(X: Array, metric: str) -> float:
+    """Return the part of the tolerance of a sum over columns that so few columns may use.
+
+    Partial sums of 256 columns, then a sum of those, and a few roundings of each term: the
+    tolerances are for 4,096 columns.
+    """
+    if metric == "linf" or X.dtype == np.uint8:  # no sum, or an exact one
+        return 1.0
+    d = X.shape[1]
+    return (min(d, 256) + d / 256 + 4) / (256 + 16 + 4)
+
+
+def _distance_truth(metric: str, squared: bool, dtypes: dict[str, Dtypes]) -> Callable[[Inputs], Truth]:
+    def truth(inputs: Inputs) -> Truth:
+        X, Y = inputs.args
+        distances = _true_distances(X, Y, metric, squared)
+        return Truth((distances,), (dtypes[X.dtype.name].output,), (distances * _column_scale(X, metric),))
+
+    return truth
+
+
+def _neighbour_truth(metric: str, dtypes: dict[str, Dtypes]) -> Callable[[Inputs], Truth]:
+    def truth(inputs: Inputs) -> Truth:
+        X, Y, k = inputs.args
+        distances = _true_distances(X, Y, metric, squared=False)
+        indices = np.argsort(distances, axis=1, kind="stable")[:, :k]
+        nearest = np.take_along_axis(distances, indices, axis=1)
+        return Truth(
+            (nearest, indices),
+            (dtypes[X.dtype.name].output, np.intp),
+            (nearest * _column_scale(X, metric), indices),
+            distances=distances.astype(np.float64),
+        )
+
+    return truth
+
+
+def _true_sigmoid(z: Array) -> Array:
+    return 1 / (1 + np.exp(-z))
+
+
+def _true_softplus(z: Array) -> Array:
+    return np.logaddexp(0, z)
+
+
+def _elementwise_truth(function: Callable[[Array], Array]) -> Callable[[Inputs], Truth]:
+    def truth(inputs: Inputs) -> Truth:
+        (x,) = inputs.args
+        with np.errstate(all="ignore"):
+            return Truth((function(x.astype(np.longdouble)),), (x.dtype,))
+
+    return truth
+
+
+def _softmax_parts(Z: Array) -> tuple[Array, Array, Array]:
+    """Return Z − max, its softmax, and log Σ e^(Z − max), per row and in Z's arithmetic."""
+    shifted = Z - Z.max(axis=1, keepdims=True)
+    e = np.exp(shifted)
+    total = e.sum(axis=1, keepdims=True)
+    return shifted, e / total, np.log(total)
+
+
+def _softmax_truth(name: str) -> Callable[[Inputs], Truth]:
+    def truth(inputs: Inputs) -> Truth:
+        (Z,) = inputs.args
+        wide = Z.astype(_wide(Z.dtype, 4 * Z.size))
+        with np.errstate(all="ignore"):
+            shifted, p, log_total = _softmax_parts(wide)
+            if name == "softmax":
+                return Truth((p,), (Z.dtype,), (p * _exponential_scale(shifted),))
+            if name == "log_softmax":
+                value = shifted - log_total
+                return Truth((value,), (Z.dtype,), (1 + np.abs(value),))
+            largest = wide.max(axis=1)
+            return Truth((largest + log_total[:, 0],), (Z.dtype,), (1 + np.abs(largest),))
+
+    return truth
+
+
+def _exponential_scale(shifted: Array) -> Array:
+    # The rounding of Z − max is an absolute error of the exponent, hence relative to the result;
+    # a sum over C classes in 16 lanes rounds C/16 times.
+    return 1 + np.minimum(np.abs(shifted), 1e6) + shifted.shape[1] / 128
+
+
+class _Rows(NamedTuple):
+    """What each row adds to a loss, in wide arithmetic."""
+
+    losses: Array  # (n,)
+    slopes: Array  # (n,) or (n, C): derivative with respect to the scores
+    loss_scale: Array  # (n,): rounding of a loss is relative to this
+    slope_scale: Array  # as slopes
+    kink: Array | None = None  # (n,): how far the scores are from where the slope jumps
+
+
+def _rows_binary_cross_entropy(z: Array, t: Array) -> _Rows:
+    losses = t * np.logaddexp(0, -z) + (1 - t) * np.logaddexp(0, z)
+    p = _true_sigmoid(z)
+    return _Rows(losses, p - t, losses, p + t)
+
+
+def _rows_hinge(z: Array, y: Array) -> _Rows:
+    margin = 1 - y * z
+    slopes = np.where(margin > 0, -y, 0)
+    return _Rows(np.maximum(margin, 0), slopes, np.abs(slopes) * (1 + np.abs(z)), np.abs(slopes), np.abs(margin))
+
+
+def _rows_squared_hinge(z: Array, y: Array) -> _Rows:
+    margin = np.maximum(1 - y * z, 0)
+    slopes = -2 * y * margin
+    return _Rows(margin**2, slopes, margin**2, np.abs(slopes))
+
+
+def _rows_squared_error(z: Array, y: Array) -> _Rows:
+    r = z - y
+    return _Rows(r**2 / 2, r, r**2 / 2, np.abs(r))
+
+
+def _rows_absolute_error(z: Array, y: Array) -> _Rows:
+    r = z - y
+    return _Rows(np.abs(r), np.sign(r), np.abs(r), np.abs(np.sign(r)), np.abs(r))
+
+
+def _rows_huber(z: Array, y: Array, delta: Any) -> _Rows:
+    r = z - y
+    losses = np.where(np.abs(r) <= delta, r**2 / 2, delta * (np.abs(r) - delta / 2))
+    slopes = np.clip(r, -delta, delta)
+    return _Rows(losses, slopes, losses, np.abs(slopes))
+
+
+def _rows_softmax_cross_entropy(Z: Array, y: Array) -> _Rows:
+    shifted, p, log_total = _softmax_parts(Z)
+    T = y
+    if y.ndim == 1:
+        T = np.zeros(Z.shape, np.int8)
+        T[np.arange(len(Z)), y] = 1
+    losses = (T * (log_total - shifted)).sum(axis=1)
+    mass = T.sum(axis=1, keepdims=True)
+    return _Rows(losses, mass * p - T, 1 + losses, p * _exponential_scale(shifted) + T)
+
+
+def _rows_multiclass_hinge(Z: Array, y: Array) -> _Rows:
+    rows = np.arange(len(Z))
+    others = Z.copy()
+    others[rows, y] = -np.inf
+    rival = others.argmax(axis=1)
+    gap = others[rows, rival] - Z[rows, y]
+    margin = gap + 1
+    violated = margin > 0
+    slopes = np.zeros_like(Z)
+    slopes[rows, rival] += violated
+    slopes[rows, y] -= violated
+    scale = np.where(violated, 1 + np.abs(gap), 0)
+    # The slope also jumps where the second-best of the other classes draws level.
+    others[rows, rival] = -np.inf
+    lead = np.where(violated, Z[rows, rival] - others.max(axis=1), np.inf)
+    return _Rows(np.maximum(margin, 0), slopes, scale, np.abs(slopes), np.minimum(np.abs(margin), lead))
+
+
+class _Loss(NamedTuple):
+    rows: Callable[..., _Rows]
+    family: str
+    target: str
+    curvature: float  # bound on the change of a slope per change of a score
+    jump: float = 0.0  # of the slope at a kink
+    formula: str = ""
+    slope: str = ""
+    largest: float = math.inf  # of the extreme scores: float32 squares overflow beyond 1.8e19
+
+
+_LOSSES: dict[str, _Loss] = {
+    "binary_cross_entropy": _Loss(
+        _rows_binary_cross_entropy,
+        "logistic",
+        "probability",
+        0.25,
+        0,
+        "mean −t·log σ(z) − (1−t)·log(1−σ(z))",
+        "(σ(z) − t)/n",
+    ),
+    "softmax_cross_entropy": _Loss(
+        _rows_softmax_cross_entropy,
+        "multinomial",
+        "class",
+        0.5,
+        0,
+        "mean −log softmax(Z)[y]",
+        "(softmax(Z) − 1[c=y])/n",
+    ),
+    "hinge": _Loss(_rows_hinge, "margin", "sign", 0, 1, "mean max(0, 1 − y·z)", "−y·1[y·z < 1]/n"),
+    "squared_hinge": _Loss(
+        _rows_squared_hinge, "margin", "sign", 2, 0, "mean max(0, 1 − y·z)²", "−2y·max(0, 1 − y·z)/n", largest=1e15
+    ),
+    "multiclass_hinge": _Loss(
+        _rows_multiclass_hinge, "margin", "class", 0, 1, "mean max_j(z_j − z_y + 1[j≠y])", "(1[c=j*] − 1[c=y])/n"
+    ),
+    "squared_error": _Loss(
+        _rows_squared_error, "regression", "real", 1, 0, "mean (z − y)²/2", "(z − y)/n", largest=1e15
+    ),
+    "absolute_error": _Loss(_rows_absolute_error, "regression", "real", 0, 2, "mean |z − y|", "sign(z − y)/n"),
+    "huber": _Loss(
+        _rows_huber, "regression", "real", 1, 0, "mean r²/2, or δ(|r| − δ/2) where |r| > δ", "clip(z − y, −δ, δ)/n"
+    ),
+}
+
+
+def _rows(name: str, z: Array, y: Array, dtype: np.dtype[Any]) -> _Rows:
+    wide = y if y.dtype.kind == "i" else y.astype(z.dtype)
+    extra = (z.dtype.type(dtype.type(1.35)),) if name == "huber" else ()
+    with np.errstate(all="ignore"):
+        return _LOSSES[name].rows(z, wide, *extra)
+
+
+def _loss_truth(name: str, gradient: bool, rtol: dict[str, float]) -> Callable[[Inputs], Truth]:
+    def truth(inputs: Inputs) -> Truth:
+        z, y = inputs.args
+        rows = _rows(name, z.astype(_wide(z.dtype, 4 * z.size)), y, z.dtype)
+        weights = inputs.kwargs.get("sample_weight")
+        w = np.ones(len(z), rows.losses.dtype) if weights is None else weights.astype(rows.losses.dtype)
+        w = w / w.sum()
+        loss, scale = w @ rows.losses, (w @ rows.loss_scale) * _summed(len(z), z.dtype, rtol)
+        if not gradient:
+            return Truth((loss,), (None,), (scale,))
+        column = w if z.ndim == 1 else w[:, None]
+        slack = np.zeros_like(rows.slopes)
+        if name == "multiclass_hinge" and rows.kink is not None:
+            # z_j − z_y + 1 is rounded twice: within that of the kink, either side is right.
+            near = rows.kink <= 2 * _EPS[z.dtype.name] * (rows.loss_scale + 2)
+            slack[near] = (column * np.ones_like(slack))[near]
+        return Truth((loss, column * rows.slopes), (None, z.dtype), (scale, column * rows.slope_scale), (0.0, slack))
+
+    return truth
+
+
+def _summed(n: int, dtype: np.dtype[Any], rtol: dict[str, float]) -> float:
+    """Return the factor by which n float64 roundings of a plain sum widen a scale.
+
+    float32 terms are summed in float64, where this is nothing; float64 terms have no wider sum.
+    """
+    return 1 + n * 2.0**-53 / rtol[dtype.name]
+
+
+def _linear_truth(name: str, rtol: dict[str, float]) -> Callable[[Inputs], Truth]:
+    loss = _LOSSES[name]
+
+    def truth(inputs: Inputs) -> Truth:
+        _, X, y, W, b = inputs.args
+        dtype = X.dtype
+        wide = _wide(dtype, 4 * X.size * (len(W) if W.ndim == 2 else 1))
+        coefficients, intercept = np.atleast_2d(W).astype(wide), np.atleast_1d(np.asarray(b)).astype(wide)
+        weights = inputs.kwargs.get("sample_weight")
+        w = np.ones(len(X), wide) if weights is None else weights.astype(wide)
+        w = w / w.sum()
+        value, value_scale = wide(0), wide(0)
+        dW, dW_scale, dW_slack = (np.zeros(coefficients.shape, wide) for _ in range(3))
+        db, db_scale, db_slack = (np.zeros(intercept.shape, wide) for _ in range(3))
+        for start in range(0, len(X), 4096):  # in blocks, for wide copies of X are large
+            part = slice(start, start + 4096)
+            x, share = X[part].astype(wide), w[part, None]
+            scores = x @ coefficients.T + intercept
+            # Rounding of a score is relative to the sum of |x·w|.
+            reach = np.abs(x) @ np.abs(coefficients).T + np.abs(intercept)
+            rows = _rows(name, scores if W.ndim == 2 else scores[:, 0], y[part], dtype)
+            slopes, slope_scale = (s.reshape(len(x), -1) for s in (rows.slopes, rows.slope_scale))
+            reach_of_row = reach.max(axis=1, keepdims=True)
+            slope_scale = slope_scale + loss.curvature * reach_of_row
+            value += w[part] @ rows.losses
+            value_scale += w[part] @ (rows.loss_scale + np.abs(slopes).max(axis=1) * reach_of_row[:, 0])
+            value_scale += w[part] @ (loss.curvature * rtol[dtype.name] * reach_of_row[:, 0] ** 2)
+            dW += (share * slopes).T @ x
+            db += (share * slopes).sum(axis=0)
+            dW_scale += (share * slope_scale).T @ np.abs(x)
+            db_scale += (share * slope_scale).sum(axis=0)
+            if rows.kink is not None:
+                near = rows.kink <= 2 * rtol[dtype.name] * (reach_of_row[:, 0] + 1)
+                jumps = np.where(near, loss.jump, 0)[:, None] * share * np.ones_like(slopes)
+                dW_slack += jumps.T @ np.abs(x)
+                db_slack += jumps.sum(axis=0)
+        l2 = wide(dtype.type(inputs.kwargs["l2"]))
+        value += l2 / 2 * np.square(coefficients).sum()
+        value_scale += l2 / 2 * np.square(coefficients).sum()
+        dW += l2 * coefficients
+        dW_scale += l2 * np.abs(coefficients)
+        more = _summed(len(X), dtype, rtol)
+        if W.ndim == 1:
+            dW, dW_scale, dW_slack = dW[0], dW_scale[0], dW_slack[0]
+            db, db_scale, db_slack = db[0], db_scale[0], db_slack[0]
+        return Truth(
+            (value, dW, db),
+            (None, dtype, None if W.ndim == 1 else dtype),
+            (value_scale * more, dW_scale * more, db_scale * more),
+            (0.0, dW_slack, db_slack),
+        )
+
+    return truth
+
+
+# -- entries ---------------------------------------------------------------------------------------
+
+ENTRIES: dict[str, Entry] = {}
+
+_FLOATS = {"float32": Dtypes("float32", "float32"), "float64": Dtypes("float64", "float64")}
+_REGIMES = ("typical", "extreme", "tails")
+_LOSS_REGIMES = (*_REGIMES, "weighted")
+_INDEX = np.dtype(np.intp).itemsize
+
+_VECTOR_SIZES: dict[str, Size] = {"tiny": (97,), "default": (1_000_000,), "full": (10_000_000,)}
+_MATRIX_SIZES: dict[str, Size] = {
+    "tiny": (33, 10),
+    "default": (20_000, 100),
+    "full": (100_000, 10),
+    "wide": (4_000, 1_000),
+}
+
+
+def _add(entry: Entry) -> None:
+    ENTRIES[entry.key] = entry
+
+
+def _itemsize(dtype: str) -> int:
+    return np.dtype(dtype).itemsize
+
+
+def _tolerances(units: float, reason: str, atol: float = 1.0) -> dict[str, Tolerance]:
+    """Return `units` times eps and `atol` times the smallest normal number, for both floats."""
+    return {name: Tolerance(units * _EPS[name], atol * _TINY[name], reason) for name in _EPS}
+
+
+def _rtol(tolerance: dict[str, Tolerance]) -> dict[str, float]:
+    return {name: t.rtol for name, t in tolerance.items()}
+
+
+# Distances and neighbours: "squared" is the L2 distance without its root.
+
+_CHUNKS = (
+    "sums run over at most 256 columns, then over those partial sums: (256 + D/256 + 4)·eps/2 in the worst case "
+    "(less for fewer columns, see the scale), relative because no term is negative"
+)
+_EXACT = {"uint8": Tolerance(0.0, 0.0, "integers are exact")}
+_ROOT = {"uint8": Tolerance(_EPS["float32"], 0.0, "the root of an exact integer, rounded once or twice")}
+_DISTANCE_TOLERANCES = {
+    "l1": _tolerances(138, _CHUNKS) | _EXACT,
+    "squared": _tolerances(138, _CHUNKS, atol=4096) | _EXACT,
+    # Squares below the smallest normal number may vanish: seen from the root, all below its root.
+    "l2": {
+        name: Tolerance(69 * _EPS[name], 64 * math.sqrt(_TINY[name]), "half of the square's bound: " + _CHUNKS)
+        for name in _EPS
+    }
+    | _ROOT,
+    "linf": _tolerances(1, "one subtraction, rounded once; maxima are exact") | _EXACT,
+}
+_DISTANCE_FORMULAS = {"l1": "Σ|x − y|", "l2": "√Σ(x − y)²", "squared": "Σ(x − y)²", "linf": "max|x − y|"}
+
+
+def _distance_dtypes(kind: str) -> dict[str, Dtypes]:
+    return _FLOATS | {"uint8": Dtypes("int32", "float32" if kind == "l2" else "int32")}
+
+
+def _pair_terms(size: Size) -> float:
+    return math.prod(size[:3])
+
+
+def _pair_flops(size: Size) -> float:
+    # As a matrix product of this size counts them, so that the share of the GEMM rate says how
+    # the direct form compares with the BLAS form.
+    return 2 * math.prod(size[:3])
+
+
+def _add_pairwise(kind: str) -> None:
+    squared = kind == "squared"
+    metric = "l2" if squared else kind
+    dtypes = _distance_dtypes(kind)
+
+    def make(size: Size, dtype: str, regime: str = "typical", seed: int = 0) -> Inputs:
+        n, m, d = size
+        points = _points(np.random.default_rng(seed), n, m, d, dtype, regime)
+        return Inputs(points, {"squared": True} if squared else {})
+
+    def size_bytes(size: Size, dtype: str) -> float:
+        n, m, d = size
+        return (n + m) * d * _itemsize(dtype) + n * m * _itemsize(dtypes[dtype].output)
+
+    _add(
+        Entry(
+            key="pairwise_l2[squared]" if squared else f"pairwise_{metric}",
+            function=f"pairwise_{metric}",
+            family="distances",
+            formula=_DISTANCE_FORMULAS[kind],
+            dtypes=dtypes,
+            sizes={"tiny": (23, 37, 33), "default": (200, 2000, 784), "full": (500, 5000, 3072)},
+            axes=("n", "m", "d"),
+            make=make,
+            regimes=_REGIMES,
+            work=_pair_terms,
+            unit="elem",
+            bytes=size_bytes,
+            flops=_pair_flops,
+            limit="gemm",
+            tolerance=_DISTANCE_TOLERANCES[kind],
+            loop_size=(10, 100, 784),
+            specialisations=len(dtypes),
+            truth=_distance_truth(metric, squared, dtypes),
+        )
+    )
+
+
+def _add_k_nearest(metric: str) -> None:
+    dtypes = _distance_dtypes(metric)
+
+    def make(size: Size, dtype: str, regime: str = "typical", seed: int = 0) -> Inputs:
+        n, m, d, k = size
+        X, Y = _points(np.random.default_rng(seed), n, m, d, dtype, regime)
+        return Inputs((X, Y, k), {"metric": metric})
+
+    def size_bytes(size: Size, dtype: str) -> float:
+        n, m, d, k = size
+        return (n + m) * d * _itemsize(dtype) + n * k * (_itemsize(dtypes[dtype].output) + _INDEX)
+
+    _add(
+        Entry(
+            key=f"k_nearest[{metric}]",
+            function="k_nearest",
+            family="neighbors",
+            formula=f"the k smallest {_DISTANCE_FORMULAS[metric]}",
+            dtypes=dtypes,
+            sizes={"tiny": (23, 37, 33, 5), "default": (200, 2000, 784, 5), "full": (500, 5000, 3072, 7)},
+            axes=("n", "m", "d", "k"),
+            make=make,
+            regimes=_REGIMES,
+            work=_pair_terms,
+            unit="elem",
+            bytes=size_bytes,
+            flops=_pair_flops,
+            limit="gemm",
+            tolerance=_DISTANCE_TOLERANCES[metric],
+            loop_size=(10, 100, 784, 5),
+            specialisations=len(dtypes),
+            truth=_neighbour_truth(metric, dtypes),
+        )
+    )
+
+
+# Elementwise functions and the softmax family.
+
+_CUT = "; below the normal numbers a result may be cut to zero"
+_EXPONENTIALS = (
+    "3 eps of each exponential, half an eps of the rounded exponent times its size, C/32 eps of the sum, one division"
+)
+
+
+def _make_scores(size: Size, dtype: str, regime: str = "typical", seed: int = 0) -> Inputs:
+    return Inputs((_scores(np.random.default_rng(seed), size, dtype, regime),), {})
+
+
+def _add_elementwise(
+    name: str, formula: str, function: Callable[[Array], Array], units: float, operations: int, reason: str
+) -> None:
+    _add(
+        Entry(
+            key=name,
+            function=name,
+            family="logistic",
+            formula=formula,
+            dtypes=_FLOATS,
+            sizes=_VECTOR_SIZES,
+            axes=("n",),
+            make=_make_scores,
+            regimes=_REGIMES,
+            work=math.prod,
+            unit="exp",
+            bytes=lambda size, dtype: 2 * size[0] * _itemsize(dtype),
+            flops=lambda size: operations * size[0],
+            limit="memory",
+            tolerance=_tolerances(units, reason + _CUT),
+            loop_size=(100_000,),
+            specialisations=len(_FLOATS),
+            truth=_elementwise_truth(function),
+        )
+    )
+
+
+def _add_softmax(name: str, formula: str) -> None:
+    def size_bytes(size: Size, dtype: str) -> float:
+        written = size[0] if name == "logsumexp" else math.prod(size)
+        return (math.prod(size) + written) * _itemsize(dtype)
+
+    _add(
+        Entry(
+            key=name,
+            function=name,
+            family="multinomial",
+            formula=formula,
+            dtypes=_FLOATS,
+            sizes=_MATRIX_SIZES,
+            axes=("n", "c"),
+            make=_make_scores,
+            regimes=_REGIMES,
+            work=math.prod,
+            unit="exp",
+            bytes=size_bytes,
+            flops=lambda size: 5 * math.prod(size),
+            limit="memory",
+            tolerance=_tolerances(12, _EXPONENTIALS + _CUT),
+            loop_size=(1_000, 100),
+            specialisations=len(_FLOATS),
+            truth=_softmax_truth(name),
+        )
+    )
+
+
+# Losses, and the linear models under them.
+
+
+def _add_loss(name: str, gradient: bool, target: str, variant: str = "") -> None:
+    loss = _LOSSES[name]
+    units, reason = {
+        "binary_cross_entropy": (8, "exponential and log1p 3 eps each, no summand < 0; slopes relative to σ(z) + t"),
+        "softmax_cross_entropy": (12, _EXPONENTIALS),
+    }.get(name, (4, "two or three roundings of one row"))
+    tolerance = _tolerances(units, reason + "; rows are summed in float64, whose own roundings the scale allows for")
+    function = name + ("_gradient" if gradient else "")
+    matrix = target in ("class", "probabilities")
+    exponentials = name.endswith("cross_entropy")
+    operations = (6 if exponentials else 4) + 2 * gradient
+
+    def make(size: Size, dtype: str, regime: str = "typical", seed: int = 0) -> Inputs:
+        rng = np.random.default_rng(seed)
+        z = _scores(rng, size, dtype, regime, loss.largest)
+        y = _targets(rng, target, size[0], size[-1], dtype, z)
+        return Inputs((z, y), {"sample_weight": _weights(rng, size[0], dtype)} if regime == "weighted" else {})
+
+    def size_bytes(size: Size, dtype: str) -> float:
+        scores = math.prod(size) * _itemsize(dtype)
+        labels = size[0] * _INDEX if target == "class" else scores
+        return scores * (1 + gradient) + labels
+
+    _add(
+        Entry(
+            key=function + variant,
+            function=function,
+            family=loss.family,
+            formula=f"{loss.formula}; {loss.slope}" if gradient else loss.formula,
+            dtypes={dtype: Dtypes("float64", dtype if gradient else "float64") for dtype in _FLOATS},
+            sizes=_MATRIX_SIZES if matrix else _VECTOR_SIZES,
+            axes=("n", "c") if matrix else ("n",),
+            make=make,
+            regimes=_LOSS_REGIMES,
+            work=math.prod,
+            unit="exp" if exponentials else "elem",
+            bytes=size_bytes,
+            flops=lambda size: operations * math.prod(size),
+            limit="memory",
+            tolerance=tolerance,
+            loop_size=(1_000, 100) if matrix else (100_000,),
+            specialisations=len(_FLOATS),
+            truth=_loss_truth(name, gradient, _rtol(tolerance)),
+        )
+    )
+
+
+def _add_linear(name: str) -> None:
+    loss = _LOSSES[name]
+    matrix = loss.target == "class"
+    tolerance = _tolerances(
+        16,
+        "scores and gradients are sums over blocks of columns or rows, relative to the sums of |x·w| and |slope·x|; "
+        "thousands of roundings of either sign leave a few eps of these",
+    )
+
+    def make(size: Size, dtype: str, regime: str = "typical", seed: int = 0) -> Inputs:
+        rng = np.random.default_rng(seed)
+        n, d = size[:2]
+        X = _normal(rng, (n, d), dtype)
+        W = _normal(rng, (size[2], d) if matrix else (d,), dtype) / math.sqrt(d)
+        b = _normal(rng, (size[2],), dtype) if matrix else 0.25
+        y = _targets(rng, loss.target, n, size[-1], dtype, None)
+        if regime == "extreme":
+            X[::3] = 0
+            X[1::3] *= 100
+            W *= 100  # scores of ±1e4
+        kwargs: dict[str, Any] = {"l2": 0.01}
+        if regime == "weighted":
+            kwargs["sample_weight"] = _weights(rng, n, dtype)
+        return Inputs((name, X, y, W, b), kwargs)
+
+    def size_bytes(size: Size, dtype: str) -> float:
+        n, d = size[:2]
+        model = 2 * (d + 1) * (size[2] if matrix else 1)
+        return (n * d + model) * _itemsize(dtype) + n * (_INDEX if matrix else _itemsize(dtype))
+
+    def flops(size: Size) -> float:  # one product for the scores, one for the gradient
+        return 4 * math.prod(size)
+
+    _add(
+        Entry(
+            key=f"linear_loss_gradient[{name}]",
+            function="linear_loss_gradient",
+            family="linear",
+            formula=f"z = X·w + b; {loss.formula} + λ/2·‖w‖²; Xᵀ·∂z + λw, Σ∂z",
+            dtypes={dtype: Dtypes("float64", dtype) for dtype in _FLOATS},
+            sizes={"tiny": (29, 19, 4), "default": (10_000, 784, 10), "full": (60_000, 784, 10)}
+            if matrix
+            else {"tiny": (53, 19), "default": (100_000, 90), "full": (463_715, 90)},
+            axes=("n", "d", "c") if matrix else ("n", "d"),
+            make=make,
+            regimes=_LOSS_REGIMES,
+            work=flops,
+            unit="flop",
+            bytes=size_bytes,
+            flops=flops,
+            limit="gemm" if matrix else "memory",
+            tolerance=tolerance,
+            loop_size=(50, 784, 10) if matrix else (1_000, 90),
+            specialisations=len(_FLOATS),
+            truth=_linear_truth(name, _rtol(tolerance)),
+        )
+    )
+
+
+for _kind in ("l1", "l2", "squared", "linf"):
+    _add_pairwise(_kind)
+for _kind in ("l1", "l2", "linf"):
+    _add_k_nearest(_kind)
+_add_elementwise("exp", "eˣ", np.exp, 3, 1, "NumPy's float32 exponential is good to 2.6 units in the last place")
+_add_elementwise(
+    "sigmoid", "1/(1 + e⁻ᶻ)", _true_sigmoid, 8, 4, "3 eps of each of two exponentials, one addition, one division"
+)
+_add_elementwise(
+    "softplus", "log(1 + eᶻ)", _true_softplus, 8, 4, "3 eps of the exponential, 2 to 4 of log1p, one addition"
+)
+_add_softmax("softmax", "e^z / Σe^z")
+_add_softmax("log_softmax", "z − log Σe^z")
+_add_softmax("logsumexp", "log Σe^z")
+for _kind, _loss in _LOSSES.items():
+    for _gradient in (False, True):
+        _add_loss(_kind, _gradient, _loss.target)
+        if _kind == "softmax_cross_entropy":
+            _add_loss(_kind, _gradient, "probabilities", "[probabilities]")
+for _kind in _LOSSES:
+    _add_linear(_kind)

@@ -1,0 +1,289 @@
+"""Loss and gradient of linear models, in one pass over X.
+
+A pass over X costs memory bandwidth, and X is by far the largest array; so scores, losses and the gradient
+are made while a few rows are in cache. `GROUP` rows are taken together, so that the weights are loaded
+once for all of them and the gradient is loaded and stored once.
+
+Sums. A slab of rows has its own float64 gradient, to which each `ROWS` rows add theirs (summed in the
+dtype of X, so the error stays under 1e-6 of the sum of magnitudes for any n). There are at most 64
+slabs, cut by n alone, and they are added up in order: same bits for any number of threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from . import _threads, _validate
+from ._jit import inner, kernel, readonly, scalar
+from ._losses import POINTWISE
+from ._math import like
+from ._pointwise import ones, sum_of
+from ._rowwise import cross_entropy, multiclass_hinge, scratch
+
+__all__ = ["linear_loss_gradient"]
+
+GROUP = 4
+ROWS = 32  # rows whose gradient is summed in the dtype of X
+
+_SLABS = 64
+_SLAB_ROWS = 1024  # at least; a multiple of ROWS
+
+#: Multiplications of a pass below which a second thread costs more than it gains, and per call.
+_SERIAL_PRODUCTS = 1 << 18
+_CALL_PRODUCTS = 1 << 29
+
+_HUBER_DELTA = 1.35
+
+
+def linear_loss_gradient(
+    loss: str,
+    X: ArrayLike,
+    y: ArrayLike,
+    W: ArrayLike,
+    b: ArrayLike,
+    *,
+    l2: float = 0.0,
+    sample_weight: ArrayLike | None = None,
+    n_threads: int | None = None,
+) -> tuple[float, NDArray[Any], Any]:
+    """Mean loss of the scores ``X @ W.T + b`` plus ``l2 / 2 ‖W‖²``, and its gradient.
+
+    Parameters
+    ----------
+    loss : str
+        "binary_cross_entropy", "hinge", "squared_hinge", "squared_error", "absolute_error", "huber"
+        (delta 1.35), or, over classes, "softmax_cross_entropy", "multiclass_hinge".
+    X : array-like of shape (n, D)
+        Rows. float16 and float32 are worked on as float32, all else as float64; all other arguments
+        are cast to that.
+    y : array-like of shape (n,), or (n, C) target probabilities for softmax cross-entropy
+        Targets as the function named by `loss` takes them.
+    W : array-like of shape (D,), or (C, D) for the losses over classes
+        Coefficients, one row per class as scikit-learn's ``coef_``.
+    b : float, or array-like of shape (C,)
+        Intercepts.
+    l2 : float, default=0.0
+        Strength of the penalty; it never touches `b`.
+    sample_weight : array-like of shape (n,), optional
+        Weights of the rows, not negative, not all zero.
+    n_threads : int, optional
+        Threads to use; None means all that this process may use.
+
+    Returns
+    -------
+    loss : float
+        Penalty included.
+    dW : ndarray of the shape of `W`
+    db : float, or ndarray of shape (C,)
+
+    Raises
+    ------
+    TypeError
+        If `loss` is no str, labels are not of integers, or an argument not real numbers.
+    ValueError
+        If shapes do not fit, n is 0, or labels, weights, `loss` or `l2` are not usable.
+
+    Notes
+    -----
+    Cost: n D C multiply-adds for the scores and as many for the gradient; X is read once. Work space:
+    up to 64 float64 gradients, and per thread one gradient and `ROWS` rows of scores.
+
+    Examples
+    --------
+    >>> from fastml.kernels import linear_loss_gradient
+    >>> linear_loss_gradient("squared_error", [[1.0], [2.0]], [0.0, 0.0], [1.0], 0.0)
+    (1.25, array([2.5]), 1.5)
+    """
+    a = _validate.linear(loss, X, y, W, b, l2, sample_weight)
+    (n, d), dtype = a.X.shape, a.X.dtype
+    over_classes = a.W.ndim == 2
+    coefficients = a.W if over_classes else a.W.reshape(1, d)
+    intercepts = np.asarray(a.b).reshape(-1)
+    classes = len(intercepts)
+    rows = max(_SLAB_ROWS, -(-n // (_SLABS * ROWS)) * ROWS)
+    slabs = -(-n // rows)
+    # Per slab: the gradient, a column for the intercepts, a row for the loss.
+    sums = np.empty((slabs, classes + 1, d + 1))
+    weighted, weight = a.weight is not None, ones(dtype) if a.weight is None else a.weight
+    settled = [readonly(array) for array in (a.X, weight, coefficients, intercepts)]
+    targets = _targets(a.y, dtype)
+    scale = dtype.type(1.0 / a.total)
+    passes = _PASSES[loss]
+
+    def work(first: int, last: int) -> None:
+        for slab in range(first, last):
+            top, bottom = slab * rows, min(n, (slab + 1) * rows)
+            step = max(ROWS, _CALL_PRODUCTS // max(1, classes * d) // ROWS * ROWS)
+            for at in range(top, bottom, step):
+                passes(*settled, weighted, *targets, scale, at, min(bottom, at + step), at == top, sums[slab])
+
+    if n_threads is None and n * d * classes < _SERIAL_PRODUCTS:
+        work(0, slabs)
+    else:
+        _threads.run_ranges(work, slabs, _threads.resolve(n_threads), most=1)
+    total = sums[0] if slabs == 1 else np.add.reduce(sums)
+    return _with_penalty(total, a, coefficients, over_classes)
+
+
+def _targets(y: NDArray[Any], dtype: np.dtype[Any]) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """Return y as (values, class indices, target probabilities), two of them empty."""
+    nothing = _NOTHING[dtype]
+    if y.ndim == 2:
+        return nothing[:, 0], _NO_INDICES, readonly(y)
+    if y.dtype.kind == "i":
+        return nothing[:, 0], readonly(y), nothing
+    return readonly(y), _NO_INDICES, nothing
+
+
+_NO_INDICES = readonly(np.empty(0, np.intp))
+_NOTHING = {np.dtype(name): readonly(np.empty((0, 1), name)) for name in ("f4", "f8")}
+
+
+def _with_penalty(
+    total: NDArray[np.float64], a: _validate.Linear, W: NDArray[Any], over_classes: bool
+) -> tuple[float, NDArray[Any], Any]:
+    """Take the parts out of the sums and add the penalty's."""
+    value, dW, db = float(total[-1, 0]) / a.total, total[:-1, :-1], total[:-1, -1]
+    if a.l2 > 0:
+        wide = W.astype(np.float64)
+        value += 0.5 * float(a.l2) * float(np.vdot(wide, wide))
+        dW = dW + float(a.l2) * wide
+    dtype = a.X.dtype
+    if over_classes:
+        return value, dW.astype(dtype), db.astype(dtype)
+    return value, dW[0].astype(dtype), float(db[0])
+
+
+# ---------------------------------------------------------------------------------------- kernels
+
+
+@inner
+def _scores(X, W, b, top, n, Z):  # type: ignore[no-untyped-def]
+    """Z[i, c] = X[top + i] . W[c] + b[c] for i < n, four rows and two classes at a time."""
+    classes = W.shape[0]
+    zero = like(Z[0, 0], 0)
+    for i in range(0, n, GROUP):
+        # A group that is not full takes its last row several times: one loop serves all.
+        last = n - 1
+        i1, i2, i3 = min(i + 1, last), min(i + 2, last), min(i + 3, last)
+        x0, x1, x2, x3 = X[top + i], X[top + i1], X[top + i2], X[top + i3]
+        for c in range(0, classes, 2):
+            other = min(c + 1, classes - 1)
+            w, v = W[c], W[other]
+            s0 = s1 = s2 = s3 = t0 = t1 = t2 = t3 = zero
+            if other == c:
+                for d in range(w.size):
+                    s0 += x0[d] * w[d]
+                    s1 += x1[d] * w[d]
+                    s2 += x2[d] * w[d]
+                    s3 += x3[d] * w[d]
+            else:
+                for d in range(w.size):
+                    s0 += x0[d] * w[d]
+                    s1 += x1[d] * w[d]
+                    s2 += x2[d] * w[d]
+                    s3 += x3[d] * w[d]
+                    t0 += x0[d] * v[d]
+                    t1 += x1[d] * v[d]
+                    t2 += x2[d] * v[d]
+                    t3 += x3[d] * v[d]
+                shift = b[other]
+                Z[i3, other], Z[i2, other], Z[i1, other], Z[i, other] = t3 + shift, t2 + shift, t1 + shift, t0 + shift
+            shift = b[c]
+            Z[i3, c], Z[i2, c], Z[i1, c], Z[i, c] = s3 + shift, s2 + shift, s1 + shift, s0 + shift
+
+
+@scalar
+def _plus_products(total, g0, x0, g1, x1, g2, x2, g3, x3):  # type: ignore[no-untyped-def]
+    """Add four products in a fixed order, whatever code the compiler makes for ends of rows."""
+    return total + ((g0 * x0 + g1 * x1) + (g2 * x2 + g3 * x3))
+
+
+@inner
+def _add_outer(X, top, n, G, dW):  # type: ignore[no-untyped-def]
+    """dW[c] += sum_i G[i, c] X[top + i], and the sums of G in the last column; four rows at a time."""
+    classes = dW.shape[0]
+    zero = like(G[0, 0], 0)
+    for i in range(0, n, GROUP):
+        last = n - 1
+        i1, i2, i3 = min(i + 1, last), min(i + 2, last), min(i + 3, last)
+        x0, x1, x2, x3 = X[top + i], X[top + i1], X[top + i2], X[top + i3]
+        for c in range(classes):
+            g0 = G[i, c]
+            g1 = G[i1, c] if i1 > i else zero
+            g2 = G[i2, c] if i2 > i1 else zero
+            g3 = G[i3, c] if i3 > i2 else zero
+            target = dW[c]
+            for d in range(x0.size):
+                target[d] = _plus_products(target[d], g0, x0[d], g1, x1[d], g2, x2[d], g3, x3[d])
+            target[x0.size] += (g0 + g1) + (g2 + g3)
+
+
+@inner
+def _flush(dW, total):  # type: ignore[no-untyped-def]
+    """Add the gradient of a few rows to the slab's float64 one, and clear it."""
+    for c in range(dW.shape[0]):
+        source, target = dW[c], total[c]
+        for d in range(source.size):
+            target[d] += source[d]
+            source[d] = like(source[d], 0)
+
+
+def _pass(loss: str, rows_of_scores: Callable[..., Any]) -> Callable[..., None]:
+    """Make the kernel of one loss: the rows ``first:last`` of one slab."""
+
+    def linear_pass(X, weight, W, b, weighted, y, indices, P, scale, first, last, fresh, total):  # type: ignore[no-untyped-def]
+        classes, columns = W.shape
+        Z, G = np.empty((ROWS, classes), X.dtype), np.empty((ROWS, classes), X.dtype)
+        work = scratch(ROWS, classes, Z)
+        dW = np.zeros((classes, columns + 1), X.dtype)
+        if fresh:
+            total[:] = 0.0
+        value = 0.0
+        for top in range(first, last, ROWS):
+            n = min(ROWS, last - top)
+            w = weight[top : top + n] if weighted else weight
+            _scores(X, W, b, top, n, Z)
+            value += rows_of_scores(
+                Z[:n], y[top : top + n], indices[top : top + n], P[top : top + n], w, scale, work, G[:n]
+            )
+            _add_outer(X, top, n, G, dW)
+            _flush(dW, total)
+        total[classes, 0] += value
+
+    linear_pass.__qualname__ = linear_pass.__name__ = f"{loss}_pass"
+    return kernel(linear_pass)
+
+
+def _rows_of(term: Callable[..., Any]) -> Callable[..., Any]:
+    """Apply a formula of `_losses` to a single column of scores."""
+
+    @inner
+    def rows_of_scores(Z, y, indices, P, weight, scale, work, G):  # type: ignore[no-untyped-def]
+        delta, values = like(scale, _HUBER_DELTA), work[0]
+        for i in range(Z.shape[0]):
+            value, derivative = term(Z[i, 0], y[i], delta)
+            values[i] = weight[i] * value
+            G[i, 0] = scale * weight[i] * derivative
+        return sum_of(values[: Z.shape[0]])
+
+    return rows_of_scores
+
+
+@inner
+def _rows_of_softmax(Z, y, indices, P, weight, scale, work, G):  # type: ignore[no-untyped-def]
+    return cross_entropy(Z, indices, P, weight, scale, work, G)
+
+
+@inner
+def _rows_of_multiclass_hinge(Z, y, indices, P, weight, scale, work, G):  # type: ignore[no-untyped-def]
+    return multiclass_hinge(Z, indices, weight, scale, G)
+
+
+_PASSES = {loss: _pass(loss, _rows_of(term)) for loss, term in POINTWISE.items()}
+_PASSES["softmax_cross_entropy"] = _pass("softmax_cross_entropy", _rows_of_softmax)
+_PASSES["multiclass_hinge"] = _pass("multiclass_hinge", _rows_of_multiclass_hinge)

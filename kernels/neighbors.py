@@ -1,0 +1,248 @@
+"""The k nearest rows, found while the distances are made: the (n, m) matrix never exists.
+
+Every block of distances is looked through while it lies in cache. A row keeps its k best so far in a
+heap whose root is the worst of them; most distances are not below the root, and 32 are dismissed
+with one comparison.
+
+Order. Distances are compared as integers: the bits of floats that are not negative have the order of
+the floats, with NaN above infinity. So one selection serves all dtypes, NaN comes last without a
+branch, and (distance, index) is an exact total order.
+
+Few queries. Where the rows of X alone cannot feed the threads, Y is cut into parts as well; each part
+finds its own k best, and these are merged in the same order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from . import _blocks, _simd, _threads, _validate
+from ._blocks import X_ROWS, Y_POINTS, aligned, distances_of_block, pack
+from ._jit import inner, kernel, readonly
+from ._simd import KEYS_AT_ONCE
+
+__all__ = ["k_nearest"]
+
+#: Below this many pairs x columns a second thread costs more than it gains.
+_SERIAL_ELEMENTS = 1 << 20
+
+#: The integers whose order is that of the totals.
+KEY_DTYPES = {np.dtype(name): np.dtype(f"i{np.dtype(name).itemsize}") for name in ("f4", "f8", "i4", "i8")}
+_LARGEST = {np.dtype(name): int(np.iinfo(name).max) for name in ("i4", "i8", np.intp)}
+
+#: A part of Y must repay the merging of its k best.
+_PART_ROWS = 4 * Y_POINTS
+
+
+def k_nearest(
+    X: ArrayLike,
+    Y: ArrayLike,
+    k: int,
+    *,
+    metric: str = "l2",
+    exclude_self: bool = False,
+    n_threads: int | None = None,
+) -> tuple[NDArray[Any], NDArray[np.intp]]:
+    """Find, for every row of `X`, the `k` nearest rows of `Y` and their distances.
+
+    Parameters
+    ----------
+    X : array-like of shape (n, D)
+        The queries. Both uint8: exact. Both of float16, float32, uint8 with at least one float:
+        computed in float32. All other real dtypes: float64.
+    Y : array-like of shape (m, D)
+        The rows to choose from.
+    k : int
+        How many, ``1 <= k <= m``, or ``k <= m - 1`` with `exclude_self`.
+    metric : {"l2", "l1", "linf"}, default="l2"
+        Also by the names "euclidean", "manhattan", "cityblock" and "chebyshev".
+    exclude_self : bool, default=False
+        Leave out row ``i`` of `Y` for query ``i``; needs n == m.
+    n_threads : int, optional
+        Threads to use; None means all that this process may use.
+
+    Returns
+    -------
+    distances : ndarray of shape (n, k)
+        Ascending; float32 or float64; for uint8 input int32 (L1, L-infinity) or float32 (L2). The
+        same bits as `pairwise_l1`, `pairwise_l2`, `pairwise_linf` give for the pair.
+    indices : ndarray of shape (n, k), intp
+        Rows of `Y`, ordered by (distance, index): the smaller index first on a tie. Ties of float L2
+        are those of the squared distance; of uint8, of the exact integer. NaN distances come last,
+        by index.
+
+    Raises
+    ------
+    TypeError
+        If an argument is not real numbers, or `k` no integer.
+    ValueError
+        If shapes, column counts, `k` or `metric` do not fit.
+
+    Notes
+    -----
+    Cost: n m D subtractions and additions, plus O(k log(m / k) log k) per row for random order (at
+    worst m log k). Work space: n k distances and indices, times the number of parts where Y is cut
+    (at most 4 per thread, only for n < 256 per thread), and per thread what `pairwise_l1` needs.
+
+    Examples
+    --------
+    >>> from fastml.kernels import k_nearest
+    >>> distances, indices = k_nearest([[0.0], [10.0]], [[1.0], [-1.0], [7.0]], 2)
+    >>> indices
+    array([[0, 1],
+           [2, 0]])
+    >>> distances
+    array([[1., 1.],
+           [3., 9.]])
+    """
+    short = _validate.metric(metric)
+    x, y, _ = _validate.pair(X, Y)
+    (n, d), m = x.shape, y.shape[0]
+    k = _validate.k(k, m, exclude_self, n)
+    dtype = _validate.result_dtype(short, x.dtype, d)
+    totals = _blocks.empty_totals(short, x.dtype, d)
+    serial = n * m * max(d, 1) < _SERIAL_ELEMENTS and n_threads is None
+    threads = 1 if serial else _threads.resolve(n_threads)
+
+    rows = max(1, n) if serial and n <= _blocks.TASK_ROWS else _blocks.task_rows(n, d, x.itemsize, threads)
+    x_parts = [(first, min(n, first + rows)) for first in range(0, n, rows)]
+    y_parts = _parts_of_y(m, k, len(x_parts), threads)
+    keys, indices = _empty_heaps(len(y_parts), n, k, totals.dtype)
+
+    cut, code = _blocks.plan(short, x.dtype), _blocks.METRIC_CODES[short]
+    mask, nan_key = _key_rule(totals.dtype)
+    x, y = readonly(x), readonly(y)
+
+    def search(task: int) -> Iterator[None]:
+        part, (first, last) = task % len(y_parts), x_parts[task // len(y_parts)]
+        y_first, y_last = y_parts[part]
+        for begin, end in _blocks.y_ranges(last - first, y_last - y_first, d):
+            _search(
+                code, cut, exclude_self, x, first, last, y, y_first + begin, y_first + end,
+                totals, mask, nan_key, keys[part], indices[part],
+            )  # fmt: skip
+            yield
+        if len(y_parts) == 1:
+            _merge_and_sort(keys, indices, first, last)
+
+    _threads.run(search, len(x_parts) * len(y_parts), threads)
+    if len(y_parts) > 1:
+        _merge_and_sort(keys, indices, 0, n)
+    return _distances(keys[0], totals.dtype, dtype, root=short == "l2"), indices[0]
+
+
+def _parts_of_y(m: int, k: int, n_tasks: int, threads: int) -> list[tuple[int, int]]:
+    """Cut Y only where the rows of X leave threads idle, and where a part outweighs its merging."""
+    wanted = 1 if n_tasks >= threads else min(4 * threads, m // max(_PART_ROWS, 4 * k))
+    step = max(1, -(-m // (max(1, wanted) * Y_POINTS)) * Y_POINTS)
+    return [(first, min(m, first + step)) for first in range(0, m, step)]
+
+
+def _empty_heaps(parts: int, n: int, k: int, totals: np.dtype[Any]) -> tuple[NDArray[Any], NDArray[np.intp]]:
+    """Heaps full of entries that are worse than any distance, NaN included."""
+    keys, indices = np.empty((parts, n, k), KEY_DTYPES[totals]), np.empty((parts, n, k), np.intp)
+    keys.fill(_LARGEST[keys.dtype])
+    indices.fill(_LARGEST[indices.dtype])
+    return keys, indices
+
+
+@cache
+def _key_rule(totals: np.dtype[Any]) -> tuple[int, int]:
+    """Return the mask that clears a float's sign and the one key that stands for every NaN."""
+    integer = KEY_DTYPES[totals]
+    largest = _LARGEST[integer]
+    if totals.kind == "i":
+        return largest, largest
+    return largest, int(np.array(np.nan, totals).view(integer)[()]) & largest
+
+
+def _distances(keys: NDArray[Any], totals: np.dtype[Any], dtype: np.dtype[Any], *, root: bool) -> NDArray[Any]:
+    found = keys.view(totals)
+    if not root:
+        return found
+    return np.sqrt(found) if totals.kind == "f" else np.sqrt(found.astype(np.float64)).astype(dtype)
+
+
+@kernel
+def _search(metric, plan, exclude_self, X, first, last, Y, y_first, y_last, like, mask, nan_key, keys, indices):  # type: ignore[no-untyped-def]
+    """Offer the rows ``y_first:y_last`` of Y to the heaps of the rows ``first:last`` of X."""
+    rows, points, side, columns, _ = plan
+    steps = -(-X.shape[1] // columns)
+    x_block = min(X_ROWS, last - first)
+    y_block = min(Y_POINTS, y_last - y_first)
+    width = -(-y_block // max(points, KEYS_AT_ONCE)) * max(points, KEYS_AT_ONCE)
+    x_height = -(-x_block // rows) * rows
+    x_panels = aligned(-(-(last - first) // rows) * rows * steps * columns, X)
+    y_panels = aligned(width * steps * columns, Y)
+    totals = aligned(x_height * width, like).reshape((x_height, width))
+    seen_as_keys = totals.view(keys.dtype)
+    pack(X, first, last, rows, side, columns, x_panels)
+    for left in range(y_first, y_last, Y_POINTS):
+        right = min(y_last, left + Y_POINTS)
+        pack(Y, left, right, points, side, columns, y_panels)
+        for top in range(first, last, X_ROWS):
+            bottom = min(last, top + X_ROWS)
+            panels = x_panels[(top - first) * steps * columns :]
+            distances_of_block(metric, plan, steps, panels, bottom - top, y_panels, right - left, totals)
+            for i in range(top, bottom):
+                own = i if exclude_self else -1
+                _offer_row(seen_as_keys[i - top], right - left, left, own, mask, nan_key, keys[i], indices[i])
+
+
+@inner
+def _offer_row(row, size, left, own, mask, nan_key, keys, indices):  # type: ignore[no-untyped-def]
+    """Offer one row of a block, columns ``left : left + size`` of Y, to the row's heap."""
+    for begin in range(0, size, KEYS_AT_ONCE):
+        candidates = _simd.below(row, begin, keys[0], mask, nan_key)
+        if size - begin < KEYS_AT_ONCE:
+            candidates &= (1 << (size - begin)) - 1
+        while candidates:
+            j = begin + _simd.lowest_bit(candidates)
+            candidates &= candidates - 1
+            key = min(row[j] & mask, nan_key)
+            if key < keys[0] and left + j != own:
+                _replace_root(keys, indices, keys.size, key, left + j)
+
+
+@inner
+def _replace_root(keys, indices, size, key, index):  # type: ignore[no-untyped-def]
+    """Put (key, index) in the place of the heap's largest pair."""
+    place = 0
+    while True:
+        child = 2 * place + 1
+        if child >= size:
+            break
+        if child + 1 < size and _before(keys, indices, child, keys[child + 1], indices[child + 1]):
+            child += 1
+        if _before(keys, indices, child, key, index):
+            break
+        keys[place], indices[place] = keys[child], indices[child]
+        place = child
+    keys[place], indices[place] = key, index
+
+
+@inner
+def _before(keys, indices, place, key, index):  # type: ignore[no-untyped-def]
+    """Whether the pair at `place` comes before (key, index)."""
+    return keys[place] < key or (keys[place] == key and indices[place] < index)
+
+
+@kernel
+def _merge_and_sort(keys, indices, first, last):  # type: ignore[no-untyped-def]
+    """Merge the parts' heaps of rows ``first:last`` into part 0 and sort each ascending."""
+    for i in range(first, last):
+        best, chosen = keys[0, i], indices[0, i]
+        for part in range(1, keys.shape[0]):
+            for place in range(best.size):
+                key, index = keys[part, i, place], indices[part, i, place]
+                if not _before(best, chosen, 0, key, index):
+                    _replace_root(best, chosen, best.size, key, index)
+        for size in range(best.size - 1, 0, -1):
+            key, index = best[size], chosen[size]
+            best[size], chosen[size] = best[0], chosen[0]
+            _replace_root(best, chosen, size, key, index)

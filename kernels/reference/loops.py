@@ -1,0 +1,726 @@
+"""Every kernel as plain Python loops: the formula, one number at a time.
+
+Made to be read beside the formula, and to be trusted: a value is computed in Python's float
+(float64) from the given numbers and rounded once to the dtype of the result, so that float32
+input gives the float32 number nearest to the truth (uint8 distances are exact integers). That
+also makes these loops good oracles. They are slow (about 50 ns per term), and hold rows as Python
+lists (about 32 bytes per number).
+
+Conventions in the code: a lower-case ``x``, ``y`` or ``z`` is one row or one number; a *term* is
+what one row adds to a loss, as ``(value, derivative with respect to the score)``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from .. import _validate
+from .._validate import Array
+
+__all__ = [
+    "absolute_error",
+    "absolute_error_gradient",
+    "binary_cross_entropy",
+    "binary_cross_entropy_gradient",
+    "exp",
+    "hinge",
+    "hinge_gradient",
+    "huber",
+    "huber_gradient",
+    "k_nearest",
+    "linear_loss_gradient",
+    "log_softmax",
+    "logsumexp",
+    "multiclass_hinge",
+    "multiclass_hinge_gradient",
+    "pairwise",
+    "pairwise_l1",
+    "pairwise_l2",
+    "pairwise_linf",
+    "sigmoid",
+    "softmax",
+    "softmax_cross_entropy",
+    "softmax_cross_entropy_gradient",
+    "softplus",
+    "squared_error",
+    "squared_error_gradient",
+    "squared_hinge",
+    "squared_hinge_gradient",
+]
+
+Row = Sequence[float]
+
+# Rounding a large float64 to float32 gives infinity, as it should: no need for NumPy to warn.
+_quiet = np.errstate(over="ignore", invalid="ignore", under="ignore")
+
+
+# -- distances -------------------------------------------------------------------------------------
+
+
+def _l1(x: Row, y: Row) -> float:
+    total = 0.0
+    for a, b in zip(x, y, strict=True):
+        total += abs(a - b)
+    return total
+
+
+def _squared_l2(x: Row, y: Row) -> float:
+    total = 0.0
+    for a, b in zip(x, y, strict=True):
+        total += (a - b) * (a - b)
+    return total
+
+
+def _linf(x: Row, y: Row) -> float:
+    largest = 0.0
+    for a, b in zip(x, y, strict=True):
+        difference = abs(a - b)
+        # NaN is larger than nothing: once it is in, it must stay in.
+        if difference > largest or math.isnan(difference):
+            largest = difference
+    return largest
+
+
+# What neighbours are ordered by. For L2 that is the square: the root would merge close values.
+_KEYS: dict[str, Callable[[Row, Row], float]] = {"l1": _l1, "l2": _squared_l2, "linf": _linf}
+
+
+@_quiet
+def pairwise(X: ArrayLike, Y: ArrayLike | None, norm: Callable[[Array], float]) -> Array:
+    """Compute distances between rows under any norm: ``out[i, j] = norm(X[i] - Y[j])``.
+
+    Parameters
+    ----------
+    X : array_like of shape (n, D)
+    Y : array_like of shape (m, D), or None for `X`
+    norm : callable
+        Takes one difference vector (D,), of the dtype of the result, and returns a number.
+
+    Returns
+    -------
+    ndarray of shape (n, m)
+        float32 where the dtypes of `X` and `Y` settle to float32, else float64 (also for uint8,
+        as a norm may be any real number).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastml.kernels.reference import loops
+    >>> loops.pairwise([[0, 0]], [[3, 4], [1, 1]], np.linalg.norm)
+    array([[5.        , 1.41421356]])
+    >>> loops.pairwise([[0, 0]], [[3, 4], [1, 1]], lambda v: (abs(v) ** 3).sum() ** (1 / 3))
+    array([[4.49794145, 1.25992105]])
+    """
+    if not callable(norm):
+        raise TypeError(f"norm is a {type(norm).__name__}; it must be callable on a difference vector")
+    x, y, kind = _validate.pair(X, Y)
+    if kind == "uint8":  # whose differences would wrap around
+        x, y = x.astype(np.float64), y.astype(np.float64)
+    distances = np.empty((len(x), len(y)), x.dtype)
+    for i in range(len(x)):
+        for j in range(len(y)):
+            distances[i, j] = norm(x[i] - y[j])
+    return distances
+
+
+def _pairwise(X: ArrayLike, Y: ArrayLike | None, metric: _validate.Metric, squared: bool, out: Array | None) -> Array:
+    x, y, _ = _validate.pair(X, Y)
+    distance = _KEYS[metric]
+    dtype = _validate.result_dtype(metric, x.dtype, x.shape[1], squared)
+    out = _validate.out(out, (len(x), len(y)), dtype, X, Y)
+    key_dtype = _validate.result_dtype(metric, x.dtype, x.shape[1], squared=True)
+    rows, others = x.tolist(), y.tolist()
+    for i, row in enumerate(rows):
+        for j, other in enumerate(others):
+            value = key_dtype.type(distance(row, other))
+            out[i, j] = value if metric != "l2" or squared else math.sqrt(value)
+    return out
+
+
+@_quiet
+def pairwise_l1(X: ArrayLike, Y: ArrayLike | None = None, *, out: Array | None = None) -> Array:
+    """Compute sums of absolute differences, ``out[i, j] = Σ_d |X[i, d] − Y[j, d]|``.
+
+    Examples
+    --------
+    >>> from fastml.kernels.reference import loops
+    >>> loops.pairwise_l1([[0, 0]], [[3, -4], [1, 1]])
+    array([[7., 2.]])
+    """
+    return _pairwise(X, Y, "l1", False, out)
+
+
+@_quiet
+def pairwise_l2(X: ArrayLike, Y: ArrayLike | None = None, *, squared: bool = False, out: Array | None = None) -> Array:
+    """Compute Euclidean distances, ``out[i, j] = √ Σ_d (X[i, d] − Y[j, d])²``.
+
+    `squared` leaves out the root. float32 has float32's range: a sum of squares beyond 3.4e38 (a
+    difference of 1.8e19) is infinite, and one below 1e-45 is zero.
+
+    Examples
+    --------
+    >>> from fastml.kernels.reference import loops
+    >>> loops.pairwise_l2([[0, 0]], [[3, -4]])
+    array([[5.]])
+    """
+    return _pairwise(X, Y, "l2", _validate.flag(squared, "squared"), out)
+
+
+@_quiet
+def pairwise_linf(X: ArrayLike, Y: ArrayLike | None = None, *, out: Array | None = None) -> Array:
+    """Compute largest absolute differences, ``out[i, j] = max_d |X[i, d] − Y[j, d]|``, 0 without columns.
+
+    Examples
+    --------
+    >>> from fastml.kernels.reference import loops
+    >>> loops.pairwise_linf([[0, 0]], [[3, -4]])
+    array([[4.]])
+    """
+    return _pairwise(X, Y, "linf", False, out)
+
+
+@_quiet
+def k_nearest(
+    X: ArrayLike, Y: ArrayLike | None, k: int, *, metric: str = "l2", exclude_self: bool = False
+) -> tuple[Array, Array]:
+    """Find the `k` rows of `Y` nearest to each row of `X`, by (distance, index), NaN last.
+
+    L2 is ordered by the squared value, before the root. With `exclude_self` row i of `Y` is no
+    neighbour of row i of `X`.
+
+    Returns
+    -------
+    distances, indices : ndarrays of shape (n, k)
+
+    Examples
+    --------
+    >>> from fastml.kernels.reference import loops
+    >>> loops.k_nearest([[0.0]], [[2.0], [-1.0], [1.0]], 2)
+    (array([[1., 1.]]), array([[1, 2]]))
+    """
+    x, y, _ = _validate.pair(X, Y)
+    name = _validate.metric(metric)
+    k = _validate.k(k, len(y), exclude_self, len(x))
+    columns = x.shape[1]
+    key_dtype = _validate.result_dtype(name, x.dtype, columns, squared=True)
+    distances = np.empty((len(x), k), _validate.result_dtype(name, x.dtype, columns))
+    indices = np.empty((len(x), k), np.intp)
+    rows, others = x.tolist(), y.tolist()
+    for i, row in enumerate(rows):
+        keys = [key_dtype.type(_KEYS[name](row, other)) for other in others]
+        candidates = [j for j in range(len(others)) if not (exclude_self and j == i)]
+        # The sort keeps the order of what is equal, so ties stay ordered by index. NaN compares
+        # with nothing: it is sorted by being NaN, and then by index.
+        candidates.sort(key=lambda j: (True, 0.0) if math.isnan(keys[j]) else (False, keys[j]))
+        for rank, j in enumerate(candidates[:k]):
+            indices[i, rank] = j
+            distances[i, rank] = math.sqrt(keys[j]) if name == "l2" else keys[j]
+    return distances, indices
+
+
+# -- elementwise functions -------------------------------------------------------------------------
+
+
+def _exp(x: float) -> float:
+    try:
+        return math.exp(x)
+    except OverflowError:  # Python raises where IEEE arithmetic says infinity
+        return math.inf
+
+
+def _log(x: float) -> float:
+    return math.log(x) if x != 0 else -math.inf
+
+
+def _sigmoid(z: float) -> float:
+    # Only ever the exponential of a number <= 0, which cannot overflow.
+    if z >= 0:
+        return 1 / (1 + _exp(-z))
+    e = _exp(z)
+    return e / (1 + e)
+
+
+def _softplus(z: float) -> float:
+    # log(1 + e^z) = max(z, 0) + log(1 + e^-|z|): two summands >= 0, nothing cancels.
+    return max(z, 0.0) + math.log1p(_exp(-abs(z)))
+
+
+@_quiet
+def _elementwise(function: Callable[[float], float], x: ArrayLike, name: str) -> Array:
+    array = _validate.floating(x, name)
+    values = [function(value) for value in array.ravel().tolist()]
+    return np.array(values, array.dtype).reshape(array.shape)
+
+
+def exp(x: ArrayLike) -> Array:
+    """``e^x`` of every entry; infinite where it overflows.
+
+    Examples
+    --------
+    >>> from fastml.kernels.reference import loops
+    >>> loops.exp([0.0, 1000.0])
+    array([ 1., inf])
+    """
+    return _elementwise(_exp, x, "x")
+
+
+def sigmoid(z: ArrayLike) -> Array:
+    """``1 / (1 + e^−z)`` of every entry.
+
+    Examples
+    --------
+    >>> from fastml.kernels.reference import loops
+    >>> loops.sigmoid([0.0, 1.0, -1000.0])
+    array([0.5       , 0.73105858, 0.        ])
+    """
+    return _elementwise(_sigmoid, z, "z")
+
+
+def softplus(z: ArrayLike) -> Array:
+    """``log(1 + e^z)`` of every entry.
+
+    Examples
+    --------
+    >>> from fastml.kernels.reference import loops
+    >>> loops.softplus([0.0, 1000.0])
+    array([6.93147181e-01, 1.00000000e+03])
+    """
+    return _elementwise(_softplus, z, "z")
+
+
+# -- softmax family --------------------------------------------------------------------------------
+
+
+def _softmax(z: Row) -> list[float]:
+    # Taking the largest score off first changes nothing, and no exponential can overflow. A row
+    # with +inf, or with nothing but -inf, has inf - inf here: NaN, in all entries.
+    largest = max(z, default=0.0)
+    exponentials = [_exp(score - largest) for score in z]
+    total = sum(exponentials)
+    return [e / total for e in exponentials]
+
+
+def _log_sum_exp(z: Row) -> tuple[float, float]:
+    """Return (shift, log Σ e^(z − shift)); their sum is log Σ e^z."""
+    shift = max(z, default=-math.inf)
+    if not math.isfinite(shift):
+        shift = 0.0  # infinities have to stay what they are: inf - inf would be NaN
+    total = 0.0
+    for score in z:
+        total += _exp(score - shift)
+    return shift, _log(total)
+
+
+def _log_softmax(z: Row) -> list[float]:
+    shift, log_total = _log_sum_exp(z)
+    return [(score - shift) - log_total for score in z]
+
+
+def softmax(Z: ArrayLike) -> Array:
+    """``e^Z[i, c] / Σ_j e^Z[i, j]``, row by row; infinities as `scipy.special.softmax`.
+
+    Examples
+    --------
+    >>> from fastml.kernels.reference import loops
+    >>> loops.softmax([[1000.0, 1000.0], [0.0, -1000.0]])
+    array([[0.5, 0.5],
+           [1. , 0. ]])
+    """
+    return _by_rows(_softmax, Z)
+
+
+def log_softmax(Z: ArrayLike) -> Array:
+    """``Z[i, c] − log Σ_j e^Z[i, j]``, row by row; infinities as `scipy.special.log_softmax`.
+
+    Examples
+    --------
+    >>> from fastml.kernels.reference import loops
+    >>> loops.log_softmax([[0.0, -1000.0]])
+    array([[    0., -1000.]])
+    """
+    return _by_rows(_log_softmax, Z)
+
+
+@_quiet
+def _by_rows(function: Callable[[Row], list[float]], Z: ArrayLike) -> Array:
+    Z = _validate.floating(Z, "Z", 2)
+    result = np.empty_like(Z)
+    for i, z in enumerate(Z.tolist()):
+        result[i] = function(z)
+    return result
+
+
+@_quiet
+def logsumexp(Z: ArrayLike) -> Array:
+    """``log Σ_j e^Z[i, j]`` of every row, ``−inf`` without columns; as `scipy.special.logsumexp`.
+
+    Examples
+    --------
+    >>> from fastml.kernels.reference import loops
+    >>> loops.logsumexp([[1000.0, 1000.0]])
+    array([1000.69314718])
+    """
+    Z = _validate.floating(Z, "Z", 2)
+    return np.array([sum(_log_sum_exp(z)) for z in Z.tolist()], Z.dtype)
+
+
+# -- terms: what one row adds to a loss, and its derivative ----------------------------------------
+
+
+def _binary_cross_entropy(z: float, t: float) -> tuple[float, float]:
+    # -t log σ(z) - (1 - t) log(1 - σ(z)) = log(1 + e^-|z|) + (1 - t)|z|   for z >= 0
+    #                                     = log(1 + e^-|z|) +      t |z|   for z <  0
+    # and its derivative σ(z) - t likewise over the common denominator 1 + e^-|z|.
+    e = _exp(-abs(z))
+    if z >= 0:
+        share, derivative = 1 - t, ((1 - t) - t * e) / (1 + e)
+    else:
+        share, derivative = t, ((1 - t) * e - t) / (1 + e)
+    # An infinite score on the right side costs nothing: 0 · inf counts as 0.
+    return math.log1p(e) + (share * abs(z) if share > 0 else 0.0), derivative
+
+
+def _hinge(z: float, y: float) -> tuple[float, float]:
+    slack = 1 - y * z
+    if math.isnan(slack):
+        return slack, slack
+    if slack > 0:
+        return slack, -y
+    return 0.0, 0.0  # at the kink (slack 0) too
+
+
+def _squared_hinge(z: float, y: float) -> tuple[float, float]:
+    slack = 1 - y * z
+    if slack <= 0:
+        return 0.0, 0.0
+    return slack * slack, -2 * y * slack
+
+
+def _squared_error(z: float, y: float) -> tuple[float, float]:
+    residual = z - y
+    return residual * residual / 2, residual
+
+
+def _absolute_error(z: float, y: float) -> tuple[float, float]:
+    residual = z - y
+    if math.isnan(residual) or residual == 0:
+        return residual, residual
+    return abs(residual), math.copysign(1.0, residual)
+
+
+def _huber(z: float, y: float, delta: float) -> tuple[float, float]:
+    residual = z - y
+    if math.isnan(residual):
+        return residual, residual
+    if abs(residual) <= delta:
+        return residual * residual / 2, residual
+    return delta * (abs(residual) - delta / 2), math.copysign(delta, residual)
+
+
+def _softmax_cross_entropy(z: Row, y: int | Row) -> tuple[float, list[float]]:
+    shift, log_total = _log_sum_exp(z)
+    probabilities = _softmax(z)
+    if isinstance(y, int):
+        derivative = probabilities
+        derivative[y] -= 1
+        return log_total - (z[y] - shift), derivative
+    value = 0.0
+    for target, score in zip(y, z, strict=True):
+        if target > 0:  # a class without weight costs nothing, also where its score is -inf
+            value += target * (log_total - (score - shift))
+    mass = sum(y)  # 1, up to rounding: kept, so that this is the gradient of the value above
+    return value, [mass * p - target for p, target in zip(probabilities, y, strict=True)]
+
+
+def _multiclass_hinge(z: Row, y: int) -> tuple[float, list[float]]:
+    # max_j (z_j + 1[j != y] - z_y) is 0 for j = y: what matters is the best of the others.
+    rival, best = y, -math.inf
+    for j, score in enumerate(z):
+        if math.isnan(score):
+            return math.nan, [math.nan] * len(z)
+        if j != y and (score > best or rival == y):  # the first of equals stays
+            rival, best = j, score
+    slack = (best - z[y]) + 1
+    if math.isnan(slack):  # inf - inf
+        return slack, [slack] * len(z)
+    derivative = [0.0] * len(z)
+    if slack <= 0:
+        return 0.0, derivative
+    derivative[rival] = 1.0
+    derivative[y] = -1.0
+    return slack, derivative
+
+
+# -- mean losses -----------------------------------------------------------------------------------
+
+Term = Callable[[Any, Any], tuple[float, Any]]
+
+
+def _mean(term: Term, z: Array, y: Array, sample_weight: ArrayLike | None) -> tuple[float, Array]:
+    """Return Σ w·value / Σ w and its derivative with respect to `z`."""
+    w, total = _validate.weights(sample_weight, len(z), z.dtype)
+    loss = 0.0
+    gradient = np.empty_like(z)
+    scores, targets = z.tolist(), y.tolist()
+    for i, (score, target) in enumerate(zip(scores, targets, strict=True)):
+        weight = 1.0 if w is None else float(w[i])
+        value, derivative = term(score, target)
+        loss += weight * value
+        if z.ndim == 1:
+            gradient[i] = weight * derivative / total
+        else:
+            gradient[i] = [weight * part / total for part in derivative]
+    return loss / total, gradient
+
+
+@_quiet
+def binary_cross_entropy_gradient(
+    z: ArrayLike, t: ArrayLike, *, sample_weight: ArrayLike | None = None
+) -> tuple[float, Array]:
+    """Mean of ``−t log σ(z) − (1−t) log(1−σ(z))``, and its gradient ``(σ(z) − t) / n``.
+
+    Examples
+    --------
+    >>> from fastml.kernels.reference import loops
+    >>> loops.binary_cross_entropy_gradient([0.0, 1e4], [1, 1])
+    (0.34657359027997264, array([-0.25,  0.  ]))
+    """
+    z, t = _validate.scores_and_target(z, t, "probability", "t")
+    return _mean(_binary_cross_entropy, z, t, sample_weight)
+
+
+def binary_cross_entropy(z: ArrayLike, t: ArrayLike, *, sample_weight: ArrayLike | None = None) -> float:
+    """Mean of ``−t log σ(z) − (1−t) log(1−σ(z))`` over logits `z` and targets `t` in [0, 1]."""
+    return binary_cross_entropy_gradient(z, t, sample_weight=sample_weight)[0]
+
+
+@_quiet
+def softmax_cross_entropy_gradient(
+    Z: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None
+) -> tuple[float, Array]:
+    """Mean of ``−log softmax(Z)[i, y[i]]`` and its gradient ``(softmax(Z) − 1[c = y]) / n``.
+
+    With target probabilities ``y`` (n, C): mean of ``−Σ_c y[i, c] log softmax(Z)[i, c]``.
+
+    Examples
+    --------
+    >>> from fastml.kernels.reference import loops
+    >>> loops.softmax_cross_entropy_gradient([[0.0, 0.0]], [1])
+    (0.6931471805599453, array([[ 0.5, -0.5]]))
+    """
+    Z, y = _validate.class_targets(Z, y, probabilities=True)
+    return _mean(_softmax_cross_entropy, Z, y, sample_weight)
+
+
+def softmax_cross_entropy(Z: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None) -> float:
+    """Mean of ``−log softmax(Z)[i, y[i]]``; `y` class indices or target probabilities."""
+    return softmax_cross_entropy_gradient(Z, y, sample_weight=sample_weight)[0]
+
+
+@_quiet
+def hinge_gradient(z: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None) -> tuple[float, Array]:
+    """Mean of ``max(0, 1 − y·z)`` and its subgradient: ``−y/n`` where ``y·z < 1``, else 0.
+
+    Examples
+    --------
+    >>> from fastml.kernels.reference import loops
+    >>> loops.hinge_gradient([0.5, 1.0], [1, 1])
+    (0.25, array([-0.5,  0. ]))
+    """
+    z, y = _validate.scores_and_target(z, y, "sign")
+    return _mean(_hinge, z, y, sample_weight)
+
+
+def hinge(z: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None) -> float:
+    """Mean of ``max(0, 1 − y·z)`` over scores `z` and labels `y` in {−1, +1}."""
+    return hinge_gradient(z, y, sample_weight=sample_weight)[0]
+
+
+@_quiet
+def squared_hinge_gradient(
+    z: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None
+) -> tuple[float, Array]:
+    """Mean of ``max(0, 1 − y·z)²`` and its gradient ``−2y·max(0, 1 − y·z) / n``.
+
+    Examples
+    --------
+    >>> from fastml.kernels.reference import loops
+    >>> loops.squared_hinge_gradient([0.5, 1.0], [1, 1])
+    (0.125, array([-0.5,  0. ]))
+    """
+    z, y = _validate.scores_and_target(z, y, "sign")
+    return _mean(_squared_hinge, z, y, sample_weight)
+
+
+def squared_hinge(z: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None) -> float:
+    """Mean of ``max(0, 1 − y·z)²`` (no half) over scores `z` and labels `y` in {−1, +1}."""
+    return squared_hinge_gradient(z, y, sample_weight=sample_weight)[0]
+
+
+@_quiet
+def multiclass_hinge_gradient(
+    Z: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None
+) -> tuple[float, Array]:
+    """Mean of ``max_j (Z[i, j] − Z[i, y] + 1[j ≠ y])`` and a subgradient (Crammer and Singer).
+
+    A row adds +1/n at its highest wrong class (the lowest index of equals) and −1/n at the true
+    one; nothing where the true class attains the maximum.
+
+    Examples
+    --------
+    >>> from fastml.kernels.reference import loops
+    >>> loops.multiclass_hinge_gradient([[0.0, 0.5, 0.5]], [0])
+    (1.5, array([[-1.,  1.,  0.]]))
+    """
+    Z, y = _validate.class_targets(Z, y)
+    return _mean(_multiclass_hinge, Z, y, sample_weight)
+
+
+def multiclass_hinge(Z: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None) -> float:
+    """Mean of ``max_j (Z[i, j] − Z[i, y] + 1[j ≠ y])`` over class indices `y`."""
+    return multiclass_hinge_gradient(Z, y, sample_weight=sample_weight)[0]
+
+
+@_quiet
+def squared_error_gradient(
+    z: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None
+) -> tuple[float, Array]:
+    """Mean of ``(z − y)² / 2`` and its gradient ``(z − y) / n``.
+
+    Examples
+    --------
+    >>> from fastml.kernels.reference import loops
+    >>> loops.squared_error_gradient([3.0, 0.0], [1.0, 0.0])
+    (1.0, array([1., 0.]))
+    """
+    z, y = _validate.scores_and_target(z, y, "real")
+    return _mean(_squared_error, z, y, sample_weight)
+
+
+def squared_error(z: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None) -> float:
+    """Mean of ``(z − y)² / 2``."""
+    return squared_error_gradient(z, y, sample_weight=sample_weight)[0]
+
+
+@_quiet
+def absolute_error_gradient(
+    z: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None
+) -> tuple[float, Array]:
+    """Mean of ``|z − y|`` and its subgradient ``sign(z − y) / n``, 0 where ``z = y``.
+
+    Examples
+    --------
+    >>> from fastml.kernels.reference import loops
+    >>> loops.absolute_error_gradient([3.0, 0.0], [1.0, 0.0])
+    (1.0, array([0.5, 0. ]))
+    """
+    z, y = _validate.scores_and_target(z, y, "real")
+    return _mean(_absolute_error, z, y, sample_weight)
+
+
+def absolute_error(z: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None) -> float:
+    """Mean of ``|z − y|``."""
+    return absolute_error_gradient(z, y, sample_weight=sample_weight)[0]
+
+
+@_quiet
+def huber_gradient(
+    z: ArrayLike, y: ArrayLike, *, delta: float = 1.35, sample_weight: ArrayLike | None = None
+) -> tuple[float, Array]:
+    """Mean of ``r²/2`` where ``|r| ≤ δ``, else ``δ(|r| − δ/2)``, for ``r = z − y``; and its gradient.
+
+    Examples
+    --------
+    >>> from fastml.kernels.reference import loops
+    >>> loops.huber_gradient([1.0, 5.0], [0.0, 0.0], delta=2.0)
+    (4.25, array([0.5, 1. ]))
+    """
+    z, y = _validate.scores_and_target(z, y, "real")
+    threshold = float(_validate.delta(delta, z.dtype))
+    return _mean(lambda score, target: _huber(score, target, threshold), z, y, sample_weight)
+
+
+def huber(z: ArrayLike, y: ArrayLike, *, delta: float = 1.35, sample_weight: ArrayLike | None = None) -> float:
+    """Mean of ``r²/2`` where ``|r| ≤ δ``, else ``δ(|r| − δ/2)``, for ``r = z − y``."""
+    return huber_gradient(z, y, delta=delta, sample_weight=sample_weight)[0]
+
+
+# -- linear models ---------------------------------------------------------------------------------
+
+_TERMS: dict[str, Term] = {
+    "binary_cross_entropy": _binary_cross_entropy,
+    "softmax_cross_entropy": _softmax_cross_entropy,
+    "hinge": _hinge,
+    "squared_hinge": _squared_hinge,
+    "multiclass_hinge": _multiclass_hinge,
+    "squared_error": _squared_error,
+    "absolute_error": _absolute_error,
+    "huber": lambda z, y: _huber(z, y, 1.35),
+}
+
+
+def _dot(x: Row, w: Row) -> float:
+    total = 0.0
+    for a, b in zip(x, w, strict=True):
+        total += a * b
+    return total
+
+
+@_quiet
+def linear_loss_gradient(
+    loss: str,
+    X: ArrayLike,
+    y: ArrayLike,
+    W: ArrayLike,
+    b: ArrayLike,
+    *,
+    l2: float = 0.0,
+    sample_weight: ArrayLike | None = None,
+) -> tuple[float, Array, Any]:
+    """Loss of the scores ``X @ W.T + b`` plus ``l2/2 · ‖W‖²``, with its gradient in `W` and `b`.
+
+    For the losses over classes `W` is (C, D) and `b` (C,), for the others (D,) and a scalar; the
+    gradients have the same shapes (a scalar is returned as a float). Huber has δ = 1.35.
+
+    Examples
+    --------
+    >>> from fastml.kernels.reference import loops
+    >>> loops.linear_loss_gradient("squared_error", [[1.0], [2.0]], [0.0, 0.0], [1.0], 0.0)
+    (1.25, array([2.5]), 1.5)
+    """
+    x, targets, W, intercept, penalty, weights, total = _validate.linear(loss, X, y, W, b, l2, sample_weight)
+    term = _TERMS[loss]
+    multiclass = W.ndim == 2
+    # One row of weights per score; a binary or regression model has a single one.
+    coefficients: list[list[float]] = W.tolist() if multiclass else [W.tolist()]
+    intercepts: list[float] = intercept.tolist() if multiclass else [float(intercept)]
+    classes, columns = len(coefficients), x.shape[1]
+    value, dW, db = 0.0, [[0.0] * columns for _ in range(classes)], [0.0] * classes
+    for i in range(len(x)):
+        row, target = x[i].tolist(), targets[i].tolist()
+        scores = [_dot(row, w) + shift for w, shift in zip(coefficients, intercepts, strict=True)]
+        if multiclass:
+            row_value, derivatives = term(scores, target)
+        else:
+            row_value, derivative = term(scores[0], target)
+            derivatives = [derivative]
+        share = (1.0 if weights is None else float(weights[i])) / total
+        value += share * row_value
+        for c in range(classes):
+            slope = share * derivatives[c]
+            db[c] += slope
+            for d in range(columns):
+                dW[c][d] += slope * row[d]
+    if penalty > 0:
+        for c in range(classes):
+            for d in range(columns):
+                value += float(penalty) / 2 * coefficients[c][d] * coefficients[c][d]
+                dW[c][d] += float(penalty) * coefficients[c][d]
+    if multiclass:
+        return value, np.array(dW, x.dtype).reshape(W.shape), np.array(db, x.dtype)
+    return value, np.array(dW[0], x.dtype), db[0]

@@ -1,0 +1,229 @@
+"""``python -m fastml``: info, warmup, exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+import fastml
+from fastml import __main__ as cli
+from fastml import _info, _warmup
+from fastml.kernels import _jit, catalogue
+
+CHEAP = "sigmoid"
+
+
+def command(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "fastml", *arguments],
+        cwd=Path(__file__).parents[1],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def states(table: str) -> dict[str, str]:
+    """Key -> state of the table that warmup prints."""
+    rows = [line.split() for line in table.splitlines()]
+    return {row[0]: row[1] for row in rows if row and row[0] in catalogue.ENTRIES}
+
+
+# -------------------------------------------------------------------------------------- general
+
+
+def test_version():
+    done = command("--version")
+    assert (done.returncode, done.stdout.strip()) == (0, f"fastml {fastml.__version__}")
+
+
+@pytest.mark.parametrize("arguments", [[], ["dance"], ["warmup", "--jobs", "0"], ["warmup", "--jobs", "many"]])
+def test_wrong_arguments(arguments, capsys):
+    with pytest.raises(SystemExit) as raised:
+        cli.main(arguments)
+    assert raised.value.code == 2
+    assert "usage: python -m fastml" in capsys.readouterr().err
+
+
+def test_help_does_not_wait_for_numba():
+    done = command("--help", PYTHONPROFILEIMPORTTIME="1")
+    assert done.returncode == 0
+    assert "warmup" in done.stdout
+    assert "numba" not in done.stderr
+
+
+def test_interrupt(monkeypatch, capsys):
+    def interrupted(**_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(_info, "main", interrupted)
+    assert cli.main(["info"]) == 130
+    assert capsys.readouterr().err == "interrupted\n"
+
+
+# ----------------------------------------------------------------------------------------- info
+
+
+def test_info_as_json():
+    done = command("info", "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["fastml"] == fastml.__version__
+    assert set(found["packages"]) == {"numpy", "numba", "llvmlite", "scipy", "scikit-learn"}
+    assert None not in found["packages"].values()
+    assert found["cpu"]["vector_bytes"] in (16, 32, 64)
+    assert found["blas"]
+
+
+def test_info_as_text():
+    done = command("info")
+    assert done.returncode == 0, done.stderr
+    labels = [line.split("  ")[0] for line in done.stdout.splitlines()]
+    assert [label for label in labels if label != "BLAS"] == [
+        "fastml", "Python", "packages", "CPU", "Numba target", "threads", "compilation", "cache",
+    ]  # fmt: skip
+    assert "BLAS" in labels
+
+
+def test_info_says_where_the_thread_count_comes_from():
+    found = json.loads(command("info", "--json", NUMBA_NUM_THREADS="1").stdout)
+    assert found["threads"]["count"] == 1
+
+
+def test_info_names_the_target_of_numba_and_not_the_cpu():
+    found = json.loads(command("info", "--json", NUMBA_CPU_NAME="generic", NUMBA_CPU_FEATURES="").stdout)
+    assert (found["cpu"]["target"], found["cpu"]["vector_bytes"]) == ("generic", 16)
+
+
+def test_info_on_a_cache_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").touch()
+    done = command("info", "--json", NUMBA_CACHE_DIR=str(tmp_path / "file"))
+    assert done.returncode == 0, done.stderr
+    cache = json.loads(done.stdout)["cache"]
+    assert not cache["writable"]
+    assert cache["reason"]
+
+
+def test_info_without_jit():
+    found = json.loads(command("info", "--json", NUMBA_DISABLE_JIT="1").stdout)
+    assert not found["jit"]
+    assert "compilation   off (NUMBA_DISABLE_JIT)" in _info.render(found)
+
+
+def test_info_without_threadpoolctl(monkeypatch):
+    monkeypatch.setitem(sys.modules, "threadpoolctl", None)
+    (library,) = _info.collect()["blas"]
+    assert library["library"] != "unknown"
+    assert library["loaded_by"] == "numpy"
+
+
+# --------------------------------------------------------------------------------------- warmup
+
+
+@pytest.mark.needs_jit
+def test_warmup_compiles_then_finds_everything_in_the_cache(tmp_path):
+    first = command("warmup", "--only", CHEAP, "--jobs", "1", NUMBA_CACHE_DIR=str(tmp_path))
+    assert first.returncode == 0, first.stderr
+    assert states(first.stdout) == {CHEAP: "compiled"}
+    assert "1 entries: 1 compiled, 0 cached, 0 failed" in first.stdout
+    assert str(tmp_path) in first.stdout.splitlines()[-1]
+
+    second = command("warmup", "--only", CHEAP, "--jobs", "1", NUMBA_CACHE_DIR=str(tmp_path))
+    assert states(second.stdout) == {CHEAP: "cached"}
+
+
+@pytest.mark.needs_jit
+@pytest.mark.slow
+def test_warmup_in_two_processes(tmp_path):
+    first = command("warmup", "--only", "s*", "--jobs", "2", NUMBA_CACHE_DIR=str(tmp_path))
+    assert first.returncode == 0, first.stderr
+    assert "in 2 processes" in first.stdout
+    keys = [key for key in catalogue.ENTRIES if key.startswith("s")]
+    assert len(keys) > 4
+    assert list(states(first.stdout)) == keys
+
+    second = command("warmup", "--only", "s*", "--jobs", "1", NUMBA_CACHE_DIR=str(tmp_path))
+    assert set(states(second.stdout).values()) == {"cached"}
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        (None, ["hinge", "squared_hinge", "k_nearest[l1]", "k_nearest[l2]"]),
+        ("hinge", ["hinge", "squared_hinge"]),
+        ("[l1]", ["k_nearest[l1]"]),
+        ("k*[l?]", ["k_nearest[l1]", "k_nearest[l2]"]),
+        ("H*", ["hinge"]),
+        ("h.nge", []),
+    ],
+)
+def test_select(pattern, expected):
+    assert _warmup.select(["hinge", "squared_hinge", "k_nearest[l1]", "k_nearest[l2]"], pattern) == expected
+
+
+@pytest.mark.needs_jit
+def test_warmup_of_nothing(capsys):
+    assert _warmup.main(only="no such kernel") == 1
+    message = capsys.readouterr().err
+    assert "no entry matches 'no such kernel'" in message
+    assert CHEAP in message
+
+
+def fake_entry(kernel):
+    return SimpleNamespace(
+        dtypes={"float32": None, "float64": None},
+        sizes={"tiny": (3,)},
+        make=lambda size, dtype: SimpleNamespace(args=(size, dtype), kwargs={}),
+        tier={"compiled": kernel}.__getitem__,
+    )
+
+
+@pytest.mark.needs_jit
+def test_one_failing_entry_fails_the_command_but_not_the_others(monkeypatch, capsys):
+    def broken(*_):
+        raise RuntimeError("cannot be compiled\nsecond line")
+
+    called = []
+    entries = {"broken": fake_entry(broken), "sound": fake_entry(lambda *arguments: called.append(arguments))}
+    monkeypatch.setattr(catalogue, "ENTRIES", entries)
+    assert _warmup.main(jobs=1) == 1
+    table = capsys.readouterr().out
+    assert "failed" in table.splitlines()[1]
+    assert table.splitlines()[1].endswith("RuntimeError: cannot be compiled")
+    assert "2 entries: 0 compiled, 1 cached, 1 failed" in table
+    assert called == [((3,), "float32"), ((3,), "float64")]
+
+
+def test_a_worker_that_dies_is_a_failure(monkeypatch):
+    monkeypatch.setattr(_warmup, "warm", os._exit)  # stands for a crash inside the compiler
+    outcomes = _warmup.run([3, 4], jobs=2)
+    assert [outcome.state for outcome in outcomes] == ["failed", "failed"]
+    assert "BrokenProcessPool" in outcomes[0].error
+
+
+@pytest.mark.needs_jit
+def test_warmup_without_a_cache(tmp_path):
+    (tmp_path / "file").touch()
+    done = command("warmup", NUMBA_CACHE_DIR=str(tmp_path / "file"))
+    assert done.returncode == 1
+    assert done.stderr.startswith("nowhere to keep compiled kernels")
+
+
+def test_warmup_without_jit(monkeypatch, capsys):
+    monkeypatch.setattr(_jit, "jit_enabled", lambda: False)
+    assert _warmup.main() == 1
+    assert "NUMBA_DISABLE_JIT" in capsys.readouterr().err
+
+
+@pytest.mark.needs_jit
+def test_stats_have_what_warmup_reads():
+    catalogue.ENTRIES[CHEAP].tier("compiled")([0.5])
+    assert all({"hits", "misses"} <= counts.keys() for counts in _jit.stats().values())
+    assert _jit.stats()
