@@ -44,18 +44,26 @@ def scratch(rows, classes, like_array):  # type: ignore[no-untyped-def]
     return np.empty((4, max(rows * classes, rows)), like_array.dtype)
 
 
+# Differences of large scores that are nearly alike. They are scalars, because a kernel may reorder its
+# sums and would lose the small number that is taken off last. A sign may not be changed outside either:
+# that lets the compiler rewrite the difference under the kernel's rules.
+
+
 @scalar
 def log_probability(z, largest, log_sum):  # type: ignore[no-untyped-def]
-    """(z - largest) - log_sum: in this order nothing is lost to scores that are large and alike.
-
-    A scalar, since a kernel may reorder its sums and would take both off at once.
-    """
+    """Logarithm of a class's softmax."""
     return (z - largest) - log_sum
 
 
 @scalar
+def _surprise(z, largest, log_sum):  # type: ignore[no-untyped-def]
+    """Minus the logarithm of a class's softmax."""
+    return log_sum - (z - largest)
+
+
+@scalar
 def _slack(best, true):  # type: ignore[no-untyped-def]
-    """Amount by which the best wrong class violates the margin, in order for the same reason."""
+    """Amount by which the best wrong class violates the margin."""
     return (best - true) + like(true, 1)
 
 
@@ -157,10 +165,10 @@ def _cross_entropy(Z, E, y, P, weight, scale, work, dZ):  # type: ignore[no-unty
             p, mass = P[i], zero
             for c in range(classes):
                 # A class of probability 0 costs nothing, also where its score is -inf.
-                term -= p[c] * log_probability(row[c], shift, log_sum) if p[c] > zero else zero
+                term += p[c] * _surprise(row[c], shift, log_sum) if p[c] > zero else zero
                 mass += p[c]
         else:
-            term = -log_probability(row[y[i]], shift, log_sum)
+            term = _surprise(row[y[i]], shift, log_sum)
         value += weight[i] * term
         if dZ.size > 0:
             target, share = dZ[i], scale * weight[i]

@@ -1,8 +1,8 @@
 """Loss and gradient of linear models, in one pass over X.
 
 A pass over X costs memory bandwidth, and X is by far the largest array; so scores, losses and the gradient
-are made while a few rows are in cache. `GROUP` rows are taken together, so that the weights are loaded
-once for all of them and the gradient is loaded and stored once.
+are made while `ROWS` rows are in cache, and the next ones are asked for meanwhile. `GROUP` rows are taken
+together, so that the weights are loaded once for all of them and the gradient is loaded and stored once.
 
 Sums. A slab of rows has its own float64 gradient, to which each `ROWS` rows add theirs (summed in the
 dtype of X, so the error stays under 1e-6 of the sum of magnitudes for any n). There are at most 64
@@ -18,10 +18,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _threads, _validate
-from ._jit import inner, kernel, readonly, scalar
+from ._jit import inner, kernel, readonly
 from ._losses import POINTWISE
 from ._math import like
 from ._pointwise import ones, sum_of
+from ._products import add_outer, dot, prefetch
 from ._rowwise import cross_entropy, multiclass_hinge, scratch
 
 __all__ = ["linear_loss_gradient"]
@@ -163,64 +164,39 @@ def _with_penalty(
 
 @inner
 def _scores(X, W, b, top, n, Z):  # type: ignore[no-untyped-def]
-    """Z[i, c] = X[top + i] . W[c] + b[c] for i < n, four rows and two classes at a time."""
+    """Z[i, c] = X[top + i] . W[c] + b[c] for i < n."""
     classes = W.shape[0]
-    zero = like(Z[0, 0], 0)
-    for i in range(0, n, GROUP):
-        # A group that is not full takes its last row several times: one loop serves all.
-        last = n - 1
-        i1, i2, i3 = min(i + 1, last), min(i + 2, last), min(i + 3, last)
-        x0, x1, x2, x3 = X[top + i], X[top + i1], X[top + i2], X[top + i3]
-        for c in range(0, classes, 2):
-            other = min(c + 1, classes - 1)
-            w, v = W[c], W[other]
-            s0 = s1 = s2 = s3 = t0 = t1 = t2 = t3 = zero
-            if other == c:
-                for d in range(w.size):
-                    s0 += x0[d] * w[d]
-                    s1 += x1[d] * w[d]
-                    s2 += x2[d] * w[d]
-                    s3 += x3[d] * w[d]
-            else:
-                for d in range(w.size):
-                    s0 += x0[d] * w[d]
-                    s1 += x1[d] * w[d]
-                    s2 += x2[d] * w[d]
-                    s3 += x3[d] * w[d]
-                    t0 += x0[d] * v[d]
-                    t1 += x1[d] * v[d]
-                    t2 += x2[d] * v[d]
-                    t3 += x3[d] * v[d]
-                shift = b[other]
-                Z[i3, other], Z[i2, other], Z[i1, other], Z[i, other] = t3 + shift, t2 + shift, t1 + shift, t0 + shift
-            shift = b[c]
-            Z[i3, c], Z[i2, c], Z[i1, c], Z[i, c] = s3 + shift, s2 + shift, s1 + shift, s0 + shift
-
-
-@scalar
-def _plus_products(total, g0, x0, g1, x1, g2, x2, g3, x3):  # type: ignore[no-untyped-def]
-    """Add four products in a fixed order, whatever code the compiler makes for ends of rows."""
-    return total + ((g0 * x0 + g1 * x1) + (g2 * x2 + g3 * x3))
+    fours, rows = classes // 4 * 4, n // GROUP * GROUP
+    for i in range(0, rows, GROUP):
+        for c in range(0, fours, 4):
+            dot(4, 4, X, top + i, W, c, b, Z, i)
+        for c in range(fours, classes):
+            dot(4, 1, X, top + i, W, c, b, Z, i)
+    for i in range(rows, n):
+        for c in range(classes):
+            dot(1, 1, X, top + i, W, c, b, Z, i)
 
 
 @inner
-def _add_outer(X, top, n, G, dW):  # type: ignore[no-untyped-def]
-    """dW[c] += sum_i G[i, c] X[top + i], and the sums of G in the last column; four rows at a time."""
-    classes = dW.shape[0]
-    zero = like(G[0, 0], 0)
-    for i in range(0, n, GROUP):
-        last = n - 1
-        i1, i2, i3 = min(i + 1, last), min(i + 2, last), min(i + 3, last)
-        x0, x1, x2, x3 = X[top + i], X[top + i1], X[top + i2], X[top + i3]
+def _add_gradient(X, top, n, G, dW):  # type: ignore[no-untyped-def]
+    """dW[c] += sum_i G[i, c] X[top + i], and the sums of G in the last column, for i < n.
+
+    Meanwhile the rows that come next are asked for: what is worked on here is in cache already.
+    """
+    classes, columns = dW.shape[0], X.shape[1]
+    fours, rows = classes // 4 * 4, n // GROUP * GROUP
+    for i in range(0, rows, GROUP):
+        prefetch(X, top + ROWS + i, min(top + ROWS + i + GROUP, X.shape[0]))
+        for c in range(0, fours, 4):
+            add_outer(4, 4, X, top + i, G, i, c, dW)
+        for c in range(fours, classes):
+            add_outer(4, 1, X, top + i, G, i, c, dW)
+    for i in range(rows, n):
         for c in range(classes):
-            g0 = G[i, c]
-            g1 = G[i1, c] if i1 > i else zero
-            g2 = G[i2, c] if i2 > i1 else zero
-            g3 = G[i3, c] if i3 > i2 else zero
-            target = dW[c]
-            for d in range(x0.size):
-                target[d] = _plus_products(target[d], g0, x0[d], g1, x1[d], g2, x2[d], g3, x3[d])
-            target[x0.size] += (g0 + g1) + (g2 + g3)
+            add_outer(1, 1, X, top + i, G, i, c, dW)
+    for c in range(classes):
+        for i in range(n):
+            dW[c, columns] += G[i, c]
 
 
 @inner
@@ -251,7 +227,7 @@ def _pass(loss: str, rows_of_scores: Callable[..., Any]) -> Callable[..., None]:
             value += rows_of_scores(
                 Z[:n], y[top : top + n], indices[top : top + n], P[top : top + n], w, scale, work, G[:n]
             )
-            _add_outer(X, top, n, G, dW)
+            _add_gradient(X, top, n, G, dW)
             _flush(dW, total)
         total[classes, 0] += value
 

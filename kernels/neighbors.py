@@ -10,6 +10,9 @@ branch, and (distance, index) is an exact total order.
 
 Few queries. Where the rows of X alone cannot feed the threads, Y is cut into parts as well; each part
 finds its own k best, and these are merged in the same order.
+
+Exclusion. Rows may bear groups, and then a candidate of the query's own group is passed over. With a
+group for each row that is `exclude_self`; with the test fold as group it is cross-validation in one pass.
 """
 
 from __future__ import annotations
@@ -37,6 +40,8 @@ _LARGEST = {np.dtype(name): int(np.iinfo(name).max) for name in ("i4", "i8", np.
 
 #: A part of Y must repay the merging of its k best.
 _PART_ROWS = 4 * Y_POINTS
+
+_NO_GROUPS = readonly(np.empty(0, np.intp))
 
 
 def k_nearest(
@@ -87,7 +92,8 @@ def k_nearest(
     -----
     Cost: n m D subtractions and additions, plus O(k log(m / k) log k) per row for random order (at
     worst m log k). Work space: n k distances and indices, times the number of parts where Y is cut
-    (at most 4 per thread, only for n < 256 per thread), and per thread what `pairwise_l1` needs.
+    (at most 4 per thread, only for n < 256 per thread), per thread what `pairwise_l1` needs, and n
+    integers with `exclude_self`.
 
     Examples
     --------
@@ -102,10 +108,44 @@ def k_nearest(
     """
     short = _validate.metric(metric)
     x, y, _ = _validate.pair(X, Y)
+    k = _validate.k(k, y.shape[0], exclude_self, x.shape[0])
+    groups = np.arange(x.shape[0]) if exclude_self else _NO_GROUPS
+    return _nearest(short, x, groups, y, groups, k, n_threads)
+
+
+def _k_nearest_outside_group(
+    X: ArrayLike,
+    x_groups: NDArray[np.intp],
+    Y: ArrayLike,
+    y_groups: NDArray[np.intp],
+    k: int,
+    *,
+    metric: str = "l2",
+    n_threads: int | None = None,
+) -> tuple[NDArray[Any], NDArray[np.intp]]:
+    """`k_nearest` among those rows of `Y` whose group is not that of the row of `X`.
+
+    `x_groups` (n,) and `y_groups` (m,) are C-contiguous intp. The caller sees to it that every row of
+    `X` has `k` candidates; where it has fewer, the last places hold no valid index.
+    """
+    short = _validate.metric(metric)
+    x, y, _ = _validate.pair(X, Y)
+    return _nearest(short, x, x_groups, y, y_groups, k, n_threads)
+
+
+def _nearest(
+    metric: _validate.Metric,
+    x: NDArray[Any],
+    x_groups: NDArray[np.intp],
+    y: NDArray[Any],
+    y_groups: NDArray[np.intp],
+    k: int,
+    n_threads: int | None,
+) -> tuple[NDArray[Any], NDArray[np.intp]]:
+    """Find neighbours among settled rows; empty groups exclude nothing."""
     (n, d), m = x.shape, y.shape[0]
-    k = _validate.k(k, m, exclude_self, n)
-    dtype = _validate.result_dtype(short, x.dtype, d)
-    totals = _blocks.empty_totals(short, x.dtype, d)
+    dtype = _validate.result_dtype(metric, x.dtype, d)
+    totals = _blocks.empty_totals(metric, x.dtype, d)
     serial = n * m * max(d, 1) < _SERIAL_ELEMENTS and n_threads is None
     threads = 1 if serial else _threads.resolve(n_threads)
 
@@ -114,16 +154,16 @@ def k_nearest(
     y_parts = _parts_of_y(m, k, len(x_parts), threads)
     keys, indices = _empty_heaps(len(y_parts), n, k, totals.dtype)
 
-    cut, code = _blocks.plan(short, x.dtype), _blocks.METRIC_CODES[short]
+    cut, code = _blocks.plan(metric, x.dtype), _blocks.METRIC_CODES[metric]
     mask, nan_key = _key_rule(totals.dtype)
-    x, y = readonly(x), readonly(y)
+    x, x_groups, y, y_groups = readonly(x), readonly(x_groups), readonly(y), readonly(y_groups)
 
     def search(task: int) -> Iterator[None]:
         part, (first, last) = task % len(y_parts), x_parts[task // len(y_parts)]
         y_first, y_last = y_parts[part]
         for begin, end in _blocks.y_ranges(last - first, y_last - y_first, d):
             _search(
-                code, cut, exclude_self, x, first, last, y, y_first + begin, y_first + end,
+                code, cut, x, x_groups, first, last, y, y_groups, y_first + begin, y_first + end,
                 totals, mask, nan_key, keys[part], indices[part],
             )  # fmt: skip
             yield
@@ -133,7 +173,7 @@ def k_nearest(
     _threads.run(search, len(x_parts) * len(y_parts), threads)
     if len(y_parts) > 1:
         _merge_and_sort(keys, indices, 0, n)
-    return _distances(keys[0], totals.dtype, dtype, root=short == "l2"), indices[0]
+    return _distances(keys[0], totals.dtype, dtype, root=metric == "l2"), indices[0]
 
 
 def _parts_of_y(m: int, k: int, n_tasks: int, threads: int) -> list[tuple[int, int]]:
@@ -169,7 +209,9 @@ def _distances(keys: NDArray[Any], totals: np.dtype[Any], dtype: np.dtype[Any], 
 
 
 @kernel
-def _search(metric, plan, exclude_self, X, first, last, Y, y_first, y_last, like, mask, nan_key, keys, indices):  # type: ignore[no-untyped-def]
+def _search(  # type: ignore[no-untyped-def]
+    metric, plan, X, x_groups, first, last, Y, y_groups, y_first, y_last, like, mask, nan_key, keys, indices
+):
     """Offer the rows ``y_first:y_last`` of Y to the heaps of the rows ``first:last`` of X."""
     rows, points, side, columns, _ = plan
     steps = -(-X.shape[1] // columns)
@@ -190,13 +232,17 @@ def _search(metric, plan, exclude_self, X, first, last, Y, y_first, y_last, like
             panels = x_panels[(top - first) * steps * columns :]
             distances_of_block(metric, plan, steps, panels, bottom - top, y_panels, right - left, totals)
             for i in range(top, bottom):
-                own = i if exclude_self else -1
-                _offer_row(seen_as_keys[i - top], right - left, left, own, mask, nan_key, keys[i], indices[i])
+                own = x_groups[i] if x_groups.size else 0
+                row = seen_as_keys[i - top]
+                _offer_row(row, right - left, left, own, y_groups, mask, nan_key, keys[i], indices[i])
 
 
 @inner
-def _offer_row(row, size, left, own, mask, nan_key, keys, indices):  # type: ignore[no-untyped-def]
-    """Offer one row of a block, columns ``left : left + size`` of Y, to the row's heap."""
+def _offer_row(row, size, left, own, groups, mask, nan_key, keys, indices):  # type: ignore[no-untyped-def]
+    """Offer one row of a block, columns ``left : left + size`` of Y, to the row's heap.
+
+    Candidates of the group `own` are passed over; empty `groups` pass over nothing.
+    """
     for begin in range(0, size, KEYS_AT_ONCE):
         candidates = _simd.below(row, begin, keys[0], mask, nan_key)
         if size - begin < KEYS_AT_ONCE:
@@ -205,7 +251,7 @@ def _offer_row(row, size, left, own, mask, nan_key, keys, indices):  # type: ign
             j = begin + _simd.lowest_bit(candidates)
             candidates &= candidates - 1
             key = min(row[j] & mask, nan_key)
-            if key < keys[0] and left + j != own:
+            if key < keys[0] and (groups.size == 0 or groups[left + j] != own):
                 _replace_root(keys, indices, keys.size, key, left + j)
 
 
