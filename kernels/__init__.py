@@ -2,14 +2,14 @@ r"""Compiled kernels on arrays: distances, neighbours, losses and their gradient
 
 How the modules stand on each other::
 
-    distances  neighbors    logistic  regression  margin  multinomial  linear    public, by family
-        \        /              \        |        /    \      |      /    |
-         _blocks                  _pointwise ----         _rowwise      _losses   panels, loops, formulas
-            |                         |                      |             |
-          _simd                    _losses                   +--- _math ---+      tiles, functions
-            |                         |                             |
-            +------------------------ + ---------- _jit ------------+             how to compile
-    _validate, _threads: arguments and threads, used by every public module
+    distances  neighbors    logistic  regression  margin  multinomial   linear     public, by family
+         \      /                \      |        /    \       |       /    \
+          _blocks                   _pointwise          _rowwise      _products     panels, loops
+             |                           |                  |             |
+           _simd                      _losses             _math         _simd       tiles, formulas
+                                         |
+                                       _math                                        functions
+    _jit (how to compile), _validate (arguments), _threads: used by all
 
 No module bears the name of a function, so that ``kernels.softmax`` is always the function.
 

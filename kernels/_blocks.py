@@ -1,13 +1,12 @@
 """Blocks of distances: packed panels, register tiles over them, and how work is cut.
 
-Rows are copied into panels before they are used::
+Rows of Y are copied into panels before they are used, so that a vector holds one column of many points::
 
-    panel of X:  step 0: row 0 .. row 3 | step 1: row 0 .. row 3 | ...      (tile.rows rows)
-    panel of Y:  step 0: point 0 .. point 63 | step 1: ...                  (tile.points points)
+    step 0: point 0 .. point 127 | step 1: point 0 .. point 127 | ...
 
-A step is one column (eight for uint8). The copy pads incomplete panels with zeros, so that tiles
-have no tails; it costs O((n + m) D) beside the O(n m D) of the distances. A block is at most
-`X_ROWS` x `Y_POINTS` distances whose panels and totals stay in the second-level cache.
+A step is one column (eight for uint8). The copy pads incomplete panels with zeros, so that tiles have no
+tails; it costs O(m D) for each `TASK_ROWS` rows of X. Rows of X are read where they lie. A block is at
+most `X_ROWS` x `Y_POINTS` distances, whose panels and totals stay in the second-level cache.
 
 The columns are taken in chunks of 1,024 bytes: one chunk of every panel is in cache at a time, and the
 rounding error of a float sum grows with (chunk + number of chunks) instead of with D.
@@ -34,17 +33,17 @@ __all__ = [
     "pack",
     "plan",
     "task_rows",
+    "whole_steps",
     "y_ranges",
 ]
 
 METRIC_CODES = {"l1": 0, "l2": 1, "linf": 2}
 
 CHUNK_BYTES = 1024
-X_ROWS, Y_POINTS = 252, 256  # rows: a multiple of both tile heights, 4 and 6
+X_ROWS, Y_POINTS = 252, 256  # rows: a multiple of all tile heights (2, 4, 6)
 
-#: Most rows of X that one task packs; every panel of Y it packs is used for all of them.
+#: Most rows of X in one task; every panel of Y that it packs is used for all of them.
 TASK_ROWS = 4 * X_ROWS
-TASK_BYTES = 4 << 20
 
 #: Pairs x columns that one compiled call may do: about 0.05 s at 20 Gelem/s.
 CALL_ELEMENTS = 1 << 30
@@ -72,11 +71,16 @@ def plan(metric: Metric, dtype: np.dtype[Any]) -> Plan:
     return Plan(tile.rows, tile.points, _simd.square(dtype), columns, CHUNK_BYTES // (columns * dtype.itemsize))
 
 
-def task_rows(n: int, d: int, itemsize: int, n_threads: int) -> int:
+def task_rows(n: int, n_threads: int) -> int:
     """Rows of X for one task: enough to repay the packing of Y, few enough to feed every thread."""
-    in_budget = TASK_BYTES // max(1, d * itemsize)
-    for_threads = -(-n // max(1, n_threads))
-    return max(1, min(n, TASK_ROWS, max(64, in_budget), max(64, for_threads)))
+    return max(1, min(n, TASK_ROWS, max(64, -(-n // n_threads))))
+
+
+def whole_steps(rows: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Return rows of X as tiles read them: uint8 rows padded with zeros to groups of eight columns."""
+    columns = _simd.group(rows.dtype)
+    missing = -rows.shape[1] % columns
+    return readonly(np.pad(rows, ((0, 0), (0, missing))) if missing else rows)
 
 
 def y_ranges(x_rows: int, m: int, d: int) -> Iterator[tuple[int, int]]:
@@ -106,52 +110,53 @@ def pack(source, first, last, width, side, columns, panels):  # type: ignore[no-
     """Copy rows ``first:last`` of `source` into panels of `width` rows, padded with zeros."""
     n_columns = source.shape[1]
     steps = -(-n_columns // columns)
-    whole_steps = n_columns // columns
     stride = width * columns
     for top in range(first, last, width):
         base = (top - first) * steps * columns
         for lanes in range(0, width, side):
-            size = min(side, width - lanes)
             row = top + lanes
             done = 0
-            if size == side and row + side <= last:
-                while done + side <= whole_steps:
+            if lanes + side <= width and row + side <= last:
+                while (done + side) * columns <= n_columns:
                     at = base + done * stride + lanes * columns
                     _simd.transpose(source, row * n_columns + done * columns, n_columns, panels, at, stride)
                     done += side
-            for lane in range(size):
-                at = base + (lanes + lane) * columns
-                _pack_lane(source, row + lane, last, done, steps, columns, panels, at, stride)
+            for lane in range(lanes, min(width, lanes + side)):
+                at = base + done * stride + lane * columns
+                if top + lane < last:
+                    _pack_rest(source[top + lane], done, steps, columns, panels[at:], stride)
+                else:
+                    for step in range(steps - done):
+                        panels[at + step * stride : at + step * stride + columns] = 0
 
 
 @inner
-def _pack_lane(source, row, last, done, steps, columns, panels, at, stride):  # type: ignore[no-untyped-def]
-    """Copy one row's columns from step `done` on; rows from `last` on and missing columns are zero."""
-    n_columns = source.shape[1]
+def _pack_rest(row, done, steps, columns, panel, stride):  # type: ignore[no-untyped-def]
+    """Copy what a square could not take: a row's columns from step `done` on, then zeros."""
     for step in range(done, steps):
         for column in range(columns):
             place = step * columns + column
-            inside = row < last and place < n_columns
-            panels[at + step * stride + column] = source[row, place] if inside else 0
+            panel[(step - done) * stride + column] = row[place] if place < row.size else 0
 
 
 @inner
-def distances_of_block(metric, plan, steps, X, x_rows, Y, y_points, totals):  # type: ignore[no-untyped-def]
-    """Fill ``totals[:x_rows, :y_points]`` (and its padding) from packed panels.
+def distances_of_block(metric, plan, X, top, bottom, Y, y_points, totals):  # type: ignore[no-untyped-def]
+    """Fill ``totals[: bottom - top, :y_points]`` (and its padding) from rows of X and packed panels of Y.
 
-    `X` and `Y` are flat arrays of panels; the totals are L1, squared L2 or L-infinity distances.
+    The totals are L1, squared L2 or L-infinity distances.
     """
     rows, points, _, columns, chunk = plan
+    steps = X.shape[1] // columns
     for begin in range(0, max(steps, 1), chunk):  # without columns one empty chunk writes the zeros
         length = min(chunk, steps - begin)
         first = begin == 0
         for column in range(0, y_points, points):
             y_at = (column * steps + begin * points) * columns
-            for row in range(0, x_rows, rows):
-                x_at = (row * steps + begin * rows) * columns
+            for row in range(0, bottom - top, rows):
+                at = top + row
                 if metric == 0:
-                    _simd.accumulate("l1", X, x_at, Y, y_at, length, totals, row, column, first)
+                    _simd.accumulate("l1", X, at, begin, Y, y_at, length, totals, row, column, first)
                 elif metric == 1:
-                    _simd.accumulate("l2", X, x_at, Y, y_at, length, totals, row, column, first)
+                    _simd.accumulate("l2", X, at, begin, Y, y_at, length, totals, row, column, first)
                 else:
-                    _simd.accumulate("linf", X, x_at, Y, y_at, length, totals, row, column, first)
+                    _simd.accumulate("linf", X, at, begin, Y, y_at, length, totals, row, column, first)

@@ -1,7 +1,7 @@
 """Vector code: what Numba's target can do, and the two intrinsics that distances stand on.
 
 `accumulate` is the register tile at the heart of every distance: `rows` x `vectors` accumulators, one
-vector of points of Y times one broadcast value of X per operation, as in a matrix product. It is one
+vector of points of Y against one broadcast value of X per operation, as in a matrix product. It is one
 emitter for every (metric, dtype) pair; a pair differs in three small functions, listed in `_TILES`.
 `transpose` turns a square block of rows into the panels that the tile reads.
 
@@ -128,7 +128,9 @@ def tile_shape(metric: str, dtype: np.dtype[Any]) -> TileShape:
     """
     is_float = dtype.kind == "f"
     vector_bytes = target().vector_bytes if is_float else _integer_vector_bytes()
-    if vector_bytes == 64 or "x86" not in target().features:
+    if vector_bytes == 64:
+        rows, vectors = (2, 8) if is_float else (4, 4)
+    elif "x86" not in target().features:
         rows, vectors = 4, 4
     elif is_float and metric == "l2" and "fma" in target().features:
         rows, vectors = 6, 2
@@ -271,30 +273,32 @@ _TILES: dict[tuple[str, str], _Tile] = {
 # ------------------------------------------------------------------------------------- intrinsics
 
 
-def _accumulate_twin(metric, X, x_at, Y, y_at, steps, totals, row, column, first):  # type: ignore[no-untyped-def]
+def _accumulate_twin(metric, X, x_row, begin, Y, y_at, steps, totals, row, column, first):  # type: ignore[no-untyped-def]
     shape, columns = tile_shape(metric, X.dtype), group(X.dtype)
-    x = X[x_at:][: steps * shape.rows * columns].reshape(steps, shape.rows, 1, columns)
-    y = Y[y_at:][: steps * shape.points * columns].reshape(steps, 1, shape.points, columns)
+    rows = np.minimum(np.arange(x_row, x_row + shape.rows), len(X) - 1)
+    x = X[rows, begin * columns : (begin + steps) * columns].reshape(shape.rows, 1, steps, columns)
+    y = Y[y_at:][: steps * shape.points * columns].reshape(steps, shape.points, columns).swapaxes(0, 1)
     difference = np.abs(y.astype(totals.dtype) - x.astype(totals.dtype))
     if metric == "l2":
         difference *= difference
     reduce = np.maximum if metric == "linf" else np.add
-    tile = reduce.reduce(reduce.reduce(difference, axis=3), axis=0, initial=0)
+    tile = reduce.reduce(reduce.reduce(difference, axis=3), axis=2, initial=0)
     place = totals[row : row + shape.rows, column : column + shape.points]
     place[...] = tile if first else reduce(place, tile)
 
 
 @intrinsic(twin=_accumulate_twin)
-def accumulate(typingctx, metric, X, x_at, Y, y_at, steps, totals, row, column, first):  # type: ignore[no-untyped-def]
-    """Add `steps` columns (groups) of one panel of X and one of Y to a tile of `totals`.
+def accumulate(typingctx, metric, X, x_row, begin, Y, y_at, steps, totals, row, column, first):  # type: ignore[no-untyped-def]
+    """Add `steps` columns (groups) of a few rows of X and one panel of Y to a tile of `totals`.
 
-    ``accumulate(metric, X, x_at, Y, y_at, steps, totals, row, column, first)``: `metric` is a literal
-    string, `X` and `Y` are flat packed panels and `x_at`, `y_at` the places where the chunk begins,
-    ``totals[row:, column:]`` is the corner of the tile, `first` says that its old content is void.
+    ``accumulate(metric, X, x_row, begin, Y, y_at, steps, totals, row, column, first)``: `metric` is a
+    literal string; the rows of `X` (n, D) from `x_row` on (the last row stands in for those beyond it),
+    from step `begin` on; `Y` is flat and packed, the chunk begins at `y_at`; ``totals[row:, column:]`` is
+    the corner of the tile; `first` says that its old content is void. A row of X is whole groups.
     """
     if not isinstance(metric, types.StringLiteral):
-        return None
-    result = types.void(metric, X, x_at, Y, y_at, steps, totals, row, column, first)
+        return None  # asked again with the literal
+    result = types.void(metric, X, x_row, begin, Y, y_at, steps, totals, row, column, first)
 
     def emit(context, b, signature, arguments):  # type: ignore[no-untyped-def]
         name = metric.literal_value
@@ -310,23 +314,23 @@ def accumulate(typingctx, metric, X, x_at, Y, y_at, steps, totals, row, column, 
         for place in sums:
             b.store(ir.Constant(accumulator, None), place)
 
-        x_panel = _address(context, b, X, arguments[1], arguments[2], lane_type)
-        y_panel = _address(context, b, Y, arguments[3], arguments[4], vector)
-        with cgutils.for_range(b, arguments[5]) as loop:
-            index = loop.index
-            y_here = [_load(b, b.gep(y_panel, [b.add(b.mul(index, _int(vectors)), _int(j))])) for j in range(vectors)]
+        x_rows = _rows(context, b, X, arguments[1], arguments[2], rows, lane_type)
+        y_panel = _address(context, b, Y, arguments[4], arguments[5], vector)
+        with cgutils.for_range(b, arguments[6]) as loop:
+            step = loop.index
+            y_here = [_load(b, b.gep(y_panel, [b.add(b.mul(step, _int(vectors)), _int(j))])) for j in range(vectors)]
+            x_step = b.add(arguments[3], step)
             for i in range(rows):
-                x_here = _load(b, b.gep(x_panel, [b.add(b.mul(index, _int(rows)), _int(i))]))
-                x_everywhere = _splat(b, x_here, vector)
+                x_everywhere = _splat(b, _load(b, b.gep(x_rows[i], [x_step])), vector)
                 for j in range(vectors):
                     place = sums[i * vectors + j]
                     b.store(tile.step(b, b.load(place), x_everywhere, y_here[j]), place)
 
-        block = context.make_array(totals)(context, b, arguments[6])
+        block = context.make_array(totals)(context, b, arguments[7])
         width = cgutils.unpack_tuple(b, block.shape, 2)[1]
-        corner = b.add(b.mul(arguments[7], width), arguments[8])
+        corner = b.add(b.mul(arguments[8], width), arguments[9])
         stored = ir.VectorType(memory_type, lanes)
-        with b.if_else(arguments[9]) as (then, otherwise):
+        with b.if_else(arguments[10]) as (then, otherwise):
             for branch, merge in ((then, None), (otherwise, tile.merge)):
                 with branch:
                     for i in range(rows):
@@ -463,6 +467,20 @@ def _splat(b: ir.IRBuilder, value: ir.Value, vector: ir.VectorType) -> ir.Value:
 def _address(context: Any, b: ir.IRBuilder, array: Any, value: ir.Value, at: ir.Value, kind: ir.Type) -> ir.Value:
     data = context.make_array(array)(context, b, value).data
     return b.bitcast(b.gep(data, [at]), kind.as_pointer())
+
+
+def _rows(
+    context: Any, b: ir.IRBuilder, array: Any, value: ir.Value, first: ir.Value, count: int, kind: ir.Type
+) -> list[ir.Value]:
+    """Return pointers to `count` rows; the last row stands in for those beyond it."""
+    rows, columns = cgutils.unpack_tuple(b, context.make_array(array)(context, b, value).shape, 2)
+    last = b.sub(rows, _int(1))
+    pointers = []
+    for i in range(count):
+        row = b.add(first, _int(i))
+        row = b.select(b.icmp_signed("<", row, last), row, last)
+        pointers.append(_address(context, b, array, value, b.mul(row, columns), kind))
+    return pointers
 
 
 def _element_bytes(place: ir.Value) -> int:

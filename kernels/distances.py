@@ -67,8 +67,8 @@ def pairwise_l1(
     Notes
     -----
     Cost: n m D subtractions and additions; (n + m) D numbers read, n m written. NaN and infinity
-    propagate as in NumPy. Work space per thread: up to 1,008 packed rows of X (at most 4 MiB or
-    64 rows), 256 of Y, and a block of 252 x 256 totals.
+    propagate as in NumPy. Work space per thread: 256 packed rows of Y and a block of 252 x 256 totals;
+    for uint8 with D no multiple of 8 also up to 1,008 padded rows of X.
 
     Examples
     --------
@@ -186,22 +186,22 @@ def _pairwise(
     totals = _blocks.empty_totals(metric, x.dtype, d)
     symmetric = x is y
     root = metric == "l2" and not squared
-    x, y = readonly(x), readonly(y)
+    y = readonly(y)
     cut, code = _blocks.plan(metric, x.dtype), _blocks.METRIC_CODES[metric]
-
-    tasks = [(0, n, 0, m)] if serial and n <= _blocks.TASK_ROWS else _tasks(n, m, d, x.itemsize, symmetric, threads)
+    tasks = [(0, n, 0, m)] if serial and n <= _blocks.TASK_ROWS else _tasks(n, m, d, symmetric, threads)
 
     def fill(task: int) -> None:
         first, last, y_first, y_last = tasks[task]
-        _fill(code, cut, root, symmetric, x, first, last, y, y_first, y_last, totals, result)
+        rows = _blocks.whole_steps(x[first:last])
+        _fill(code, cut, root, symmetric, rows, first, y, y_first, y_last, totals, result)
 
     _threads.run(fill, len(tasks), threads)
     return result
 
 
-def _tasks(n: int, m: int, d: int, itemsize: int, symmetric: bool, threads: int) -> list[tuple[int, int, int, int]]:
+def _tasks(n: int, m: int, d: int, symmetric: bool, threads: int) -> list[tuple[int, int, int, int]]:
     """Cut the result into rectangles, each small enough for one compiled call."""
-    rows = _blocks.task_rows(n, d, itemsize, threads)
+    rows = _blocks.task_rows(n, threads)
     grid: list[tuple[int, int, int, int]] = []
     for first in range(0, n, rows):
         last = min(n, first + rows)
@@ -219,28 +219,23 @@ def _halved(grid: list[tuple[int, int, int, int]], threads: int) -> Iterator[tup
 
 
 @kernel
-def _fill(metric, plan, root, symmetric, X, first, last, Y, y_first, y_last, like, out):  # type: ignore[no-untyped-def]
-    """Write ``out[first:last, y_first:y_last]``; of a symmetric result the upper triangle and its mirror."""
+def _fill(metric, plan, root, symmetric, X, first, Y, y_first, y_last, like, out):  # type: ignore[no-untyped-def]
+    """Write ``out[first : first + len(X), y_first:y_last]``; of a symmetric one the upper triangle and its mirror."""
     rows, points, side, columns, _ = plan
-    steps = -(-X.shape[1] // columns)
-    x_block = min(X_ROWS, last - first)
-    y_block = min(Y_POINTS, y_last - y_first)
-    x_height = -(-x_block // rows) * rows
-    x_panels = aligned(-(-(last - first) // rows) * rows * steps * columns, X)
-    y_panels = aligned(-(-y_block // points) * points * steps * columns, Y)
-    width = -(-y_block // points) * points
-    totals = aligned(x_height * width, like).reshape((x_height, width))
-    pack(X, first, last, rows, side, columns, x_panels)
+    n = X.shape[0]
+    height = -(-min(X_ROWS, n) // rows) * rows
+    width = -(-min(Y_POINTS, y_last - y_first) // points) * points
+    panels = aligned(width * X.shape[1], Y)
+    totals = aligned(height * width, like).reshape((height, width))
     for left in range(y_first, y_last, Y_POINTS):
         right = min(y_last, left + Y_POINTS)
         if symmetric and right <= first:
             continue
-        pack(Y, left, right, points, side, columns, y_panels)
-        for top in range(first, last, X_ROWS):
-            bottom = min(last, top + X_ROWS)
-            panels = x_panels[(top - first) * steps * columns :]
-            distances_of_block(metric, plan, steps, panels, bottom - top, y_panels, right - left, totals)
-            _finish(totals, root, symmetric, first, last, top, bottom, left, right, out)
+        pack(Y, left, right, points, side, columns, panels)
+        for top in range(0, n, X_ROWS):
+            bottom = min(n, top + X_ROWS)
+            distances_of_block(metric, plan, X, top, bottom, panels, right - left, totals)
+            _finish(totals, root, symmetric, first, first + n, first + top, first + bottom, left, right, out)
 
 
 @inner

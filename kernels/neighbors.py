@@ -149,7 +149,7 @@ def _nearest(
     serial = n * m * max(d, 1) < _SERIAL_ELEMENTS and n_threads is None
     threads = 1 if serial else _threads.resolve(n_threads)
 
-    rows = max(1, n) if serial and n <= _blocks.TASK_ROWS else _blocks.task_rows(n, d, x.itemsize, threads)
+    rows = max(1, n) if serial and n <= _blocks.TASK_ROWS else _blocks.task_rows(n, threads)
     x_parts = [(first, min(n, first + rows)) for first in range(0, n, rows)]
     y_parts = _parts_of_y(m, k, len(x_parts), threads)
     keys, indices = _empty_heaps(len(y_parts), n, k, totals.dtype)
@@ -161,11 +161,11 @@ def _nearest(
     def search(task: int) -> Iterator[None]:
         part, (first, last) = task % len(y_parts), x_parts[task // len(y_parts)]
         y_first, y_last = y_parts[part]
+        queries = _blocks.whole_steps(x[first:last])
+        own, best, chosen = x_groups[first:last], keys[part, first:last], indices[part, first:last]
         for begin, end in _blocks.y_ranges(last - first, y_last - y_first, d):
-            _search(
-                code, cut, x, x_groups, first, last, y, y_groups, y_first + begin, y_first + end,
-                totals, mask, nan_key, keys[part], indices[part],
-            )  # fmt: skip
+            begin, end = y_first + begin, y_first + end
+            _search(code, cut, queries, own, y, y_groups, begin, end, totals, mask, nan_key, best, chosen)
             yield
         if len(y_parts) == 1:
             _merge_and_sort(keys, indices, first, last)
@@ -209,28 +209,22 @@ def _distances(keys: NDArray[Any], totals: np.dtype[Any], dtype: np.dtype[Any], 
 
 
 @kernel
-def _search(  # type: ignore[no-untyped-def]
-    metric, plan, X, x_groups, first, last, Y, y_groups, y_first, y_last, like, mask, nan_key, keys, indices
-):
-    """Offer the rows ``y_first:y_last`` of Y to the heaps of the rows ``first:last`` of X."""
+def _search(metric, plan, X, x_groups, Y, y_groups, y_first, y_last, like, mask, nan_key, keys, indices):  # type: ignore[no-untyped-def]
+    """Offer the rows ``y_first:y_last`` of Y to the heaps of the rows of X, those of the same group excepted."""
     rows, points, side, columns, _ = plan
-    steps = -(-X.shape[1] // columns)
-    x_block = min(X_ROWS, last - first)
-    y_block = min(Y_POINTS, y_last - y_first)
-    width = -(-y_block // max(points, KEYS_AT_ONCE)) * max(points, KEYS_AT_ONCE)
-    x_height = -(-x_block // rows) * rows
-    x_panels = aligned(-(-(last - first) // rows) * rows * steps * columns, X)
-    y_panels = aligned(width * steps * columns, Y)
-    totals = aligned(x_height * width, like).reshape((x_height, width))
+    n = X.shape[0]
+    height = -(-min(X_ROWS, n) // rows) * rows
+    at_once = max(points, KEYS_AT_ONCE)
+    width = -(-min(Y_POINTS, y_last - y_first) // at_once) * at_once
+    panels = aligned(width * X.shape[1], Y)
+    totals = aligned(height * width, like).reshape((height, width))
     seen_as_keys = totals.view(keys.dtype)
-    pack(X, first, last, rows, side, columns, x_panels)
     for left in range(y_first, y_last, Y_POINTS):
         right = min(y_last, left + Y_POINTS)
-        pack(Y, left, right, points, side, columns, y_panels)
-        for top in range(first, last, X_ROWS):
-            bottom = min(last, top + X_ROWS)
-            panels = x_panels[(top - first) * steps * columns :]
-            distances_of_block(metric, plan, steps, panels, bottom - top, y_panels, right - left, totals)
+        pack(Y, left, right, points, side, columns, panels)
+        for top in range(0, n, X_ROWS):
+            bottom = min(n, top + X_ROWS)
+            distances_of_block(metric, plan, X, top, bottom, panels, right - left, totals)
             for i in range(top, bottom):
                 own = x_groups[i] if x_groups.size else 0
                 row = seen_as_keys[i - top]

@@ -439,9 +439,13 @@ def test_bits_do_not_depend_on_where_the_arrays_lie(rng, loss_args, same_bits, l
 
 def test_the_comparison_of_bits_can_fail(same_bits):
     same_bits(np.array([np.nan, 1.0]), np.array([np.nan, 1.0]))
+    same_bits(np.array([np.nan]), np.array([-np.nan]))
     for got, want in (
         (np.array([1.0, np.nextafter(2.0, 3.0)]), np.array([1.0, 2.0])),
         (np.array([0.0]), np.array([-0.0])),
+        (np.array([0.0]), np.array([np.nan])),
+        (np.array([np.inf]), np.array([np.nan])),
+        (np.array([7, 8]), np.array([7, 9])),
         (np.array([1.0], np.float32), np.array([1.0])),
         (np.zeros((2, 1)), np.zeros((1, 2))),
     ):
