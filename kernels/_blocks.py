@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -26,7 +26,6 @@ from ._validate import Metric, result_dtype
 
 __all__ = [
     "METRIC_CODES",
-    "Plan",
     "aligned",
     "distances_of_block",
     "empty_totals",
@@ -49,26 +48,16 @@ TASK_ROWS = 4 * X_ROWS
 CALL_ELEMENTS = 1 << 30
 
 
-class Plan(NamedTuple):
-    """How the distances between rows of one dtype by one metric are cut into panels and blocks.
-
-    A plain tuple of ints for the kernels: rows and points of a tile, side of the square that is
-    transposed at once, columns of a step, steps of a chunk.
-    """
-
-    rows: int
-    points: int
-    side: int
-    columns: int
-    chunk: int
-
-
 @cache
-def plan(metric: Metric, dtype: np.dtype[Any]) -> Plan:
-    """Return the cut for a metric and an input dtype on Numba's target."""
+def plan(metric: Metric, dtype: np.dtype[Any]) -> tuple[int, int, int, int, int]:
+    """Return how distances between rows of one dtype by one metric are cut, on Numba's target.
+
+    Rows and points of a tile, side of the square that is transposed at once, columns of a step, steps
+    of a chunk: a plain tuple, because a named one takes longer to hand to a kernel than all the rest.
+    """
     tile = _simd.tile_shape(metric, dtype)
     columns = _simd.group(dtype)
-    return Plan(tile.rows, tile.points, _simd.square(dtype), columns, CHUNK_BYTES // (columns * dtype.itemsize))
+    return tile.rows, tile.points, _simd.square(dtype), columns, CHUNK_BYTES // (columns * dtype.itemsize)
 
 
 def task_rows(n: int, n_threads: int) -> int:
@@ -83,11 +72,11 @@ def whole_steps(rows: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return readonly(np.pad(rows, ((0, 0), (0, missing))) if missing else rows)
 
 
-def y_ranges(x_rows: int, m: int, d: int) -> Iterator[tuple[int, int]]:
-    """Cut the rows of Y so that no compiled call does over `CALL_ELEMENTS`."""
+def y_ranges(x_rows: int, y_first: int, y_last: int, d: int) -> Iterator[tuple[int, int]]:
+    """Cut rows of Y so that no compiled call does over `CALL_ELEMENTS`."""
     step = max(Y_POINTS, CALL_ELEMENTS // max(1, x_rows * d) // Y_POINTS * Y_POINTS)
-    for first in range(0, m, step):
-        yield first, min(m, first + step)
+    for first in range(y_first, y_last, step):
+        yield first, min(y_last, first + step)
 
 
 @cache

@@ -205,7 +205,7 @@ def _tasks(n: int, m: int, d: int, symmetric: bool, threads: int) -> list[tuple[
     grid: list[tuple[int, int, int, int]] = []
     for first in range(0, n, rows):
         last = min(n, first + rows)
-        grid += ((first, last, *part) for part in _blocks.y_ranges(rows, m, d) if not symmetric or part[1] > first)
+        grid += ((first, last, *part) for part in _blocks.y_ranges(rows, 0, m, d) if not symmetric or part[1] > first)
     return grid if len(grid) >= threads else list(_halved(grid, threads))
 
 

@@ -103,14 +103,14 @@ def linear_loss_gradient(
     (n, d), dtype = a.X.shape, a.X.dtype
     over_classes = a.W.ndim == 2
     coefficients = a.W if over_classes else a.W.reshape(1, d)
-    intercepts = np.asarray(a.b).reshape(-1)
+    intercepts = a.b if over_classes else np.array((a.b,), dtype)
     classes = len(intercepts)
     rows = max(_SLAB_ROWS, -(-n // (_SLABS * ROWS)) * ROWS)
     slabs = -(-n // rows)
     # Per slab: the gradient, a column for the intercepts, a row for the loss.
     sums = np.empty((slabs, classes + 1, d + 1))
     weighted, weight = a.weight is not None, ones(dtype) if a.weight is None else a.weight
-    settled = [readonly(array) for array in (a.X, weight, coefficients, intercepts)]
+    settled = readonly(a.X), readonly(weight), readonly(coefficients), readonly(intercepts)
     targets = _targets(a.y, dtype)
     scale = dtype.type(1.0 / a.total)
     passes = _PASSES[loss]
@@ -132,16 +132,16 @@ def linear_loss_gradient(
 
 def _targets(y: NDArray[Any], dtype: np.dtype[Any]) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
     """Return y as (values, class indices, target probabilities), two of them empty."""
-    nothing = _NOTHING[dtype]
+    no_values, no_rows = _NOTHING[dtype]
     if y.ndim == 2:
-        return nothing[:, 0], _NO_INDICES, readonly(y)
+        return no_values, _NO_INDICES, readonly(y)
     if y.dtype.kind == "i":
-        return nothing[:, 0], readonly(y), nothing
-    return readonly(y), _NO_INDICES, nothing
+        return no_values, readonly(y), no_rows
+    return readonly(y), _NO_INDICES, no_rows
 
 
 _NO_INDICES = readonly(np.empty(0, np.intp))
-_NOTHING = {np.dtype(name): readonly(np.empty((0, 1), name)) for name in ("f4", "f8")}
+_NOTHING = {np.dtype(name): (readonly(np.empty(0, name)), readonly(np.empty((0, 1), name))) for name in ("f4", "f8")}
 
 
 def _with_penalty(

@@ -38,7 +38,7 @@ def exp(x: ArrayLike, *, n_threads: int | None = None) -> NDArray[Any]:
     Returns
     -------
     ndarray
-        Same shape. Within 1.3 ulp; gradual underflow, infinity above the range, NaN for NaN.
+        Same shape. Within 1.4 ulp; gradual underflow, infinity above the range, NaN for NaN.
 
     Raises
     ------

@@ -36,7 +36,6 @@ _SERIAL_ELEMENTS = 1 << 20
 
 #: The integers whose order is that of the totals.
 KEY_DTYPES = {np.dtype(name): np.dtype(f"i{np.dtype(name).itemsize}") for name in ("f4", "f8", "i4", "i8")}
-_LARGEST = {np.dtype(name): int(np.iinfo(name).max) for name in ("i4", "i8", np.intp)}
 
 #: A part of Y must repay the merging of its k best.
 _PART_ROWS = 4 * Y_POINTS
@@ -149,31 +148,40 @@ def _nearest(
     serial = n * m * max(d, 1) < _SERIAL_ELEMENTS and n_threads is None
     threads = 1 if serial else _threads.resolve(n_threads)
 
-    rows = max(1, n) if serial and n <= _blocks.TASK_ROWS else _blocks.task_rows(n, threads)
-    x_parts = [(first, min(n, first + rows)) for first in range(0, n, rows)]
-    y_parts = _parts_of_y(m, k, len(x_parts), threads)
-    keys, indices = _empty_heaps(len(y_parts), n, k, totals.dtype)
-
     cut, code = _blocks.plan(metric, x.dtype), _blocks.METRIC_CODES[metric]
     mask, nan_key = _key_rule(totals.dtype)
-    x, x_groups, y, y_groups = readonly(x), readonly(x_groups), readonly(y), readonly(y_groups)
+    x_groups, y, y_groups = readonly(x_groups), readonly(y), readonly(y_groups)
+    if serial:
+        keys, indices = _empty_heaps(1, n, k, totals.dtype)
+        rows = _blocks.whole_steps(x)
+        _search(
+            code, cut, rows, x_groups, y, y_groups, 0, m, True, True, totals, mask, nan_key, keys[0], indices[0]
+        )  # fmt: skip
+        return _distances(keys[0], totals.dtype, dtype, root=metric == "l2"), indices[0]
+
+    rows_at_once = _blocks.task_rows(n, threads)
+    x_parts = [(first, min(n, first + rows_at_once)) for first in range(0, n, rows_at_once)]
+    y_parts = _parts_of_y(m, k, len(x_parts), threads)
+    keys, indices = _empty_heaps(len(y_parts), n, k, totals.dtype)
 
     def search(task: int) -> Iterator[None]:
         part, (first, last) = task % len(y_parts), x_parts[task // len(y_parts)]
         y_first, y_last = y_parts[part]
         queries = _blocks.whole_steps(x[first:last])
         own, best, chosen = x_groups[first:last], keys[part, first:last], indices[part, first:last]
-        for begin, end in _blocks.y_ranges(last - first, y_last - y_first, d):
-            begin, end = y_first + begin, y_first + end
-            _search(code, cut, queries, own, y, y_groups, begin, end, totals, mask, nan_key, best, chosen)
+        for begin, end in _blocks.y_ranges(last - first, y_first, y_last, d):
+            ends = begin == y_first, end == y_last
+            _search(code, cut, queries, own, y, y_groups, begin, end, *ends, totals, mask, nan_key, best, chosen)
             yield
-        if len(y_parts) == 1:
-            _merge_and_sort(keys, indices, first, last)
 
     _threads.run(search, len(x_parts) * len(y_parts), threads)
     if len(y_parts) > 1:
-        _merge_and_sort(keys, indices, 0, n)
+        _merge(keys, indices)
     return _distances(keys[0], totals.dtype, dtype, root=metric == "l2"), indices[0]
+
+
+def _empty_heaps(parts: int, n: int, k: int, totals: np.dtype[Any]) -> tuple[NDArray[Any], NDArray[np.intp]]:
+    return np.empty((parts, n, k), KEY_DTYPES[totals]), np.empty((parts, n, k), np.intp)
 
 
 def _parts_of_y(m: int, k: int, n_tasks: int, threads: int) -> list[tuple[int, int]]:
@@ -183,19 +191,11 @@ def _parts_of_y(m: int, k: int, n_tasks: int, threads: int) -> list[tuple[int, i
     return [(first, min(m, first + step)) for first in range(0, m, step)]
 
 
-def _empty_heaps(parts: int, n: int, k: int, totals: np.dtype[Any]) -> tuple[NDArray[Any], NDArray[np.intp]]:
-    """Heaps full of entries that are worse than any distance, NaN included."""
-    keys, indices = np.empty((parts, n, k), KEY_DTYPES[totals]), np.empty((parts, n, k), np.intp)
-    keys.fill(_LARGEST[keys.dtype])
-    indices.fill(_LARGEST[indices.dtype])
-    return keys, indices
-
-
 @cache
 def _key_rule(totals: np.dtype[Any]) -> tuple[int, int]:
     """Return the mask that clears a float's sign and the one key that stands for every NaN."""
     integer = KEY_DTYPES[totals]
-    largest = _LARGEST[integer]
+    largest = int(np.iinfo(integer).max)
     if totals.kind == "i":
         return largest, largest
     return largest, int(np.array(np.nan, totals).view(integer)[()]) & largest
@@ -209,8 +209,17 @@ def _distances(keys: NDArray[Any], totals: np.dtype[Any], dtype: np.dtype[Any], 
 
 
 @kernel
-def _search(metric, plan, X, x_groups, Y, y_groups, y_first, y_last, like, mask, nan_key, keys, indices):  # type: ignore[no-untyped-def]
-    """Offer the rows ``y_first:y_last`` of Y to the heaps of the rows of X, those of the same group excepted."""
+def _search(  # type: ignore[no-untyped-def]
+    metric, plan, X, x_groups, Y, y_groups, y_first, y_last, begins, ends, like, mask, nan_key, keys, indices
+):
+    """Offer the rows ``y_first:y_last`` of Y to the heaps of the rows of X, those of the same group excepted.
+
+    When a part of Y `begins`, the heaps are filled with what is worse than any distance, NaN included;
+    when it `ends`, they are sorted.
+    """
+    if begins:
+        keys[:] = np.iinfo(keys.dtype).max
+        indices[:] = np.iinfo(np.intp).max
     rows, points, side, columns, _ = plan
     n = X.shape[0]
     height = -(-min(X_ROWS, n) // rows) * rows
@@ -229,6 +238,9 @@ def _search(metric, plan, X, x_groups, Y, y_groups, y_first, y_last, like, mask,
                 own = x_groups[i] if x_groups.size else 0
                 row = seen_as_keys[i - top]
                 _offer_row(row, right - left, left, own, y_groups, mask, nan_key, keys[i], indices[i])
+    if ends:
+        for i in range(n):
+            _sort(keys[i], indices[i])
 
 
 @inner
@@ -272,17 +284,31 @@ def _before(keys, indices, place, key, index):  # type: ignore[no-untyped-def]
     return keys[place] < key or (keys[place] == key and indices[place] < index)
 
 
+@inner
+def _sort(keys, indices):  # type: ignore[no-untyped-def]
+    """Sort a heap ascending: its root, the largest, moves to the end, again and again."""
+    for size in range(keys.size - 1, 0, -1):
+        key, index = keys[size], indices[size]
+        keys[size], indices[size] = keys[0], indices[0]
+        _replace_root(keys, indices, size, key, index)
+
+
 @kernel
-def _merge_and_sort(keys, indices, first, last):  # type: ignore[no-untyped-def]
-    """Merge the parts' heaps of rows ``first:last`` into part 0 and sort each ascending."""
-    for i in range(first, last):
-        best, chosen = keys[0, i], indices[0, i]
-        for part in range(1, keys.shape[0]):
-            for place in range(best.size):
-                key, index = keys[part, i, place], indices[part, i, place]
-                if not _before(best, chosen, 0, key, index):
-                    _replace_root(best, chosen, best.size, key, index)
-        for size in range(best.size - 1, 0, -1):
-            key, index = best[size], chosen[size]
-            best[size], chosen[size] = best[0], chosen[0]
-            _replace_root(best, chosen, size, key, index)
+def _merge(keys, indices):  # type: ignore[no-untyped-def]
+    """Merge the sorted neighbours of all parts of Y into those of part 0."""
+    parts, n, k = keys.shape
+    best, chosen = np.empty(k, keys.dtype), np.empty(k, indices.dtype)
+    for i in range(n):
+        next_of = np.zeros(parts, np.intp)
+        for place in range(k):
+            first = 0
+            for part in range(1, parts):
+                at, other = next_of[first], next_of[part]
+                if other < k and (
+                    at == k
+                    or _before(keys[part, i], indices[part, i], other, keys[first, i, at], indices[first, i, at])
+                ):
+                    first = part
+            best[place], chosen[place] = keys[first, i, next_of[first]], indices[first, i, next_of[first]]
+            next_of[first] += 1
+        keys[0, i], indices[0, i] = best, chosen
