@@ -6,8 +6,10 @@
 array([[3., 3.]])
 
 `fastml.kernels` holds the compiled functions, `fastml.kernels.reference` two readable forms of each;
-`fastml.datasets` loads data to try them on. Nothing is imported before it is used: ``import fastml``
-costs next to nothing, NumPy is loaded with `fastml.kernels`, Numba when the first kernel is touched.
+on them stand models with scikit-learn's interface. `fastml.datasets` loads data to try them on,
+`fastml.plot` draws results. Nothing is imported before it is used: ``import fastml`` costs next to
+nothing, NumPy is loaded with `fastml.kernels`, Numba when the first kernel is touched, scikit-learn
+with the first model.
 
 ``python -m fastml info`` shows what the kernels run on, ``python -m fastml warmup`` compiles them.
 """
@@ -20,18 +22,40 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from . import datasets as datasets
     from . import kernels as kernels
+    from . import plot as plot
+    from .model_selection import knn_cross_validation as knn_cross_validation
+    from .neighbors import KNeighborsClassifier as KNeighborsClassifier
+    from .neighbors import KNeighborsRegressor as KNeighborsRegressor
 
 __version__ = "0.1.0"
 
-__all__ = ["__version__", "datasets", "kernels"]
+__all__ = [
+    "KNeighborsClassifier",
+    "KNeighborsRegressor",
+    "__version__",
+    "datasets",
+    "kernels",
+    "knn_cross_validation",
+    "plot",
+]
 
-# Public submodules, imported at first use (PEP 562). A test compares this with __all__.
-_SUBMODULES = frozenset({"datasets", "kernels"})
+# Public submodules, and the module of every other public name, imported at first use (PEP 562).
+# A test compares both with __all__.
+_SUBMODULES = frozenset({"datasets", "kernels", "plot"})
+_HOME = {
+    "KNeighborsClassifier": "neighbors",
+    "KNeighborsRegressor": "neighbors",
+    "knn_cross_validation": "model_selection",
+}
 
 
 def __getattr__(name: str) -> Any:
     if name in _SUBMODULES:
         return importlib.import_module(f"{__name__}.{name}")
+    if name in _HOME:
+        value = getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+        globals()[name] = value
+        return value
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -60,8 +60,8 @@ def dot(typingctx, rows, classes, X, top, W, c, b, Z, row):  # type: ignore[no-u
             for k in range(n_classes):
                 vector, single = (builder.load(sums[kind][i * n_classes + k]) for kind in (e.vector, e.scalar))
                 score = builder.fadd(e.sum_of_lanes(vector), single)
-                score = builder.fadd(score, builder.load(builder.gep(shift, [e.int(k)])))
-                builder.store(score, builder.gep(z_row, [builder.add(w_top, e.int(k))]))
+                score = builder.fadd(score, builder.load(builder.gep(shift, [e.number(k)])))
+                builder.store(score, builder.gep(z_row, [builder.add(w_top, e.number(k))]))
         return context.get_dummy_value()
 
     return types.void(rows, classes, X, top, W, c, b, Z, row), emit
@@ -88,7 +88,7 @@ def add_outer(typingctx, rows, classes, X, top, G, row, c, dW):  # type: ignore[
         g_rows, _ = e.rows(G, g, g_top, n_rows)
         d_rows, _ = e.rows(dW, d, c_top, n_classes)
         factors = [
-            [builder.load(builder.gep(g_row, [builder.add(c_top, e.int(k))])) for k in range(n_classes)]
+            [builder.load(builder.gep(g_row, [builder.add(c_top, e.number(k))])) for k in range(n_classes)]
             for g_row in g_rows
         ]
         spread = {e.scalar: factors, e.vector: [[e.everywhere(factor) for factor in row] for row in factors]}
@@ -151,7 +151,7 @@ class _Emitter:
         self.lanes = target().vector_bytes // self.itemsize
         self.vector = ir.VectorType(self.scalar, self.lanes)
 
-    def int(self, value: int) -> ir.Constant:
+    def number(self, value: int) -> ir.Constant:
         return ir.Constant(cgutils.intp_t, value)
 
     def zeroed(self, kind: ir.Type) -> ir.Value:
@@ -164,7 +164,7 @@ class _Emitter:
         b = self.builder
         array = self.context.make_array(array_type)(self.context, b, value)
         columns = cgutils.unpack_tuple(b, array.shape, 2)[1]
-        return [b.gep(array.data, [b.mul(b.add(top, self.int(i)), columns)]) for i in range(count)], columns
+        return [b.gep(array.data, [b.mul(b.add(top, self.number(i)), columns)]) for i in range(count)], columns
 
     def everywhere(self, value: ir.Value) -> ir.Value:
         b, index = self.builder, ir.IntType(32)
@@ -191,12 +191,12 @@ class _Emitter:
 
     def over_columns(self, columns: ir.Value, step: Callable[[_Columns], None]) -> None:
         """Call `step` for whole vectors, for what is left, or for single columns of short rows."""
-        b, lanes = self.builder, self.int(self.lanes)
+        b, lanes = self.builder, self.number(self.lanes)
         rest = b.urem(columns, lanes)
         whole = b.sub(columns, rest)
-        with cgutils.for_range_slice(b, self.int(0), whole, lanes, intp=cgutils.intp_t) as (at, _):
+        with cgutils.for_range_slice(b, self.number(0), whole, lanes, intp=cgutils.intp_t) as (at, _):
             step(self._vector_at(at))
-        some_left, long = (b.icmp_unsigned("!=", count, self.int(0)) for count in (rest, whole))
+        some_left, long = (b.icmp_unsigned("!=", count, self.number(0)) for count in (rest, whole))
         with b.if_then(b.and_(some_left, long)):
             step(self._overlapping_vector(columns, rest))
         with b.if_then(b.not_(long)), cgutils.for_range(b, rest) as loop:
@@ -223,13 +223,13 @@ class _Emitter:
         """Stand for the last vector of a row with the lanes blanked that came before."""
         b = self.builder
         numbers = ir.VectorType(cgutils.intp_t, self.lanes)
-        taken = b.sub(self.int(self.lanes), rest)
+        taken = b.sub(self.number(self.lanes), rest)
         spread = ir.Constant(numbers, ir.Undefined)
         for lane in range(self.lanes):
             spread = b.insert_element(spread, taken, ir.IntType(32)(lane))
         fresh = b.icmp_unsigned(">=", ir.Constant(numbers, list(range(self.lanes))), spread)
         nothing = ir.Constant(self.vector, None)
-        end = self._vector_at(b.sub(columns, self.int(self.lanes)))
+        end = self._vector_at(b.sub(columns, self.number(self.lanes)))
         return _Columns(
             self.vector,
             lambda row: b.select(fresh, end.load(row), nothing),
