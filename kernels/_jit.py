@@ -205,10 +205,11 @@ class _MachineCodeCache(_Cache):
         with contextlib.suppress(Exception):
             file = self._file(sig, data.codegen)
             payload = serialize.dumps(data._reduce())
-            if not file.parent.exists():
-                file.parent.mkdir(parents=True, exist_ok=True)
-                _remove_stale(file.parent)
+            is_new = not file.parent.exists()
+            file.parent.mkdir(parents=True, exist_ok=True)
             _write_atomically(file, hashlib.sha256(payload).digest() + payload)
+            if is_new:
+                _remove_stale(file.parent)
 
     def _file(self, sig: Any, codegen: Any) -> Path:
         key = repr((self._name, self._options, str(sig), codegen.magic_tuple()))
@@ -245,10 +246,11 @@ def _write_atomically(file: Path, content: bytes) -> None:
 def _remove_stale(current: Path) -> None:
     """Drop the folders of versions that are long gone: uninstalling a package cannot."""
     for folder in current.parent.iterdir():
-        if folder != current and time.time() - folder.stat().st_mtime > STALE_AFTER_S:
-            for file in folder.iterdir():
-                file.unlink(missing_ok=True)
-            folder.rmdir()
+        with contextlib.suppress(OSError):  # another user's, or no folder of ours
+            if folder != current and time.time() - folder.stat().st_mtime > STALE_AFTER_S:
+                for file in folder.iterdir():
+                    file.unlink(missing_ok=True)
+                folder.rmdir()
 
 
 def _stamp_folder() -> Path:

@@ -15,11 +15,12 @@ block's result to its own place and combining in block order.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from itertools import count
 from pathlib import Path
@@ -85,29 +86,78 @@ def run(task: Callable[[int], Iterator[None] | None], n_blocks: int, n_threads: 
         return
 
     blocks = count()  # next() on it is one step for the interpreter: no two threads get one block
-    stop = threading.Event()
+    crew = _Crew()
 
     def work() -> None:
         _here.is_worker = True
         try:
-            while not stop.is_set() and (block := next(blocks)) < n_blocks:
+            while not crew.stopped and (block := next(blocks)) < n_blocks:
                 for _ in task(block) or ():
-                    if stop.is_set():
+                    if crew.stopped:
                         return
         except BaseException:
-            stop.set()
+            crew.stopped = True
             raise
         finally:
             _here.is_worker = False
 
-    helpers = _submit(work, workers - 1)
     try:
+        _submit(lambda: crew.help(work), workers - 1)
         work()
+    except BaseException:
+        crew.stopped = True
+        raise
     finally:
-        # A second Ctrl-C must not leave threads writing into arrays that the caller has got back.
-        errors = [error for helper in helpers if (error := _outcome(helper, stop)) is not None]
-    if errors:
-        raise errors[0]
+        crew.dismiss()
+    if crew.errors:
+        raise crew.errors[0]
+
+
+class _Crew:
+    """The pool's threads that help with one call.
+
+    They are counted when they begin, not when they are asked: the pool may start one late, or one
+    whose submission failed. Who comes after the call has ended goes away at once.
+    """
+
+    def __init__(self) -> None:
+        self.stopped = False
+        self.errors: list[BaseException] = []
+        self._changed = threading.Condition()
+        self._at_work = 0
+        self._dismissed = False
+
+    def help(self, work: Callable[[], None]) -> None:
+        with self._changed:
+            if self._dismissed:
+                return
+            self._at_work += 1
+        try:
+            work()
+        except BaseException as error:
+            self.errors.append(error)
+        finally:
+            with self._changed:
+                self._at_work -= 1
+                self._changed.notify_all()
+
+    def dismiss(self) -> None:
+        """Wait until nobody works: no thread may write into arrays that the caller has got back.
+
+        Ctrl-C meanwhile stops the work sooner, and is raised when it has stopped.
+        """
+        interrupt: KeyboardInterrupt | None = None
+        while True:
+            try:
+                with self._changed:
+                    self._dismissed = True
+                    while self._at_work:
+                        self._changed.wait()
+                break
+            except KeyboardInterrupt as again:
+                self.stopped, interrupt = True, again
+        if interrupt is not None:
+            raise interrupt
 
 
 def run_ranges(work: Callable[[int, int], None], n_blocks: int, n_threads: int, *, most: int) -> None:
@@ -120,31 +170,15 @@ def run_ranges(work: Callable[[int, int], None], n_blocks: int, n_threads: int, 
     run(lambda task: work(task * step, min(n_blocks, (task + 1) * step)), -(-n_blocks // step), n_threads)
 
 
-def _outcome(helper: Future[None], stop: threading.Event) -> BaseException | None:
-    """Wait for a helper to end and return its error; a helper that has not started is called off."""
-    if helper.cancel():
-        return None
-    interrupt: BaseException | None = None
-    while True:
-        try:
-            error = helper.exception()
-        except KeyboardInterrupt as again:
-            stop.set()
-            interrupt = again
-        else:
-            return interrupt or error
-
-
-def _submit(work: Callable[[], None], n_helpers: int) -> list[Future[None]]:
+def _submit(work: Callable[[], None], n_helpers: int) -> None:
+    """Ask the pool for helpers; fewer may come, for the caller works anyway."""
     global _pool
-    try:
-        with _pool_lock:
-            if _pool is None:
-                _pool = ThreadPoolExecutor(_POOL_THREADS, thread_name_prefix="fastml")
-            return [_pool.submit(work) for _ in range(min(n_helpers, _POOL_THREADS))]
-    except RuntimeError:
-        # The interpreter is shutting down, or no thread can be started: the caller works alone.
-        return []
+    # RuntimeError: the interpreter is shutting down, or the system starts no more threads.
+    with contextlib.suppress(RuntimeError), _pool_lock:
+        if _pool is None:
+            _pool = ThreadPoolExecutor(_POOL_THREADS, thread_name_prefix="fastml")
+        for _ in range(min(n_helpers, _POOL_THREADS)):
+            _pool.submit(work)
 
 
 def _forget_pool() -> None:
@@ -189,7 +223,7 @@ def _quota_v2(path: str) -> int | None:
         try:
             quota, period = Path(f"/sys/fs/cgroup{folder}/cpu.max").read_text().split()
             cpus = math.ceil(int(quota) / int(period))
-        except (OSError, ValueError):  # no such file, or the word "max"
+        except (OSError, ValueError, ArithmeticError):  # no such file, the word "max", a period of 0
             continue
         smallest = min(cpus, smallest or cpus)
     return smallest

@@ -1,0 +1,127 @@
+"""The examples: each runs as it is, says what it promises, and reaches the known figures."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from fastml import datasets, kernels
+
+ROOT = Path(__file__).parents[1]
+FOLDER = ROOT / "examples"
+SCRIPTS = sorted(FOLDER.glob("w*.py"))
+
+needs_data = pytest.mark.skipif("FASTML_DATA" not in os.environ, reason="FASTML_DATA is not set")
+pytestmark = pytest.mark.needs_jit
+
+
+@pytest.fixture
+def example(monkeypatch):
+    """``example(name)``: the module of a script, found by the beginning of its file name."""
+
+    def load(name: str) -> ModuleType:
+        monkeypatch.syspath_prepend(str(FOLDER))
+        (path,) = FOLDER.glob(f"{name}*.py")
+        spec = importlib.util.spec_from_file_location(path.stem, path)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    return load
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
+def test_a_script_runs_from_any_folder_without_data(path, tmp_path):
+    """And in under a minute, the compilation of its kernels included."""
+    environment = {name: value for name, value in os.environ.items() if name != "FASTML_DATA"}
+    # fastml as these tests see it, installed or not.
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
+    start = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-W", "error", str(path)],
+        cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert time.perf_counter() - start < 60
+    assert "digits" in done.stdout
+    assert "DIFFER" not in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_list_of_examples_is_complete():
+    text = (FOLDER / "README.md").read_text(encoding="utf-8")
+    assert [path.name for path in SCRIPTS if f"]({path.name})" not in text] == []
+    assert len(SCRIPTS) >= 3
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
+def test_full_without_data_says_what_is_missing(path, example, monkeypatch):
+    monkeypatch.delenv("FASTML_DATA", raising=False)
+    with pytest.raises(FileNotFoundError, match="FASTML_DATA"):
+        example(path.stem).main(["--full"])
+
+
+def test_verdict(example):
+    example("w08")
+    import _common
+
+    assert _common.verdict("0.5", None) == "0.5"
+    assert _common.verdict("0.5", "0.5") == "0.5 (as known)"
+    assert "DIFFERS: 0.6" in _common.verdict("0.5", "0.6")
+
+
+def test_w08_three_ways_agree(example, capsys):
+    rows = example("w08").main([])
+    assert [row.norm for row in rows] == ["l1", "l2", "linf"]
+    for row in rows:
+        assert len(set(row.frobenius)) == 1
+    assert "WAYS DIFFER" not in capsys.readouterr().out
+
+
+def test_w08_finds_ways_that_differ(example, monkeypatch, capsys):
+    w08 = example("w08")
+    monkeypatch.setitem(w08.NORMS, "l1", lambda v: np.abs(v).sum() + 1)
+    w08.main([])
+    assert capsys.readouterr().out.count("THE WAYS DIFFER") == 1
+
+
+@needs_data
+def test_w08_known_norms(example):
+    w08 = example("w08")
+    cifar = datasets.load_cifar10(batches=[1])
+    for norm, known in w08.KNOWN.items():
+        D = getattr(kernels, f"pairwise_{norm}")(cifar.X_test[:500], cifar.X_train[:5000])
+        assert f"{np.linalg.norm(D.astype(np.float64)):.3f}" == known
+
+
+@needs_data
+def test_w09_known_error_rates(example):
+    w09 = example("w09")
+    assert w09.error_rates(datasets.load_cifar10(batches=[1]), 500, 5000) == w09.KNOWN
+
+
+def test_w10_scores_are_those_of_each_fold_and_the_plot_is_written(example, tmp_path, capsys):
+    w10 = example("w10")
+    by_k, by_norm = w10.main(["--plot", str(tmp_path / "errors.png"), "--compare", "1"])
+    assert (tmp_path / "errors.png").stat().st_size > 10_000
+    printed = capsys.readouterr().out
+    assert "the same scores" in printed
+    assert "times faster" in printed
+    assert by_k.n_neighbors == tuple(w10.K)
+    assert by_norm.n_neighbors == (by_k.best_params["n_neighbors"],)
+
+
+def test_w10_finds_scores_that_differ(example, monkeypatch, capsys):
+    w10 = example("w10")
+    monkeypatch.setattr(w10, "fold_by_fold", lambda X, y, result: np.nextafter(result.scores, 2))
+    monkeypatch.setattr(w10, "K", [1, 30])
+    w10.main([])
+    assert "NOT THE SAME scores" in capsys.readouterr().out

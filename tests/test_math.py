@@ -1,0 +1,398 @@
+"""exp, log, log1p, softplus and sigmoid: errors in units in the last place, limits, and their twins."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+
+from fastml import kernels
+from fastml.kernels import _math
+from fastml.kernels._jit import inner, scalar
+
+FLOATS = ("float32", "float64")
+
+
+def stated_bounds(text: str) -> dict[str, float]:
+    """Read the bounds in ulp from the docstring of `_math`, so that it cannot say something else than is tested."""
+    bounds = {
+        name: float(re.search(rf"^{name}[ .].*?At most ([\d.]+) ulp", text, re.MULTILINE | re.DOTALL)[1])
+        for name in ("exp", "log1p", "log")
+    }
+    bounds["softplus"], bounds["sigmoid"] = map(
+        float, re.search(r"softplus stays within\s([\d.]+)\sulp, sigmoid\swithin\s([\d.]+)\.", text).groups()
+    )
+    return bounds
+
+
+BOUNDS = stated_bounds(_math.__doc__)
+
+NEEDS_LONG_DOUBLE = pytest.mark.skipif(
+    np.finfo(np.longdouble).nmant <= np.finfo(np.float64).nmant, reason="nothing wider than float64 to compare with"
+)
+DTYPES = ["float32", pytest.param("float64", marks=NEEDS_LONG_DOUBLE)]
+
+
+@scalar
+def _sigmoid(z):
+    return _math.sigmoids(z)[0]
+
+
+@scalar
+def _sigmoid_of_minus(z):
+    return _math.sigmoids(z)[1]
+
+
+def over_arrays(function):
+    @inner
+    def entries(x, out):
+        for i in range(x.size):
+            out[i] = function(x[i])
+
+    def apply(x):
+        out = np.empty_like(x)
+        entries(x, out)
+        return out
+
+    return apply
+
+
+OURS = {
+    "exp": over_arrays(_math.exp),
+    "log": over_arrays(_math.log),
+    "log1p": over_arrays(_math.log1p),
+    "softplus": over_arrays(_math.softplus),
+    "sigmoid": over_arrays(_sigmoid),
+    "sigmoid of minus": over_arrays(_sigmoid_of_minus),
+}
+
+
+def _true_sigmoid(z):
+    e = np.exp(-np.abs(z))
+    return np.where(z < 0, e, 1) / (1 + e)
+
+
+TRUTH = {
+    "exp": np.exp,
+    "log": np.log,
+    "log1p": np.log1p,
+    "softplus": lambda z: np.maximum(z, 0) + np.log1p(np.exp(-np.abs(z))),
+    "sigmoid": _true_sigmoid,
+    "sigmoid of minus": lambda z: _true_sigmoid(-z),
+}
+
+
+def error_in_ulp(got: np.ndarray, true: np.ndarray) -> np.ndarray:
+    """Distance from the truth in units in the last place of the truth, which may be subnormal.
+
+    Beyond the largest number an infinity counts as the next number after it.
+    """
+    dtype = got.dtype
+    info = np.finfo(dtype)
+    with np.errstate(all="ignore"):
+        _, exponent = np.frexp(np.abs(true))
+        exponent = np.clip(exponent, info.minexp + 1, info.maxexp)
+        ulp = np.ldexp(np.ones_like(true), exponent - info.nmant - 1)
+        limit = np.ldexp(np.ones_like(true), np.full(true.shape, info.maxexp, exponent.dtype))
+        finite = np.where(np.isinf(got), np.copysign(limit, got), got.astype(true.dtype))
+        error = np.abs(finite - np.clip(true, -limit, limit)) / ulp
+    return np.where(np.isnan(got) | np.isnan(true), np.where(np.isnan(got) & np.isnan(true), 0, np.inf), error)
+
+
+def wide(x: np.ndarray) -> np.ndarray:
+    return x.astype(np.float64 if x.dtype == np.float32 else np.longdouble)
+
+
+def worst(name: str, x: np.ndarray) -> float:
+    with np.errstate(all="ignore"):
+        true = TRUTH[name](wide(x))
+    error = error_in_ulp(OURS[name](x), true)
+    place = int(error.argmax())
+    print(f"{name}({x[place]!r}) is off by {error[place]:.3f} ulp")
+    return float(error[place])
+
+
+def bit_patterns(dtype: str, count: int) -> np.ndarray:
+    """Numbers of every size and sign: all exponents, subnormals, infinities and NaN, evenly by their bits."""
+    if dtype == "float32":
+        bits = np.linspace(0, 2**32 - 1, count).astype(np.uint32)
+    else:
+        bits = np.arange(count, dtype=np.uint64) * np.uint64(2**64 // count)
+        bits += np.random.default_rng(0).integers(0, 2**40, count, dtype=np.uint64)
+    return bits.view(dtype)
+
+
+def special(dtype: str) -> np.ndarray:
+    info = np.finfo(dtype)
+    values = [0.0, info.smallest_subnormal, info.tiny, info.eps / 2, info.eps, 0.5, 1.0, 2.0, np.e, 36.9, 37.0, 1e4]
+    values += [16.6355, 88.72283, 88.72284, 87.33654, 103.27893, 103.97208, 104.0, 89.0]
+    values += [
+        709.782712893384,
+        709.78271289338409,
+        708.3964185322641,
+        744.44007192138122,
+        745.13321910194122,
+        745.2,
+        710.0,
+    ]
+    values += [5.891057, 5.8908005, 0.34213343, 0.4416635, 81.442505]  # the worst that were ever found
+    values += [info.max, np.inf, np.nan]
+    with np.errstate(over="ignore"):
+        near = np.array(values).astype(dtype)
+        near = np.concatenate(
+            [near, np.nextafter(near, dtype_of(dtype)(np.inf)), np.nextafter(near, dtype_of(dtype)(0))]
+        )
+    return np.concatenate([near, -near])
+
+
+def dtype_of(name: str):
+    return np.dtype(name).type
+
+
+def sweep(name: str, dtype: str, count: int) -> np.ndarray:
+    """Arguments in the domain of a function: its whole range densely, its ends, and every size of number."""
+    rng = np.random.default_rng(1)
+    if name == "log1p":
+        bits = bit_patterns(dtype, count)
+        inside = bits[(bits >= 0) & (bits <= 1)]
+        return np.concatenate([np.linspace(0, 1, count).astype(dtype), rng.random(count).astype(dtype), inside])
+    if name == "log":
+        bits = bit_patterns(dtype, count)
+        inside = bits[bits >= 1]
+        near = (1 + rng.random(count) * 3).astype(dtype)
+        counts = np.arange(1, 100_001).astype(dtype)
+        return np.concatenate([near, np.linspace(1, 4096, count).astype(dtype), counts, inside])
+    low, high = (-110.0, 95.0) if dtype == "float32" else (-760.0, 720.0)
+    x = [np.linspace(low, high, count).astype(dtype), rng.normal(size=count).astype(dtype)]
+    x += [(rng.random(count) * 30 - 25).astype(dtype) if dtype == "float32" else (rng.random(count) * 90 - 45)]
+    return np.concatenate([*x, special(dtype), bit_patterns(dtype, count)])
+
+
+@pytest.mark.needs_jit
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", OURS)
+def test_error_stays_within_the_stated_bound(name, dtype):
+    bound = BOUNDS[name.split()[0]]
+    assert worst(name, sweep(name, dtype, 1_000_000 if dtype == "float32" else 300_000)) <= bound
+
+
+@pytest.mark.needs_jit
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_gradual_underflow_is_as_exact_as_the_rest(dtype):
+    low, high = (-103.99, -87.3) if dtype == "float32" else (-745.14, -708.3)
+    x = np.linspace(low, high, 200_000).astype(dtype)
+    result = OURS["exp"](x)
+    assert ((result > 0) & (result < np.finfo(dtype).tiny)).sum() > 100_000, "most results are subnormal"
+    assert worst("exp", x) <= BOUNDS["exp"]
+    assert worst("sigmoid", x) <= BOUNDS["sigmoid"]
+    assert worst("softplus", x) <= BOUNDS["softplus"]
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_a_few_arguments_also_where_nothing_is_compiled(dtype):
+    rng = np.random.default_rng(2)
+    for name in OURS:
+        x = np.concatenate([sweep(name, dtype, 20), rng.choice(sweep(name, dtype, 500), 300)])
+        with np.errstate(all="ignore"):
+            got, true = OURS[name](x), TRUTH[name](wide(x))
+        # Nothing wider than float64 on some systems: the truth is rounded too then. A wrong formula is far off.
+        assert error_in_ulp(got, true).max() <= BOUNDS[name.split()[0]] + 1
+
+
+def test_public_docstrings_state_the_same_bounds():
+    for name in ("exp", "sigmoid", "softplus"):
+        assert f"Within {BOUNDS[name]} ulp" in getattr(kernels, name).__doc__
+
+
+def test_the_error_of_a_wrong_result_is_seen():
+    one = np.float32(1)
+    ulp = np.spacing(one)
+    got = np.array([one, one + ulp, one + 2 * ulp, np.nan, np.inf, 0], np.float32)
+    true = np.array([1, 1, 1 + float(ulp) / 2, 1, 1e38, 2.0**-149])
+    error = error_in_ulp(got, true)
+    np.testing.assert_allclose(error[:3], [0, 1, 1.5])
+    assert np.isinf(error[3])
+    assert error[4] > 1e6
+    assert error[5] == 1, "the smallest subnormal is one unit away from 0"
+    assert error_in_ulp(np.float32([np.nan, np.inf]), np.array([np.nan, 1e300])).max() == 0
+    assert error_in_ulp(np.float32([np.inf]), np.array([np.nan]))[0] == np.inf
+
+
+@pytest.mark.parametrize("shift", [1e-6, -1e-6])
+def test_a_formula_that_is_slightly_off_breaks_its_bound(shift, monkeypatch):
+    monkeypatch.setitem(TRUTH, "exp", lambda x: np.exp(x) * (1 + shift))
+    assert worst("exp", np.linspace(-5, 5, 1000).astype("f4")) > BOUNDS["exp"]
+
+
+# ------------------------------------------------------------------------------------------ limits
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_limits(dtype, same_bits):
+    x = np.array([0.0, -0.0, np.inf, -np.inf, np.nan, 1e30, -1e30], dtype)
+
+    def expect(name, values, of=x):
+        with np.errstate(all="ignore"):
+            np.testing.assert_array_equal(OURS[name](of), np.array(values, dtype), err_msg=name)
+
+    expect("exp", [1, 1, np.inf, 0, np.nan, np.inf, 0])
+    expect("sigmoid", [0.5, 0.5, 1, 0, np.nan, 1, 0])
+    expect("sigmoid of minus", [0.5, 0.5, 0, 1, np.nan, 0, 1])
+    ln2 = OURS["log1p"](np.ones(1, dtype))[0]
+    assert error_in_ulp(ln2[None], np.array([np.log(np.longdouble(2))]))[0] <= BOUNDS["log1p"]
+    expect("softplus", [ln2, ln2, np.inf, 0, np.nan, x[5], 0])
+    expect("log", [-np.inf, -np.inf, np.inf, np.nan, 0], np.array([0, -0.0, np.inf, np.nan, 1], dtype))
+    expect("log1p", [0, np.nan, ln2], np.array([0, np.nan, 1], dtype))
+    # Zero keeps its sign where NumPy's function does: exp(-inf) is +0.
+    assert not np.signbit(OURS["exp"](x)).any()
+    assert not np.signbit(OURS["softplus"](x[[3, 6]])).any()
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_the_ends_of_the_range(dtype):
+    info = np.finfo(dtype)
+    with np.errstate(all="ignore"):
+        last = np.log(wide(np.array([info.max], dtype)))[0]
+        below = dtype_of(dtype)(last)
+        while below > last:
+            below = np.nextafter(below, dtype_of(dtype)(0))
+        above = np.nextafter(np.nextafter(below, dtype_of(dtype)(np.inf)), dtype_of(dtype)(np.inf))
+        finite, infinite = OURS["exp"](np.array([below, above], dtype))
+    assert info.max / 2 < finite <= info.max
+    assert infinite == np.inf
+    # exp of -log of twice the smallest number is not 0 yet, of four steps further it is.
+    smallest = np.log(wide(np.array([info.smallest_subnormal], dtype)))[0]
+    with np.errstate(all="ignore"):
+        tiny, nothing = OURS["exp"](np.array([smallest, smallest - 1], dtype))
+    assert tiny == info.smallest_subnormal
+    assert nothing == 0
+
+
+@pytest.mark.needs_jit
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_functions_are_monotonic_where_it_matters(dtype):
+    """A larger score never gets a smaller probability, up to the rounding of one unit."""
+    x = np.sort(np.random.default_rng(3).normal(size=500_000).astype(dtype) * 20)
+    for name in ("exp", "softplus", "sigmoid"):
+        y = OURS[name](x)
+        assert (np.diff(y) >= -3 * np.spacing(y[1:])).all(), name
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_sigmoids_of_a_number_sum_to_one(dtype):
+    z = sweep("sigmoid", dtype, 500)
+    z = z[~np.isnan(z)]
+    with np.errstate(all="ignore"):
+        total = OURS["sigmoid"](z) + OURS["sigmoid of minus"](z)
+    np.testing.assert_allclose(total, 1, rtol=2 * np.finfo(dtype).eps)
+
+
+@pytest.mark.needs_jit
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_public_functions_are_these(dtype, same_bits):
+    x = np.concatenate([special(dtype), np.random.default_rng(4).normal(size=1000).astype(dtype)])
+    for name in ("exp", "sigmoid", "softplus"):
+        same_bits(getattr(kernels, name)(x), OURS[name](x), name)
+
+
+# ------------------------------------------------------------------------------------------- twins
+
+
+def compiled_and_twin(intrinsic):
+    """The machine code and the NumPy function (the same function where nothing is compiled)."""
+    return getattr(intrinsic, "twin", intrinsic)
+
+
+@pytest.mark.needs_jit
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_intrinsics_agree_with_their_twins(dtype):
+    kind = dtype_of(dtype)
+    numbers = [kind(value) for value in (0.0, -0.0, 1.0, -1.5, 3.25, 1e-30, 1e30, np.inf, -np.inf, np.nan)]
+
+    @inner
+    def maximum(x, y):
+        return _math.maximum(x, y)
+
+    @inner
+    def like(x):
+        return _math.like(x, 0.1)
+
+    @inner
+    def split(x):
+        return _math._split(x)
+
+    @inner
+    def times_power(x, shifted):
+        return _math._times_power(x, shifted)
+
+    with np.errstate(all="ignore"):
+        for x in numbers:
+            # Python sees a float64 either way; it holds a number of the type of x.
+            assert kind(like(x)) == like(x) == compiled_and_twin(_math.like)(x, 0.1)
+            assert type(compiled_and_twin(_math.like)(x, 0.1)) is kind
+            for y in numbers:
+                np.testing.assert_equal(maximum(x, y), float(compiled_and_twin(_math.maximum)(x, y)))
+        magic = _math._CONSTANTS["round"][dtype == "float64"]
+        reach = (-151, 130) if dtype == "float32" else (-1076, 1026)
+        for x in (kind(1), kind(0.7071), kind(1.4142), kind(np.nan)):
+            for n in (*range(-3, 4), *reach, reach[0] + 4, reach[0] + 30, reach[1] - 4):
+                shifted = kind(magic) + kind(n)
+                got, want = times_power(x, shifted), compiled_and_twin(_math._times_power)(x, shifted)
+                np.testing.assert_equal(float(got), float(want), err_msg=f"{x} {n}")
+        info = np.finfo(dtype)
+        root = kind(np.sqrt(0.5))
+        for x in (
+            1.0,
+            1.5,
+            2.0,
+            3.0,
+            1e10,
+            float(info.max),
+            float(info.tiny),
+            float(root),
+            float(np.nextafter(root, kind(0))),
+        ):
+            k, m = split(kind(x))
+            assert np.ldexp(m, int(k)) == kind(x)
+            if abs(m * m - 0.5) > 1e-6:  # at the very border either side is right
+                assert (k, m) == tuple(map(float, compiled_and_twin(_math._split)(kind(x))))
+
+
+@pytest.mark.needs_jit
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_tables_agree_with_their_twins(dtype):
+    kind = dtype_of(dtype)
+
+    @inner
+    def exp_part(x):
+        return _math._polynomial("exp", x)
+
+    @inner
+    def artanh_part(x):
+        return _math._polynomial("artanh", x)
+
+    @inner
+    def log2_e(x):
+        return _math._constant("log2(e)", x)
+
+    for x in np.linspace(-0.35, 0.35, 101).astype(dtype):
+        for function, name in ((exp_part, "exp"), (artanh_part, "artanh")):
+            want = compiled_and_twin(_math._polynomial)(name, x)
+            assert type(want) is kind
+            np.testing.assert_allclose(function(x), want, rtol=4 * np.finfo(dtype).eps)
+    assert kind(log2_e(kind(1))) == compiled_and_twin(_math._constant)("log2(e)", kind(1)) == kind(np.log2(np.e))
+
+
+def test_constants_are_what_their_names_say():
+    """ln 2 is split so that a whole number times the high part is exact, and both parts make ln 2."""
+    for column, dtype in enumerate(FLOATS):
+        high, low = (np.longdouble(_math._CONSTANTS[f"ln2 {part}"][column]) for part in ("high", "low"))
+        assert abs(high + low - np.log(np.longdouble(2))) < np.finfo(dtype).eps ** 1.5
+        mantissa, _ = np.frexp(float(high))
+        trailing_zeros = 0
+        scaled = int(np.ldexp(mantissa, np.finfo(dtype).nmant + 1))
+        while scaled % 2 == 0:
+            scaled //= 2
+            trailing_zeros += 1
+        assert trailing_zeros >= 8 if dtype == "float32" else trailing_zeros >= 11

@@ -1,0 +1,364 @@
+"""KNeighborsClassifier and KNeighborsRegressor: scikit-learn's rules, scikit-learn's answers, and our own promises."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn import neighbors as theirs
+from sklearn.base import clone
+from sklearn.datasets import load_digits
+from sklearn.exceptions import DataConversionWarning, NotFittedError
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.estimator_checks import check_estimator
+
+from fastml import KNeighborsClassifier, KNeighborsRegressor, _estimators, datasets
+from fastml.kernels import _threads
+
+MODELS = {KNeighborsClassifier: theirs.KNeighborsClassifier, KNeighborsRegressor: theirs.KNeighborsRegressor}
+METRICS = {"l1": "manhattan", "l2": "euclidean", "linf": "chebyshev"}
+
+# What scikit-learn skips for its own models of the same names too: array API objects need an environment variable
+# that SciPy reads at its first import, and neighbours have no decision function.
+SKIPPED = {"check_array_api_input", "check_classifiers_multilabel_output_format_decision_function"}
+
+needs_data = pytest.mark.skipif("FASTML_DATA" not in os.environ, reason="FASTML_DATA is not set")
+
+
+@pytest.fixture
+def data(rng):
+    """Training and test rows without ties, and labels."""
+    X, y = rng.normal(size=(150, 6)), rng.integers(0, 4, 150)
+    return X[:110], y[:110], X[110:], y[110:]
+
+
+# ------------------------------------------------------------------------------- scikit-learn's rules
+
+
+@pytest.mark.needs_jit
+@pytest.mark.parametrize(
+    "model",
+    [
+        KNeighborsClassifier(),
+        KNeighborsClassifier(3, weights="distance", metric="l1", n_jobs=2),
+        KNeighborsRegressor(),
+        KNeighborsRegressor(3, weights="distance", p=np.inf, n_jobs=-1),
+    ],
+    ids=repr,
+)
+def test_scikit_learns_checks(model):
+    results = check_estimator(model, on_fail=None, on_skip=None)
+    assert [(r["check_name"], r["exception"]) for r in results if r["status"] in ("failed", "xfail")] == []
+    assert {r["check_name"] for r in results if r["status"] == "skipped"} <= SKIPPED
+    assert len(results) > 40
+
+
+class OffByOne(KNeighborsClassifier):
+    def predict(self, X):
+        return np.roll(super().predict(X), 1)
+
+
+@pytest.mark.needs_jit
+def test_scikit_learns_checks_find_a_wrong_model():
+    results = check_estimator(OffByOne(), on_fail=None, on_skip=None)
+    assert "failed" in {r["status"] for r in results}
+
+
+@pytest.mark.parametrize("ours", MODELS)
+def test_names_and_defaults_are_scikit_learns(ours):
+    expected = MODELS[ours]().get_params()
+    params = ours().get_params()
+    assert params == {name: expected[name] for name in params}
+    assert set(expected) - set(params) == {"algorithm", "leaf_size", "metric_params"}
+
+
+def test_pipeline_grid_search_clone_and_pickle(data):
+    X, y, X_test, y_test = data
+    pipeline = make_pipeline(StandardScaler(), KNeighborsClassifier())
+    grid = {"kneighborsclassifier__n_neighbors": [1, 5], "kneighborsclassifier__p": [1, 2, np.inf]}
+    search = GridSearchCV(pipeline, grid, cv=3).fit(X, y)
+    peer = make_pipeline(StandardScaler(), theirs.KNeighborsClassifier(algorithm="brute"))
+    expected = GridSearchCV(peer, grid, cv=3).fit(X, y)
+    assert np.array_equal(search.cv_results_["mean_test_score"], expected.cv_results_["mean_test_score"])
+    assert search.score(X_test, y_test) == expected.score(X_test, y_test)
+
+    model = search.best_estimator_[-1]
+    copy = clone(model)
+    assert copy.get_params() == model.get_params()
+    with pytest.raises(NotFittedError):
+        copy.predict(X_test)
+    again = pickle.loads(pickle.dumps(search))
+    assert np.array_equal(again.predict(X_test), search.predict(X_test))
+
+
+def test_pandas_and_set_output(data):
+    X, y, X_test, _ = data
+    names = [f"column {i}" for i in range(X.shape[1])]
+    frame, labels = pd.DataFrame(X, columns=names), pd.Series(y).map({0: "a", 1: "b", 2: "c", 3: "d"})
+    model = KNeighborsClassifier().fit(frame, labels)
+    assert model.feature_names_in_.tolist() == names
+    assert model.n_features_in_ == len(names)
+    with pytest.raises(ValueError, match="feature names"):
+        model.predict(pd.DataFrame(X_test, columns=names[::-1]))
+    pipeline = make_pipeline(StandardScaler(), KNeighborsClassifier()).set_output(transform="pandas")
+    pipeline.fit(frame, labels)
+    assert pipeline[-1].feature_names_in_.tolist() == names
+    plain = make_pipeline(StandardScaler(), KNeighborsClassifier()).fit(X, labels.to_numpy())
+    assert np.array_equal(pipeline.predict(pd.DataFrame(X_test, columns=names)), plain.predict(X_test))
+
+
+# ----------------------------------------------------------------------------- scikit-learn's answers
+
+
+@pytest.mark.parametrize("weights", ["uniform", "distance", lambda d: np.exp(-d), None], ids=str)
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("outputs", [1, 2])
+def test_predictions_are_scikit_learns(data, metric, weights, outputs):
+    X, y, X_test, _ = data
+    if outputs == 2:
+        y = np.stack([y, y[::-1] % 2], axis=1)
+    for ours, peer in MODELS.items():
+        model = ours(7, metric=metric, weights=weights).fit(X, y)
+        expected = peer(7, metric=METRICS[metric], weights=weights, algorithm="brute").fit(X, y)
+        predicted = model.predict(X_test)
+        assert predicted.shape == expected.predict(X_test).shape
+        np.testing.assert_allclose(predicted, expected.predict(X_test), rtol=1e-12)
+        if ours is KNeighborsRegressor or outputs == 1:  # accuracy of several outputs is not defined
+            assert model.score(X_test, y[:40]) == pytest.approx(expected.score(X_test, y[:40]), rel=1e-12)
+        if ours is KNeighborsClassifier:
+            for name in ("classes_", "predict_proba"):
+                ours_, theirs_ = (getattr(m, name) for m in (model, expected))
+                if callable(ours_):
+                    ours_, theirs_ = ours_(X_test), theirs_(X_test)
+                assert isinstance(ours_, list) == (outputs == 2)
+                for a, b in zip(ours_, theirs_, strict=True):
+                    np.testing.assert_allclose(a, b, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("params", "short"),
+    [
+        ({}, "l2"),
+        ({"p": 1}, "l1"),
+        ({"p": 2.0}, "l2"),
+        ({"p": float("inf")}, "linf"),
+        ({"metric": "cityblock"}, "l1"),
+        ({"metric": "manhattan", "p": 2}, "l1"),
+        ({"metric": "euclidean", "p": 1}, "l2"),
+        ({"metric": "chebyshev"}, "linf"),
+        ({"metric": "linf"}, "linf"),
+    ],
+)
+def test_names_of_metrics(data, params, short):
+    X, y, X_test, _ = data
+    model = KNeighborsClassifier(**params).fit(X, y)
+    peer = theirs.NearestNeighbors(metric=METRICS[short], algorithm="brute").fit(X)
+    assert model.effective_metric_ == METRICS[short]
+    assert np.array_equal(model.kneighbors(X_test, 4, return_distance=False), peer.kneighbors(X_test, 4)[1])
+
+
+@pytest.mark.parametrize("X_test", ["others", None])
+def test_neighbours_and_graph_are_scikit_learns(data, X_test):
+    X, y, others, _ = data
+    X_test = others if X_test else None
+    model = KNeighborsRegressor(4).fit(X, y)
+    peer = theirs.KNeighborsRegressor(4, algorithm="brute").fit(X, y)
+    for k in (None, 9):
+        distances, indices = model.kneighbors(X_test, k)
+        expected = peer.kneighbors(X_test, k)
+        np.testing.assert_allclose(distances, expected[0], rtol=1e-12)
+        assert np.array_equal(indices, expected[1])
+        for mode in ("connectivity", "distance"):
+            graph = model.kneighbors_graph(X_test, k, mode)
+            np.testing.assert_allclose(
+                graph.toarray(), peer.kneighbors_graph(X_test, k, mode).toarray(), rtol=1e-12, atol=0
+            )
+    with pytest.raises(ValueError, match="mode is 'both'"):
+        model.kneighbors_graph(mode="both")
+
+
+# ------------------------------------------------------------------------------------ our promises
+
+
+def test_of_labels_with_equal_votes_the_smallest_wins():
+    X = np.array([[-1.0], [1.0], [-2.0], [2.0]])
+    for labels in ([7, 3, 3, 7], ["b", "a", "a", "b"], [True, False, False, True], [2.0, -1.0, -1.0, 2.0]):
+        for k in (2, 4):
+            assert KNeighborsClassifier(k).fit(X, labels).predict([[0.0]])[0] == min(labels)
+
+
+def test_labels_with_fractions_are_refused():
+    with pytest.raises(ValueError, match="Unknown label type"):
+        KNeighborsClassifier(1).fit([[0.0], [1.0]], [0.5, 1.5])
+
+
+def test_of_equal_distances_the_earlier_row_wins():
+    X = np.array([[1.0], [-1.0], [1.0]])
+    assert KNeighborsClassifier(1).fit(X, ["second", "first", "third"]).predict([[0.0]]) == ["second"]
+    assert KNeighborsRegressor(2).fit(X, [10, 20, 60]).predict([[0.0]]) == [15]
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float32", "float64"])
+def test_rows_are_neither_copied_nor_converted(rng, dtype):
+    X = rng.integers(0, 256, (60, 5)).astype(dtype)
+    model = KNeighborsClassifier(3).fit(X, np.arange(60) % 3)
+    assert model._fit_X.dtype == dtype
+    assert np.shares_memory(model._fit_X, X)
+    X.setflags(write=False)
+    model.fit(X, np.arange(60) % 3).predict(X)
+    columns_first = np.asfortranarray(X)
+    assert model.fit(columns_first, np.arange(60) % 3)._fit_X.flags.c_contiguous
+
+
+def test_uint8_is_exact(rng):
+    X, X_test = rng.integers(0, 256, (2, 80, 30), dtype=np.uint8)
+    model = KNeighborsRegressor(80, metric="l1").fit(X, np.zeros(80))
+    distances, indices = model.kneighbors(X_test)
+    assert distances.dtype == np.int32
+    exact = np.abs(X_test[:, np.newaxis].astype(int) - X).sum(axis=2)
+    assert np.array_equal(distances, np.sort(exact, axis=1))
+    assert np.array_equal(indices, np.argsort(exact, axis=1, kind="stable"))
+    for metric in METRICS:
+        y = rng.normal(size=80)
+        for weights in ("uniform", "distance", lambda d: d**-2.0 if d.dtype == np.float64 else None):
+            small = KNeighborsRegressor(metric=metric, weights=weights).fit(X, y)
+            large = KNeighborsRegressor(metric=metric, weights=weights).fit(X.astype(float), y)
+            np.testing.assert_allclose(small.predict(X_test), large.predict(X_test), rtol=1e-6, atol=1e-6)
+
+
+def test_rows_and_queries_of_different_dtypes(data):
+    X, y, X_test, _ = data
+    X, X_test = np.rint(X * 10 + 128), np.rint(X_test * 10 + 128)
+    expected = KNeighborsClassifier().fit(X, y).predict_proba(X_test)
+    for dtype in ("uint8", "float16", "float32", "int64", "float64", ">f8"):
+        for other in ("uint8", "float32", "float64"):
+            found = KNeighborsClassifier().fit(X.astype(dtype), y).predict_proba(X_test.astype(other))
+            assert np.array_equal(found, expected)
+
+
+def test_at_distance_zero_only_those_neighbours_count():
+    X = np.array([[0.0], [0.0], [1.0], [5.0]])
+    model = KNeighborsRegressor(4, weights="distance").fit(X, [1.0, 3.0, 100.0, 1000.0])
+    assert model.predict([[0.0]]) == [2.0]
+    vote = KNeighborsClassifier(4, weights="distance").fit(X, [2, 1, 0, 0])
+    assert vote.predict_proba([[0.0]]).tolist() == [[0, 0.5, 0.5]]
+    assert vote.predict([[0.0]]) == [1]
+
+
+def test_weights_are_looked_at(data):
+    X, y, X_test, _ = data
+    for model in MODELS:
+        with pytest.raises(ValueError, match="all neighbours of row 0 have weight 0"):
+            model(weights=np.zeros_like).fit(X, y).predict(X_test)
+        with pytest.raises(ValueError, match=r"weights returned shape \(40,\) for distances of shape \(40, 5\)"):
+            model(weights=lambda d: d[:, 0]).fit(X, y).predict(X_test)
+        with pytest.raises(ValueError, match="weights is 'far'; it must be"):
+            model(weights="far").fit(X, y)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_without_queries_each_row_is_predicted_from_the_others(rng, model):
+    X = rng.integers(0, 3, (40, 2)).astype(float)  # with duplicates
+    y = rng.integers(0, 3, 40)
+    fitted = model(3).fit(X, y)
+    others = [np.delete(np.arange(40), i) for i in range(40)]
+    expected = [model(3).fit(X[rows], y[rows]).predict(X[[i]])[0] for i, rows in enumerate(others)]
+    assert np.array_equal(fitted.predict(None), expected)
+    assert fitted.score(None, fitted.predict(None)) == 1
+    assert (fitted.kneighbors()[1] != np.arange(40)[:, np.newaxis]).all()
+
+
+def test_a_prediction_depends_on_its_row_alone(data, same_bits):
+    X, y, X_test, _ = data
+    for weights in ("uniform", "distance"):
+        model = KNeighborsRegressor(9, weights=weights).fit(X, y * 0.1)
+        together = model.predict(X_test)
+        same_bits(np.concatenate([model.predict(row[np.newaxis]) for row in X_test]), together)
+        same_bits(model.predict(X_test[::-1])[::-1], together)
+        for n_jobs in (1, 2, 3, -1):
+            same_bits(model.set_params(n_jobs=n_jobs).predict(X_test), together)
+
+
+@pytest.mark.parametrize(
+    ("params", "error", "message"),
+    [
+        ({"n_neighbors": 0}, ValueError, "n_neighbors is 0; it must be a positive integer"),
+        ({"n_neighbors": 2.0}, TypeError, r"n_neighbors is 2.0 \(float\)"),
+        ({"n_neighbors": True}, TypeError, r"n_neighbors is True \(bool\)"),
+        ({"metric": "cosine"}, ValueError, "metric is 'cosine'; it must be one of 'minkowski', 'l1'"),
+        ({"metric": 2}, TypeError, "metric is a int"),
+        ({"p": 3}, ValueError, "p is 3; it must be 1, 2 or infinity"),
+        ({"n_jobs": 0}, ValueError, "n_jobs is 0"),
+        ({"n_jobs": 1.5}, TypeError, r"n_jobs is 1.5 \(float\)"),
+    ],
+)
+def test_wrong_parameters_are_named(data, params, error, message):
+    X, y, _, _ = data
+    for model in MODELS:
+        with pytest.raises(error, match=message):
+            model(**params).fit(X, y)
+
+
+def test_more_neighbours_than_rows(data):
+    X, y, X_test, _ = data
+    model = KNeighborsClassifier(110).fit(X, y)
+    assert model.kneighbors(X_test)[1].shape == (40, 110)
+    with pytest.raises(ValueError, match="n_neighbors is 110; there are 110 training rows, of which each query"):
+        model.kneighbors()
+    with pytest.raises(ValueError, match=r"n_neighbors is 111; there are 110 training rows$"):
+        model.kneighbors(X_test, 111)
+
+
+def test_a_column_of_targets_is_taken_with_a_warning(data):
+    X, y, X_test, _ = data
+    for model in MODELS:
+        with pytest.warns(DataConversionWarning, match="1d array was expected"):
+            fitted = model().fit(X, y[:, np.newaxis])
+        assert fitted.outputs_2d_ is False
+        assert np.array_equal(fitted.predict(X_test), model().fit(X, y).predict(X_test))
+
+
+def test_threads_of_n_jobs(monkeypatch):
+    monkeypatch.setattr(_threads, "default", lambda: (4, "this test"))
+    found = [_estimators.threads(n_jobs) for n_jobs in (None, 1, np.int64(7), -1, -2, -4, -9)]
+    assert found == [None, 1, 7, 4, 3, 1, 1]
+
+
+def test_scikit_learn_is_loaded_by_a_model_and_not_before(tmp_path):
+    code = """
+        import sys, fastml, fastml.plot, fastml.kernels
+        assert "sklearn" not in sys.modules and "matplotlib" not in sys.modules
+        fastml.KNeighborsClassifier
+        assert "sklearn" in sys.modules and "matplotlib" not in sys.modules
+    """
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    subprocess.run([sys.executable, "-c", textwrap.dedent(code)], cwd=tmp_path, env=environment, check=True)
+
+
+# ---------------------------------------------------------------------------------- known answers
+
+
+@pytest.mark.needs_jit
+def test_the_score_on_digits_is_scikit_learns():
+    X, y = load_digits(return_X_y=True)
+    X = X.astype(np.uint8)
+    score = KNeighborsClassifier(3).fit(X[:1500], y[:1500]).score(X[1500:], y[1500:])
+    assert score == theirs.KNeighborsClassifier(3).fit(X[:1500], y[:1500]).score(X[1500:], y[1500:])
+
+
+@needs_data
+@pytest.mark.needs_jit
+@pytest.mark.slow
+def test_one_neighbour_makes_309_errors_on_mnist():
+    mnist = datasets.load_mnist()
+    model = KNeighborsClassifier(1).fit(mnist.X_train, mnist.y_train)
+    assert np.shares_memory(model._fit_X, mnist.X_train)
+    assert (model.predict(mnist.X_test) != mnist.y_test).sum() == 309

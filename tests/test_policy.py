@@ -1,0 +1,674 @@
+"""What every kernel must keep to: one place for compilation options, a budget of compiled forms, no hidden float64.
+
+The last two look at all kernels as the catalogue calls them, in fresh processes, so that nothing that another
+test compiled is counted and nothing comes from a cache where machine code must be read.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numba
+import numpy as np
+import pytest
+
+from fastml.kernels import _jit, catalogue
+
+ROOT = Path(__file__).parents[1]
+KERNELS = Path(_jit.__file__).parent
+SOURCES = sorted(KERNELS.rglob("*.py"))
+
+
+# ------------------------------------------------------------------ options stand in _jit.py only
+
+COMPILERS = {"jit", "njit", "vectorize", "guvectorize", "stencil", "cfunc", "jitclass", "generated_jit", "overload"}
+OPTIONS = {"cache", "nogil", "parallel", "fastmath", "error_model", "forceinline", "inline", "boundscheck", "nopython"}
+OPTIONS |= {"looplift", "no_cpython_wrapper", "no_cfunc_wrapper", "locals", "debug"}
+
+
+ALLOWED_FLAGS = {"contract", "reassoc", "nsz", "arcp"}
+
+
+def violations(source: str) -> list[str]:
+    """Return what a module other than `_jit` says about compilation."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Attribute) and node.attr in COMPILERS | {"intrinsic"}:
+            found.append(f"line {node.lineno}: {ast.unparse(node)}")
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "numba":
+            names = {alias.name for alias in node.names} & (COMPILERS | {"intrinsic", "prange"})
+            found += [f"line {node.lineno}: from {node.module} import {name}" for name in sorted(names)]
+        elif isinstance(node, ast.Call):
+            named = [k for k in node.keywords if k.arg in OPTIONS | {"flags"} and not is_flag_of_an_instruction(node, k)]
+            found += [f"line {node.lineno}: {ast.unparse(node.func)}(..., {k.arg}=...)" for k in named]
+        elif isinstance(node, ast.Dict):
+            named = {key.value for key in node.keys if isinstance(key, ast.Constant)} & OPTIONS
+            found += [f"line {node.lineno}: {option!r} in a dict" for option in sorted(named)]
+    return found
+
+
+def is_flag_of_an_instruction(call: ast.Call, keyword: ast.keyword) -> bool:
+    """Whether this is an instruction that an intrinsic emits, with flags that keep NaN and infinity."""
+    if keyword.arg not in ("flags", "fastmath") or not isinstance(call.func, ast.Attribute):
+        return False
+    emits = ast.unparse(call.func.value).split(".")[-1] in ("b", "builder")
+    return emits and isinstance(keyword.value, ast.Tuple) and set(ast.literal_eval(keyword.value)) <= ALLOWED_FLAGS
+
+
+@pytest.mark.parametrize("path", [path for path in SOURCES if path.name != "_jit.py"], ids=lambda path: path.stem)
+def test_only_jit_names_compilation_options(path):
+    assert violations(path.read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import numba\n@numba.njit\ndef f(x): return x",
+        "import numba as nb\nf = nb.jit(nopython=True)(lambda x: x)",
+        "from numba import njit\n@njit(cache=True)\ndef f(x): return x",
+        "from numba import njit as compiled",
+        "from numba.extending import intrinsic",
+        "import numba.extending\n@numba.extending.intrinsic\ndef f(t): ...",
+        "from numba import prange",
+        "from ._jit import kernel\n@kernel(fastmath=True)\ndef f(x): return x",
+        "from ._jit import kernel\noptions = {'fastmath': True}\nf = kernel(lambda x: x, **options)",
+        "import numba\nf = numba.vectorize(['f4(f4)'])(abs)",
+        "def emit(b, x): return b.fadd(x, x, flags=('fast',))",
+        "def emit(b, x): return b.call(x, [], fastmath=('nsz', 'nnan'))",
+    ],
+)
+def test_a_violation_is_found(source):
+    assert violations(source)
+
+
+def test_flags_of_an_instruction_that_keep_nan_are_no_violation():
+    assert violations("def emit(b, x): return b.fadd(x, x, flags=('contract',))") == []
+
+
+def test_every_policy_is_found_in_jit_itself():
+    """The search works on the one module that has something to find."""
+    found = " ".join(violations((KERNELS / "_jit.py").read_text(encoding="utf-8")))
+    assert {"njit", "fastmath", "nogil", "error_model", "forceinline"} <= set(re.findall(r"\w+", found))
+
+
+# -------------------------------------------------------------------------------------- fast math
+
+
+def wrong_flags(fastmath: object) -> str:
+    """Say what is wrong with a value of ``fastmath``; nothing if it is a set that keeps NaN and infinity."""
+    flags = getattr(fastmath, "flags", fastmath)
+    if not isinstance(flags, (set, frozenset)):
+        return f"{flags!r} is no set of names"
+    return ", ".join(sorted(set(flags) - ALLOWED_FLAGS))
+
+
+def test_named_sets_keep_nan_and_infinity():
+    assert wrong_flags(_jit.REORDERED) == ""
+    assert wrong_flags(_jit.IN_ORDER) == ""
+    assert _jit.IN_ORDER < _jit.REORDERED
+    assert "reassoc" not in _jit.IN_ORDER
+
+
+@pytest.mark.parametrize("fastmath", [True, {"fast"}, {"contract", "nnan"}, {"ninf"}, {"afn"}, "fast"])
+def test_wrong_sets_are_found(fastmath):
+    assert wrong_flags(fastmath)
+
+
+def dispatchers() -> dict[str, object]:
+    """Every compiled function in a module of the kernels, helpers included."""
+    found = {}
+    for path in SOURCES:
+        name = ".".join(["fastml.kernels", *path.relative_to(KERNELS).with_suffix("").parts])
+        module = __import__(name.removesuffix(".__init__"), fromlist=["_"])
+        for key, value in vars(module).items():
+            for number, each in enumerate(value.values() if isinstance(value, dict) else [value]):
+                if hasattr(each, "targetoptions"):
+                    found[f"{name}.{key}.{number}"] = each
+    return found
+
+
+@pytest.mark.needs_jit
+def test_every_compiled_function_follows_the_policy():
+    found = dispatchers()
+    assert len(found) > 40
+    assert {id(compiled) for compiled in _jit._kernels} <= {id(compiled) for compiled in found.values()}
+    for name, compiled in found.items():
+        options = compiled.targetoptions
+        assert wrong_flags(options["fastmath"]) == "", name
+        assert options["nogil"] is True, name
+        assert options["error_model"] == "numpy", name
+        assert not options.get("parallel"), name
+
+
+@pytest.mark.needs_jit
+def test_no_llvm_instruction_is_allowed_to_forget_nan(compiled_code):
+    text = (compiled_code / "flags.txt").read_text()
+    assert set(text.split()) <= ALLOWED_FLAGS
+    assert "contract" in text, "nothing was read"
+
+
+# ------------------------------------------------------------------------- all kernels, elsewhere
+
+
+def run_elsewhere(code: str, *arguments: str, **changes: str) -> str:
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        env={**os.environ, "PYTHONPATH": path, **changes},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+# Compiles every kernel for float32 and writes down its assembly, by the name of the kernel.
+WRITE_ASSEMBLY = """
+import json, pathlib, re, sys
+from fastml.kernels import _jit, catalogue
+folder = pathlib.Path(sys.argv[1])
+for entry in catalogue.ENTRIES.values():
+    inputs = entry.make(entry.sizes["tiny"], "float32")
+    entry.tier("compiled")(*inputs.args, **inputs.kwargs)
+flags = set()
+for name, compiled in zip(_jit.stats(), _jit._kernels):
+    for number, (signature, overload) in enumerate(compiled.overloads.items()):
+        record = {"symbol": overload.fndesc.llvm_func_name, "assembly": compiled.inspect_asm(signature)}
+        (folder / f"{name}.{number}.json").write_text(json.dumps(record))
+        operations = r"= (?:tail )?(?:f\\w+|call|select) ((?:(?:fast|nnan|ninf|nsz|arcp|contract|afn|reassoc) )+)"
+        for words in re.findall(operations, compiled.inspect_llvm(signature)):
+            flags.update(words.split())
+(folder / "flags.txt").write_text(" ".join(sorted(flags)))
+(folder / "misses").write_text(str(sum(counts["misses"] for counts in _jit.stats().values())))
+"""
+
+
+@pytest.fixture(scope="module")
+def compiled_code(tmp_path_factory) -> Path:
+    """A folder with the assembly of every float32 kernel, compiled into an empty cache."""
+    folder = tmp_path_factory.mktemp("assembly")
+    run_elsewhere(WRITE_ASSEMBLY, str(folder), NUMBA_CACHE_DIR=str(folder / "cache"))
+    return folder
+
+
+# Runs each entry in every dtype and layout with all kernels unloaded before, and counts what it loads.
+COUNT_SIGNATURES = """
+import json
+import numpy as np
+from fastml.kernels import _jit, catalogue
+
+def strided(a):
+    wide = np.zeros((*a.shape[:-1], 2 * a.shape[-1]), a.dtype)
+    wide[..., ::2] = a
+    return wide[..., ::2]
+
+def read_only(a):
+    a = a.copy()
+    a.setflags(write=False)
+    return a
+
+layouts = {"C": np.ascontiguousarray, "F": np.asfortranarray, "read-only": read_only, "strided": strided,
+           "big-endian": lambda a: a.astype(a.dtype.newbyteorder(">"))}
+
+def calls(entry, dtype):
+    for regime in entry.regimes:
+        yield entry.make(entry.sizes["tiny"], dtype, regime)
+    if dtype == "uint8":  # so many columns that int32 cannot hold the sum of squares
+        yield entry.make((2, 3, 33_100, 1)[: len(entry.axes)], dtype)
+
+def variants(entry, inputs):
+    for layout in layouts.values():
+        args = [layout(a) if isinstance(a, np.ndarray) and a.ndim else a for a in inputs.args]
+        kwargs = {name: layout(a) if isinstance(a, np.ndarray) else a for name, a in inputs.kwargs.items()}
+        yield args, kwargs
+    X, *rest = args
+    if entry.function == "k_nearest":
+        yield [X, X, 1], {**kwargs, "exclude_self": True}
+    if entry.family == "distances":
+        yield [X], kwargs
+        yield args, {**kwargs, "out": entry.tier("compiled")(*args, **kwargs)}
+
+found = {}
+for key, entry in catalogue.ENTRIES.items():
+    for compiled in _jit._kernels:
+        compiled._reset_overloads()
+    for dtype in entry.dtypes:
+        for inputs in calls(entry, dtype):
+            for args, kwargs in variants(entry, inputs):
+                for n_threads in (None, 2):
+                    entry.tier("compiled")(*args, n_threads=n_threads, **kwargs)
+    found[key] = {name: counts["signatures"] for name, counts in _jit.stats().items() if counts["signatures"]}
+print(json.dumps(found))
+"""
+
+
+@pytest.fixture(scope="module")
+def signatures() -> dict[str, dict[str, int]]:
+    """Entry -> kernel -> number of its compiled forms after all dtypes and layouts."""
+    return json.loads(run_elsewhere(COUNT_SIGNATURES).splitlines()[-1])
+
+
+# --------------------------------------------------------------------------------- compile budget
+
+
+def over_budget(signatures: dict[str, dict[str, int]], budget: dict[str, int]) -> list[str]:
+    """Return the kernels with more compiled forms than the entry that calls them allows."""
+    return [
+        f"{key}: {kernel} has {count} forms, the catalogue allows {budget[key]}"
+        for key, kernels in signatures.items()
+        for kernel, count in kernels.items()
+        if count > budget[key]
+    ]
+
+
+@pytest.mark.needs_jit
+@pytest.mark.slow
+def test_no_kernel_has_more_forms_than_the_catalogue_says(signatures):
+    assert over_budget(signatures, {key: entry.specialisations for key, entry in catalogue.ENTRIES.items()}) == []
+
+
+@pytest.mark.needs_jit
+@pytest.mark.slow
+def test_the_catalogue_does_not_allow_more_than_there_are(signatures):
+    most = {key: max(kernels.values()) for key, kernels in signatures.items()}
+    assert most == {key: entry.specialisations for key, entry in catalogue.ENTRIES.items()}
+
+
+@pytest.mark.needs_jit
+@pytest.mark.slow
+def test_every_entry_and_every_kernel_was_counted(signatures):
+    assert signatures.keys() == catalogue.ENTRIES.keys()
+    assert all(signatures.values()), "an entry without a kernel"
+    counted = {kernel for kernels in signatures.values() for kernel in kernels}
+    for entry in catalogue.ENTRIES.values():
+        entry.tier("compiled")  # loads its module
+    assert counted == _jit.stats().keys(), "a kernel that no entry reaches"
+
+
+def test_a_kernel_over_budget_is_found():
+    assert over_budget({"a": {"k": 2, "l": 3}}, {"a": 2}) == ["a: l has 3 forms, the catalogue allows 2"]
+    assert over_budget({"a": {"k": 2}}, {"a": 2}) == []
+
+
+@pytest.mark.needs_jit
+def test_writeable_arrays_would_be_another_form():
+    """Why kernels get read-only views: without, each mixture of writeable and not is compiled by itself."""
+    compiled = _jit.inner(lambda x: x[0])
+    writeable = np.zeros(3)
+    compiled(writeable)
+    compiled(_jit.readonly(writeable))
+    assert len(compiled.signatures) == 2
+
+
+@pytest.mark.needs_jit
+@pytest.mark.slow
+def test_a_second_process_finds_every_kernel_in_the_cache(compiled_code):
+    code = """
+import time
+from fastml.kernels import _jit, catalogue
+worst = 0
+for entry in catalogue.ENTRIES.values():
+    inputs = entry.make(entry.sizes["tiny"], "float32")
+    kernel = entry.tier("compiled")
+    start = time.perf_counter()
+    kernel(*inputs.args, **inputs.kwargs)
+    worst = max(worst, time.perf_counter() - start)
+print(sum(c["hits"] for c in _jit.stats().values()), sum(c["misses"] for c in _jit.stats().values()), worst)
+"""
+    hits, misses, worst = run_elsewhere(code, NUMBA_CACHE_DIR=str(compiled_code / "cache")).split()
+    assert (int(hits), int(misses)) == (int((compiled_code / "misses").read_text()), 0)
+    assert float(worst) < 0.5, "a first call from a warm cache takes too long"
+
+
+# ----------------------------------------------------------------------- no hidden float64: reading
+
+Block = tuple[str, list[str]]  # label, instructions
+
+LABEL = re.compile(r"^([\w.$]+):")
+JUMP = re.compile(r"^(j\w+|loop\w*)\s+([\w.$]+)")
+CONVERSION = re.compile(r"^v?(cvtss2sd|cvtps2pd|cvtsd2ss|cvtpd2ps)")
+DOUBLE = re.compile(r"^v?(add|sub|mul|div|sqrt|min|max|fn?m(?:add|sub)\d+|round|rndscale|cmp\w*?|u?comi)(pd|sd)\b")
+SINGLE = re.compile(r"^v?(add|sub|mul|div|fn?m(?:add|sub)\d+|max|min|padd|psub|pmax)(ps|ss|[bwdqs]+)\b")
+SINGLE_VECTOR = re.compile(r"^v?(add|sub|mul|div|fn?m(?:add|sub)\d+)ps\b")
+
+
+class Unreadable(Exception):
+    """The text is no assembly of the kernel."""
+
+
+def functions(assembly: str) -> dict[str, list[str]]:
+    """Symbol -> lines of every function in the text, labels included, directives and comments left out."""
+    found: dict[str, list[str]] = {}
+    current: list[str] | None = None
+    for line in assembly.splitlines():
+        line = line.split("#", 1)[0].strip()
+        if (label := LABEL.match(line)) and not label[1].startswith(("L", ".L")):
+            current = found.setdefault(label[1].lstrip("_") if sys.platform == "darwin" else label[1], [])
+        elif line.startswith((".cfi_endproc", ".size")):
+            current = None
+        elif current is not None and line and (LABEL.match(line) or not line.startswith(".")):
+            current.append(line)
+    return found
+
+
+def reachable(code: dict[str, list[str]], symbol: str) -> list[str]:
+    """The kernel's own symbol and the functions it calls that were not inlined; no wrapper, no run-time library."""
+    if symbol not in code:
+        raise Unreadable(f"no code of {symbol}: a function from the cache has a placeholder for a text")
+    found, waiting = [], [symbol]
+    while waiting:
+        name = waiting.pop()
+        if name in found or name not in code or name.startswith("NRT_"):
+            continue
+        found.append(name)
+        for line in code[name]:
+            waiting += re.findall(r"^(?:call|callq|jmp|movabs\w*)\s+.*?\$?([A-Za-z_][\w.$]*)", line)
+    return found
+
+
+def blocks_of(lines: list[str]) -> list[Block]:
+    blocks: list[Block] = [("", [])]
+    for line in lines:
+        if label := LABEL.match(line):
+            blocks.append((label[1], []))
+        else:
+            blocks[-1][1].append(line)
+            if JUMP.match(line):
+                blocks.append(("", []))
+    return blocks
+
+
+def innermost_loops(lines: list[str]) -> Iterator[list[str]]:
+    """Yield the instructions of each loop that has no loop inside.
+
+    A loop is a strongly connected part of the graph of basic blocks; what is left of it without the block that it
+    is entered by holds the loops inside.
+    """
+    blocks = blocks_of(lines)
+    place = {label: number for number, (label, _) in enumerate(blocks) if label}
+    follow: list[list[int]] = []
+    for number, (_, body) in enumerate(blocks):
+        last = body[-1] if body else ""
+        jump = JUMP.match(last)
+        targets = [place[jump[2]]] if jump and jump[2] in place else []
+        if not (last.startswith(("jmp", "ret", "ud2"))) and number + 1 < len(blocks):
+            targets.append(number + 1)
+        follow.append(targets)
+    waiting = [set(range(len(blocks)))]
+    while waiting:
+        within = waiting.pop()
+        for part in strongly_connected(follow, within):
+            if len(part) == 1 and not set(follow[min(part)]) & part:
+                continue
+            entered = {t for s in range(len(blocks)) if s not in part for t in follow[s] if t in part}
+            inner = [
+                inside
+                for inside in strongly_connected(follow, part - (entered or {min(part)}))
+                if len(inside) > 1 or set(follow[min(inside)]) & inside
+            ]
+            if inner:
+                waiting.append(part - (entered or {min(part)}))
+            else:
+                yield [line for number in sorted(part) for line in blocks[number][1]]
+
+
+def strongly_connected(follow: list[list[int]], within: set[int]) -> Iterator[set[int]]:
+    """Yield the strongly connected parts of a graph, by two sweeps of depth-first search (Kosaraju)."""
+    order: list[int] = []
+    seen: set[int] = set()
+    for root in within:
+        stack = [(root, iter(follow[root]))] if root not in seen else []
+        seen.add(root)
+        while stack:
+            node, targets = stack[-1]
+            target = next((t for t in targets if t in within and t not in seen), None)
+            if target is None:
+                order.append(node)
+                stack.pop()
+            else:
+                seen.add(target)
+                stack.append((target, iter(follow[target])))
+    back: dict[int, list[int]] = {node: [] for node in within}
+    for node in within:
+        for target in follow[node]:
+            if target in within:
+                back[target].append(node)
+    left = set(within)
+    for root in reversed(order):
+        if root in left:
+            part, stack = set(), [root]
+            while stack:
+                node = stack.pop()
+                if node in left:
+                    left.remove(node)
+                    part.add(node)
+                    stack += back[node]
+            yield part
+
+
+def hidden_doubles(assembly: str, symbol: str, accumulates: bool) -> list[str]:
+    """Return the instructions on float64 in the innermost loops of a float32 kernel.
+
+    Where the catalogue says that the running sum is float64 (`accumulates`), a number may be widened and added in
+    a loop; anything else (a product, a way back to float32) comes from a number that became float64 by accident.
+    """
+    code = functions(assembly)
+    allowed = re.compile(r"^v?(cvtss2sd|cvtps2pd|add[ps]d)\b") if accumulates else re.compile(r"(?!)")
+    return [
+        f"{name}: {line}"
+        for name in reachable(code, symbol)
+        for loop in innermost_loops(code[name])
+        for line in loop
+        if (CONVERSION.match(line) or DOUBLE.match(line)) and not allowed.match(line)
+    ]
+
+
+def records(folder: Path) -> Iterator[tuple[str, str, str]]:
+    for path in sorted(folder.glob("*.json")):
+        record = json.loads(path.read_text())
+        yield path.name.rsplit(".", 2)[0], record["assembly"], record["symbol"]
+
+
+def accumulating_kernels(signatures: dict[str, dict[str, int]]) -> set[str]:
+    """Kernels all of whose entries have float64 in the catalogue's column of accumulators, for float32 input."""
+    kinds: dict[str, set[str]] = {}
+    for key, kernels in signatures.items():
+        for kernel in kernels:
+            kinds.setdefault(kernel, set()).add(catalogue.ENTRIES[key].dtypes["float32"].accumulator)
+    return {kernel for kernel, accumulators in kinds.items() if accumulators == {"float64"}}
+
+
+# ------------------------------------------------------------------------ no hidden float64: tests
+
+X86 = pytest.mark.skipif(platform.machine().lower() not in ("x86_64", "amd64"), reason="reads the assembly of x86")
+
+
+@X86
+@pytest.mark.needs_jit
+@pytest.mark.slow
+def test_no_hidden_float64_in_float32_kernels(compiled_code, signatures):
+    accumulating = accumulating_kernels(signatures)
+    found = {}
+    for kernel, assembly, symbol in records(compiled_code):
+        if hidden := hidden_doubles(assembly, symbol, kernel in accumulating):
+            found[kernel] = hidden
+    assert found == {}
+
+
+@X86
+@pytest.mark.needs_jit
+@pytest.mark.slow
+def test_every_kernel_was_read_and_has_loops(compiled_code, signatures):
+    kernels = {kernel for kernel, _, _ in records(compiled_code)}
+    assert kernels == {kernel for kernels in signatures.values() for kernel in kernels}
+    for kernel, assembly, symbol in records(compiled_code):
+        code = functions(assembly)
+        loops = [loop for name in reachable(code, symbol) for loop in innermost_loops(code[name])]
+        assert loops, kernel
+        if kernel != "neighbors._merge_and_sort":
+            assert any(SINGLE.match(line) for loop in loops for line in loop), f"{kernel} computes nothing in a loop"
+
+
+@X86
+@pytest.mark.needs_jit
+@pytest.mark.slow
+def test_text_from_the_cache_is_refused(compiled_code, tmp_path):
+    """A kernel that comes from the cache has a placeholder for its assembly: reading it would find nothing."""
+    run_elsewhere(WRITE_ASSEMBLY, str(tmp_path), NUMBA_CACHE_DIR=str(compiled_code / "cache"))
+    assert (tmp_path / "misses").read_text() == "0"
+    cached = list(records(tmp_path))
+    assert len(cached) == len(list(records(compiled_code)))
+    for _, assembly, symbol in cached:
+        with pytest.raises(Unreadable):
+            hidden_doubles(assembly, symbol, accumulates=True)
+
+
+def promoted(x, out):
+    for i in range(x.size):
+        out[i] = x[i] * 0.5 + 0.1
+
+
+def product_in_double(x, out):
+    total = 0.0
+    for i in range(x.size):
+        total += x[i] * 0.1
+    out[0] = total
+
+
+def sum_in_double(x, out):
+    total = 0.0
+    for i in range(x.size):
+        total += x[i]
+    out[0] = total
+
+
+def sum_in_double_per_block(x, out):
+    total = 0.0
+    for block in range(0, x.size, 128):
+        part = np.float32(0)
+        for value in x[block : block + 128]:
+            part += value * value
+        total += part * 0.5
+    out[0] = total
+
+
+def all_single(x, out):
+    for i in range(x.size):
+        out[i] = x[i] * np.float32(0.5) + np.float32(0.1)
+
+
+def assembly_of(function) -> tuple[str, str]:
+    compiled = _jit.inner(function)
+    compiled(np.ones(1000, "f4"), np.ones(1000, "f4"))
+    ((signature, overload),) = compiled.overloads.items()
+    return compiled.inspect_asm(signature), overload.fndesc.llvm_func_name
+
+
+@X86
+@pytest.mark.needs_jit
+@pytest.mark.parametrize(
+    ("function", "where_sums_are_single", "where_sums_are_double"),
+    [
+        (promoted, True, True),
+        (product_in_double, True, True),
+        (sum_in_double, True, False),
+        (sum_in_double_per_block, False, False),
+        (all_single, False, False),
+    ],
+)
+def test_planted_float64_is_found(function, where_sums_are_single, where_sums_are_double):
+    text, symbol = assembly_of(function)
+    assert bool(hidden_doubles(text, symbol, accumulates=False)) == where_sums_are_single
+    assert bool(hidden_doubles(text, symbol, accumulates=True)) == where_sums_are_double
+
+
+@X86
+@pytest.mark.needs_jit
+def test_planted_float64_in_a_helper_that_is_not_inlined_is_found():
+    @numba.njit(inline="never", no_cfunc_wrapper=True, fastmath={"contract"})
+    def helper(x, out):
+        for block in range(10):
+            for i in range(x.size):
+                out[i] = out[i] * 0.5 + 0.1 * block
+
+    def calls_it(x, out):
+        helper(x, out)
+        helper(out, x)
+
+    assert hidden_doubles(*assembly_of(calls_it), accumulates=False)
+
+
+@X86
+def test_other_symbols_do_not_count():
+    text = """
+kernel:
+.LBB0_1:
+    addps %xmm0, %xmm1
+    decq %rax
+    jne .LBB0_1
+    retq
+    .cfi_endproc
+wrapper:
+.LBB1_1:
+    cvtss2sd %xmm0, %xmm0
+    jne .LBB1_1
+    retq
+"""
+    assert hidden_doubles(text, "kernel", accumulates=False) == []
+    assert hidden_doubles(text, "wrapper", accumulates=False)
+    for placeholder in ("", "# no assembly", "kernel is not here"):
+        with pytest.raises(Unreadable):
+            hidden_doubles(placeholder, "kernel", accumulates=False)
+
+
+def test_innermost_loops_of_a_nest():
+    text = """
+        a ; outer: ; b ; inner: ; c ; jne inner ; second: ; d ; je cold ; e ; skip: ; f ; jmp end ; end: ; jne second
+        g ; jne outer ; h ; retq ; cold: ; i ; jmp skip
+    """
+    loops = list(innermost_loops([line.strip() for line in text.replace("\n", ";").split(";") if line.strip()]))
+    assert sorted(sorted(line for line in loop if len(line) == 1) for loop in loops) == [["c"], ["d", "e", "f", "i"]]
+    assert list(innermost_loops(["a", "jne end", "b", "end:", "retq"])) == []
+
+
+# ------------------------------------------------------------------------------- vectors in loops
+
+
+def calls_and_vectors(assembly: str, symbol: str) -> tuple[list[str], int]:
+    """Return the calls in innermost loops, and how many of these loops compute on vectors of float32."""
+    loops = list(innermost_loops(functions(assembly)[symbol]))
+    calls = [line for loop in loops for line in loop if line.startswith("call")]
+    return calls, sum(any(SINGLE_VECTOR.match(line) for line in loop) for loop in loops)
+
+
+@X86
+@pytest.mark.needs_jit
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["exp", "sigmoid", "softplus"])
+def test_elementwise_functions_use_vectors_and_call_nothing(compiled_code, name):
+    ((assembly, symbol),) = (rest for kernel, *rest in records(compiled_code) if kernel == f"logistic.{name}_entries")
+    calls, vectors = calls_and_vectors(assembly, symbol)
+    assert calls == []
+    assert vectors >= 1
+
+
+@X86
+@pytest.mark.needs_jit
+def test_a_loop_that_calls_the_c_library_is_found():
+    def library(x, out):
+        for i in range(x.size):
+            out[i] = np.exp(x[i])
+
+    calls, vectors = calls_and_vectors(*assembly_of(library))
+    assert calls
+    assert vectors == 0
