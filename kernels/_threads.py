@@ -91,12 +91,12 @@ def run(task: Callable[[int], Iterator[None] | None], n_blocks: int, n_threads: 
     def work() -> None:
         _here.is_worker = True
         try:
-            while not crew.stopped and (block := next(blocks)) < n_blocks:
+            while not crew.stop.is_set() and (block := next(blocks)) < n_blocks:
                 for _ in task(block) or ():
-                    if crew.stopped:
+                    if crew.stop.is_set():
                         return
         except BaseException:
-            crew.stopped = True
+            crew.stop.set()
             raise
         finally:
             _here.is_worker = False
@@ -105,7 +105,7 @@ def run(task: Callable[[int], Iterator[None] | None], n_blocks: int, n_threads: 
         _submit(lambda: crew.help(work), workers - 1)
         work()
     except BaseException:
-        crew.stopped = True
+        crew.stop.set()
         raise
     finally:
         crew.dismiss()
@@ -121,7 +121,7 @@ class _Crew:
     """
 
     def __init__(self) -> None:
-        self.stopped = False
+        self.stop = threading.Event()
         self.errors: list[BaseException] = []
         self._changed = threading.Condition()
         self._at_work = 0
@@ -155,7 +155,8 @@ class _Crew:
                         self._changed.wait()
                 break
             except KeyboardInterrupt as again:
-                self.stopped, interrupt = True, again
+                self.stop.set()
+                interrupt = again
         if interrupt is not None:
             raise interrupt
 

@@ -47,7 +47,9 @@ def violations(source: str) -> list[str]:
             names = {alias.name for alias in node.names} & (COMPILERS | {"intrinsic", "prange"})
             found += [f"line {node.lineno}: from {node.module} import {name}" for name in sorted(names)]
         elif isinstance(node, ast.Call):
-            named = [k for k in node.keywords if k.arg in OPTIONS | {"flags"} and not is_flag_of_an_instruction(node, k)]
+            named = [
+                k for k in node.keywords if k.arg in OPTIONS | {"flags"} and not is_flag_of_an_instruction(node, k)
+            ]
             found += [f"line {node.lineno}: {ast.unparse(node.func)}(..., {k.arg}=...)" for k in named]
         elif isinstance(node, ast.Dict):
             named = {key.value for key in node.keys if isinstance(key, ast.Constant)} & OPTIONS
@@ -180,6 +182,9 @@ folder = pathlib.Path(sys.argv[1])
 for entry in catalogue.ENTRIES.values():
     inputs = entry.make(entry.sizes["tiny"], "float32")
     entry.tier("compiled")(*inputs.args, **inputs.kwargs)
+# A row or two against many: the rows of Y are shared out among threads, and the results merged.
+inputs = catalogue.ENTRIES["k_nearest[l2]"].make((2, 5000, 2, 1), "float32")
+catalogue.ENTRIES["k_nearest[l2]"].tier("compiled")(*inputs.args, n_threads=2, **inputs.kwargs)
 flags = set()
 for name, compiled in zip(_jit.stats(), _jit._kernels):
     for number, (signature, overload) in enumerate(compiled.overloads.items()):
@@ -225,6 +230,8 @@ def calls(entry, dtype):
         yield entry.make(entry.sizes["tiny"], dtype, regime)
     if dtype == "uint8":  # so many columns that int32 cannot hold the sum of squares
         yield entry.make((2, 3, 33_100, 1)[: len(entry.axes)], dtype)
+    if "k" in entry.axes:  # a row or two against many: the rows of Y are shared out, and the results merged
+        yield entry.make((2, 5000, 2, 1), dtype)
 
 def variants(entry, inputs):
     for layout in layouts.values():
@@ -515,7 +522,7 @@ def test_every_kernel_was_read_and_has_loops(compiled_code, signatures):
         code = functions(assembly)
         loops = [loop for name in reachable(code, symbol) for loop in innermost_loops(code[name])]
         assert loops, kernel
-        if kernel != "neighbors._merge_and_sort":
+        if kernel != "neighbors._merge":  # which only compares
             assert any(SINGLE.match(line) for loop in loops for line in loop), f"{kernel} computes nothing in a loop"
 
 
