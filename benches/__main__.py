@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import math
 import json
 import sys
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ def main(arguments: Sequence[str] | None = None, *, catalogue: Any = None) -> in
     missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
     if missing:
         extras = ",".join(sorted({_NEEDED[name] for name in missing}))
-        return _fail(f"the report needs {', '.join(missing)}: pip install 'fastml[{extras}]'")
+        return _fail(f"the report needs {', '.join(missing)}: python -m pip install -e '.[{extras}]'")
     return _report(options, catalogue)
 
 
@@ -30,12 +31,13 @@ def _report(options: argparse.Namespace, catalogue: Any) -> int:
 
     if not _jit.jit_enabled():
         return _fail("Numba's compiler is switched off (NUMBA_DISABLE_JIT); there is nothing to compare")
+    wanted = tuple(options.dtype.split(",")) if options.dtype else None
     asked = report.Options(
         full=options.full,
         only=options.only,
         data=options.data,
         n_threads=options.threads,
-        dtypes=tuple(options.dtype.split(",")) if options.dtype else None,
+        dtypes=wanted,
         seconds=options.seconds,
     )
     try:
@@ -72,14 +74,23 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("--data", type=Path, metavar="FOLDER", help="with MNIST, CIFAR-10 (default: FASTML_DATA)")
     report.add_argument("--output", type=Path, default=Path("report"), metavar="FOLDER", help="default: report")
     report.add_argument("--threads", type=_positive, metavar="N", help="what 'all threads' means")
-    report.add_argument("--seconds", type=float, metavar="S", help="time to spend, about; short runs are noisier")
+    report.add_argument("--seconds", type=_seconds, metavar="S", help="time to spend, about; short runs are noisier")
     return parser
 
 
 def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, got {value}")
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive integer")
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number")
     return value
 
 

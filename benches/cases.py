@@ -7,7 +7,6 @@ a plain Python loop over the whole would take minutes.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -120,20 +119,6 @@ def real_cases(
                 )
             )
     return sorted(cases, key=lambda case: case.dtype)
-
-
-def select(names: Iterable[str], pattern: str | None) -> list[str]:
-    """Return the names that `pattern` matches: part of the name, or with ``*`` and ``?`` the whole of it.
-
-    Case does not matter; brackets mean themselves, because keys contain them.
-    """
-    if not pattern:
-        return list(names)
-    escaped = re.escape(pattern.lower())
-    if "*" in pattern or "?" in pattern:
-        expression = re.compile(escaped.replace(r"\*", ".*").replace(r"\?", "."))
-        return [name for name in names if expression.fullmatch(name.lower())]
-    return [name for name in names if pattern.lower() in name.lower()]
 
 
 def _maker(entry: Any, size: tuple[int, ...], dtype: str) -> Callable[[], Any]:

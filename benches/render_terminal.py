@@ -251,6 +251,8 @@ def _footnotes(document: dict[str, Any], out: Console) -> None:
             f"{f.CACHE_MARK} the data fits into the last-level cache; its share of the memory rate may exceed 100 %.\n"
             "Times are medians of readings in turns. With 1 thread BLAS is held at one thread too; "
             f"with {n} threads vectorised may use {n} BLAS threads. "
+            "Float L2 in NumPy is by differences, as exact as ours; the matrix-product form is faster and loses "
+            "digits: the share of the GEMM rate says how a call compares with that product alone. "
             "Shares: bytes that must be moved, or operations, per second over the measured limit; "
             "uint8 is held against float32's GEMM rate and may exceed 100 %. First call: on top of an ordinary call; "
             "new = compiled, cache = machine code loaded from disk, ready = nothing left to do."

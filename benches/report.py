@@ -15,7 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from .cases import GENERATED, Case, generated_cases, real_cases, select
+from fastml._warmup import select
+
+from .cases import GENERATED, Case, generated_cases, real_cases
 from .known_answers import PUBLISHED_SECONDS, Question, questions
 from .limits import Limits, better, measure_limits
 from .measure import Timing, Way, once, take_turns, uses_several_threads
@@ -85,6 +87,11 @@ def make_plan(options: Options, catalogue: Any, n_threads: int) -> Plan:
     FileNotFoundError
         If ``--data`` names a folder that holds none of the data sets.
     """
+    known = {dtype for entry in catalogue.ENTRIES.values() for dtype in entry.dtypes}
+    if unknown := set(options.dtypes or ()) - known:
+        raise NothingSelected(
+            f"no kernel takes {', '.join(sorted(unknown))}; the dtypes are {', '.join(sorted(known))}"
+        )
     cases = generated_cases(catalogue.ENTRIES, full=options.full, dtypes=options.dtypes)
     asked: list[Question] = []
     described: list[dict[str, Any]] = []

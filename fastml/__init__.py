@@ -17,6 +17,7 @@ with the first model.
 from __future__ import annotations
 
 import importlib
+import threading
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -49,14 +50,21 @@ _HOME = {
 }
 
 
+# Threads that import different modules at the same time can wait for one another in a circle, which
+# Python resolves by handing out half-made modules.
+_importing = threading.RLock()
+
+
 def __getattr__(name: str) -> Any:
+    if name not in _SUBMODULES and name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    with _importing:
+        module = importlib.import_module(f"{__name__}.{_HOME.get(name, name)}")
     if name in _SUBMODULES:
-        return importlib.import_module(f"{__name__}.{name}")
-    if name in _HOME:
-        value = getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
-        globals()[name] = value
-        return value
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return module
+    value = getattr(module, name)
+    globals()[name] = value
+    return value
 
 
 def __dir__() -> list[str]:

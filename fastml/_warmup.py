@@ -103,7 +103,7 @@ def _outcomes(keys: list[str], jobs: int) -> Iterator[Outcome]:
 
 
 def warm(key: str) -> Outcome:
-    """Call one entry's compiled kernel once per input dtype, on its smallest size."""
+    """Call one entry's compiled kernel for each input dtype, on sizes that reach all its code."""
     from fastml.kernels import _jit
     from fastml.kernels.catalogue import ENTRIES
 
@@ -119,6 +119,9 @@ def warm(key: str) -> Outcome:
         for dtype in entry.dtypes:
             inputs = entry.make(entry.sizes["tiny"], dtype)
             kernel(*inputs.args, **inputs.kwargs)
+            for size in entry.warm_sizes:
+                inputs = entry.make(size, dtype)
+                kernel(*inputs.args, **inputs.kwargs, n_threads=2)
     except Exception as caught:  # one broken entry must not keep the others cold
         error = _one_line(caught)
     return Outcome(key, time.perf_counter() - start, misses() > before, error)

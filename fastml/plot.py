@@ -90,5 +90,5 @@ def new_axes() -> Axes:
     try:
         from matplotlib import pyplot
     except ImportError as error:
-        raise ImportError("plots need matplotlib, which is not installed: pip install 'fastml[plot]'") from error
+        raise ImportError("plots need matplotlib, which is not installed: python -m pip install matplotlib") from error
     return pyplot.subplots(figsize=(6.4, 4.0), layout="constrained")[1]

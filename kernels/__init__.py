@@ -31,6 +31,7 @@ Compilation happens at a kernel's first call for a dtype, and is kept on disk (`
 from __future__ import annotations
 
 from importlib import import_module
+from threading import RLock
 from typing import TYPE_CHECKING, Any
 
 _FAMILIES = {
@@ -61,13 +62,17 @@ _HOME = {name: family for family, names in _FAMILIES.items() for name in names}
 __all__ = sorted([*_HOME, "catalogue", "reference"])
 
 
+# Threads that import different modules at the same time can wait for one another in a circle, which
+# Python resolves by handing out half-made modules.
+_importing = RLock()
+
+
 def __getattr__(name: str) -> Any:
-    if name in _HOME:
-        value = getattr(import_module(f".{_HOME[name]}", __name__), name)
-    elif name in ("catalogue", "reference"):
-        value = import_module(f".{name}", __name__)
-    else:
+    if name not in _HOME and name not in ("catalogue", "reference"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    with _importing:
+        module = import_module(f".{_HOME.get(name, name)}", __name__)
+    value = getattr(module, name) if name in _HOME else module
     globals()[name] = value
     return value
 

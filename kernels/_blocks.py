@@ -72,9 +72,12 @@ def whole_steps(rows: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return readonly(np.pad(rows, ((0, 0), (0, missing))) if missing else rows)
 
 
-def y_ranges(x_rows: int, y_first: int, y_last: int, d: int) -> Iterator[tuple[int, int]]:
-    """Cut rows of Y so that no compiled call does over `CALL_ELEMENTS`."""
-    step = max(Y_POINTS, CALL_ELEMENTS // max(1, x_rows * d) // Y_POINTS * Y_POINTS)
+def y_ranges(x_rows: int, y_first: int, y_last: int, per_pair: int) -> Iterator[tuple[int, int]]:
+    """Cut rows of Y so that no compiled call does over `CALL_ELEMENTS`.
+
+    `per_pair` is the work that a pair makes, in columns: its own, and what is done with the distance.
+    """
+    step = max(Y_POINTS, CALL_ELEMENTS // max(1, x_rows * per_pair) // Y_POINTS * Y_POINTS)
     for first in range(y_first, y_last, step):
         yield first, min(y_last, first + step)
 

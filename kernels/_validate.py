@@ -78,6 +78,9 @@ INT32_COLUMNS_SQUARED_L2 = np.iinfo(np.int32).max // 255**2
 # from 1 than this is a mistake and not rounding.
 PROBABILITY_SUM_TOLERANCE = 1e-3
 
+# Weights whose largest lies between these are used as they are.
+_ORDINARY_WEIGHTS = (2.0**-30, 2.0**30)
+
 # From here on a float64 rounds to an infinite float32 (the largest finite one plus half a unit).
 _FLOAT32_OVERFLOW = 2.0**128 - 2.0**103
 
@@ -95,7 +98,8 @@ def settle(array: ArrayLike, dtype: DTypeLike) -> Array:
         flags = array.flags
         if flags.c_contiguous and flags.aligned:
             return array
-    return np.require(array, dtype, ("C_CONTIGUOUS", "ALIGNED", "ENSUREARRAY"))
+    with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite, as in NumPy, but silently
+        return np.require(array, dtype, ("C_CONTIGUOUS", "ALIGNED", "ENSUREARRAY"))
 
 
 def real(x: ArrayLike, name: str) -> Array:
@@ -179,7 +183,7 @@ def out(out: Array | None, shape: tuple[int, ...], dtype: DTypeLike, *inputs: ob
     if out is None:
         return np.empty(shape, dtype)
     dtype = np.dtype(dtype)
-    if not isinstance(out, np.ndarray):
+    if not isinstance(out, np.ndarray) or isinstance(out, np.ma.MaskedArray):
         raise TypeError(f"out is a {type(out).__name__}; it must be a NumPy array")
     if out.shape != shape:
         raise ValueError(f"out has shape {out.shape}; the result has shape {shape}")
@@ -311,26 +315,24 @@ def class_targets(Z: ArrayLike, y: ArrayLike, *, probabilities: bool = False) ->
 def weights(sample_weight: ArrayLike | None, n: int, dtype: np.dtype[Any]) -> tuple[Array | None, float]:
     """Return the weights (n,) cast to `dtype`, or None, and their sum (n for None) as a float.
 
-    Weights are finite and not negative, and at least one is positive, all after the cast.
+    Weights are finite and not negative, and at least one is positive, all after the cast. Where the
+    largest is very small or large, all are multiplied by a power of two: a weighted mean stays the
+    same, and neither its sums nor the reciprocal of their total can overflow.
     """
     if sample_weight is None:
         return None, float(n)
     raw = real(sample_weight, "sample_weight")
     if raw.shape != (n,):
         raise ValueError(f"sample_weight has shape {raw.shape}; it must be ({n},), one weight for each row")
-    if raw.dtype == dtype:
-        w = settle(raw, dtype)
-    else:
-        with np.errstate(over="ignore"):  # a weight too large for the dtype turns up below as infinity
-            w = settle(raw, dtype)
+    w = settle(raw, dtype)  # a weight too large for the dtype turns up below as infinity
     largest = float(np.maximum.reduce(w, initial=0))
     if not (np.minimum.reduce(w, initial=0) >= 0 and largest < math.inf):
         i = int(np.argmin((w >= 0) & (w < math.inf)))
         raise ValueError(f"sample_weight[{i}] is {raw[i]}; weights must be finite as {dtype} and not negative")
     if largest == 0:
         raise ValueError("sample_weight is zero everywhere; at least one weight must be positive")
-    if largest * n == math.inf:  # only float64 gets here; Σw could overflow
-        raise ValueError(f"sample_weight is as large as {largest}; divide the weights by their largest")
+    if not _ORDINARY_WEIGHTS[0] <= largest <= _ORDINARY_WEIGHTS[1]:
+        w = np.ldexp(w, -math.frexp(largest)[1])
     return w, float(np.add.reduce(w, dtype=np.float64))
 
 

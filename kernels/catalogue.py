@@ -124,6 +124,7 @@ class Entry:
     loop_size: Size  # for timing the plain loops where the size is too much for them
     specialisations: int  # compile budget: signatures over all dtypes
     truth: Callable[[Inputs], Truth] = field(repr=False)
+    warm_sizes: tuple[Size, ...] = ()  # for warm-up with two threads, where "tiny" does not reach all kernels
 
     def tier(self, name: str) -> Callable[..., Any]:
         """Return the function of a tier: "loops", "vectorized" or "compiled"."""
@@ -735,7 +736,7 @@ def _add_pairwise(kind: str) -> None:
             limit="gemm",
             tolerance=_DISTANCE_TOLERANCES[kind],
             loop_size=(10, 100, 784),
-            specialisations=len(dtypes),
+            specialisations=len(dtypes) + (metric == "l2"),  # wide uint8 rows: int64 instead of int32
             truth=_distance_truth(metric, squared, dtypes),
         )
     )
@@ -771,8 +772,9 @@ def _add_k_nearest(metric: str) -> None:
             limit="gemm",
             tolerance=_DISTANCE_TOLERANCES[metric],
             loop_size=(10, 100, 784, 5),
-            specialisations=len(dtypes),
+            specialisations=len(dtypes) + (metric == "l2"),  # wide uint8 rows: int64 instead of int32
             truth=_neighbour_truth(metric, dtypes),
+            warm_sizes=((3, 4096, 2, 3),),  # few queries: Y is cut and the parts are merged
         )
     )
 

@@ -33,6 +33,9 @@ __all__ = ["pairwise_l1", "pairwise_l2", "pairwise_linf"]
 #: Below this many pairs x columns a second thread costs more than it gains.
 _SERIAL_ELEMENTS = 1 << 21
 
+#: Writing a distance to a fresh page costs as much as about so many columns.
+_WRITING = 64
+
 
 def pairwise_l1(
     X: ArrayLike, Y: ArrayLike | None = None, *, out: NDArray[Any] | None = None, n_threads: int | None = None
@@ -205,7 +208,11 @@ def _tasks(n: int, m: int, d: int, symmetric: bool, threads: int) -> list[tuple[
     grid: list[tuple[int, int, int, int]] = []
     for first in range(0, n, rows):
         last = min(n, first + rows)
-        grid += ((first, last, *part) for part in _blocks.y_ranges(rows, 0, m, d) if not symmetric or part[1] > first)
+        grid += (
+            (first, last, *part)
+            for part in _blocks.y_ranges(rows, 0, m, d + _WRITING)
+            if not symmetric or part[1] > first
+        )
     return grid if len(grid) >= threads else list(_halved(grid, threads))
 
 

@@ -39,6 +39,13 @@ KEY_DTYPES = {np.dtype(name): np.dtype(f"i{np.dtype(name).itemsize}") for name i
 
 #: A part of Y must repay the merging of its k best.
 _PART_ROWS = 4 * Y_POINTS
+_MOST_PARTS = 64
+
+#: Looking at a distance, and moving it down one level of a heap, cost at most as much as so many columns.
+_LOOKING, _PER_LEVEL = 32, 64
+
+#: Moves within heaps and merges that one compiled call may do: about 0.05 s.
+_CALL_MERGES = 1 << 21
 
 _NO_GROUPS = readonly(np.empty(0, np.intp))
 
@@ -91,7 +98,7 @@ def k_nearest(
     -----
     Cost: n m D subtractions and additions, plus O(k log(m / k) log k) per row for random order (at
     worst m log k). Work space: n k distances and indices, times the number of parts where Y is cut
-    (at most 4 per thread, only for n < 256 per thread), per thread what `pairwise_l1` needs, and n
+    (at most 4 per thread and 64 in all, only for n < 64 per thread), per thread what `pairwise_l1` needs, and n
     integers with `exclude_self`.
 
     Examples
@@ -151,7 +158,7 @@ def _nearest(
     cut, code = _blocks.plan(metric, x.dtype), _blocks.METRIC_CODES[metric]
     mask, nan_key = _key_rule(totals.dtype)
     x_groups, y, y_groups = readonly(x_groups), readonly(y), readonly(y_groups)
-    if serial:
+    if serial and k * n < _CALL_MERGES:
         keys, indices = _empty_heaps(1, n, k, totals.dtype)
         rows = _blocks.whole_steps(x)
         _search(
@@ -160,6 +167,8 @@ def _nearest(
         return _distances(keys[0], totals.dtype, dtype, root=metric == "l2"), indices[0]
 
     rows_at_once = _blocks.task_rows(n, threads)
+    selecting = _LOOKING + _PER_LEVEL * k.bit_length()
+    sorts_at_once = max(1, _CALL_MERGES // (k * k.bit_length()))
     x_parts = [(first, min(n, first + rows_at_once)) for first in range(0, n, rows_at_once)]
     y_parts = _parts_of_y(m, k, len(x_parts), threads)
     keys, indices = _empty_heaps(len(y_parts), n, k, totals.dtype)
@@ -169,14 +178,20 @@ def _nearest(
         y_first, y_last = y_parts[part]
         queries = _blocks.whole_steps(x[first:last])
         own, best, chosen = x_groups[first:last], keys[part, first:last], indices[part, first:last]
-        for begin, end in _blocks.y_ranges(last - first, y_first, y_last, d):
-            ends = begin == y_first, end == y_last
-            _search(code, cut, queries, own, y, y_groups, begin, end, *ends, totals, mask, nan_key, best, chosen)
+        for begin, end in _blocks.y_ranges(last - first, y_first, y_last, d + selecting):
+            begins = begin == y_first
+            _search(
+                code, cut, queries, own, y, y_groups, begin, end, begins, False, totals, mask, nan_key, best, chosen
+            )
+            yield
+        for top in range(0, last - first, sorts_at_once):
+            _sort_rows(best[top : top + sorts_at_once], chosen[top : top + sorts_at_once])
             yield
 
     _threads.run(search, len(x_parts) * len(y_parts), threads)
     if len(y_parts) > 1:
-        _merge(keys, indices)
+        most = max(1, _CALL_MERGES // (k * len(y_parts)))
+        _threads.run_ranges(lambda first, last: _merge(keys, indices, first, last), n, threads, most=most)
     return _distances(keys[0], totals.dtype, dtype, root=metric == "l2"), indices[0]
 
 
@@ -186,7 +201,7 @@ def _empty_heaps(parts: int, n: int, k: int, totals: np.dtype[Any]) -> tuple[NDA
 
 def _parts_of_y(m: int, k: int, n_tasks: int, threads: int) -> list[tuple[int, int]]:
     """Cut Y only where the rows of X leave threads idle, and where a part outweighs its merging."""
-    wanted = 1 if n_tasks >= threads else min(4 * threads, m // max(_PART_ROWS, 4 * k))
+    wanted = 1 if n_tasks >= threads else min(4 * threads, _MOST_PARTS, m // max(_PART_ROWS, 4 * k))
     step = max(1, -(-m // (max(1, wanted) * Y_POINTS)) * Y_POINTS)
     return [(first, min(m, first + step)) for first in range(0, m, step)]
 
@@ -239,8 +254,7 @@ def _search(  # type: ignore[no-untyped-def]
                 row = seen_as_keys[i - top]
                 _offer_row(row, right - left, left, own, y_groups, mask, nan_key, keys[i], indices[i])
     if ends:
-        for i in range(n):
-            _sort(keys[i], indices[i])
+        _sort_all(keys, indices)
 
 
 @inner
@@ -293,12 +307,24 @@ def _sort(keys, indices):  # type: ignore[no-untyped-def]
         _replace_root(keys, indices, size, key, index)
 
 
+@inner
+def _sort_all(keys, indices):  # type: ignore[no-untyped-def]
+    for i in range(keys.shape[0]):
+        _sort(keys[i], indices[i])
+
+
 @kernel
-def _merge(keys, indices):  # type: ignore[no-untyped-def]
-    """Merge the sorted neighbours of all parts of Y into those of part 0."""
-    parts, n, k = keys.shape
+def _sort_rows(keys, indices):  # type: ignore[no-untyped-def]
+    """Sort the heaps of some rows."""
+    _sort_all(keys, indices)
+
+
+@kernel
+def _merge(keys, indices, begin, end):  # type: ignore[no-untyped-def]
+    """Merge the sorted neighbours of all parts of Y into those of part 0, for the rows ``begin:end``."""
+    parts, _, k = keys.shape
     best, chosen = np.empty(k, keys.dtype), np.empty(k, indices.dtype)
-    for i in range(n):
+    for i in range(begin, end):
         next_of = np.zeros(parts, np.intp)
         for place in range(k):
             first = 0

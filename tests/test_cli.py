@@ -180,6 +180,7 @@ def fake_entry(kernel):
     return SimpleNamespace(
         dtypes={"float32": None, "float64": None},
         sizes={"tiny": (3,)},
+        warm_sizes=(),
         make=lambda size, dtype: SimpleNamespace(args=(size, dtype), kwargs={}),
         tier={"compiled": kernel}.__getitem__,
     )
@@ -227,3 +228,11 @@ def test_stats_have_what_warmup_reads():
     catalogue.ENTRIES[CHEAP].tier("compiled")([0.5])
     assert all({"hits", "misses"} <= counts.keys() for counts in _jit.stats().values())
     assert _jit.stats()
+
+
+@pytest.mark.needs_jit
+def test_warmup_reaches_every_kernel():
+    """Also those that only large problems or several threads call."""
+    for key in catalogue.ENTRIES:
+        assert _warmup.warm(key).error is None
+    assert [name for name, counts in _jit.stats().items() if not counts["signatures"]] == []

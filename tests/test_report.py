@@ -388,16 +388,6 @@ def test_limits_are_measured(real_clock):
 # What is measured ------------------------------------------------------------------------------
 
 
-def test_only_selects_by_part_and_by_wildcard():
-    names = ["k_nearest[l1] float32 MNIST", "pairwise_l1 float32 generated", "pairwise_l1 uint8 generated"]
-    assert cases.select(names, None) == names
-    assert cases.select(names, "PAIRWISE") == names[1:]
-    assert cases.select(names, "k_nearest[l1]") == names[:1]
-    assert cases.select(names, "*l1 uint8*") == names[2:]
-    assert cases.select(names, "pairwise?l1*") == names[1:]
-    assert cases.select(names, "l2") == []
-
-
 @pytest.mark.needs_jit
 def test_only_that_matches_nothing_is_an_error(capsys, tmp_path):
     arguments = ["report", "--only", "nothing-like-it", "--output", str(tmp_path / "out")]

@@ -834,6 +834,20 @@ def test_integer_weights_equal_repeated_rows(ops, rng, loss_args, loss):
     assert_allclose(dz, summed, rtol=1e-12, atol=1e-16)
 
 
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("loss", LOSSES)
+def test_the_size_of_the_weights_does_not_matter(ops, rng, loss_args, loss, dtype):
+    """Only their ratios do, from the smallest to the largest numbers of the dtype."""
+    z, y = loss_args(rng, loss, 20, dtype)
+    weights = rng.integers(1, 5, 20).astype(dtype)
+    value, gradient = getattr(ops, f"{loss}_gradient")(z, y, sample_weight=weights)
+    for power in (np.finfo(dtype).minexp - 20, -40, 40, np.finfo(dtype).maxexp - 3):
+        scaled = np.ldexp(weights, power)
+        again, slope = getattr(ops, f"{loss}_gradient")(z, y, sample_weight=scaled)
+        assert again == pytest.approx(value, rel=RTOL[dtype])
+        assert_allclose(slope, gradient, rtol=RTOL[dtype])
+
+
 @pytest.mark.parametrize("loss", LOSSES)
 def test_equal_weights_change_nothing(ops, rng, loss_args, loss):
     z, y = loss_args(rng, loss, 12)

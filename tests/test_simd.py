@@ -121,8 +121,8 @@ def test_tiles_fit_registers_and_blocks(as_target, metric, dtype, target):
 @pytest.mark.parametrize("dtype", [np.dtype(name) for name in DTYPES], ids=str)
 def test_plan_is_whole_steps(dtype):
     for metric in METRICS:
-        plan = _blocks.plan(metric, dtype)
-        assert plan.chunk * plan.columns * dtype.itemsize == _blocks.CHUNK_BYTES
+        *_, columns, chunk = _blocks.plan(metric, dtype)
+        assert chunk * columns * dtype.itemsize == _blocks.CHUNK_BYTES
 
 
 # ------------------------------------------------------------------------------------ accumulate
