@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import math
 import json
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path

@@ -68,8 +68,12 @@ def task_rows(n: int, n_threads: int) -> int:
 def whole_steps(rows: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """Return rows of X as tiles read them: uint8 rows padded with zeros to groups of eight columns."""
     columns = _simd.group(rows.dtype)
-    missing = -rows.shape[1] % columns
-    return readonly(np.pad(rows, ((0, 0), (0, missing))) if missing else rows)
+    n, d = rows.shape
+    if d % columns:
+        padded = np.zeros((n, -(-d // columns) * columns), rows.dtype)
+        padded[:, :d] = rows
+        rows = padded
+    return readonly(rows)
 
 
 def y_ranges(x_rows: int, y_first: int, y_last: int, per_pair: int) -> Iterator[tuple[int, int]]:

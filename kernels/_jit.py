@@ -50,7 +50,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 REORDERED = frozenset({"contract", "reassoc", "nsz", "arcp"})
 IN_ORDER = frozenset({"contract"})
 
-#: A stamp folder that nobody wrote to for this long belongs to a version that is gone.
+#: A stamp folder that no process used for this long belongs to a version that is gone.
 STALE_AFTER_S = 60 * 24 * 3600
 
 _kernels: list[Any] = []
@@ -194,6 +194,7 @@ class _MachineCodeCache(_Cache):
             digest, payload = _split(self._file(sig, target_context.codegen()).read_bytes())
             if hashlib.sha256(payload).digest() != digest:
                 return None
+            _keep_house(_stamp_folder())
             return CompileResult._rebuild(target_context, *pickle.loads(payload))
         except Exception:
             # Whatever is wrong with the file, compiling is the answer.
@@ -205,11 +206,9 @@ class _MachineCodeCache(_Cache):
         with contextlib.suppress(Exception):
             file = self._file(sig, data.codegen)
             payload = serialize.dumps(data._reduce())
-            is_new = not file.parent.exists()
             file.parent.mkdir(parents=True, exist_ok=True)
             _write_atomically(file, hashlib.sha256(payload).digest() + payload)
-            if is_new:
-                _remove_stale(file.parent)
+            _keep_house(file.parent)
 
     def _file(self, sig: Any, codegen: Any) -> Path:
         key = repr((self._name, self._options, str(sig), codegen.magic_tuple()))
@@ -243,8 +242,16 @@ def _write_atomically(file: Path, content: bytes) -> None:
         raise
 
 
+@cache
+def _keep_house(current: Path) -> None:
+    """Mark a folder as used, once per process, and drop those of versions that are long gone."""
+    with contextlib.suppress(OSError):
+        os.utime(current)
+        _remove_stale(current)
+
+
 def _remove_stale(current: Path) -> None:
-    """Drop the folders of versions that are long gone: uninstalling a package cannot."""
+    """Remove what nobody used for long: uninstalling a package cannot."""
     for folder in current.parent.iterdir():
         with contextlib.suppress(OSError):  # another user's, or no folder of ours
             if folder != current and time.time() - folder.stat().st_mtime > STALE_AFTER_S:
