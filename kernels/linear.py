@@ -151,7 +151,7 @@ def _with_penalty(
     value, dW, db = float(total[-1, 0]) / a.total, total[:-1, :-1], total[:-1, -1]
     if a.l2 > 0:
         wide = W.astype(np.float64)
-        value += 0.5 * float(a.l2) * float(np.vdot(wide, wide))
+        value += 0.5 * float(a.l2) * float(np.add.reduce(wide * wide, axis=None))  # BLAS would add in its own order
         dW = dW + float(a.l2) * wide
     dtype = a.X.dtype
     if over_classes:
