@@ -1,4 +1,4 @@
-"""Plots of results, with matplotlib (the extra ``fastml[plot]``).
+"""Plots of results, with matplotlib (the extra ``plot``).
 
 Every function draws into the axes it is given, or into new ones, and returns them: titles, limits and files
 are the caller's business. matplotlib is imported by the first plot, not by this module.

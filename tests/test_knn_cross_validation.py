@@ -346,7 +346,7 @@ def test_plot_makes_its_own_axes(result, monkeypatch):
 
 def test_without_matplotlib_the_message_says_what_to_install(result, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(ImportError, match=r"plots need matplotlib.*pip install 'fastml\[plot\]'"):
+    with pytest.raises(ImportError, match=r"plots need matplotlib.*pip install matplotlib"):
         result.plot()
 
 
