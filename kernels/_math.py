@@ -36,7 +36,7 @@ from ._jit import intrinsic, scalar
 
 __all__ = ["exp", "like", "log", "log1p", "maximum", "sigmoids", "softplus"]
 
-_FLOAT32, _FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
+_FLOAT64 = np.dtype(np.float64)
 
 #: Each row: a float32 and a float64 value.
 _CONSTANTS: dict[str, tuple[float, float]] = {
