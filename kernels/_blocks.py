@@ -2,14 +2,15 @@
 
 Rows of Y are copied into panels before they are used, so that a vector holds one column of many points::
 
-    step 0: point 0 .. point 127 | step 1: point 0 .. point 127 | ...
+    step 0: point 0 .. point 95 | step 1: point 0 .. point 95 | ...
 
 A step is one column (eight for uint8). The copy pads incomplete panels with zeros, so that tiles have no
-tails; it costs O(m D) for each `TASK_ROWS` rows of X. Rows of X are read where they lie. A block is at
-most `X_ROWS` x `Y_POINTS` distances, whose panels and totals stay in the second-level cache.
+tails; it costs O(m D) for each `TASK_ROWS` rows of X. The rows of X that a tile takes are put in order as
+well (see `_simd.spread`), once for all panels of a block. A block is at most `X_ROWS` x `Y_POINTS` distances.
 
-The columns are taken in chunks of 1,024 bytes: one chunk of every panel is in cache at a time, and the
-rounding error of a float sum grows with (chunk + number of chunks) instead of with D.
+The columns are taken in chunks: one chunk of every panel stays in the second-level cache while all rows
+of a block pass by, and the rounding error of a float sum grows with (chunk + number of chunks) instead
+of with D. Chunks are of about equal length, because a short one is all overhead.
 """
 
 from __future__ import annotations
@@ -38,31 +39,60 @@ __all__ = [
 
 METRIC_CODES = {"l1": 0, "l2": 1, "linf": 2}
 
-CHUNK_BYTES = 1024
-X_ROWS, Y_POINTS = 252, 256  # rows: a multiple of all tile heights (2, 4, 6)
+#: Bytes of a row in a chunk, give or take a half: fewer where each value of X takes the room of a vector.
+CHUNK_BYTES, SPREAD_CHUNK_BYTES = 1024, 512
+
+#: One chunk of all panels of a block: half of a usual second-level cache.
+_BLOCK_BYTES = 480 << 10
+
+#: Most rows and points of a block: multiples of all tile heights (4, 6) and of `POINTS_STEP`.
+X_ROWS, Y_POINTS = 84, _BLOCK_BYTES // SPREAD_CHUNK_BYTES
+
+#: Panels of long rows are fewer, but enough to repay the spreading of X.
+_PANEL_BYTES = 8 << 20
+_FEWEST_POINTS = 288
+
+#: With so few rows of X all time goes into packing, so what is packed shall be used while it is in cache.
+_FEW_ROWS = 8
+
+#: Points of a block are multiples of this: of all tile widths, and of the keys that are compared at once.
+POINTS_STEP = 96
 
 #: Most rows of X in one task; every panel of Y that it packs is used for all of them.
-TASK_ROWS = 4 * X_ROWS
+TASK_ROWS = 12 * X_ROWS
 
 #: Pairs x columns that one compiled call may do: about 0.05 s at 20 Gelem/s.
 CALL_ELEMENTS = 1 << 30
 
 
-@cache
-def plan(metric: Metric, dtype: np.dtype[Any]) -> tuple[int, int, int, int, int]:
-    """Return how distances between rows of one dtype by one metric are cut, on Numba's target.
+def plan(metric: Metric, dtype: np.dtype[Any], n: int, d: int) -> tuple[int, ...]:
+    """Return how distances of `n` rows of `d` columns are cut, on Numba's target.
 
-    Rows and points of a tile, side of the square that is transposed at once, columns of a step, steps
-    of a chunk: a plain tuple, because a named one takes longer to hand to a kernel than all the rest.
+    Rows and points of a tile, side of the square that is transposed at once, columns of a step, usual
+    steps of a chunk, size of the space in which rows of X are spread, points of a block: a plain tuple,
+    because a named one takes longer to hand to a kernel than all the rest.
     """
-    tile = _simd.tile_shape(metric, dtype)
-    columns = _simd.group(dtype)
-    return tile.rows, tile.points, _simd.square(dtype), columns, CHUNK_BYTES // (columns * dtype.itemsize)
+    *tile, most = _tile_plan(metric, dtype)
+    if n <= _FEW_ROWS:
+        return (*tile, POINTS_STEP)
+    points = _PANEL_BYTES // max(1, d * dtype.itemsize) // POINTS_STEP * POINTS_STEP
+    return (*tile, max(_FEWEST_POINTS, min(most, points)))
+
+
+@cache
+def _tile_plan(metric: Metric, dtype: np.dtype[Any]) -> tuple[int, ...]:
+    """Return what of a plan does not depend on the sizes, with the most points that a block may have."""
+    tile, columns, copies = _simd.tile_shape(metric, dtype), _simd.group(dtype), _simd.copies(metric, dtype)
+    chunk_bytes = SPREAD_CHUNK_BYTES if dtype.kind == "f" and copies > 1 else CHUNK_BYTES
+    chunk = chunk_bytes // (columns * dtype.itemsize)
+    space = tile.rows * 2 * chunk * columns * copies
+    return tile.rows, tile.points, _simd.square(dtype), columns, chunk, space, _BLOCK_BYTES // chunk_bytes
 
 
 def task_rows(n: int, n_threads: int) -> int:
     """Rows of X for one task: enough to repay the packing of Y, few enough to feed every thread."""
-    return max(1, min(n, TASK_ROWS, max(64, -(-n // n_threads))))
+    tasks = n_threads * -(-n // (n_threads * TASK_ROWS))  # as many for every thread
+    return max(1, min(n, max(64, -(-n // max(1, tasks)))))
 
 
 def whole_steps(rows: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
@@ -136,23 +166,39 @@ def _pack_rest(row, done, steps, columns, panel, stride):  # type: ignore[no-unt
 
 
 @inner
-def distances_of_block(metric, plan, X, top, bottom, Y, y_points, totals):  # type: ignore[no-untyped-def]
-    """Fill ``totals[: bottom - top, :y_points]`` (and its padding) from rows of X and packed panels of Y.
+def distances_of_block(metric, plan, X, top, bottom, Y, begin, end, spread_x, totals):  # type: ignore[no-untyped-def]
+    """Fill ``totals[: bottom - top, begin:end]`` (and its padding) from rows of X and packed panels of Y.
 
-    The totals are L1, squared L2 or L-infinity distances.
+    `begin` is the first point of a panel. The totals are L1, squared L2 or L-infinity distances; `spread_x` is
+    work space, of the size that the plan says.
     """
-    rows, points, _, columns, chunk = plan
+    rows, points, _, columns, usual, _, _ = plan
     steps = X.shape[1] // columns
-    for begin in range(0, max(steps, 1), chunk):  # without columns one empty chunk writes the zeros
-        length = min(chunk, steps - begin)
-        first = begin == 0
-        for column in range(0, y_points, points):
-            y_at = (column * steps + begin * points) * columns
-            for row in range(0, bottom - top, rows):
-                at = top + row
-                if metric == 0:
-                    _simd.accumulate("l1", X, at, begin, Y, y_at, length, totals, row, column, first)
-                elif metric == 1:
-                    _simd.accumulate("l2", X, at, begin, Y, y_at, length, totals, row, column, first)
-                else:
-                    _simd.accumulate("linf", X, at, begin, Y, y_at, length, totals, row, column, first)
+    chunk = -(-steps // max(1, (steps + usual // 2) // usual))
+    for step in range(0, max(steps, 1), max(chunk, 1)):  # without columns one empty chunk writes the zeros
+        length = min(chunk, steps - step)
+        for row in range(0, bottom - top, rows):
+            _spread(metric, X, top + row, step, length, spread_x)
+            for point in range(begin, end, points):
+                y_at = (point * steps + step * points) * columns
+                _accumulate(metric, spread_x, Y, y_at, length, totals, row, point, step == 0)
+
+
+@inner
+def _spread(metric, X, row, begin, steps, buffer):  # type: ignore[no-untyped-def]
+    if metric == 0:
+        _simd.spread("l1", X, row, begin, steps, buffer)
+    elif metric == 1:
+        _simd.spread("l2", X, row, begin, steps, buffer)
+    else:
+        _simd.spread("linf", X, row, begin, steps, buffer)
+
+
+@inner
+def _accumulate(metric, spread_x, Y, y_at, steps, totals, row, column, first):  # type: ignore[no-untyped-def]
+    if metric == 0:
+        _simd.accumulate("l1", spread_x, Y, y_at, steps, totals, row, column, first)
+    elif metric == 1:
+        _simd.accumulate("l2", spread_x, Y, y_at, steps, totals, row, column, first)
+    else:
+        _simd.accumulate("linf", spread_x, Y, y_at, steps, totals, row, column, first)

@@ -1,9 +1,10 @@
-"""Vector code: what Numba's target can do, and the two intrinsics that distances stand on.
+"""Vector code: what Numba's target can do, and the intrinsics that distances stand on.
 
 `accumulate` is the register tile at the heart of every distance: `rows` x `vectors` accumulators, one
-vector of points of Y against one broadcast value of X per operation, as in a matrix product. It is one
+vector of points of Y against one value of X in all lanes per operation, as in a matrix product. It is one
 emitter for every (metric, dtype) pair; a pair differs in three small functions, listed in `_TILES`.
-`transpose` turns a square block of rows into the panels that the tile reads.
+`transpose` turns a square block of rows into the panels that the tile reads. `spread` puts the values of a
+tile's rows of X into a row, each in as many copies as `copies` says.
 
 Both are LLVM vector code, so the compiler chooses the instructions of its target; only `psadbw` and
 `pmaddwd`, which no portable pattern reaches reliably, are asked for by name where the target has them.
@@ -33,8 +34,10 @@ __all__ = [
     "TileShape",
     "accumulate",
     "below",
+    "copies",
     "group",
     "lowest_bit",
+    "spread",
     "square",
     "target",
     "tile_shape",
@@ -124,12 +127,12 @@ def tile_shape(metric: str, dtype: np.dtype[Any]) -> TileShape:
     """Choose the tile so that accumulators, operands and temporaries fit the target's registers.
 
     x86 has 32 registers with AVX-512 and 16 without, Arm has 32. The shapes are measured: larger
-    tiles spill, smaller ones wait for loads or for the latency of the additions.
+    tiles spill, and smaller ones wait for loads or are unrolled by the compiler until they spill.
     """
     is_float = dtype.kind == "f"
     vector_bytes = target().vector_bytes if is_float else _integer_vector_bytes()
     if vector_bytes == 64:
-        rows, vectors = (2, 8) if is_float else (4, 4)
+        rows, vectors = (4, 6) if is_float else (4, 4)
     elif "x86" not in target().features:
         rows, vectors = 4, 4
     elif is_float and metric == "l2" and "fma" in target().features:
@@ -273,10 +276,58 @@ _TILES: dict[tuple[str, str], _Tile] = {
 # ------------------------------------------------------------------------------------- intrinsics
 
 
-def _accumulate_twin(metric, X, x_row, begin, Y, y_at, steps, totals, row, column, first):  # type: ignore[no-untyped-def]
-    shape, columns = tile_shape(metric, X.dtype), group(X.dtype)
+@cache
+def copies(metric: str, dtype: np.dtype[Any]) -> int:
+    """How many lanes `spread` fills with each value of X: all lanes of a vector, or one.
+
+    All, where to broadcast a value costs the units that add: without AVX it is a shuffle, and on Zen 4
+    each 512-bit broadcast costs an addition (51 against 58 Gelem/s of squared differences). AVX and Arm
+    broadcast while they load, and a copy more would only take room in the first-level cache.
+    """
+    loads_can_broadcast = target().vector_bytes == 32 or "x86" not in target().features
+    return 1 if loads_can_broadcast else tile_shape(metric, dtype).lanes
+
+
+def _spread_twin(metric, X, x_row, begin, steps, buffer):  # type: ignore[no-untyped-def]
+    shape, columns, lanes = tile_shape(metric, X.dtype), group(X.dtype), copies(metric, X.dtype)
     rows = np.minimum(np.arange(x_row, x_row + shape.rows), len(X) - 1)
-    x = X[rows, begin * columns : (begin + steps) * columns].reshape(shape.rows, 1, steps, columns)
+    x = X[rows, begin * columns : (begin + steps) * columns].reshape(shape.rows, steps, 1, columns)
+    place = buffer[: steps * shape.rows * lanes * columns].reshape(steps, shape.rows, lanes, columns)
+    place[...] = x.swapaxes(0, 1)
+
+
+@intrinsic(twin=_spread_twin)
+def spread(typingctx, metric, X, x_row, begin, steps, buffer):  # type: ignore[no-untyped-def]
+    """Write some columns of a tile's rows of X, step by step, each value in so many `copies`.
+
+    ``spread(metric, X, x_row, begin, steps, buffer)``: `metric` is a literal string; the rows of `X` (n, D)
+    from `x_row` on (the last row stands in for those beyond it), from step `begin` on; a row is whole groups;
+    `buffer` is flat.
+    """
+    if not isinstance(metric, types.StringLiteral):
+        return None  # asked again with the literal
+    result = types.void(metric, X, x_row, begin, steps, buffer)
+
+    def emit(context, b, signature, arguments):  # type: ignore[no-untyped-def]
+        name, dtype = metric.literal_value, np.dtype(str(X.dtype))
+        rows = tile_shape(name, dtype).rows
+        written = ir.VectorType(_lane_type(X.dtype, context), copies(name, dtype))
+        x_rows = _rows(context, b, X, arguments[1], arguments[2], rows, written.element)
+        start = _address(context, b, buffer, arguments[5], _int(0), written)
+        with cgutils.for_range(b, arguments[4]) as loop:
+            x_step = b.add(arguments[3], loop.index)
+            for i in range(rows):
+                value = _splat(b, _load(b, b.gep(x_rows[i], [x_step])), written)
+                _store(b, value, b.gep(start, [b.add(b.mul(loop.index, _int(rows)), _int(i))]))
+        return context.get_dummy_value()
+
+    return result, emit
+
+
+def _accumulate_twin(metric, spread_x, Y, y_at, steps, totals, row, column, first):  # type: ignore[no-untyped-def]
+    shape, columns, lanes = tile_shape(metric, Y.dtype), group(Y.dtype), copies(metric, Y.dtype)
+    x = spread_x[: steps * shape.rows * lanes * columns].reshape(steps, shape.rows, lanes, columns)
+    x = x[:, :, :1].transpose(1, 2, 0, 3)
     y = Y[y_at:][: steps * shape.points * columns].reshape(steps, shape.points, columns).swapaxes(0, 1)
     difference = np.abs(y.astype(totals.dtype) - x.astype(totals.dtype))
     if metric == "l2":
@@ -288,49 +339,47 @@ def _accumulate_twin(metric, X, x_row, begin, Y, y_at, steps, totals, row, colum
 
 
 @intrinsic(twin=_accumulate_twin)
-def accumulate(typingctx, metric, X, x_row, begin, Y, y_at, steps, totals, row, column, first):  # type: ignore[no-untyped-def]
+def accumulate(typingctx, metric, spread_x, Y, y_at, steps, totals, row, column, first):  # type: ignore[no-untyped-def]
     """Add `steps` columns (groups) of a few rows of X and one panel of Y to a tile of `totals`.
 
-    ``accumulate(metric, X, x_row, begin, Y, y_at, steps, totals, row, column, first)``: `metric` is a
-    literal string; the rows of `X` (n, D) from `x_row` on (the last row stands in for those beyond it),
-    from step `begin` on; `Y` is flat and packed, the chunk begins at `y_at`; ``totals[row:, column:]`` is
-    the corner of the tile; `first` says that its old content is void. A row of X is whole groups.
+    ``accumulate(metric, spread_x, Y, y_at, steps, totals, row, column, first)``: `metric` is a literal string;
+    `spread_x` is what `spread` wrote; `Y` is flat and packed, the chunk begins at `y_at`; ``totals[row:, column:]``
+    is the corner of the tile; `first` says that its old content is void.
     """
     if not isinstance(metric, types.StringLiteral):
         return None  # asked again with the literal
-    result = types.void(metric, X, x_row, begin, Y, y_at, steps, totals, row, column, first)
+    result = types.void(metric, spread_x, Y, y_at, steps, totals, row, column, first)
 
     def emit(context, b, signature, arguments):  # type: ignore[no-untyped-def]
         name = metric.literal_value
         memory_type = context.get_data_type(totals.dtype)
-        dtype = np.dtype(str(X.dtype))
+        dtype = np.dtype(str(Y.dtype))
         rows, vectors, lanes = tile_shape(name, dtype)
         tile = _TILES[name, dtype.kind]
-        lane_type = _lane_type(X.dtype, context)
-        vector = ir.VectorType(lane_type, lanes)
+        vector = ir.VectorType(_lane_type(Y.dtype, context), lanes)
+        written = ir.VectorType(vector.element, copies(name, dtype))
         accumulator = tile.accumulators(vector)
 
         sums = [cgutils.alloca_once(b, accumulator) for _ in range(rows * vectors)]
         for place in sums:
             b.store(ir.Constant(accumulator, None), place)
 
-        x_rows = _rows(context, b, X, arguments[1], arguments[2], rows, lane_type)
-        y_panel = _address(context, b, Y, arguments[4], arguments[5], vector)
-        with cgutils.for_range(b, arguments[6]) as loop:
-            step = loop.index
-            y_here = [_load(b, b.gep(y_panel, [b.add(b.mul(step, _int(vectors)), _int(j))])) for j in range(vectors)]
-            x_step = b.add(arguments[3], step)
+        x_start = _address(context, b, spread_x, arguments[1], _int(0), written)
+        y_start = _address(context, b, Y, arguments[2], arguments[3], vector)
+        with cgutils.for_range(b, arguments[4]) as loop:
+            x_at, y_at = (b.mul(loop.index, _int(count)) for count in (rows, vectors))
+            y_here = [_load(b, b.gep(y_start, [b.add(y_at, _int(j))])) for j in range(vectors)]
             for i in range(rows):
-                x_everywhere = _splat(b, _load(b, b.gep(x_rows[i], [x_step])), vector)
+                x_here = _everywhere(b, _load(b, b.gep(x_start, [b.add(x_at, _int(i))])), vector)
                 for j in range(vectors):
                     place = sums[i * vectors + j]
-                    b.store(tile.step(b, b.load(place), x_everywhere, y_here[j]), place)
+                    b.store(tile.step(b, b.load(place), x_here, y_here[j]), place)
 
-        block = context.make_array(totals)(context, b, arguments[7])
+        block = context.make_array(totals)(context, b, arguments[5])
         width = cgutils.unpack_tuple(b, block.shape, 2)[1]
-        corner = b.add(b.mul(arguments[8], width), arguments[9])
+        corner = b.add(b.mul(arguments[6], width), arguments[7])
         stored = ir.VectorType(memory_type, lanes)
-        with b.if_else(arguments[10]) as (then, otherwise):
+        with b.if_else(arguments[8]) as (then, otherwise):
             for branch, merge in ((then, None), (otherwise, tile.merge)):
                 with branch:
                     for i in range(rows):
@@ -365,10 +414,12 @@ def transpose(typingctx, source, source_at, stride, panel, panel_at, panel_strid
     def emit(context, b, signature, arguments):  # type: ignore[no-untyped-def]
         size = square(np.dtype(str(panel.dtype)))
         vector = ir.VectorType(_lane_type(panel.dtype, context), size)
-        rows = [
-            _load(b, _address(context, b, source, arguments[0], at, vector))
-            for at in (b.add(arguments[1], b.mul(arguments[2], _int(row))) for row in range(size))
-        ]
+        ahead = b.mul(arguments[2], _int(size))
+        rows = []
+        for row in range(size):
+            at = b.add(arguments[1], b.mul(arguments[2], _int(row)))
+            rows.append(_load(b, _address(context, b, source, arguments[0], at, vector)))
+            _prefetch(b, _address(context, b, source, arguments[0], b.add(at, ahead), vector))
         distance = 1
         while distance < size:
             for upper in (row for row in range(size) if not row & distance):
@@ -464,6 +515,13 @@ def _splat(b: ir.IRBuilder, value: ir.Value, vector: ir.VectorType) -> ir.Value:
     return _shuffle(b, b.insert_element(empty, value, ir.Constant(ir.IntType(32), 0)), empty, [0] * vector.count)
 
 
+def _everywhere(b: ir.IRBuilder, values: ir.Value, vector: ir.VectorType) -> ir.Value:
+    """Return the vector that holds the first of `values` in all lanes; it may be `values`."""
+    if values.type.count == vector.count:
+        return values
+    return _shuffle(b, values, ir.Constant(values.type, ir.Undefined), [0] * vector.count)
+
+
 def _address(context: Any, b: ir.IRBuilder, array: Any, value: ir.Value, at: ir.Value, kind: ir.Type) -> ir.Value:
     data = context.make_array(array)(context, b, value).data
     return b.bitcast(b.gep(data, [at]), kind.as_pointer())
@@ -481,6 +539,14 @@ def _rows(
         row = b.select(b.icmp_signed("<", row, last), row, last)
         pointers.append(_address(context, b, array, value, b.mul(row, columns), kind))
     return pointers
+
+
+def _prefetch(b: ir.IRBuilder, place: ir.Value) -> None:
+    """Ask for the cache line at `place`, which need not exist."""
+    byte, flag = ir.IntType(8).as_pointer(), ir.IntType(32)
+    function = ir.FunctionType(ir.VoidType(), [byte, flag, flag, flag])
+    arguments = [b.bitcast(place, byte), flag(0), flag(2), flag(1)]  # read, keep in the second level, data
+    b.call(cgutils.get_or_insert_function(b.module, function, "llvm.prefetch.p0"), arguments)
 
 
 def _element_bytes(place: ir.Value) -> int:

@@ -6,9 +6,9 @@ formed, which costs one subtraction more per element and no accuracy; in registe
 the rate of the matrix product where additions have ports of their own (Zen), at about half of it
 where they share them with multiplications.
 
-Accuracy. A float sum runs over one column after the other within chunks of 256 (float32) or 128
-(float64) columns, then over the chunks: relative error at most (chunk + D / chunk + 3) eps for L1 and
-squared L2, eps for L-infinity. uint8 is exact. float32 L2 has float32's range: squares of differences
+Accuracy. A float sum runs over one column after the other within chunks of about equal length, at most 384
+(float32) or 192 (float64) columns, then over the chunks: relative error at most (chunk + D / chunk + 3) eps
+for L1 and squared L2, eps for L-infinity. uint8 is exact. float32 L2 has float32's range: squares of differences
 overflow to infinity above 1.8e19 and vanish below 1e-22.
 
 Bits. The sum's order depends on the number of columns alone, so a pair's distance has the same bits
@@ -33,6 +33,9 @@ __all__ = ["pairwise_l1", "pairwise_l2", "pairwise_linf"]
 #: Below this many pairs x columns a second thread costs more than it gains.
 _SERIAL_ELEMENTS = 1 << 21
 
+#: Of shorter rows a distance is made sooner than mirrored.
+_MIRRORED_BYTES = 128
+
 #: Writing a distance to a fresh page costs as much as about so many columns.
 _WRITING = 64
 
@@ -48,7 +51,8 @@ def pairwise_l1(
         Rows to measure from. Both uint8: exact. Both of float16, float32, uint8 with at least one
         float: computed in float32. All other real dtypes: float64.
     Y : array-like of shape (m, D), optional
-        Rows to measure to; None means `X`, of which then only one triangle is computed.
+        Rows to measure to; None means `X`, of which then only one triangle is
+        computed (both, where rows are so short that this is faster).
     out : ndarray of shape (n, m), optional
         Where to write the result: C-contiguous, of the result's dtype, apart from the inputs.
         Reusing one array saves the page faults of a fresh one.
@@ -70,8 +74,9 @@ def pairwise_l1(
     Notes
     -----
     Cost: n m D subtractions and additions; (n + m) D numbers read, n m written. NaN and infinity
-    propagate as in NumPy. Work space per thread: 256 packed rows of Y and a block of 252 x 256 totals;
-    for uint8 with D no multiple of 8 also up to 1,008 padded rows of X.
+    propagate as in NumPy. Work space per thread: up to 960 packed rows of Y (no more than 8 MiB of them, unless
+    288 take more) and a block of 84 x 960 totals; for uint8 with D no multiple of 8 also up to 1,008 padded
+    rows of X.
 
     Examples
     --------
@@ -98,7 +103,8 @@ def pairwise_l2(
     X : array-like of shape (n, D)
         Rows to measure from; dtypes as in `pairwise_l1`.
     Y : array-like of shape (m, D), optional
-        Rows to measure to; None means `X`, of which then only one triangle is computed.
+        Rows to measure to; None means `X`, of which then only one triangle is
+        computed (both, where rows are so short that this is faster).
     squared : bool, default=False
         Return squared distances (saves the root).
     out : ndarray of shape (n, m), optional
@@ -144,7 +150,8 @@ def pairwise_linf(
     X : array-like of shape (n, D)
         Rows to measure from; dtypes as in `pairwise_l1`.
     Y : array-like of shape (m, D), optional
-        Rows to measure to; None means `X`, of which then only one triangle is computed.
+        Rows to measure to; None means `X`, of which then only one triangle is
+        computed (both, where rows are so short that this is faster).
     out : ndarray of shape (n, m), optional
         Where to write the result: C-contiguous, of the result's dtype, apart from the inputs.
     n_threads : int, optional
@@ -187,10 +194,10 @@ def _pairwise(
     serial = n * m * max(d, 1) < _SERIAL_ELEMENTS and n_threads is None
     threads = 1 if serial else _threads.resolve(n_threads)
     totals = _blocks.empty_totals(metric, x.dtype, d)
-    symmetric = x is y
+    symmetric = x is y and d * x.itemsize >= _MIRRORED_BYTES
     root = metric == "l2" and not squared
     y = readonly(y)
-    cut, code = _blocks.plan(metric, x.dtype), _blocks.METRIC_CODES[metric]
+    cut, code = _blocks.plan(metric, x.dtype, n, d), _blocks.METRIC_CODES[metric]
     tasks = [(0, n, 0, m)] if serial and n <= _blocks.TASK_ROWS else _tasks(n, m, d, symmetric, threads)
 
     def fill(task: int) -> None:
@@ -228,27 +235,30 @@ def _halved(grid: list[tuple[int, int, int, int]], threads: int) -> Iterator[tup
 @kernel
 def _fill(metric, plan, root, symmetric, X, first, Y, y_first, y_last, like, out):  # type: ignore[no-untyped-def]
     """Write ``out[first : first + len(X), y_first:y_last]``; of a symmetric one the upper triangle and its mirror."""
-    rows, points, side, columns, _ = plan
+    rows, points, side, columns, _, space, at_once = plan
     n = X.shape[0]
     height = -(-min(X_ROWS, n) // rows) * rows
-    width = -(-min(Y_POINTS, y_last - y_first) // points) * points
-    panels = aligned(width * X.shape[1], Y)
+    width = -(-min(at_once, y_last - y_first) // points) * points
+    panels, spread_x = aligned(width * X.shape[1], Y), aligned(space, Y)
     totals = aligned(height * width, like).reshape((height, width))
-    for left in range(y_first, y_last, Y_POINTS):
-        right = min(y_last, left + Y_POINTS)
+    for left in range(y_first, y_last, at_once):
+        right = min(y_last, left + at_once)
         if symmetric and right <= first:
             continue
         pack(Y, left, right, points, side, columns, panels)
         for top in range(0, n, X_ROWS):
             bottom = min(n, top + X_ROWS)
-            distances_of_block(metric, plan, X, top, bottom, panels, right - left, totals)
-            _finish(totals, root, symmetric, first, first + n, first + top, first + bottom, left, right, out)
+            # Of a symmetric result the panels that are wholly to the left of the diagonal come from the mirror.
+            begin = max(0, first + top - left) // points * points if symmetric else 0
+            if begin < right - left:
+                distances_of_block(metric, plan, X, top, bottom, panels, begin, right - left, spread_x, totals)
+                _finish(totals, root, symmetric, first + top, first + bottom, left, right, out)
 
 
 @inner
-def _finish(totals, root, symmetric, first, last, top, bottom, left, right, out):  # type: ignore[no-untyped-def]
+def _finish(totals, root, symmetric, top, bottom, left, right, out):  # type: ignore[no-untyped-def]
     """Move a block's totals to the result, under the root where one is asked for."""
-    begin = max(left, first) if symmetric else left
+    begin = max(left, top) if symmetric else left
     for i in range(top, bottom):
         source, target = totals[i - top, begin - left : right - left], out[i, begin:right]
         if root:
@@ -258,6 +268,6 @@ def _finish(totals, root, symmetric, first, last, top, bottom, left, right, out)
             for j in range(target.size):
                 target[j] = source[j]
     if symmetric:
-        for j in range(max(left, last), right):
+        for j in range(max(left, bottom), right):
             for i in range(top, bottom):
                 out[j, i] = out[i, j]

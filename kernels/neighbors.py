@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _blocks, _simd, _threads, _validate
-from ._blocks import X_ROWS, Y_POINTS, aligned, distances_of_block, pack
+from ._blocks import POINTS_STEP, X_ROWS, Y_POINTS, aligned, distances_of_block, pack
 from ._jit import inner, kernel, readonly
 from ._simd import KEYS_AT_ONCE
 
@@ -155,15 +155,13 @@ def _nearest(
     serial = n * m * max(d, 1) < _SERIAL_ELEMENTS and n_threads is None
     threads = 1 if serial else _threads.resolve(n_threads)
 
-    cut, code = _blocks.plan(metric, x.dtype), _blocks.METRIC_CODES[metric]
-    mask, nan_key = _key_rule(totals.dtype)
+    cut, code = _blocks.plan(metric, x.dtype, n, d), _blocks.METRIC_CODES[metric]
+    rule = (totals, *_key_rule(totals.dtype))
     x_groups, y, y_groups = readonly(x_groups), readonly(y), readonly(y_groups)
     if serial and k * n < _CALL_MERGES:
         keys, indices = _empty_heaps(1, n, k, totals.dtype)
         rows = _blocks.whole_steps(x)
-        _search(
-            code, cut, rows, x_groups, y, y_groups, 0, m, True, True, totals, mask, nan_key, keys[0], indices[0]
-        )  # fmt: skip
+        _search(code, cut, rows, x_groups, y, y_groups, 0, m, True, True, *rule, keys[0], indices[0])
         return _distances(keys[0], totals.dtype, dtype, root=metric == "l2"), indices[0]
 
     rows_at_once = _blocks.task_rows(n, threads)
@@ -179,10 +177,7 @@ def _nearest(
         queries = _blocks.whole_steps(x[first:last])
         own, best, chosen = x_groups[first:last], keys[part, first:last], indices[part, first:last]
         for begin, end in _blocks.y_ranges(last - first, y_first, y_last, d + selecting):
-            begins = begin == y_first
-            _search(
-                code, cut, queries, own, y, y_groups, begin, end, begins, False, totals, mask, nan_key, best, chosen
-            )
+            _search(code, cut, queries, own, y, y_groups, begin, end, begin == y_first, False, *rule, best, chosen)
             yield
         for top in range(0, last - first, sorts_at_once):
             _sort_rows(best[top : top + sorts_at_once], chosen[top : top + sorts_at_once])
@@ -235,20 +230,19 @@ def _search(  # type: ignore[no-untyped-def]
     if begins:
         keys[:] = np.iinfo(keys.dtype).max
         indices[:] = np.iinfo(np.intp).max
-    rows, points, side, columns, _ = plan
+    rows, points, side, columns, _, space, block = plan
     n = X.shape[0]
     height = -(-min(X_ROWS, n) // rows) * rows
-    at_once = max(points, KEYS_AT_ONCE)
-    width = -(-min(Y_POINTS, y_last - y_first) // at_once) * at_once
-    panels = aligned(width * X.shape[1], Y)
+    width = -(-min(block, y_last - y_first) // POINTS_STEP) * POINTS_STEP
+    panels, spread_x = aligned(width * X.shape[1], Y), aligned(space, Y)
     totals = aligned(height * width, like).reshape((height, width))
     seen_as_keys = totals.view(keys.dtype)
-    for left in range(y_first, y_last, Y_POINTS):
-        right = min(y_last, left + Y_POINTS)
+    for left in range(y_first, y_last, block):
+        right = min(y_last, left + block)
         pack(Y, left, right, points, side, columns, panels)
         for top in range(0, n, X_ROWS):
             bottom = min(n, top + X_ROWS)
-            distances_of_block(metric, plan, X, top, bottom, panels, right - left, totals)
+            distances_of_block(metric, plan, X, top, bottom, panels, 0, right - left, spread_x, totals)
             for i in range(top, bottom):
                 own = x_groups[i] if x_groups.size else 0
                 row = seen_as_keys[i - top]

@@ -45,6 +45,11 @@ def can_run(target: _simd.Target) -> bool:
     return target.features <= features and target.vector_bytes <= own.vector_bytes
 
 
+def forget() -> None:
+    for remembered in (_simd.tile_shape, _simd.copies, _blocks._tile_plan):
+        remembered.cache_clear()
+
+
 @pytest.fixture
 def as_target(monkeypatch) -> Iterator:
     """``as_target(target)``: emit code for another target, until the end of the test."""
@@ -52,11 +57,11 @@ def as_target(monkeypatch) -> Iterator:
     def pretend(target: _simd.Target) -> None:
         for module in (_simd, _products):
             monkeypatch.setattr(module, "target", lambda: target)
-        _simd.tile_shape.cache_clear()
+        forget()
 
     yield pretend
     monkeypatch.undo()
-    _simd.tile_shape.cache_clear()
+    forget()
 
 
 # ------------------------------------------------------------------------------------ the target
@@ -118,29 +123,54 @@ def test_tiles_fit_registers_and_blocks(as_target, metric, dtype, target):
     assert side & (side - 1) == 0
 
 
+@pytest.mark.parametrize("target", [*MADE_UP, *X86])
 @pytest.mark.parametrize("dtype", [np.dtype(name) for name in DTYPES], ids=str)
-def test_plan_is_whole_steps(dtype):
-    for metric in METRICS:
-        *_, columns, chunk = _blocks.plan(metric, dtype)
-        assert chunk * columns * dtype.itemsize == _blocks.CHUNK_BYTES
+def test_a_plan_fits_its_work_space_and_the_cache(as_target, dtype, target):
+    as_target((MADE_UP | X86)[target])
+    for metric, n, d in itertools.product(METRICS, (1, 8, 9, 5000), (0, 1, 30, 784, 3072, 10**6)):
+        _, points, _, columns, chunk, space, block = _blocks.plan(metric, dtype, n, d)
+        assert block % _blocks.POINTS_STEP == 0
+        assert _blocks.POINTS_STEP % points == 0
+        assert _blocks.POINTS_STEP % _simd.KEYS_AT_ONCE == 0
+        step_bytes = columns * dtype.itemsize
+        assert block * chunk * step_bytes <= 512 * 1024
+        # Of few columns all make one chunk, of more each chunk has half to one and a half times the usual length.
+        shape = _simd.tile_shape(metric, dtype)
+        longest = chunk * 3 // 2
+        assert space >= shape.rows * longest * _simd.copies(metric, dtype) * columns
 
 
 # ------------------------------------------------------------------------------------ accumulate
 
 
 def accumulator(metric: str):
-    """Compile one tile afresh, for whatever the target is now."""
+    """Compile one tile afresh, with the spreading of X before it, for whatever the target is now."""
+    lanes = max(_simd.copies(metric, np.dtype(dtype)) * _simd.group(np.dtype(dtype)) for dtype in DTYPES)
+    most = max(_simd.tile_shape(metric, np.dtype(dtype)).rows for dtype in DTYPES) * lanes
 
     def l1(X, x_row, begin, Y, y_at, steps, totals, row, column, first):
-        _simd.accumulate("l1", X, x_row, begin, Y, y_at, steps, totals, row, column, first)
+        buffer = np.empty(most * steps, X.dtype)
+        _simd.spread("l1", X, x_row, begin, steps, buffer)
+        _simd.accumulate("l1", buffer, Y, y_at, steps, totals, row, column, first)
 
     def l2(X, x_row, begin, Y, y_at, steps, totals, row, column, first):
-        _simd.accumulate("l2", X, x_row, begin, Y, y_at, steps, totals, row, column, first)
+        buffer = np.empty(most * steps, X.dtype)
+        _simd.spread("l2", X, x_row, begin, steps, buffer)
+        _simd.accumulate("l2", buffer, Y, y_at, steps, totals, row, column, first)
 
     def linf(X, x_row, begin, Y, y_at, steps, totals, row, column, first):
-        _simd.accumulate("linf", X, x_row, begin, Y, y_at, steps, totals, row, column, first)
+        buffer = np.empty(most * steps, X.dtype)
+        _simd.spread("linf", X, x_row, begin, steps, buffer)
+        _simd.accumulate("linf", buffer, Y, y_at, steps, totals, row, column, first)
 
     return inner({"l1": l1, "l2": l2, "linf": linf}[metric])
+
+
+def accumulate_twins(metric, X, x_row, begin, Y, y_at, steps, totals, row, column, first) -> None:
+    shape, columns = _simd.tile_shape(metric, X.dtype), _simd.group(X.dtype)
+    buffer = np.empty(shape.rows * shape.lanes * steps * columns, X.dtype)
+    _simd.spread.twin(metric, X, x_row, begin, steps, buffer)
+    _simd.accumulate.twin(metric, buffer, Y, y_at, steps, totals, row, column, first)
 
 
 def panels(rng, kind: str, dtype: np.dtype, size: int | tuple[int, int]) -> np.ndarray:
@@ -185,7 +215,7 @@ def check_accumulate(rng, metric: str, dtype_name: str) -> None:
             got, want = before.copy(), before.copy()
             place = X, x_row, begin, Y, y_at, steps
             run(*place, got, rows, points, first)
-            _simd.accumulate.twin(metric, *place, want, rows, points, first)
+            accumulate_twins(metric, *place, want, rows, points, first)
             note = f"{metric} {dtype} {totals_dtype} {kind} {steps=} {x_row=} {first=}"
             if kind == "extreme" and metric != "linf" and dtype.kind == "f":
                 # Another order, and one rounding per step if fused, two if not.
@@ -220,6 +250,28 @@ def test_accumulate_of_bytes_for_narrower_x86(rng, as_target, metric, target):
         pytest.skip("this CPU, or Numba's target, lacks the instructions")
     as_target(X86[target])
     check_accumulate(rng, metric, "uint8")
+
+
+@pytest.mark.parametrize("target", [*MADE_UP, *X86])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_spread_agrees_with_its_twin(rng, as_target, dtype, target):
+    """Bit for bit, with one copy of a value and with as many as a vector has lanes."""
+    if not can_run((MADE_UP | X86)[target]):
+        pytest.skip("this CPU, or Numba's target, lacks the instructions")
+    as_target((MADE_UP | X86)[target])
+    dtype = np.dtype(dtype)
+
+    @inner
+    def run(X, x_row, begin, steps, buffer):
+        _simd.spread("l2", X, x_row, begin, steps, buffer)
+
+    rows, copies, columns = _simd.tile_shape("l2", dtype).rows, _simd.copies("l2", dtype), _simd.group(dtype)
+    X = rng.integers(0, 255, (rows + 1, 40 * columns)).astype(dtype)
+    for x_row, steps in itertools.product((0, 1, rows), (0, 1, 7, 33)):
+        got, want = (np.zeros(steps * rows * copies * columns + 64, dtype) for _ in range(2))
+        run(X, x_row, 5, steps, got)
+        _simd.spread.twin("l2", X, x_row, 5, steps, want)
+        np.testing.assert_array_equal(got, want)
 
 
 def test_a_made_up_target_changes_the_code(as_target):
@@ -268,11 +320,11 @@ def test_a_nan_or_an_infinity_reaches_its_own_pairs_only(rng):
 
 
 def test_bytes_reach_their_largest_sums():
-    """255 everywhere against 0, as many steps as a chunk has: no 16-bit or 32-bit part overflows."""
+    """255 everywhere against 0, more steps than a chunk has: no 16-bit or 32-bit part overflows."""
     dtype = np.dtype(np.uint8)
     for metric, value in (("l1", 255), ("l2", 255**2), ("linf", 255)):
         rows, _, _ = shape = _simd.tile_shape(metric, dtype)
-        steps = _blocks.CHUNK_BYTES // 8
+        steps = 2 * _blocks.CHUNK_BYTES // 8
         X = np.full((rows, steps * 8), 255, dtype)
         Y = np.zeros(steps * shape.points * 8, dtype)
         totals = np.empty((rows, shape.points), np.int32)
