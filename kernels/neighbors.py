@@ -52,7 +52,7 @@ _NO_GROUPS = readonly(np.empty(0, np.intp))
 
 def k_nearest(
     X: ArrayLike,
-    Y: ArrayLike,
+    Y: ArrayLike | None,
     k: int,
     *,
     metric: str = "l2",
@@ -66,8 +66,8 @@ def k_nearest(
     X : array-like of shape (n, D)
         The queries. Both uint8: exact. Both of float16, float32, uint8 with at least one float:
         computed in float32. All other real dtypes: float64.
-    Y : array-like of shape (m, D)
-        The rows to choose from.
+    Y : array-like of shape (m, D), or None
+        The rows to choose from; None means `X`.
     k : int
         How many, ``1 <= k <= m``, or ``k <= m - 1`` with `exclude_self`.
     metric : {"l2", "l1", "linf"}, default="l2"

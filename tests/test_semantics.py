@@ -406,6 +406,13 @@ def test_exclude_self_leaves_out_the_row_itself_and_no_duplicate_of_it(ops, rng,
     assert distances[2, 0] == 0
 
 
+def test_k_nearest_among_the_rows_of_x_themselves(ops, rng):
+    X = rng.normal(size=(12, 3))
+    for exclude_self in (False, True):
+        want = ops.k_nearest(X, X, 4, exclude_self=exclude_self)
+        assert_array_equal(ops.k_nearest(X, None, 4, exclude_self=exclude_self), want)
+
+
 def test_exclude_self_with_nan_rows(ops):
     X = np.array([[0.0], [np.nan], [1.0], [3.0]])
     distances, indices = ops.k_nearest(X, X, 3, exclude_self=True)
