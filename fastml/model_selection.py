@@ -23,7 +23,7 @@ from sklearn.utils.multiclass import check_classification_targets, type_of_targe
 from tqdm import tqdm
 
 from . import _estimators
-from .kernels import _blocks, _threads, _validate
+from .kernels import _validate
 from .kernels.neighbors import _k_nearest_outside_group
 from .neighbors import Weights, check_weights, count_votes, mean_over_ranks, weights_of
 
@@ -230,7 +230,9 @@ def knn_cross_validation(
     with tqdm(total=len(names) * len(x), unit="row", disable=None if progress is None else not progress) as bar:
         for place, name in enumerate(names):
             bar.set_description(name)
-            distances, neighbors = _neighbors_in_other_folds(x, test_fold, max(ks), name, n_threads, bar)
+            distances, neighbors = _k_nearest_outside_group(
+                x, test_fold, max(ks), metric=name, n_threads=n_threads, progress=bar.update
+            )
             for column, k in enumerate(ks):
                 predicted = judged.predict(neighbors[:, :k], weights_of(distances[:, :k], weights))
                 scores[place, column] = judged.scores(predicted, tests)
@@ -274,22 +276,6 @@ def _test_rows(splits: Iterable[tuple[Any, Any]], n: int) -> list[NDArray[np.int
         row = int((tested != 1).argmax())
         raise ValueError(f"row {row} is in {tested[row] or 'no'} test sets of cv; every row must be in exactly one")
     return tests
-
-
-def _neighbors_in_other_folds(
-    x: NDArray[Any], test_fold: NDArray[np.intp], k: int, metric: str, n_threads: int | None, bar: Any
-) -> tuple[NDArray[Any], NDArray[np.intp]]:
-    """Find the k nearest rows outside each row's own fold, in steps that a progress bar can show."""
-    step = _blocks.TASK_ROWS * _threads.resolve(n_threads)
-    parts = []
-    for first in range(0, len(x), step):
-        some = slice(first, first + step)
-        parts.append(
-            _k_nearest_outside_group(x[some], test_fold[some], x, test_fold, k, metric=metric, n_threads=n_threads)
-        )
-        bar.update(len(parts[-1][0]))
-    distances, neighbors = zip(*parts, strict=True)
-    return np.concatenate(distances), np.concatenate(neighbors)
 
 
 class _Classification:

@@ -37,6 +37,7 @@ __all__ = [
     "copies",
     "group",
     "lowest_bit",
+    "not_above_each",
     "spread",
     "square",
     "target",
@@ -451,17 +452,49 @@ def below(typingctx, keys, at, threshold, mask, ceiling):  # type: ignore[no-unt
     """
 
     def emit(context, b, signature, arguments):  # type: ignore[no-untyped-def]
-        vector = ir.VectorType(context.get_data_type(keys.dtype), KEYS_AT_ONCE)
-        threshold_, mask_, ceiling_ = (
-            _splat(b, b.trunc(argument, vector.element) if argument.type != vector.element else argument, vector)
-            for argument in arguments[2:]
-        )
-        loaded = _load(b, _address(context, b, keys, arguments[0], arguments[1], vector))
-        canonical = _call(b, "llvm.smin", vector, b.and_(loaded, mask_), ceiling_)
-        bits = b.bitcast(b.icmp_signed("<", canonical, threshold_), ir.IntType(KEYS_AT_ONCE))
-        return b.zext(bits, ir.IntType(64))
+        canonical = _canonical_keys(context, b, keys, *arguments[:2], *arguments[3:])
+        return _lanes_as_bits(b, b.icmp_signed("<", canonical, _splat_key(b, arguments[2], canonical.type)))
 
     return types.int64(keys, types.intp, types.int64, types.int64, types.int64), emit
+
+
+def _not_above_each_twin(keys, at, limits, limits_at, mask, ceiling):  # type: ignore[no-untyped-def]
+    canonical = np.minimum(keys[at : at + KEYS_AT_ONCE] & mask, ceiling)
+    within = canonical <= limits[limits_at : limits_at + KEYS_AT_ONCE]
+    return sum(1 << int(lane) for lane in np.flatnonzero(within))
+
+
+@intrinsic(twin=_not_above_each_twin)
+def not_above_each(typingctx, keys, at, limits, limits_at, mask, ceiling):  # type: ignore[no-untyped-def]
+    """Return which of 32 keys are not above a limit of their own, as the bits of an integer.
+
+    ``not_above_each(keys, at, limits, limits_at, mask, ceiling)``: as `below`; lane i is compared with
+    ``limits[limits_at + i]``, of the keys' dtype.
+    """
+
+    def emit(context, b, signature, arguments):  # type: ignore[no-untyped-def]
+        canonical = _canonical_keys(context, b, keys, *arguments[:2], *arguments[4:])
+        own = _load(b, _address(context, b, limits, arguments[2], arguments[3], canonical.type))
+        return _lanes_as_bits(b, b.icmp_signed("<=", canonical, own))
+
+    return types.int64(keys, types.intp, limits, types.intp, types.int64, types.int64), emit
+
+
+def _canonical_keys(
+    context: Any, b: ir.IRBuilder, keys: Any, value: ir.Value, at: ir.Value, mask: ir.Value, ceiling: ir.Value
+) -> ir.Value:
+    """Load 32 keys, without their signs and with one key for every NaN."""
+    vector = ir.VectorType(context.get_data_type(keys.dtype), KEYS_AT_ONCE)
+    loaded = _load(b, _address(context, b, keys, value, at, vector))
+    return _call(b, "llvm.smin", vector, b.and_(loaded, _splat_key(b, mask, vector)), _splat_key(b, ceiling, vector))
+
+
+def _splat_key(b: ir.IRBuilder, value: ir.Value, vector: ir.VectorType) -> ir.Value:
+    return _splat(b, b.trunc(value, vector.element) if value.type != vector.element else value, vector)
+
+
+def _lanes_as_bits(b: ir.IRBuilder, lanes: ir.Value) -> ir.Value:
+    return b.zext(b.bitcast(lanes, ir.IntType(KEYS_AT_ONCE)), ir.IntType(64))
 
 
 def _lowest_bit_twin(bits):  # type: ignore[no-untyped-def]

@@ -748,7 +748,7 @@ def _add_k_nearest(metric: str) -> None:
     def make(size: Size, dtype: str, regime: str = "typical", seed: int = 0) -> Inputs:
         n, m, d, k = size
         X, Y = _points(np.random.default_rng(seed), n, m, d, dtype, regime)
-        return Inputs((X, Y, k), {"metric": metric})
+        return Inputs((X, X if n == m else Y, k), {"metric": metric})
 
     def size_bytes(size: Size, dtype: str) -> float:
         n, m, d, k = size
@@ -774,7 +774,8 @@ def _add_k_nearest(metric: str) -> None:
             loop_size=(10, 100, 784, 5),
             specialisations=len(dtypes) + (metric == "l2"),  # wide uint8 rows: int64 instead of int32
             truth=_neighbour_truth(metric, dtypes),
-            warm_sizes=((3, 4096, 2, 3),),  # few queries: Y is cut and the parts are merged
+            # Few queries: Y is cut and the parts are merged. Many long rows among themselves.
+            warm_sizes=((3, 4096, 2, 3), (2048, 2048, 416, 1)),
         )
     )
 

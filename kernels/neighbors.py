@@ -17,15 +17,16 @@ group for each row that is `exclude_self`; with the test fold as group it is cro
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import _blocks, _simd, _threads, _validate
-from ._blocks import POINTS_STEP, X_ROWS, Y_POINTS, aligned, distances_of_block, pack
+from . import _blocks, _mutual, _simd, _threads, _validate
+from ._blocks import POINTS_STEP, X_ROWS, aligned, distances_of_block, pack
+from ._heaps import KEY_DTYPES, empty_heaps, merge, replace_root, sort_all, sort_rows
 from ._jit import inner, kernel, readonly
 from ._simd import KEYS_AT_ONCE
 
@@ -34,11 +35,8 @@ __all__ = ["k_nearest"]
 #: Below this many pairs x columns a second thread costs more than it gains.
 _SERIAL_ELEMENTS = 1 << 20
 
-#: The integers whose order is that of the totals.
-KEY_DTYPES = {np.dtype(name): np.dtype(f"i{np.dtype(name).itemsize}") for name in ("f4", "f8", "i4", "i8")}
-
 #: A part of Y must repay the merging of its k best.
-_PART_ROWS = 4 * Y_POINTS
+_PART_ROWS = 1024
 _MOST_PARTS = 64
 
 #: Looking at a distance, and moving it down one level of a heap, cost at most as much as so many columns.
@@ -116,27 +114,57 @@ def k_nearest(
     x, y, _ = _validate.pair(X, Y)
     k = _validate.k(k, y.shape[0], exclude_self, x.shape[0])
     groups = np.arange(x.shape[0]) if exclude_self else _NO_GROUPS
+    if x is y and _mutual.pays(x, k):
+        return _nearest_among_themselves(short, x, groups, k, n_threads)
     return _nearest(short, x, groups, y, groups, k, n_threads)
 
 
 def _k_nearest_outside_group(
     X: ArrayLike,
-    x_groups: NDArray[np.intp],
-    Y: ArrayLike,
-    y_groups: NDArray[np.intp],
+    groups: NDArray[np.intp],
     k: int,
     *,
     metric: str = "l2",
     n_threads: int | None = None,
+    progress: Callable[[int], object] | None = None,
 ) -> tuple[NDArray[Any], NDArray[np.intp]]:
-    """`k_nearest` among those rows of `Y` whose group is not that of the row of `X`.
+    """Find, for every row of `X`, the `k` nearest rows of other groups.
 
-    `x_groups` (n,) and `y_groups` (m,) are C-contiguous intp. The caller sees to it that every row of
-    `X` has `k` candidates; where it has fewer, the last places hold no valid index.
+    The caller sees to it that every row has `k` candidates; where it has fewer, the last places hold no
+    valid index. `progress` is told now and then how many more rows' worth of the work is done.
     """
     short = _validate.metric(metric)
-    x, y, _ = _validate.pair(X, Y)
-    return _nearest(short, x, x_groups, y, y_groups, k, n_threads)
+    x, _, _ = _validate.pair(X)
+    if _mutual.pays(x, k):
+        return _nearest_among_themselves(short, x, groups, k, n_threads, progress)
+    step = len(x) if progress is None else _blocks.TASK_ROWS * _threads.resolve(n_threads)
+    parts = []
+    for first in range(0, len(x), max(1, step)):
+        some = slice(first, first + step)
+        parts.append(_nearest(short, x[some], groups[some], x, groups, k, n_threads))
+        if progress is not None:
+            progress(len(parts[-1][0]))
+    distances, indices = zip(*parts, strict=True)
+    return np.concatenate(distances), np.concatenate(indices)
+
+
+def _nearest_among_themselves(
+    metric: _validate.Metric,
+    x: NDArray[Any],
+    groups: NDArray[np.intp],
+    k: int,
+    n_threads: int | None,
+    progress: Callable[[int], object] | None = None,
+) -> tuple[NDArray[Any], NDArray[np.intp]]:
+    """Find neighbours among settled rows, every pair's distance made once."""
+    n, d = x.shape
+    totals = _blocks.empty_totals(metric, x.dtype, d)
+    keys, indices = (room[0] for room in empty_heaps(1, n, k, totals.dtype))
+    threads = _threads.resolve(n_threads)
+    _mutual.fill_heaps(metric, x, groups, (totals, *_key_rule(totals.dtype)), keys, indices, threads, progress)
+    most = max(1, _CALL_MERGES // (k * k.bit_length()))
+    _threads.run_ranges(lambda first, last: sort_rows(keys[first:last], indices[first:last]), n, threads, most=most)
+    return _distances(keys, totals.dtype, _validate.result_dtype(metric, x.dtype, d), root=metric == "l2"), indices
 
 
 def _nearest(
@@ -159,7 +187,7 @@ def _nearest(
     rule = (totals, *_key_rule(totals.dtype))
     x_groups, y, y_groups = readonly(x_groups), readonly(y), readonly(y_groups)
     if serial and k * n < _CALL_MERGES:
-        keys, indices = _empty_heaps(1, n, k, totals.dtype)
+        keys, indices = empty_heaps(1, n, k, totals.dtype)
         rows = _blocks.whole_steps(x)
         _search(code, cut, rows, x_groups, y, y_groups, 0, m, True, True, *rule, keys[0], indices[0])
         return _distances(keys[0], totals.dtype, dtype, root=metric == "l2"), indices[0]
@@ -169,7 +197,7 @@ def _nearest(
     sorts_at_once = max(1, _CALL_MERGES // (k * k.bit_length()))
     x_parts = [(first, min(n, first + rows_at_once)) for first in range(0, n, rows_at_once)]
     y_parts = _parts_of_y(m, k, len(x_parts), threads)
-    keys, indices = _empty_heaps(len(y_parts), n, k, totals.dtype)
+    keys, indices = empty_heaps(len(y_parts), n, k, totals.dtype)
 
     def search(task: int) -> Iterator[None]:
         part, (first, last) = task % len(y_parts), x_parts[task // len(y_parts)]
@@ -180,24 +208,20 @@ def _nearest(
             _search(code, cut, queries, own, y, y_groups, begin, end, begin == y_first, False, *rule, best, chosen)
             yield
         for top in range(0, last - first, sorts_at_once):
-            _sort_rows(best[top : top + sorts_at_once], chosen[top : top + sorts_at_once])
+            sort_rows(best[top : top + sorts_at_once], chosen[top : top + sorts_at_once])
             yield
 
     _threads.run(search, len(x_parts) * len(y_parts), threads)
     if len(y_parts) > 1:
         most = max(1, _CALL_MERGES // (k * len(y_parts)))
-        _threads.run_ranges(lambda first, last: _merge(keys, indices, first, last), n, threads, most=most)
+        _threads.run_ranges(lambda first, last: merge(keys, indices, first, last), n, threads, most=most)
     return _distances(keys[0], totals.dtype, dtype, root=metric == "l2"), indices[0]
-
-
-def _empty_heaps(parts: int, n: int, k: int, totals: np.dtype[Any]) -> tuple[NDArray[Any], NDArray[np.intp]]:
-    return np.empty((parts, n, k), KEY_DTYPES[totals]), np.empty((parts, n, k), np.intp)
 
 
 def _parts_of_y(m: int, k: int, n_tasks: int, threads: int) -> list[tuple[int, int]]:
     """Cut Y only where the rows of X leave threads idle, and where a part outweighs its merging."""
     wanted = 1 if n_tasks >= threads else min(4 * threads, _MOST_PARTS, m // max(_PART_ROWS, 4 * k))
-    step = max(1, -(-m // (max(1, wanted) * Y_POINTS)) * Y_POINTS)
+    step = max(1, -(-m // (max(1, wanted) * POINTS_STEP)) * POINTS_STEP)
     return [(first, min(m, first + step)) for first in range(0, m, step)]
 
 
@@ -248,7 +272,7 @@ def _search(  # type: ignore[no-untyped-def]
                 row = seen_as_keys[i - top]
                 _offer_row(row, right - left, left, own, y_groups, mask, nan_key, keys[i], indices[i])
     if ends:
-        _sort_all(keys, indices)
+        sort_all(keys, indices)
 
 
 @inner
@@ -266,69 +290,4 @@ def _offer_row(row, size, left, own, groups, mask, nan_key, keys, indices):  # t
             candidates &= candidates - 1
             key = min(row[j] & mask, nan_key)
             if key < keys[0] and (groups.size == 0 or groups[left + j] != own):
-                _replace_root(keys, indices, keys.size, key, left + j)
-
-
-@inner
-def _replace_root(keys, indices, size, key, index):  # type: ignore[no-untyped-def]
-    """Put (key, index) in the place of the heap's largest pair."""
-    place = 0
-    while True:
-        child = 2 * place + 1
-        if child >= size:
-            break
-        if child + 1 < size and _before(keys, indices, child, keys[child + 1], indices[child + 1]):
-            child += 1
-        if _before(keys, indices, child, key, index):
-            break
-        keys[place], indices[place] = keys[child], indices[child]
-        place = child
-    keys[place], indices[place] = key, index
-
-
-@inner
-def _before(keys, indices, place, key, index):  # type: ignore[no-untyped-def]
-    """Whether the pair at `place` comes before (key, index)."""
-    return keys[place] < key or (keys[place] == key and indices[place] < index)
-
-
-@inner
-def _sort(keys, indices):  # type: ignore[no-untyped-def]
-    """Sort a heap ascending: its root, the largest, moves to the end, again and again."""
-    for size in range(keys.size - 1, 0, -1):
-        key, index = keys[size], indices[size]
-        keys[size], indices[size] = keys[0], indices[0]
-        _replace_root(keys, indices, size, key, index)
-
-
-@inner
-def _sort_all(keys, indices):  # type: ignore[no-untyped-def]
-    for i in range(keys.shape[0]):
-        _sort(keys[i], indices[i])
-
-
-@kernel
-def _sort_rows(keys, indices):  # type: ignore[no-untyped-def]
-    """Sort the heaps of some rows."""
-    _sort_all(keys, indices)
-
-
-@kernel
-def _merge(keys, indices, begin, end):  # type: ignore[no-untyped-def]
-    """Merge the sorted neighbours of all parts of Y into those of part 0, for the rows ``begin:end``."""
-    parts, _, k = keys.shape
-    best, chosen = np.empty(k, keys.dtype), np.empty(k, indices.dtype)
-    for i in range(begin, end):
-        next_of = np.zeros(parts, np.intp)
-        for place in range(k):
-            first = 0
-            for part in range(1, parts):
-                at, other = next_of[first], next_of[part]
-                if other < k and (
-                    at == k
-                    or _before(keys[part, i], indices[part, i], other, keys[first, i, at], indices[first, i, at])
-                ):
-                    first = part
-            best[place], chosen[place] = keys[first, i, next_of[first]], indices[first, i, next_of[first]]
-            next_of[first] += 1
-        keys[0, i], indices[0, i] = best, chosen
+                replace_root(keys, indices, keys.size, key, left + j)

@@ -25,7 +25,7 @@ from sklearn.model_selection import (
 
 from fastml import KNeighborsClassifier, KNeighborsRegressor, datasets, knn_cross_validation, model_selection
 from fastml.kernels import k_nearest
-from fastml.kernels.neighbors import _k_nearest_outside_group
+from fastml.kernels.neighbors import _k_nearest_outside_group, _nearest
 from fastml.kernels.reference import vectorized
 
 METRICS = ("l1", "l2", "linf")
@@ -134,18 +134,23 @@ def test_grid_search_says_the_same(data):
 @pytest.mark.needs_jit
 def test_one_pass_per_metric_in_steps_whatever_the_threads(rng, monkeypatch):
     X, y = rng.integers(0, 9, (2300, 2)).astype(np.uint8), rng.integers(0, 3, 2300)
-    searched = []
+    steps = []
 
-    def counted(X, *args, **kwargs):
-        searched.append(len(X))
-        return _k_nearest_outside_group(X, *args, **kwargs)
+    def counted(*args, progress, **kwargs):
+        def told(rows):
+            steps.append(rows)
+            progress(rows)
+
+        return _k_nearest_outside_group(*args, progress=told, **kwargs)
 
     monkeypatch.setattr(model_selection, "_k_nearest_outside_group", counted)
     options = {"n_neighbors": range(1, 9), "metrics": ["l1", "l2"], "cv": KFold(10)}
-    one = knn_cross_validation(X, y, **options, n_jobs=1)
-    assert sum(searched) == 2 * len(X)
-    assert len(searched) > 2
-    assert np.array_equal(one.scores, knn_cross_validation(X, y, **options, n_jobs=2).scores)
+    for rows in (X, np.tile(X, 400)):  # short rows, and rows so long that every distance is made once for two
+        steps.clear()
+        one = knn_cross_validation(rows, y, **options, n_jobs=1)
+        assert sum(steps) == 2 * len(X)
+        assert len(steps) > 2
+        assert np.array_equal(one.scores, knn_cross_validation(rows, y, **options, n_jobs=2).scores)
 
 
 def test_random_state(data):
@@ -179,7 +184,7 @@ def test_search_outside_the_group(n_threads, data):
     if smallest == 0:
         return
     k = data.draw(st.integers(1, min(smallest, 20)))
-    distances, indices = _k_nearest_outside_group(X, x_groups, Y, y_groups, k, metric=metric, n_threads=n_threads)
+    distances, indices = _nearest(metric, X, x_groups, Y, y_groups, k, n_threads)
     for i in range(n):
         rows = np.flatnonzero(y_groups != x_groups[i])
         expected = vectorized.k_nearest(X[[i]], Y[rows], k, metric=metric)
@@ -191,7 +196,7 @@ def test_search_outside_the_group_with_y_cut_into_parts(rng):
     Y = rng.integers(0, 3, (6000, 2)).astype(np.uint8)
     groups = rng.integers(0, 3, 6000)
     for n_threads in (1, 4):
-        _, indices = _k_nearest_outside_group(Y[:5], groups[:5], Y, groups, 40, n_threads=n_threads)
+        _, indices = _nearest("l2", Y[:5], groups[:5], Y, groups, 40, n_threads)
         for i in range(5):
             rows = np.flatnonzero(groups != groups[i])
             assert np.array_equal(indices[i], rows[k_nearest(Y[[i]], Y[rows], 40)[1][0]])
@@ -201,7 +206,7 @@ def test_a_group_for_each_row_is_exclude_self(rng):
     X = rng.integers(0, 4, (400, 2)).astype(np.float32)
     own = np.arange(400)
     for found, expected in zip(
-        _k_nearest_outside_group(X, own, X, own, 7, metric="l1"),
+        _k_nearest_outside_group(X, own, 7, metric="l1"),
         k_nearest(X, X, 7, metric="l1", exclude_self=True),
         strict=True,
     ):
