@@ -1,4 +1,4 @@
-"""The command line: ``python -m benches report``."""
+"""The command line: ``python -m benches report`` and ``python -m benches peers``."""
 
 from __future__ import annotations
 
@@ -11,17 +11,57 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-_NEEDED = {"rich": "bench", "threadpoolctl": "bench", "matplotlib": "plot"}
+_NEEDED = {
+    "report": {"rich": "bench", "threadpoolctl": "bench", "matplotlib": "plot"},
+    "peers": {"threadpoolctl": "bench"},
+}
 
 
 def main(arguments: Sequence[str] | None = None, *, catalogue: Any = None) -> int:
     """Run one command and return the exit code."""
     options = _parser().parse_args(arguments)
-    missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
+    needed = _NEEDED[options.command]
+    missing = [name for name in needed if importlib.util.find_spec(name) is None]
     if missing:
-        extras = ",".join(sorted({_NEEDED[name] for name in missing}))
-        return _fail(f"the report needs {', '.join(missing)}: python -m pip install -e '.[{extras}]'")
-    return _report(options, catalogue)
+        extras = ",".join(sorted({needed[name] for name in missing}))
+        return _fail(f"{options.command} needs {', '.join(missing)}: python -m pip install -e '.[{extras}]'")
+    return _peers(options) if options.command == "peers" else _report(options, catalogue)
+
+
+def _peers(options: argparse.Namespace) -> int:
+    from fastml import _info
+    from fastml._warmup import select
+    from fastml.kernels import _threads
+
+    from . import peers, results
+
+    n_threads = options.threads or _threads.default()[0]
+    peers.prepare_environment(n_threads)  # before any of the libraries is imported
+    from . import peers_neighbors
+
+    jobs = peers_neighbors.jobs(quick=options.quick)
+    chosen = set(select([f"{job.key}, {job.size}" for job in jobs], options.only))
+    if not chosen:
+        return _fail(f"--only {options.only!r} matches none of: {'; '.join(job.key for job in jobs)}")
+    jobs = [job for job in jobs if f"{job.key}, {job.size}" in chosen]
+    found = [f"{name} {version or 'not installed'}" for name, version in peers.versions().items()]
+    print(f"{n_threads} threads; {', '.join(found)}")
+    outcomes = peers.run(jobs, n_threads, tell=lambda key: print(f"... {key}", file=sys.stderr))
+    document = peers.document(outcomes, n_threads, _info.collect())
+    print("\n".join(peers.lines(outcomes)))
+    if options.only is None:
+        memory_size = (200, 600, 78) if options.quick else (10_000, 60_000, 784)
+        document["errors"] = peers_neighbors.errors()
+        document["extra_megabytes"] = peers_neighbors.extra_megabytes(*memory_size)
+        print("largest relative error of float32 L2 distances:")
+        for points, values in document["errors"].items():
+            print(f"  {points:<8}", ", ".join(f"{k} {v:.1e}" if v is not None else f"{k} -" for k, v in values.items()))
+        megabytes = document["extra_megabytes"]
+        if megabytes is not None:
+            print(f"k_nearest of {' × '.join(map(str, memory_size))} raises the peak memory by {megabytes:.1f} MiB")
+    results.write_text(json.dumps(document, indent=1) + "\n", options.output / "peers.json")
+    print(f"wrote {options.output / 'peers.json'}", file=sys.stderr)
+    return 1 if any(outcome.problem not in (None, "not installed") for outcome in outcomes) else 0
 
 
 def _report(options: argparse.Namespace, catalogue: Any) -> int:
@@ -60,7 +100,18 @@ def _report(options: argparse.Namespace, catalogue: Any) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benches", description="Measurements of fastml's kernels.")
-    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND", dest="command")
+    peers = commands.add_parser(
+        "peers",
+        help="time fastml beside other libraries",
+        description="Time jobs beside SciPy, scikit-learn, oneDAL, torch and faiss, each at its best setting, results "
+        "compared. Ratios are the peer's time over ours: above 1 we are faster.",
+        epilog="Exit code: 0 all results agree, 1 a peer's result differs, 2 bad arguments.",
+    )
+    peers.add_argument("--only", metavar="PATTERN", help="part of a job's name and size, or * and ?: 'k_nearest l1*'")
+    peers.add_argument("--quick", action="store_true", help="small sizes: to see that all runs, not how fast")
+    peers.add_argument("--output", type=Path, default=Path("report"), metavar="FOLDER", help="default: report")
+    peers.add_argument("--threads", type=_positive, metavar="N", help="for us and for the peers (default: all)")
     report = commands.add_parser(
         "report",
         help="time every kernel in every tier",

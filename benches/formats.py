@@ -13,6 +13,7 @@ TIER_TITLES = {
     "compiled_all": "JIT, all threads",
     "compiled_out": "JIT, 1 thread, out=",
 }
+METRICS = {"l1": "L1", "l2": "L2", "linf": "L∞"}
 #: Behind the time of a loop that ran on a part only; the footnote says so.
 PART_MARK = "*"
 #: Behind a share whose data may come from a cache.

@@ -301,6 +301,43 @@ def _power_of_ten_seconds(value: float) -> str:
     return f"{10.0 ** (exponent - (shift if shift > -99 else -9)):g} {unit}"
 
 
+_SCALING = {"pairwise_l2": ("#0B5394", "o"), "k_nearest": ("#E69F00", "s")}
+_SCALING_AXES = {
+    "threads": "threads",
+    "n": "n, rows of X",
+    "m": "m, rows of Y",
+    "d": "D, columns",
+    "k": "k, neighbours",
+}
+
+
+def scaling(points: list[dict[str, Any]], *, salt: str) -> str:
+    """One small plot per axis: millions of pairs x columns a second against the axis's value."""
+    with matplotlib.rc_context({**_STYLE, "axes.grid.axis": "both"}):
+        figure = Figure(figsize=(_WIDTH, 5.2), layout="constrained")
+        axes = figure.subplots(2, 3).ravel()
+        for ax, (axis, label) in zip(axes, _SCALING_AXES.items(), strict=False):
+            for function, (color, marker) in _SCALING.items():
+                found = [point for point in points if (point["axis"], point["function"]) == (axis, function)]
+                if not found:
+                    continue
+                x, y = ([point[key] for point in found] for key in ("value", "rate"))
+                ax.plot(x, np.array(y) / 1e9, color=color, marker=marker, markersize=4, label=function)
+                if axis == "threads":
+                    ax.plot(x, np.array(x) * y[0] / 1e9, color=color, linestyle="--", linewidth=0.8)
+            ax.set_xscale("log", base=2 if axis in ("threads", "d", "n", "m") else 10)
+            ax.set_ylim(bottom=0)
+            ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+            ax.xaxis.set_minor_formatter(NullFormatter())
+            ax.set_xlabel(label)
+        for ax in axes[::3]:
+            ax.set_ylabel("thousand million\nelements a second")
+        handles, labels = axes[0].get_legend_handles_labels()
+        axes[-1].axis("off")
+        axes[-1].legend(handles, labels, frameon=False, loc="center left")
+        return _svg(figure, salt, "Speed of distances against threads, n, m, D and k")
+
+
 def _svg(figure: Figure, salt: str, title: str) -> str:
     """Return the figure as an ``<svg>`` element: no XML prologue, no metadata, ids of its own."""
     buffer = io.StringIO()

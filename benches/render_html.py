@@ -29,11 +29,16 @@ td { text-align: right; padding: .18rem .4rem; border-bottom: 1px solid #e6e6e6;
 td.wrap { white-space: normal; } td:first-child, td.left, th.left { text-align: left; }
 tr.family td { font-weight: 600; background: #f1f1f1; }
 .slower { background: #f9d9d4; color: #8e1b10; font-weight: 700; } .faster { color: #1b5e20; }
-code { font-size: .92em; } svg { display: block; width: 100%; max-width: 1040px; height: auto; }
+code { font-size: .92em; }
+pre { font-size: .78rem; line-height: 1.25; margin: .2rem 0; }
+svg { display: block; width: 100%; max-width: 1040px; height: auto; }
 dl { display: grid; grid-template-columns: max-content auto; gap: .1rem 1rem; font-size: .9rem; }
 dt { font-weight: 600; } dd { margin: 0; }
 nav a { margin-right: 1rem; } @media print { .scroll { overflow: visible; } table { font-size: .65rem; } }
 """
+
+
+_STUDIES = {"tiles": "Distances against the adders", "scaling": "Distances: how the speed depends on the size"}
 
 
 def page(document: dict[str, Any]) -> str:
@@ -50,6 +55,7 @@ def page(document: dict[str, Any]) -> str:
     ]
     for number, (data, dtype, cases) in enumerate(grouped):
         parts.append(_group(document, number, group_title(data, dtype), cases))
+    parts += [_tiles(document), _scaling(document)]
     parts += [_overall(document, [case for group in grouped for case in group[2]]), _out(document), _how(document)]
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
@@ -110,6 +116,7 @@ def _contents(document: dict[str, Any], grouped: list[tuple[str, str, list[dict[
     links = [(f"group-{number}", group_title(data, dtype)) for number, (data, dtype, _) in enumerate(grouped)]
     if document["known_answers"]:
         links.insert(0, ("answers", "Published figures"))
+    links += [(key, title) for key, title in _STUDIES.items() if document[key]]
     links += [("overall", "Limits and errors"), ("how", "How it is measured")]
     return "<nav>" + "".join(f'<a href="#{anchor}">{escape(text)}</a>' for anchor, text in links) + "</nav>"
 
@@ -346,6 +353,55 @@ def _overall(document: dict[str, Any], cases: list[dict[str, Any]]) -> str:
             "<h3>Error against the reference</h3>",
             plots.errors(cases, salt="fastml-errors"),
         ]
+    )
+
+
+def _tiles(document: dict[str, Any]) -> str:
+    study = document["tiles"]
+    if not study:
+        return ""
+    said = "; ".join(
+        f"{dtype} {f.rate(peak['adds'], 'adds')}, {f.rate(peak['fused'], 'fused multiply-adds')}, both in turns "
+        f"{f.rate(peak['differences_l2'], 'pairs')}"
+        for dtype, peak in study["peaks"].items()
+    )
+    rows = []
+    for tile in study["tiles"]:
+        share = "" if tile["share_of_peak"] is None else f.share(tile["share_of_peak"])
+        rows.append(
+            [
+                f'<td class="left">{escape(f.METRICS[tile["metric"]])}, {escape(tile["dtype"])}</td>',
+                f"{tile['rows']} × {tile['vectors']} × {tile['lanes']}",
+                f.rate(tile["rate"], "elem"),
+                f"{tile['per_cycle']:.1f}",
+                share,
+                f"{tile['elements'] / tile['instructions']:.1f}",
+                f"{tile['vector_instructions']} of {tile['instructions']}",
+                '<td class="left"><details><summary>show</summary><pre>'
+                f"{escape(tile['assembly'])}</pre></details></td>",
+            ]
+        )
+    headers = ["", "rows × vectors × lanes", "rate, 1 thread", "elements per cycle", "share of the adders' peak"]
+    headers += ["elements per instruction", "vector instructions in the loop", "innermost loop"]
+    return (
+        f'<h2 id="tiles">{_STUDIES["tiles"]}</h2>'
+        '<p class="quiet">Every distance is made by register tiles that subtract and add; this is how near they come '
+        f"to what one core can do. Measured in this run, at {study['clock'] / 1e9:.2f} GHz with vectors of "
+        f"{study['vector_bytes']} bytes ({escape(study['cpu'])}): {said}. L1 needs two additions for an element, L2 an "
+        "addition and a fused multiply-add. The rest is the spreading of X, loads and stores of totals.</p>"
+        + _table(headers, rows)
+    )
+
+
+def _scaling(document: dict[str, Any]) -> str:
+    points = document["scaling"]
+    if not points:
+        return ""
+    return (
+        f'<h2 id="scaling">{_STUDIES["scaling"]}</h2>'
+        '<p class="quiet">float32 L2; one length varies, the others are n = 500, m = 2,000, D = 256, k = 5 (n and m '
+        "four times that with <code>--full</code>). Dashed: as many times the speed as there are threads.</p>"
+        + plots.scaling(points, salt="fastml-scaling")
     )
 
 

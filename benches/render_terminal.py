@@ -41,6 +41,7 @@ def render(document: dict[str, Any], out: Console) -> None:
             _print_table(f"{title}: throughput, share of the machine's limit, error", _limit_table(good, n), out)
     _out_table(document, out)
     _answers(document, out)
+    _tiles(document, out)
     _footnotes(document, out)
 
 
@@ -239,6 +240,21 @@ def _answers(document: dict[str, Any], out: Console) -> None:
             f.seconds(answer["seconds"]),
         )
     _print_table("Published figures", table, out)
+
+
+def _tiles(document: dict[str, Any], out: Console) -> None:
+    study = document["tiles"]
+    if not study:
+        return
+    table = _table()
+    _columns(table, "tile", "rows × vectors × lanes", "rate", "elements\nper cycle", "share of the\nadders' peak")
+    for tile in study["tiles"]:
+        shape = f"{tile['rows']} × {tile['vectors']} × {tile['lanes']}"
+        share = "" if tile["share_of_peak"] is None else f.share(tile["share_of_peak"])
+        name = f"{f.METRICS[tile['metric']]}, {tile['dtype']}"
+        table.add_row(name, shape, f.rate(tile["rate"], "elem"), f"{tile['per_cycle']:.1f}", share)
+    title = f"Distances against the adders: one thread at {study['clock'] / 1e9:.2f} GHz, data in cache"
+    _print_table(title, table, out)
 
 
 def _footnotes(document: dict[str, Any], out: Console) -> None:

@@ -8,7 +8,7 @@ import inspect
 import math
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import numpy as np
 
 from fastml._warmup import select
 
+from . import scaling, tiles
 from .cases import GENERATED, Case, generated_cases, real_cases
 from .known_answers import PUBLISHED_SECONDS, Question, questions
 from .limits import Limits, better, measure_limits
@@ -26,10 +27,19 @@ SCHEMA = 1
 #: Everything that is measured by default has to fit into this, compilation included.
 DEFAULT_SECONDS = 140.0
 FULL_SECONDS = 45 * 60.0
+#: What a study takes, about.
+_STUDY_SECONDS = 12.0
 #: A case gets its share of the time left, within these bounds (default, --full).
 _CASE_SECONDS = ((0.3, 3.0), (1.0, 60.0))
 #: A ratio this near to 1 is not told from 1 by these readings; nor is any that the shortest readings contradict.
 NOISE = 0.05
+
+
+#: Name for ``--only`` -> key in the document, and what measures it.
+STUDIES: dict[str, tuple[str, Callable[[int, bool], Any]]] = {
+    "distance tiles": ("tiles", lambda n_threads, full: tiles.measure()),
+    "distance scaling": ("scaling", lambda n_threads, full: scaling.measure(n_threads, full=full)),
+}
 
 
 class NothingSelected(ValueError):
@@ -74,11 +84,12 @@ class Plan:
 
     cases: list[Case]
     questions: list[Question]
+    studies: list[str]
     data: list[dict[str, Any]]
 
 
-def make_plan(options: Options, catalogue: Any, n_threads: int) -> Plan:
-    """Collect the cases, and the questions whose answers are known, that `options` select.
+def make_plan(options: Options, catalogue: Any, n_threads: int, studies: Iterable[str] = ()) -> Plan:
+    """Collect the cases, the questions whose answers are known, and the studies that `options` select.
 
     Raises
     ------
@@ -106,12 +117,17 @@ def make_plan(options: Options, catalogue: Any, n_threads: int) -> Plan:
                 "test": list(dataset.X_test.shape),
             }
         )
-    names = [case.name for case in cases] + [question.name for question in asked]
+    names = [case.name for case in cases] + [question.name for question in asked] + list(studies)
     chosen = set(select(names, options.only))
     if not chosen:
-        known = "\n  ".join(sorted({case.name for case in cases}))
+        known = "\n  ".join(sorted({case.name for case in cases} | set(studies)))
         raise NothingSelected(f"--only {options.only!r} matches nothing; there are\n  {known}")
-    return Plan([c for c in cases if c.name in chosen], [q for q in asked if q.name in chosen], described)
+    return Plan(
+        [case for case in cases if case.name in chosen],
+        [question for question in asked if question.name in chosen],
+        [study for study in studies if study in chosen],
+        described,
+    )
 
 
 def _datasets(folder: Path | None) -> Iterator[Any]:
@@ -140,7 +156,9 @@ def _datasets(folder: Path | None) -> Iterator[Any]:
         raise FileNotFoundError("\n".join(missing))
 
 
-def run(options: Options, *, catalogue: Any = None, progress: Progress | None = None) -> dict[str, Any]:
+def run(
+    options: Options, *, catalogue: Any = None, progress: Progress | None = None, studies: Iterable[str] = STUDIES
+) -> dict[str, Any]:
     """Measure what `options` select and return the document.
 
     Ctrl-C ends the measuring, not the report: the document then holds what there is and says
@@ -155,7 +173,7 @@ def run(options: Options, *, catalogue: Any = None, progress: Progress | None = 
     started = time.perf_counter()
     default_threads, source = _threads.default()
     n_threads = options.n_threads or default_threads
-    plan = make_plan(options, catalogue, n_threads)
+    plan = make_plan(options, catalogue, n_threads, studies)
     document: dict[str, Any] = {
         "schema": SCHEMA,
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -169,6 +187,8 @@ def run(options: Options, *, catalogue: Any = None, progress: Progress | None = 
         "limits": None,
         "data": plan.data,
         "planned": len(plan.cases) + len(plan.questions),
+        "tiles": None,
+        "scaling": None,
         "cases": [],
         "known_answers": [],
         "published_seconds": {key: list(value) for key, value in PUBLISHED_SECONDS.items()},
@@ -176,9 +196,9 @@ def run(options: Options, *, catalogue: Any = None, progress: Progress | None = 
     total_s = options.seconds or (FULL_SECONDS if options.full else DEFAULT_SECONDS)
     low, high = _CASE_SECONDS[options.full]
     # The questions come last, so that compiling is on the account of the cases; they get a second each.
-    total_s -= len(plan.questions)
+    total_s -= len(plan.questions) + _STUDY_SECONDS * len(plan.studies)
     limits = None
-    progress.start(len(plan.cases) + len(plan.questions) + 2)
+    progress.start(len(plan.cases) + len(plan.questions) + len(plan.studies) + 2)
     try:
         progress.at("limits of this machine")
         limits = measure_limits(n_threads)
@@ -192,6 +212,11 @@ def run(options: Options, *, catalogue: Any = None, progress: Progress | None = 
         for question in plan.questions:
             progress.at(question.name)
             document["known_answers"] += _answers(question)
+            progress.advance()
+        for study in plan.studies:
+            progress.at(study)
+            key, measure = STUDIES[study]
+            document[key] = measure(n_threads, options.full)
             progress.advance()
         progress.at("limits of this machine, once more")
         limits = better(limits, measure_limits(n_threads))

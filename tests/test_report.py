@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import html.parser
 import io
 import json
@@ -24,7 +25,19 @@ pytest.importorskip("threadpoolctl", reason="the report needs the extra bench")
 pytest.importorskip("matplotlib", reason="the report needs the extra plot")
 
 from benches import __main__ as command_line
-from benches import cases, formats, known_answers, limits, measure, render_html, render_terminal, report, results
+from benches import (
+    cases,
+    formats,
+    known_answers,
+    limits,
+    measure,
+    render_html,
+    render_terminal,
+    report,
+    results,
+    scaling,
+    tiles,
+)
 from fastml import datasets
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -164,7 +177,9 @@ def real_clock() -> None:
 
 
 def run(*entries: FakeEntry, seconds: float = 0.5, **options: Any) -> dict[str, Any]:
-    return report.run(report.Options(n_threads=2, seconds=seconds, **options), catalogue=catalogue(*entries))
+    return report.run(
+        report.Options(n_threads=2, seconds=seconds, **options), catalogue=catalogue(*entries), studies=()
+    )
 
 
 @pytest.fixture(scope="module")
@@ -182,7 +197,25 @@ def document() -> dict[str, Any]:
         answer = known_answers.Answer("W9", "CIFAR-10", f"rate {found}", "uint8", "0.698", found, 0.5)
         made["known_answers"].append({**answer.__dict__, "verdict": answer.verdict})
     made["summary"] = report.summarise(made)
+    made["tiles"] = {
+        "cpu": "made up",
+        "vector_bytes": 64,
+        "clock": 3.5e9,
+        "peaks": {"float32": {"adds": 5.6e10, "fused": 5.6e10, "differences_l2": 5.6e10}},
+        "tiles": [tile("l1", "float32", 0.5), tile("linf", "uint8", None)],
+    }
+    made["scaling"] = [
+        {"function": function, "axis": axis, "value": value, "threads": 2, "rate": 1e9 * value}
+        for function in ("pairwise_l2", "k_nearest")
+        for axis in ("threads", "n", "m", "d", "k")
+        for value in (1, 2, 4)
+    ]
     return made
+
+
+def tile(metric: str, dtype: str, share: float | None) -> dict[str, Any]:
+    made = tiles.Tile(metric, dtype, 4, 6, 16, 2.8e10, 8.0, share, 60, 58, 384, "vsubps <zmm1>")
+    return dataclasses.asdict(made)
 
 
 def case_of(document: dict[str, Any], key: str) -> dict[str, Any]:
@@ -578,7 +611,7 @@ def test_page_is_self_contained_and_well_formed(document):
     assert not {"script", "link", "iframe", "img", "object"} & set(outline.tags)
     assert "@import" not in text
     assert not re.search(r"url\((?!#)", text)
-    assert outline.tags.count("svg") == 6
+    assert outline.tags.count("svg") == 7
     assert "no such &lt;luck&gt;" in text
     assert "2 x &lt; 3 &amp; y" in text
 
@@ -593,6 +626,61 @@ def test_page_shows_slower_and_wrong_as_plainly_as_faster(document):
     assert "WRONG" in text
     assert '<td class="slower">differs</td>' in text
     assert text.count("higher is better") > 5
+
+
+def test_studies_are_shown(document):
+    text = render_html.page(document)
+    assert "vsubps &lt;zmm1&gt;" in text
+    assert "50 %" in text
+    assert 'id="scaling"' in text
+    assert "L∞, uint8" in terminal_text(document)
+    without = {**document, "tiles": None, "scaling": None}
+    assert "adders" not in render_html.page(without) + terminal_text(without)
+
+
+@pytest.mark.needs_jit
+@pytest.mark.slow
+def test_tiles_against_the_adders():
+    """A tile cannot be faster than the adders; its loop is the one that accumulates."""
+    study = tiles.measure()
+    assert 1e8 < study["clock"] < 1e10
+    assert {(tile["metric"], tile["dtype"]) for tile in study["tiles"]} == {
+        (metric, dtype) for metric in ("l1", "l2", "linf") for dtype in ("float32", "float64", "uint8")
+    }
+    for tile in study["tiles"]:
+        assert tile["vector_instructions"] > tile["rows"] * tile["vectors"]
+        assert tile["elements"] % (tile["rows"] * tile["vectors"] * tile["lanes"]) == 0
+        assert tile["share_of_peak"] is None or 0 < tile["share_of_peak"] < 1.2
+
+
+def test_the_hottest_loop_is_found():
+    assembly = """
+.LBB0_1:
+\tvmovups (%rax), %zmm0
+\tjne .LBB0_1
+.LBB0_2:
+\txorl %eax, %eax
+.LBB0_3: # the inner one
+\tvsubps %zmm0, %zmm1, %zmm2
+\tvfmadd231ps %zmm2, %zmm2, %zmm3
+\tcmpq %rax, %rbx
+\tjne .LBB0_3
+\tjne .LBB0_2
+"""
+    assert [line.split()[0] for line in tiles.hottest_loop(assembly)] == ["vsubps", "vfmadd231ps", "cmpq", "jne"]
+
+
+@pytest.mark.needs_jit
+def test_scaling_varies_one_axis_at_a_time(monkeypatch):
+    monkeypatch.setattr(scaling, "BASE", {"n": 5, "m": 20, "d": 3, "k": 2})
+    monkeypatch.setattr(scaling, "AXES", {"n": (1, 9), "m": (7,), "d": (1, 40), "k": (1, 20)})
+    points = scaling.measure(2)
+    found = {(point["function"], point["axis"], point["value"], point["threads"]) for point in points}
+    assert len(found) == len(points)
+    assert ("k_nearest", "k", 20, 2) in found
+    assert ("pairwise_l2", "threads", 1, 1) in found
+    assert not any(function == "pairwise_l2" and axis == "k" for function, axis, *_ in found)
+    assert all(point["rate"] > 0 for point in points)
 
 
 def test_page_of_a_run_that_measured_nothing():
@@ -611,6 +699,7 @@ FREE_KEYS = {
     "cases[].tiers",
     "cases[].tiers.*.timed_size",
     "published_seconds",
+    "tiles.peaks",
 }
 
 
