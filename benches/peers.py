@@ -37,6 +37,7 @@ PACKAGES = {
 }
 ROUNDS = 5
 _PAUSE_S = 0.02
+_LONG_S = 3.0
 
 Call = Callable[[], Any]
 #: Says what is wrong with a peer's result beside ours, or None.
@@ -151,12 +152,15 @@ def _admit(job: Job, make: Callable[[], Peer], expected: Any) -> tuple[Outcome, 
     outcome = Outcome(job.key, job.size, peer.package, goal=job.goals.get(peer.package))
     fastest = float("inf")
     for setting, call in peer.settings.items():
+        start = time.perf_counter()
         result = call()
+        seconds = time.perf_counter() - start
         problem = peer.judge(expected, result) if peer.judge else None
         if problem:
-            outcome.problem = f"{setting}: {problem}".removeprefix(": ")
+            outcome.problem = f"{setting}: {problem}"
             continue
-        seconds = _seconds(call)
+        if seconds < _LONG_S:  # a first call of seconds says enough
+            seconds = _seconds(call)
         if seconds < fastest:
             fastest, outcome.setting = seconds, setting
     if fastest == float("inf"):
