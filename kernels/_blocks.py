@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from . import _simd
-from ._jit import inner, readonly
+from ._jit import inner, kernel, readonly
 from ._validate import Metric, result_dtype
 
 __all__ = [
@@ -96,14 +96,31 @@ def task_rows(n: int, n_threads: int) -> int:
 
 
 def whole_steps(rows: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Return rows of X as tiles read them: uint8 rows padded with zeros to groups of eight columns."""
+    """Return rows of X as tiles read them: uint8 rows padded with zeros to groups of eight columns.
+
+    Where panels have a step beyond their columns, so have these rows; it holds the sum of squares.
+    """
     columns = _simd.group(rows.dtype)
     n, d = rows.shape
-    if d % columns:
-        padded = np.zeros((n, -(-d // columns) * columns), rows.dtype)
+    steps, own = -(-d // columns), _simd.own_steps(rows.dtype)
+    if d % columns or own:
+        padded = np.zeros((n, (steps + own) * columns), rows.dtype)
         padded[:, :d] = rows
+        if own:
+            _add_squares(padded)
         rows = padded
     return readonly(rows)
+
+
+@kernel
+def _add_squares(rows):  # type: ignore[no-untyped-def]
+    """Write the sum of squares of a row's bytes into its last eight."""
+    steps = rows.shape[1] - 8
+    for i in range(rows.shape[0]):
+        total = 0
+        for value in rows[i, :steps]:
+            total += np.int64(value) * np.int64(value)
+        rows[i, steps:].view(np.int64)[0] = total
 
 
 def y_ranges(x_rows: int, y_first: int, y_last: int, per_pair: int) -> Iterator[tuple[int, int]]:
@@ -135,10 +152,11 @@ def aligned(size, like):  # type: ignore[no-untyped-def]
 def pack(source, first, last, width, side, columns, panels):  # type: ignore[no-untyped-def]
     """Copy rows ``first:last`` of `source` into panels of `width` rows, padded with zeros."""
     n_columns = source.shape[1]
+    own = _simd.has_own_step(panels)
     steps = -(-n_columns // columns)
     stride = width * columns
     for top in range(first, last, width):
-        base = (top - first) * steps * columns
+        base = (top - first) * (steps + own) * columns
         for lanes in range(0, width, side):
             row = top + lanes
             done = 0
@@ -149,11 +167,14 @@ def pack(source, first, last, width, side, columns, panels):  # type: ignore[no-
                     done += side
             for lane in range(lanes, min(width, lanes + side)):
                 at = base + done * stride + lane * columns
-                if top + lane < last:
+                if top + lane < last and done < steps:
                     _pack_rest(source[top + lane], done, steps, columns, panels[at:], stride)
-                else:
+                elif done < steps:
                     for step in range(steps - done):
                         panels[at + step * stride : at + step * stride + columns] = 0
+        if own:
+            for lanes in range(0, width, side):
+                _simd.own_terms(panels, base + lanes * columns, stride, steps)
 
 
 @inner
@@ -173,15 +194,21 @@ def distances_of_block(metric, plan, X, top, bottom, Y, begin, end, spread_x, to
     work space, of the size that the plan says.
     """
     rows, points, _, columns, usual, _, _ = plan
-    steps = X.shape[1] // columns
+    own = _simd.has_own_step(Y)
+    steps = X.shape[1] // columns - own
     chunk = -(-steps // max(1, (steps + usual // 2) // usual))
     for step in range(0, max(steps, 1), max(chunk, 1)):  # without columns one empty chunk writes the zeros
         length = min(chunk, steps - step)
         for row in range(0, bottom - top, rows):
             _spread(metric, X, top + row, step, length, spread_x)
             for point in range(begin, end, points):
-                y_at = (point * steps + step * points) * columns
+                y_at = (point * (steps + own) + step * points) * columns
                 _accumulate(metric, spread_x, Y, y_at, length, totals, row, point, step == 0)
+    if own and metric == 1:
+        for point in range(begin, end, points):
+            y_at = (point * (steps + own) + steps * points) * columns
+            for row in range(bottom - top):
+                _simd.complete(X, (top + row + 1) * X.shape[1] - columns, Y, y_at, points, totals, row, point)
 
 
 @inner

@@ -51,7 +51,7 @@ def fill_heaps(
     `progress` is told after every round how many rows' worth of the work it was.
     """
     n, d = x.shape
-    rows = _blocks.whole_steps(x)
+    rows, x = _blocks.whole_steps(x), readonly(x)
     largest = max(1, min(_blocks.TASK_ROWS, math.isqrt(_blocks.CALL_ELEMENTS // max(1, d))))
     n_blocks = 2 * threads * -(-n // (2 * threads * largest))
     bounds = [n * block // n_blocks for block in range(n_blocks + 1)]
@@ -65,7 +65,7 @@ def fill_heaps(
 
         def meet(place: int, meetings: list[tuple[int, int]] = meetings) -> None:
             (top, bottom), (first, last) = (bounds[block : block + 2] for block in meetings[place])
-            _meet(code, plan, rows, top, bottom, first, last, groups, *rule, keys, indices, limits)
+            _meet(code, plan, rows, top, bottom, x, first, last, groups, *rule, keys, indices, limits)
 
         _threads.run(meet, len(meetings), threads)
         if progress is not None:
@@ -85,21 +85,22 @@ def _rounds(n_blocks: int) -> Iterator[list[tuple[int, int]]]:
 
 @kernel
 def _meet(  # type: ignore[no-untyped-def]
-    metric, plan, X, top, bottom, first, last, groups, like, mask, nan_key, keys, indices, limits
+    metric, plan, X, top, bottom, Y, first, last, groups, like, mask, nan_key, keys, indices, limits
 ):
     """Offer the rows ``first:last`` to the heaps of the rows ``top:bottom``, and those to these.
 
+    `X` and `Y` are the same rows, `X` as tiles read them.
     ``limits[i]`` is the largest key that may still enter the heap of row i.
     """
     rows, points, side, columns, _, space, block = plan
     height = -(-min(X_ROWS, bottom - top) // rows) * rows
     width = -(-min(block, last - first) // POINTS_STEP) * POINTS_STEP
-    panels, spread_x = aligned(width * X.shape[1], X), aligned(space, X)
+    panels, spread_x = aligned(width * X.shape[1], Y), aligned(space, Y)
     totals = aligned(height * width, like).reshape((height, width))
     seen_as_keys = totals.view(keys.dtype)
     for left in range(first, last, block):
         right = min(last, left + block)
-        pack(X, left, right, points, side, columns, panels)
+        pack(Y, left, right, points, side, columns, panels)
         for begin in range(top, bottom, X_ROWS):
             end = min(bottom, begin + X_ROWS)
             # Within a block: panels to the left of the diagonal have been made, the other way around.

@@ -6,8 +6,8 @@ emitter for every (metric, dtype) pair; a pair differs in three small functions,
 `transpose` turns a square block of rows into the panels that the tile reads. `spread` puts the values of a
 tile's rows of X into a row, each in as many copies as `copies` says.
 
-Both are LLVM vector code, so the compiler chooses the instructions of its target; only `psadbw` and
-`pmaddwd`, which no portable pattern reaches reliably, are asked for by name where the target has them.
+Both are LLVM vector code, so the compiler chooses the instructions of its target; only `psadbw`, `pmaddwd`
+and `vpdpbusd`, which no portable pattern reaches reliably, are asked for by name where the target has them.
 
 Sums. A tile adds one column after the other to one accumulator per pair, and the caller adds up tiles
 over chunks of columns. So the order of a pair's sum is fixed by the column count alone: the bits of a
@@ -34,10 +34,14 @@ __all__ = [
     "TileShape",
     "accumulate",
     "below",
+    "complete",
     "copies",
     "group",
+    "has_own_step",
     "lowest_bit",
     "not_above_each",
+    "own_steps",
+    "own_terms",
     "spread",
     "square",
     "target",
@@ -67,6 +71,7 @@ def target() -> Target:
     if triple.startswith(("x86_64", "i686", "i386", "amd64")):
         integers = _assembly(_INTEGER_PROBE, cpu, features)
         found |= {"x86"} | {name for name, mark in (("avx2", "ymm"), ("avx512bw", "zmm")) if mark in integers}
+        found |= {"vnni"} if "vpdpbusd" in _assembly(_DOT_PROBE, cpu, features) else set()
     return Target(cpu, _widest_register(floats), frozenset(found))
 
 
@@ -93,6 +98,19 @@ define void @probe(ptr %p, ptr %q) {
   store <32 x i16> %c, ptr %p, align 2
   ret void
 }
+"""
+
+_DOT_PROBE = """
+define i32 @probe(ptr %p, ptr %q) {
+  %a = load <64 x i8>, ptr %p, align 1
+  %b = load <64 x i8>, ptr %q, align 1
+  %x = zext <64 x i8> %a to <64 x i32>
+  %y = sext <64 x i8> %b to <64 x i32>
+  %m = mul <64 x i32> %x, %y
+  %s = call i32 @llvm.vector.reduce.add.v64i32(<64 x i32> %m)
+  ret i32 %s
+}
+declare i32 @llvm.vector.reduce.add.v64i32(<64 x i32>)
 """
 
 
@@ -132,6 +150,7 @@ def tile_shape(metric: str, dtype: np.dtype[Any]) -> TileShape:
     """
     is_float = dtype.kind == "f"
     vector_bytes = target().vector_bytes if is_float else _integer_vector_bytes()
+    by_products = metric == "l2" and own_steps(dtype) > 0
     if vector_bytes == 64:
         rows, vectors = (4, 6) if is_float else (4, 4)
     elif "x86" not in target().features:
@@ -140,8 +159,18 @@ def tile_shape(metric: str, dtype: np.dtype[Any]) -> TileShape:
         rows, vectors = 6, 2
     else:
         rows, vectors = 4, 2
-    point_bytes = dtype.itemsize if is_float else 16 if metric == "l2" else 8
+    point_bytes = dtype.itemsize if is_float else 16 if metric == "l2" and not by_products else 8
     return TileShape(rows, vectors, vector_bytes // point_bytes)
+
+
+def own_steps(dtype: np.dtype[Any]) -> int:
+    """How many steps a panel has beyond its columns: one, where squared distances of bytes are made from products.
+
+    |x - y|^2 = |x|^2 + |y|^2 - 2 x.y is exact in integers, and `vpdpbusd` makes 64 products at once. The step
+    beyond the columns holds what depends on one row alone. It is there for every metric, since panels do not
+    know what they are for.
+    """
+    return int(dtype.kind == "u" and "vnni" in target().features)
 
 
 def _integer_vector_bytes() -> int:
@@ -223,9 +252,19 @@ def _sum_of_squared_byte_differences(b: ir.IRBuilder, total: ir.Value, x: ir.Val
     return b.add(total, b.add(b.mul(high, high), b.mul(low, low)))
 
 
+def _sum_of_byte_products(b: ir.IRBuilder, total: ir.Value, x: ir.Value, y: ir.Value) -> ir.Value:
+    """Add y (x - 128) of four neighbours to each of a point's two 32-bit totals: `spread` took 128 from x."""
+    name = {4: "llvm.x86.avx512.vpdpbusd.128", 8: "llvm.x86.avx512.vpdpbusd.256", 16: "llvm.x86.avx512.vpdpbusd.512"}
+    arguments = b.bitcast(y, total.type), b.bitcast(x, total.type)
+    return _call_named(b, name[total.type.count], total.type, total, *arguments)
+
+
+def _sum_of_two(b: ir.IRBuilder, totals: ir.Value) -> ir.Value:
+    return b.add(*(_shuffle(b, totals, totals, list(range(part, totals.type.count, 2))) for part in range(2)))
+
+
 def _sum_of_four(b: ir.IRBuilder, totals: ir.Value) -> ir.Value:
-    parts = [_shuffle(b, totals, totals, list(range(part, totals.type.count, 4))) for part in range(4)]
-    return b.add(b.add(parts[0], parts[1]), b.add(parts[2], parts[3]))
+    return _sum_of_two(b, _sum_of_two(b, totals))
 
 
 def _largest_byte_of_lane(b: ir.IRBuilder, lanes: ir.Value) -> ir.Value:
@@ -260,6 +299,10 @@ def _bits_type(points: ir.VectorType) -> ir.VectorType:
     return ir.VectorType(ir.IntType(32 if isinstance(points.element, ir.FloatType) else 64), points.count)
 
 
+def _two_totals_each(points: ir.VectorType) -> ir.VectorType:
+    return ir.VectorType(ir.IntType(32), 2 * points.count)
+
+
 def _four_totals_each(points: ir.VectorType) -> ir.VectorType:
     return ir.VectorType(ir.IntType(32), 4 * points.count)
 
@@ -273,8 +316,28 @@ _TILES: dict[tuple[str, str], _Tile] = {
     ("linf", "u"): _Tile(_largest_byte_difference, _larger, close=_largest_byte_of_lane),
 }
 
+_PRODUCTS_OF_BYTES = _Tile(_sum_of_byte_products, _add, _two_totals_each, _sum_of_two)
+
+
+def _tile(metric: str, dtype: np.dtype[Any]) -> _Tile:
+    return _PRODUCTS_OF_BYTES if metric == "l2" and own_steps(dtype) else _TILES[metric, dtype.kind]
+
 
 # ------------------------------------------------------------------------------------- intrinsics
+
+
+def _has_own_step_twin(panels):  # type: ignore[no-untyped-def]
+    return own_steps(panels.dtype) > 0
+
+
+@intrinsic(twin=_has_own_step_twin)
+def has_own_step(typingctx, panels):  # type: ignore[no-untyped-def]
+    """Return whether panels of this dtype have a step beyond their columns: a constant of the compiled code."""
+
+    def emit(context, b, signature, arguments):  # type: ignore[no-untyped-def]
+        return ir.Constant(ir.IntType(1), own_steps(np.dtype(str(panels.dtype))))
+
+    return types.boolean(panels), emit
 
 
 @cache
@@ -294,7 +357,7 @@ def _spread_twin(metric, X, x_row, begin, steps, buffer):  # type: ignore[no-unt
     rows = np.minimum(np.arange(x_row, x_row + shape.rows), len(X) - 1)
     x = X[rows, begin * columns : (begin + steps) * columns].reshape(shape.rows, steps, 1, columns)
     place = buffer[: steps * shape.rows * lanes * columns].reshape(steps, shape.rows, lanes, columns)
-    place[...] = x.swapaxes(0, 1)
+    place[...] = x.swapaxes(0, 1) ^ 128 if metric == "l2" and own_steps(X.dtype) else x.swapaxes(0, 1)
 
 
 @intrinsic(twin=_spread_twin)
@@ -318,7 +381,10 @@ def spread(typingctx, metric, X, x_row, begin, steps, buffer):  # type: ignore[n
         with cgutils.for_range(b, arguments[4]) as loop:
             x_step = b.add(arguments[3], loop.index)
             for i in range(rows):
-                value = _splat(b, _load(b, b.gep(x_rows[i], [x_step])), written)
+                value = _load(b, b.gep(x_rows[i], [x_step]))
+                if name == "l2" and own_steps(dtype):
+                    value = b.xor(value, ir.Constant(value.type, 0x8080808080808080))
+                value = _splat(b, value, written)
                 _store(b, value, b.gep(start, [b.add(b.mul(loop.index, _int(rows)), _int(i))]))
         return context.get_dummy_value()
 
@@ -330,11 +396,12 @@ def _accumulate_twin(metric, spread_x, Y, y_at, steps, totals, row, column, firs
     x = spread_x[: steps * shape.rows * lanes * columns].reshape(steps, shape.rows, lanes, columns)
     x = x[:, :, :1].transpose(1, 2, 0, 3)
     y = Y[y_at:][: steps * shape.points * columns].reshape(steps, shape.points, columns).swapaxes(0, 1)
-    difference = np.abs(y.astype(totals.dtype) - x.astype(totals.dtype))
-    if metric == "l2":
-        difference *= difference
+    if metric == "l2" and own_steps(Y.dtype):
+        terms = y.astype(totals.dtype) * x.view(np.int8).astype(totals.dtype)
+    else:
+        terms = np.abs(y.astype(totals.dtype) - x.astype(totals.dtype)) ** (2 if metric == "l2" else 1)
     reduce = np.maximum if metric == "linf" else np.add
-    tile = reduce.reduce(reduce.reduce(difference, axis=3), axis=2, initial=0)
+    tile = reduce.reduce(reduce.reduce(terms, axis=3), axis=2, initial=0)
     place = totals[row : row + shape.rows, column : column + shape.points]
     place[...] = tile if first else reduce(place, tile)
 
@@ -345,7 +412,8 @@ def accumulate(typingctx, metric, spread_x, Y, y_at, steps, totals, row, column,
 
     ``accumulate(metric, spread_x, Y, y_at, steps, totals, row, column, first)``: `metric` is a literal string;
     `spread_x` is what `spread` wrote; `Y` is flat and packed, the chunk begins at `y_at`; ``totals[row:, column:]``
-    is the corner of the tile; `first` says that its old content is void.
+    is the corner of the tile; `first` says that its old content is void. Where panels have an own step, the
+    squared distances of bytes lack what it holds: the totals are sums of y (x - 128).
     """
     if not isinstance(metric, types.StringLiteral):
         return None  # asked again with the literal
@@ -356,7 +424,7 @@ def accumulate(typingctx, metric, spread_x, Y, y_at, steps, totals, row, column,
         memory_type = context.get_data_type(totals.dtype)
         dtype = np.dtype(str(Y.dtype))
         rows, vectors, lanes = tile_shape(name, dtype)
-        tile = _TILES[name, dtype.kind]
+        tile = _tile(name, dtype)
         vector = ir.VectorType(_lane_type(Y.dtype, context), lanes)
         written = ir.VectorType(vector.element, copies(name, dtype))
         accumulator = tile.accumulators(vector)
@@ -389,6 +457,81 @@ def accumulate(typingctx, metric, spread_x, Y, y_at, steps, totals, row, column,
                             at = b.add(corner, b.add(b.mul(width, _int(i)), _int(j * lanes)))
                             place = b.bitcast(b.gep(block.data, [at]), stored.as_pointer())
                             _store(b, merge(b, _load(b, place), value) if merge else value, place)
+        return context.get_dummy_value()
+
+    return result, emit
+
+
+def _own_terms_twin(panels, at, stride, steps):  # type: ignore[no-untyped-def]
+    lanes = square(panels.dtype)
+    columns = np.lib.stride_tricks.as_strided(panels[at:], (steps, lanes, 8), (stride, 8, 1)).astype(np.int64)
+    place = at + steps * stride
+    panels[place : place + 8 * lanes].view(np.int64)[:] = (columns * (columns - 256)).sum(axis=(0, 2))
+
+
+@intrinsic(twin=_own_terms_twin)
+def own_terms(typingctx, panels, at, stride, steps):  # type: ignore[no-untyped-def]
+    """Write what of squared distances of bytes depends on the point alone behind a panel's steps.
+
+    ``own_terms(panels, at, stride, steps)``: ``square(uint8)`` points from the place `at` on, steps `stride` bytes
+    apart; a point's term is the sum of y (y - 256), see `complete`. Of other panels it is nothing.
+    """
+    result = types.void(panels, at, stride, steps)
+
+    def emit(context, b, signature, arguments):  # type: ignore[no-untyped-def]
+        dtype = np.dtype(str(panels.dtype))
+        if own_steps(dtype):
+            vector = ir.VectorType(ir.IntType(64), square(dtype))
+            zero = ir.Constant(_two_totals_each(vector), None)
+            signs, half = _splat_constant(vector, 0x8080808080808080), _splat_constant(vector, 32)
+            place = cgutils.alloca_once_value(b, ir.Constant(vector, None))
+            with cgutils.for_range(b, arguments[3]) as loop:
+                step_at = b.add(arguments[1], b.mul(loop.index, arguments[2]))
+                y = _load(b, _address(context, b, panels, arguments[0], step_at, vector))
+                # y (y - 128) and -128 y, since one factor has a sign.
+                value = _sum_of_byte_products(b, zero, b.xor(y, signs), y)
+                value = b.bitcast(_sum_of_byte_products(b, value, signs, y), vector)
+                value = b.add(b.ashr(value, half), b.ashr(b.shl(value, half), half))
+                b.store(b.add(b.load(place), value), place)
+            end = b.add(arguments[1], b.mul(arguments[3], arguments[2]))
+            _store(b, b.load(place), _address(context, b, panels, arguments[0], end, vector))
+        return context.get_dummy_value()
+
+    return result, emit
+
+
+def _complete_twin(X, x_at, Y, y_at, points, totals, row, column):  # type: ignore[no-untyped-def]
+    own_x = X.reshape(-1)[x_at : x_at + 8].view(np.int64)
+    own_y = Y[y_at : y_at + 8 * points].view(np.int64)
+    place = totals[row, column : column + points]
+    place[...] = own_x + own_y - 2 * place.astype(np.int64)
+
+
+@intrinsic(twin=_complete_twin)
+def complete(typingctx, X, x_at, Y, y_at, points, totals, row, column):  # type: ignore[no-untyped-def]
+    """Make squared distances of bytes from sums of products, for a row of X and a panel.
+
+    ``complete(X, x_at, Y, y_at, points, totals, row, column)``: at `x_at` is the row's sum of x^2, from `y_at` on
+    are the points' sums of y (y - 256), and from ``totals[row, column]`` on the sums of y (x - 128). The sum of
+    (x - y)^2 = x^2 + y (y - 256) - 2 y (x - 128) is an exact integer. Of other panels it does nothing.
+    """
+    result = types.void(X, x_at, Y, y_at, points, totals, row, column)
+
+    def emit(context, b, signature, arguments):  # type: ignore[no-untyped-def]
+        if own_steps(np.dtype(str(Y.dtype))):
+            lanes = square(np.dtype(str(Y.dtype)))
+            vector = ir.VectorType(ir.IntType(64), lanes)
+            stored = ir.VectorType(context.get_data_type(totals.dtype), lanes)
+            block = context.make_array(totals)(context, b, arguments[5])
+            corner = b.add(b.mul(arguments[6], cgutils.unpack_tuple(b, block.shape, 2)[1]), arguments[7])
+            own_x = _splat(b, _load(b, _address(context, b, X, arguments[0], arguments[1], vector.element)), vector)
+            own_x, one = _fit(b, own_x, stored), _splat_constant(stored, 1)
+            y_start = _address(context, b, Y, arguments[2], arguments[3], vector)
+            with cgutils.for_range(b, b.sdiv(arguments[4], _int(lanes))) as loop:
+                own_y = _fit(b, _load(b, b.gep(y_start, [loop.index])), stored)
+                at = b.add(corner, b.mul(loop.index, _int(lanes)))
+                place = b.bitcast(b.gep(block.data, [at]), stored.as_pointer())
+                _store(b, b.sub(b.add(own_x, own_y), b.shl(_load(b, place), one)), place)
         return context.get_dummy_value()
 
     return result, emit
@@ -607,9 +750,14 @@ def _to_memory(b: ir.IRBuilder, tile: _Tile, value: ir.Value, stored: ir.VectorT
         value = tile.close(b, value)
     if _is_float(stored.element):
         return b.bitcast(value, stored)
-    if value.type.element.width > stored.element.width:
-        return b.trunc(value, stored)
-    return b.sext(value, stored) if value.type.element.width < stored.element.width else value
+    return _fit(b, value, stored)
+
+
+def _fit(b: ir.IRBuilder, value: ir.Value, kind: ir.VectorType) -> ir.Value:
+    """Return integers of another width, with their signs."""
+    if value.type.element.width > kind.element.width:
+        return b.trunc(value, kind)
+    return b.sext(value, kind) if value.type.element.width < kind.element.width else value
 
 
 def _call(b: ir.IRBuilder, name: str, kind: ir.VectorType, *arguments: ir.Value) -> ir.Value:

@@ -75,8 +75,7 @@ def pairwise_l1(
     -----
     Cost: n m D subtractions and additions; (n + m) D numbers read, n m written. NaN and infinity
     propagate as in NumPy. Work space per thread: up to 960 packed rows of Y (no more than 8 MiB of them, unless
-    288 take more) and a block of 84 x 960 totals; for uint8 with D no multiple of 8 also up to 1,008 padded
-    rows of X.
+    288 take more) and a block of 84 x 960 totals; for uint8 also up to 1,008 padded rows of X.
 
     Examples
     --------

@@ -34,7 +34,9 @@ X86 = {
     "AVX": _simd.Target("made up", 32, frozenset({"x86"})),
     "AVX2": _simd.Target("made up", 32, frozenset({"x86", "avx2", "fma"})),
     "AVX-512F": _simd.Target("made up", 64, frozenset({"x86", "avx2", "fma"})),
+    "AVX2 and VNNI": _simd.Target("made up", 32, frozenset({"x86", "avx2", "fma", "vnni"})),
     "AVX-512BW": _simd.Target("made up", 64, frozenset({"x86", "avx2", "avx512bw", "fma"})),
+    "AVX-512BW and VNNI": _simd.Target("made up", 64, frozenset({"x86", "avx2", "avx512bw", "fma", "vnni"})),
 }
 
 
@@ -71,7 +73,7 @@ def test_target_is_that_of_the_compiler():
     target = _simd.target()
     assert target.cpu
     assert target.vector_bytes in (16, 32, 64)
-    assert target.features <= {"x86", "fma", "avx2", "avx512bw"}
+    assert target.features <= {"x86", "fma", "avx2", "avx512bw", "vnni"}
 
 
 @pytest.mark.targets
@@ -83,6 +85,8 @@ def test_target_is_that_of_the_compiler():
         ("x86-64-v2", 16, {"x86"}),
         ("x86-64-v3", 32, {"x86", "fma", "avx2"}),
         ("x86-64-v4", 64, {"x86", "fma", "avx512bw"}),
+        ("alderlake", 32, {"x86", "fma", "avx2", "vnni"}),
+        ("znver4", 64, {"x86", "fma", "avx512bw", "vnni"}),
     ],
 )
 def test_target_follows_numbas_settings_and_not_the_cpu(cpu, vector_bytes, features):
@@ -111,7 +115,8 @@ def test_tiles_fit_registers_and_blocks(as_target, metric, dtype, target):
     registers = 32 if target.vector_bytes == 64 or "x86" not in target.features else 16
     width = target.vector_bytes if dtype.kind == "f" else _simd._integer_vector_bytes()
     assert width <= target.vector_bytes
-    point_bytes = dtype.itemsize if dtype.kind == "f" else 16 if metric == "l2" else 8
+    wide = metric == "l2" and "vnni" not in target.features
+    point_bytes = dtype.itemsize if dtype.kind == "f" else 16 if wide else 8
     assert lanes * point_bytes == width, "a vector of points is one register"
     # Accumulators, the vectors of Y, one value of X and one temporary.
     assert rows * vectors + min(rows, vectors) + 2 <= registers
@@ -319,10 +324,16 @@ def test_a_nan_or_an_infinity_reaches_its_own_pairs_only(rng):
             assert np.isfinite(totals[2:, 4:]).all()
 
 
-def test_bytes_reach_their_largest_sums():
+@pytest.mark.parametrize("target", ["own", *MADE_UP, *X86])
+def test_bytes_reach_their_largest_sums(as_target, target):
     """255 everywhere against 0, more steps than a chunk has: no 16-bit or 32-bit part overflows."""
+    if target != "own":
+        if not can_run((MADE_UP | X86)[target]):
+            pytest.skip("this CPU, or Numba's target, lacks the instructions")
+        as_target((MADE_UP | X86)[target])
     dtype = np.dtype(np.uint8)
-    for metric, value in (("l1", 255), ("l2", 255**2), ("linf", 255)):
+    by_products = _simd.own_steps(dtype)
+    for metric, value in (("l1", 255), ("l2", 0 if by_products else 255**2), ("linf", 255)):
         rows, _, _ = shape = _simd.tile_shape(metric, dtype)
         steps = 2 * _blocks.CHUNK_BYTES // 8
         X = np.full((rows, steps * 8), 255, dtype)
@@ -330,6 +341,48 @@ def test_bytes_reach_their_largest_sums():
         totals = np.empty((rows, shape.points), np.int32)
         accumulator(metric)(X, 0, 0, Y, 0, steps, totals, 0, 0, True)
         assert (totals == (value if metric == "linf" else value * steps * 8)).all()
+
+
+@pytest.mark.parametrize("target", [name for name in X86 if "VNNI" in name])
+@pytest.mark.parametrize("totals_dtype", ["int32", "int64"])
+def test_squared_distances_of_bytes_from_products(rng, as_target, target, totals_dtype):
+    """Packed panels, own terms, products and what completes them, against differences; 255 against 0 too."""
+    if not can_run(X86[target]):
+        pytest.skip("this CPU, or Numba's target, lacks the instructions")
+    as_target(X86[target])
+    dtype = np.dtype(np.uint8)
+    rows, points, lanes = _simd.tile_shape("l2", dtype).rows, _simd.tile_shape("l2", dtype).points, _simd.square(dtype)
+
+    @inner
+    def run(X, Y, stride, steps, spread_x, totals):
+        for at in range(0, stride, 8 * lanes):
+            _simd.own_terms(Y, at, stride, steps)
+        _simd.spread("l2", X, 0, 0, steps, spread_x)
+        _simd.accumulate("l2", spread_x, Y, 0, steps, totals, 0, 0, True)
+        for row in range(rows):
+            _simd.complete(X, (row + 1) * X.shape[1] - 8, Y, stride * steps, points, totals, row, 0)
+
+    def run_twins(X, Y, stride, steps, spread_x, totals):
+        for at in range(0, stride, 8 * lanes):
+            _simd.own_terms.twin(Y, at, stride, steps)
+        _simd.spread.twin("l2", X, 0, 0, steps, spread_x)
+        _simd.accumulate.twin("l2", spread_x, Y, 0, steps, totals, 0, 0, True)
+        for row in range(rows):
+            _simd.complete.twin(X, (row + 1) * X.shape[1] - 8, Y, stride * steps, points, totals, row, 0)
+
+    for steps, kind in itertools.product((0, 1, 7, 200), ("random", "extreme", "not finite")):
+        X, Y = (panels(rng, kind, dtype, (count, 8 * steps)) for count in (rows, points))
+        if kind == "not finite" and steps:
+            X[0], Y[0], X[1], Y[1] = 255, 0, 0, 255
+        want = ((X[:, None].astype(int) - Y) ** 2).sum(axis=2)
+        whole = _blocks.whole_steps(X)
+        packed = np.zeros((steps + 1, points, 8), dtype)
+        packed[:steps] = Y.reshape(points, steps, 8).swapaxes(0, 1)
+        for function in (run, run_twins):
+            totals = np.full((rows, points), 77, totals_dtype)
+            spread_x = np.empty(rows * steps * _simd.copies("l2", dtype) * 8, dtype)
+            function(whole, packed.ravel(), points * 8, steps, spread_x, totals)
+            np.testing.assert_array_equal(totals, want, err_msg=f"{steps=} {kind=} {function.__name__}")
 
 
 # ------------------------------------------------------------------------------------- transpose
