@@ -176,7 +176,7 @@ def _tile(metric: str, name: str, clock: float, peaks: dict[str, Peak]) -> Tile:
     n, m, d = _blocks.X_ROWS, 480, 784
     rng = np.random.default_rng(0)
     X, Y = ((200 * rng.random((rows, d))).astype(dtype) for rows in (n, m))
-    plan = _blocks.plan(metric, dtype, n, d)
+    X, plan = _blocks.whole_steps(X), _blocks.plan(metric, dtype, n, d)
     totals = _blocks.empty_totals(metric, dtype, d)
     code = _blocks.METRIC_CODES[metric]
     repeats = 8
@@ -209,7 +209,7 @@ def _tile(metric: str, name: str, clock: float, peaks: dict[str, Peak]) -> Tile:
 
 def _blocks_again_and_again(metric, plan, X, Y, like, times):  # type: ignore[no-untyped-def]
     _, points, side, columns, _, space, _ = plan
-    panels, spread_x = _blocks.aligned(Y.shape[0] * Y.shape[1], Y), _blocks.aligned(space, Y)
+    panels, spread_x = _blocks.aligned(Y.shape[0] * X.shape[1], Y), _blocks.aligned(space, Y)
     totals = _blocks.aligned(X.shape[0] * Y.shape[0], like).reshape((X.shape[0], Y.shape[0]))
     _blocks.pack(Y, 0, Y.shape[0], points, side, columns, panels)
     for _ in range(times):
@@ -222,13 +222,13 @@ _ACCUMULATES = {
     ("l2", "f"): r"vfn?m\w+p[sd]|v?addp[sd]|fmla",
     ("linf", "f"): r"v?pmaxs[dq]|v?maxp[sd]|smax|v?blendv|vpternlog",
     ("l1", "u"): r"v?paddq|\badd\b.*v\d",
-    ("l2", "u"): r"v?paddd|vpdpwssd|\badd\b.*v\d",
+    ("l2", "u"): r"v?paddd|vpdpbusd|vpdpwssd|\badd\b.*v\d",
     ("linf", "u"): r"v?pmaxub|umax",
 }
 
 
 def _accumulations(metric: str, lines: list[str]) -> int:
-    kind = "u" if any(re.search(r"psadbw|pmaddwd|pdpwssd|pmaxub|pminub", line) for line in lines) else "f"
+    kind = "u" if any(re.search(r"psadbw|pmaddwd|vpdp|pmaxub|pminub", line) for line in lines) else "f"
     found = sum(bool(re.match(_ACCUMULATES[metric, kind], line)) for line in lines)
     return found // 2 if (metric, kind) == ("linf", "u") else found  # one of two is the difference's own
 

@@ -117,7 +117,7 @@ def _add_squares(rows):  # type: ignore[no-untyped-def]
     """Write the sum of squares of a row's bytes into its last eight."""
     steps = rows.shape[1] - 8
     for i in range(rows.shape[0]):
-        total = 0
+        total = np.int64(0)
         for value in rows[i, :steps]:
             total += np.int64(value) * np.int64(value)
         rows[i, steps:].view(np.int64)[0] = total

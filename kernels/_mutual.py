@@ -51,7 +51,7 @@ def fill_heaps(
     `progress` is told after every round how many rows' worth of the work it was.
     """
     n, d = x.shape
-    rows, x = _blocks.whole_steps(x), readonly(x)
+    x = readonly(x)
     largest = max(1, min(_blocks.TASK_ROWS, math.isqrt(_blocks.CALL_ELEMENTS // max(1, d))))
     n_blocks = 2 * threads * -(-n // (2 * threads * largest))
     bounds = [n * block // n_blocks for block in range(n_blocks + 1)]
@@ -65,7 +65,8 @@ def fill_heaps(
 
         def meet(place: int, meetings: list[tuple[int, int]] = meetings) -> None:
             (top, bottom), (first, last) = (bounds[block : block + 2] for block in meetings[place])
-            _meet(code, plan, rows, top, bottom, x, first, last, groups, *rule, keys, indices, limits)
+            rows = _blocks.whole_steps(x[top:bottom])
+            _meet(code, plan, rows, top, x, first, last, groups, *rule, keys, indices, limits)
 
         _threads.run(meet, len(meetings), threads)
         if progress is not None:
@@ -85,14 +86,15 @@ def _rounds(n_blocks: int) -> Iterator[list[tuple[int, int]]]:
 
 @kernel
 def _meet(  # type: ignore[no-untyped-def]
-    metric, plan, X, top, bottom, Y, first, last, groups, like, mask, nan_key, keys, indices, limits
+    metric, plan, X, top, Y, first, last, groups, like, mask, nan_key, keys, indices, limits
 ):
-    """Offer the rows ``first:last`` to the heaps of the rows ``top:bottom``, and those to these.
+    """Offer the rows ``first:last`` of Y to the heaps of its rows from `top` on, and those to these.
 
-    `X` and `Y` are the same rows, `X` as tiles read them.
+    `X` is the rows from `top` on as tiles read them.
     ``limits[i]`` is the largest key that may still enter the heap of row i.
     """
     rows, points, side, columns, _, space, block = plan
+    bottom = top + X.shape[0]
     height = -(-min(X_ROWS, bottom - top) // rows) * rows
     width = -(-min(block, last - first) // POINTS_STEP) * POINTS_STEP
     panels, spread_x = aligned(width * X.shape[1], Y), aligned(space, Y)
@@ -108,7 +110,7 @@ def _meet(  # type: ignore[no-untyped-def]
             if own >= right:
                 continue
             made = max(0, own - left) // points * points
-            distances_of_block(metric, plan, X, begin, end, panels, made, right - left, spread_x, totals)
+            distances_of_block(metric, plan, X, begin - top, end - top, panels, made, right - left, spread_x, totals)
             for i in range(begin, end):
                 row = seen_as_keys[i - begin]
                 _offer_all(row, i, left, max(left, own), right, groups, mask, nan_key, keys, indices, limits)
