@@ -14,22 +14,18 @@ variable ``FASTML_DATA`` names. Either may be the data set's own folder or its p
 
 from __future__ import annotations
 
-import contextlib
-import gzip
-import hashlib
-import io
 import os
-import pickle
 import tarfile
 import tempfile
-import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from . import _files, _pickles
 
 __all__ = [
     "CIFAR10_ADDRESSES",
@@ -55,56 +51,38 @@ MNIST_ADDRESSES = (
 CIFAR10_ADDRESSES = ("https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",)
 
 
-class _Checksum(NamedTuple):
-    """A digest and the algorithm it belongs to."""
-
-    algorithm: str
-    digest: str
-
-
-def _sha256(digest: str) -> _Checksum:
-    return _Checksum("sha256", digest)
-
-
-def _md5(digest: str) -> _Checksum:
-    return _Checksum("md5", digest)
-
-
 # MNIST: name without .gz -> (checksum as distributed, checksum of the unpacked file).
 _MNIST_FILES = {
     "train-images-idx3-ubyte": (
-        _sha256("440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609"),
-        _sha256("ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db"),
+        _files.sha256("440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609"),
+        _files.sha256("ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db"),
     ),
     "train-labels-idx1-ubyte": (
-        _sha256("3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c"),
-        _sha256("65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5"),
+        _files.sha256("3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c"),
+        _files.sha256("65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5"),
     ),
     "t10k-images-idx3-ubyte": (
-        _sha256("8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6"),
-        _sha256("0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7"),
+        _files.sha256("8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6"),
+        _files.sha256("0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7"),
     ),
     "t10k-labels-idx1-ubyte": (
-        _sha256("f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6"),
-        _sha256("ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2"),
+        _files.sha256("f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6"),
+        _files.sha256("ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2"),
     ),
 }
 
 # The authors publish MD5 for the batches; SHA-256 is used where a copy could be hashed.
 _CIFAR10_FILES = {
-    "data_batch_1": _sha256("54636561a3ce25bd3e19253c6b0d8538147b0ae398331ac4a2d86c6d987368cd"),
-    "data_batch_2": _md5("d4bba439e000b95fd0a9bffe97cbabec"),
-    "data_batch_3": _md5("54ebc095f3ab1f0389bbae665268c751"),
-    "data_batch_4": _md5("634d18415352ddfa80567beed471001a"),
-    "data_batch_5": _md5("482c414d41f54cd18b22e5b47cb7c3cb"),
-    "test_batch": _sha256("f53d8d457504f7cff4ea9e021afcf0e0ad8e24a91f3fc42091b8adef61157831"),
-    "batches.meta": _sha256("f962466ef690d46b226450fb9aadc74ba4bc64a76aa526b5827fe4bc5c7125cb"),
+    "data_batch_1": _files.sha256("54636561a3ce25bd3e19253c6b0d8538147b0ae398331ac4a2d86c6d987368cd"),
+    "data_batch_2": _files.md5("d4bba439e000b95fd0a9bffe97cbabec"),
+    "data_batch_3": _files.md5("54ebc095f3ab1f0389bbae665268c751"),
+    "data_batch_4": _files.md5("634d18415352ddfa80567beed471001a"),
+    "data_batch_5": _files.md5("482c414d41f54cd18b22e5b47cb7c3cb"),
+    "test_batch": _files.sha256("f53d8d457504f7cff4ea9e021afcf0e0ad8e24a91f3fc42091b8adef61157831"),
+    "batches.meta": _files.sha256("f962466ef690d46b226450fb9aadc74ba4bc64a76aa526b5827fe4bc5c7125cb"),
 }
-_CIFAR10_ARCHIVE = _sha256("6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce")
+_CIFAR10_ARCHIVE = _files.sha256("6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce")
 _CIFAR10_PIXELS = 3 * 32 * 32
-
-# No official file comes near this; a file that does is refused before it is read.
-_MAX_FILE_BYTES = 256 * 2**20
 
 
 @dataclass(frozen=True)
@@ -206,15 +184,15 @@ def load_mnist(folder: str | os.PathLike[str] | None = None, *, download: bool =
     if home is None and download:
         home = root if root.name.lower() == "mnist" else root / "mnist"
         for name, (packed, _) in _MNIST_FILES.items():
-            _download([a + f"{name}.gz" for a in MNIST_ADDRESSES], home / f"{name}.gz", packed)
+            _files.download([a + f"{name}.gz" for a in MNIST_ADDRESSES], home / f"{name}.gz", packed)
     if home is None:
-        raise FileNotFoundError(_missing("MNIST", [f"{name}.gz" for name in _MNIST_FILES], places, "load_mnist"))
+        raise FileNotFoundError(_files.missing("MNIST", [f"{name}.gz" for name in _MNIST_FILES], places, "load_mnist"))
 
     contents = []
     for name, (_, unpacked) in _MNIST_FILES.items():
-        content, path = _read_maybe_packed(home, name)
+        content, path = _files.read_maybe_packed(home, name)
         if verify:
-            _verify(content, unpacked, path)
+            _files.verify(content, unpacked, path)
         contents.append((content, path))
     X_train = _parse_idx(*contents[0], ndim=3)
     y_train = _parse_idx(*contents[1], ndim=1)
@@ -292,13 +270,11 @@ def load_cifar10(
         _download_cifar10(home)
     if home is None:
         raise FileNotFoundError(
-            _missing("CIFAR-10", needed if asked else ["data_batch_1 (to 5)", *needed], places, "load_cifar10")
+            _files.missing("CIFAR-10", needed if asked else ["data_batch_1 (to 5)", *needed], places, "load_cifar10")
         )
     used = asked or tuple(b for b in range(1, 6) if (home / f"data_batch_{b}").is_file())
 
-    meta_path = home / "batches.meta"
-    meta = _read_pickle(meta_path, _CIFAR10_FILES["batches.meta"] if verify else None)
-    target_names = _class_names(meta, meta_path)
+    target_names = _class_names(_cifar_pickle(home, "batches.meta", verify), home / "batches.meta")
     parts = [_read_cifar_batch(home, f"data_batch_{b}", len(target_names), verify) for b in used]
     X_test, y_test = _read_cifar_batch(home, "test_batch", len(target_names), verify)
     X_train = np.concatenate([X for X, _ in parts])
@@ -352,44 +328,6 @@ def load_digits() -> Dataset:
     )
 
 
-# Reading files ---------------------------------------------------------------------------------
-
-
-def _read(path: Path) -> bytes:
-    size = path.stat().st_size
-    if size > _MAX_FILE_BYTES:
-        raise ValueError(f"{path} has {size:,} bytes, far more than any file of this data set")
-    return path.read_bytes()
-
-
-def _read_maybe_packed(home: Path, name: str) -> tuple[bytes, Path]:
-    """Return the unpacked content of ``name`` or ``name.gz``, and the path it came from."""
-    path = home / name
-    if path.is_file():
-        return _read(path), path
-    path = home / f"{name}.gz"
-    try:
-        # Bounded, so that a hostile archive cannot fill the memory.
-        with gzip.open(io.BytesIO(_read(path))) as stream:
-            content = stream.read(_MAX_FILE_BYTES + 1)
-    except (OSError, EOFError, zlib.error) as error:
-        if isinstance(error, FileNotFoundError):
-            raise
-        raise ValueError(f"{path} is damaged: {error}") from error
-    if len(content) > _MAX_FILE_BYTES:
-        raise ValueError(f"{path} unpacks to far more than any file of this data set")
-    return content, path
-
-
-def _verify(content: bytes, expected: _Checksum, path: Path) -> None:
-    found = hashlib.new(expected.algorithm, content, usedforsecurity=False).hexdigest()
-    if found != expected.digest:
-        raise ValueError(
-            f"{path} is not the official file: its {expected.algorithm} is {found}, expected {expected.digest}. "
-            "Replace it, or pass verify=False to read it all the same."
-        )
-
-
 def _parse_idx(content: bytes, path: Path, *, ndim: int) -> NDArray[np.uint8]:
     """Return the array of an IDX file of uint8: magic number, one big-endian length per axis, data."""
     header = 4 + 4 * ndim
@@ -411,67 +349,11 @@ def _check_labels(y: NDArray[Any], n: int, n_classes: int, path: Path) -> None:
         raise ValueError(f"{path} has labels from {y.min()} to {y.max()}, expected 0 to {n_classes - 1}")
 
 
-# CIFAR-10's pickles are untrusted input. The unpickler below maps the three names that a pickled
-# NumPy array needs to inert records; NumPy's own reconstruction never runs, and any other name
-# stops the reading. The pixels are taken from the recorded bytes afterwards.
-
-
-class _ArrayRecord:
-    """Stands in for an array while unpickling: keeps the state, does nothing."""
-
-    __slots__ = ("state",)
-
-    def __init__(self, *_: object) -> None:
-        self.state: object = None
-
-    def __setstate__(self, state: object) -> None:
-        self.state = state
-
-
-class _DtypeRecord:
-    """Stands in for a dtype while unpickling: keeps its code."""
-
-    __slots__ = ("code",)
-
-    def __init__(self, code: object = None, *_: object) -> None:
-        self.code = code
-
-    def __setstate__(self, state: object) -> None:
-        # Byte order and field layout; a dtype with the code u1 has neither.
-        return
-
-
-_STAND_INS: dict[tuple[str, str], type] = {
-    ("numpy.core.multiarray", "_reconstruct"): _ArrayRecord,
-    ("numpy._core.multiarray", "_reconstruct"): _ArrayRecord,
-    ("numpy", "ndarray"): _ArrayRecord,
-    ("numpy", "dtype"): _DtypeRecord,
-}
-
-
-class _PlainUnpickler(pickle.Unpickler):
-    """Unpickles containers, numbers, strings and array records; refuses every other name."""
-
-    def find_class(self, module_name: str, global_name: str) -> type:
-        try:
-            return _STAND_INS[module_name, global_name]
-        except KeyError:
-            asked = f"{module_name}.{global_name}"
-            raise pickle.UnpicklingError(f"it asks for {asked}, which plain data needs not") from None
-
-
-def _read_pickle(path: Path, expected: _Checksum | None) -> dict[bytes, object]:
-    content = _read(path)
-    if expected is not None:
-        _verify(content, expected, path)
-    try:
-        record = _PlainUnpickler(io.BytesIO(content), encoding="bytes").load()
-    # A damaged pickle can fail in nearly any way; all of them mean the same to the caller.
-    except Exception as error:
-        raise ValueError(f"{path} is not a CIFAR-10 file: {error or type(error).__name__}") from error
-    if not isinstance(record, dict):
-        raise ValueError(f"{path} is not a CIFAR-10 file: it holds a {type(record).__name__}, not a dictionary")
-    return record
+def _cifar_pickle(home: Path, name: str, verify: bool) -> dict[bytes, object]:
+    content = _files.read(home / name)
+    if verify:
+        _files.verify(content, _CIFAR10_FILES[name], home / name)
+    return _pickles.dictionary(content, home / name)
 
 
 def _class_names(meta: dict[bytes, object], path: Path) -> tuple[str, ...]:
@@ -485,8 +367,8 @@ def _read_cifar_batch(
     home: Path, name: str, n_classes: int, verify: bool
 ) -> tuple[NDArray[np.uint8], NDArray[np.intp]]:
     path = home / name
-    record = _read_pickle(path, _CIFAR10_FILES[name] if verify else None)
-    X = _pixels(record.get(b"data"), path)
+    record = _cifar_pickle(home, name, verify)
+    X = _pickles.uint8_rows(record.get(b"data"), _CIFAR10_PIXELS, path)
     labels = record.get(b"labels")
     if not isinstance(labels, list) or not all(type(label) is int and abs(label) < 2**31 for label in labels):
         raise ValueError(f"{path} has no list of integers under labels")
@@ -495,90 +377,17 @@ def _read_cifar_batch(
     return X, y
 
 
-def _pixels(record: object, path: Path) -> NDArray[np.uint8]:
-    """Return the pixel array from the recorded state: (version, shape, dtype, Fortran order, bytes)."""
-    # getattr, because a hostile file can make a record without initialising it.
-    state = getattr(record, "state", None) if isinstance(record, _ArrayRecord) else None
-    if not (isinstance(state, tuple) and len(state) == 5):
-        raise ValueError(f"{path} has no array under data")
-    _, shape, dtype, fortran_order, content = state
-    code = getattr(dtype, "code", None) if isinstance(dtype, _DtypeRecord) else None
-    if code not in (b"u1", "u1", b"|u1", "|u1") or fortran_order:
-        raise ValueError(f"{path} has an array that is not uint8 in C order")
-    if not (isinstance(shape, tuple) and len(shape) == 2 and all(type(s) is int and s >= 0 for s in shape)):
-        raise ValueError(f"{path} has an array of shape {shape}, expected two axes")
-    if shape[1] != _CIFAR10_PIXELS:
-        raise ValueError(f"{path} has rows of {shape[1]} values, expected {_CIFAR10_PIXELS}")
-    if not isinstance(content, bytes) or len(content) != shape[0] * shape[1]:
-        raise ValueError(f"{path} does not hold the {shape[0] * shape[1]:,} bytes that its shape {shape} promises")
-    return np.frombuffer(content, np.uint8).reshape(shape).copy()
-
-
-# Downloading -----------------------------------------------------------------------------------
-
-
-def _missing(title: str, names: Iterable[str], places: Iterable[Path], function: str) -> str:
-    looked = "\n".join(f"  {place}" for place in places)
-    return (
-        f"{title} was not found. Put its official files\n  {', '.join(names)}\ninto one of\n{looked}\n"
-        f"or call {function}(folder, download=True) where a network is at hand."
-    )
-
-
-@contextlib.contextmanager
-def _replacing(path: Path) -> Iterator[IO[bytes]]:
-    """Open a file beside `path` that takes its name when the block ends well, and vanishes otherwise."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with temporary.open("wb") as stream:
-            yield stream
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise
-
-
-def _download(addresses: Iterable[str], path: Path, expected: _Checksum) -> None:
-    """Fetch `path` from the first address that serves it intact."""
-    import urllib.request
-
-    from tqdm.auto import tqdm
-
-    if path.is_file():
-        return
-    failures = []
-    for address in addresses:
-        try:
-            with urllib.request.urlopen(address, timeout=60) as response, _replacing(path) as stream:
-                digest = hashlib.new(expected.algorithm, usedforsecurity=False)
-                length = response.headers.get("Content-Length")
-                total = int(length) if length else None
-                with tqdm(total=total, unit="B", unit_scale=True, unit_divisor=1024, desc=path.name) as bar:
-                    while chunk := response.read(2**18):
-                        stream.write(chunk)
-                        digest.update(chunk)
-                        bar.update(len(chunk))
-                if digest.hexdigest() != expected.digest:
-                    raise ValueError(f"its {expected.algorithm} is {digest.hexdigest()}, expected {expected.digest}")
-            return
-        except (OSError, ValueError) as error:
-            failures.append(f"  {address}: {error}")
-    raise OSError(f"{path.name} could not be downloaded:\n" + "\n".join(failures))
-
-
 def _download_cifar10(home: Path) -> None:
     """Fetch the archive and unpack its known members, each by name and checksum."""
     with tempfile.TemporaryDirectory(prefix="fastml-") as scratch:
         archive = Path(scratch) / "cifar-10-python.tar.gz"
-        _download(CIFAR10_ADDRESSES, archive, _CIFAR10_ARCHIVE)
+        _files.download(CIFAR10_ADDRESSES, archive, _CIFAR10_ARCHIVE)
         with tarfile.open(archive) as tar:
             for name, expected in _CIFAR10_FILES.items():
                 member = tar.extractfile(f"cifar-10-batches-py/{name}")
                 if member is None:
                     raise ValueError(f"the archive holds no file cifar-10-batches-py/{name}")
                 content = member.read()
-                _verify(content, expected, home / name)
-                with _replacing(home / name) as stream:
+                _files.verify(content, expected, home / name)
+                with _files.replacing(home / name) as stream:
                     stream.write(content)

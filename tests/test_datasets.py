@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fastml import datasets
+from fastml import _files, datasets
 
 NAMES = ["train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"]
 CLASSES = [b"airplane", b"automobile", b"bird", b"cat", b"deer", b"dog", b"frog", b"horse", b"ship", b"truck"]
@@ -326,7 +326,7 @@ def test_cifar10_class_names_are_needed(cifar_folder):
 
 
 def test_oversized_files_are_not_read(mnist_folder, cifar_folder, monkeypatch):
-    monkeypatch.setattr(datasets, "_MAX_FILE_BYTES", 1000)
+    monkeypatch.setattr(_files, "MAX_BYTES", 1000)
     with pytest.raises(ValueError, match="far more"):
         datasets.load_mnist(mnist_folder, verify=False)
     with pytest.raises(ValueError, match="far more"):
@@ -336,8 +336,8 @@ def test_oversized_files_are_not_read(mnist_folder, cifar_folder, monkeypatch):
 # Downloading -----------------------------------------------------------------------------------
 
 
-def digest(content: bytes) -> datasets._Checksum:
-    return datasets._Checksum("sha256", hashlib.sha256(content).hexdigest())
+def digest(content: bytes) -> _files.Checksum:
+    return _files.sha256(hashlib.sha256(content).hexdigest())
 
 
 def test_mnist_download_takes_the_next_address_and_leaves_no_pieces(tmp_path, mnist_folder, monkeypatch):

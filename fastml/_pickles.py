@@ -1,0 +1,90 @@
+"""Pickles of NumPy arrays as data: parsed without executing anything.
+
+CIFAR-10 comes as pickles, which are untrusted input. The unpickler below maps the three names that a pickled
+NumPy array needs to inert records; NumPy's own reconstruction never runs, and any other name stops the
+reading. The numbers are taken from the recorded bytes afterwards.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class _ArrayRecord:
+    """Stands in for an array while unpickling: keeps the state, does nothing."""
+
+    __slots__ = ("state",)
+
+    def __init__(self, *_: object) -> None:
+        self.state: object = None
+
+    def __setstate__(self, state: object) -> None:
+        self.state = state
+
+
+class _DtypeRecord:
+    """Stands in for a dtype while unpickling: keeps its code."""
+
+    __slots__ = ("code",)
+
+    def __init__(self, code: object = None, *_: object) -> None:
+        self.code = code
+
+    def __setstate__(self, state: object) -> None:
+        # Byte order and field layout; a dtype with the code u1 has neither.
+        return
+
+
+_STAND_INS: dict[tuple[str, str], type] = {
+    ("numpy.core.multiarray", "_reconstruct"): _ArrayRecord,
+    ("numpy._core.multiarray", "_reconstruct"): _ArrayRecord,
+    ("numpy", "ndarray"): _ArrayRecord,
+    ("numpy", "dtype"): _DtypeRecord,
+}
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    """Unpickles containers, numbers, strings and array records; refuses every other name."""
+
+    def find_class(self, module_name: str, global_name: str) -> type:
+        try:
+            return _STAND_INS[module_name, global_name]
+        except KeyError:
+            asked = f"{module_name}.{global_name}"
+            raise pickle.UnpicklingError(f"it asks for {asked}, which plain data needs not") from None
+
+
+def dictionary(content: bytes, path: Path) -> dict[bytes, object]:
+    """Return the dictionary that a pickle of Python 2 holds; `path` is for messages."""
+    try:
+        record = _PlainUnpickler(io.BytesIO(content), encoding="bytes").load()
+    # A damaged pickle can fail in nearly any way; all of them mean the same to the caller.
+    except Exception as error:
+        raise ValueError(f"{path} is not a CIFAR-10 file: {error or type(error).__name__}") from error
+    if not isinstance(record, dict):
+        raise ValueError(f"{path} is not a CIFAR-10 file: it holds a {type(record).__name__}, not a dictionary")
+    return record
+
+
+def uint8_rows(record: object, columns: int, path: Path) -> NDArray[np.uint8]:
+    """Return an array from its recorded state: (version, shape, dtype, Fortran order, bytes)."""
+    # getattr, because a hostile file can make a record without initialising it.
+    state = getattr(record, "state", None) if isinstance(record, _ArrayRecord) else None
+    if not (isinstance(state, tuple) and len(state) == 5):
+        raise ValueError(f"{path} has no array under data")
+    _, shape, dtype, fortran_order, content = state
+    code = getattr(dtype, "code", None) if isinstance(dtype, _DtypeRecord) else None
+    if code not in (b"u1", "u1", b"|u1", "|u1") or fortran_order:
+        raise ValueError(f"{path} has an array that is not uint8 in C order")
+    if not (isinstance(shape, tuple) and len(shape) == 2 and all(type(s) is int and s >= 0 for s in shape)):
+        raise ValueError(f"{path} has an array of shape {shape}, expected two axes")
+    if shape[1] != columns:
+        raise ValueError(f"{path} has rows of {shape[1]} values, expected {columns}")
+    if not isinstance(content, bytes) or len(content) != shape[0] * shape[1]:
+        raise ValueError(f"{path} does not hold the {shape[0] * shape[1]:,} bytes that its shape {shape} promises")
+    return np.frombuffer(content, np.uint8).reshape(shape).copy()
