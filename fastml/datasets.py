@@ -10,6 +10,8 @@ variable ``FASTML_DATA`` names. Either may be the data set's own folder or its p
 
     folder/mnist/train-images-idx3-ubyte.gz       (also unpacked, without .gz; also MNIST/raw/)
     folder/cifar-10-batches-py/data_batch_1
+    folder/year_prediction_msd/YearPredictionMSD.txt       (also packed, as YearPredictionMSD.txt.zip)
+    folder/msd_year12/millionsong.txt
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from . import _files, _pickles
 
@@ -31,11 +33,14 @@ __all__ = [
     "CIFAR10_ADDRESSES",
     "DATA_VARIABLE",
     "MNIST_ADDRESSES",
+    "YEAR_PREDICTION_MSD_ADDRESSES",
     "Dataset",
     "data_folder",
     "load_cifar10",
     "load_digits",
     "load_mnist",
+    "load_year_prediction_msd",
+    "load_year_prediction_small",
 ]
 
 #: Environment variable that names the data folder.
@@ -49,6 +54,12 @@ MNIST_ADDRESSES = (
 
 #: The archive of CIFAR-10's Python version, about 170 MB, used by ``download=True``.
 CIFAR10_ADDRESSES = ("https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",)
+
+#: The archive of YearPredictionMSD, about 211 MB, used by ``download=True``.
+YEAR_PREDICTION_MSD_ADDRESSES = (
+    "https://archive.ics.uci.edu/static/public/203/yearpredictionmsd.zip",
+    "https://archive.ics.uci.edu/ml/machine-learning-databases/00203/YearPredictionMSD.txt.zip",
+)
 
 
 # MNIST: name without .gz -> (checksum as distributed, checksum of the unpacked file).
@@ -84,23 +95,34 @@ _CIFAR10_FILES = {
 _CIFAR10_ARCHIVE = _files.sha256("6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce")
 _CIFAR10_PIXELS = 3 * 32 * 32
 
+# YearPredictionMSD: rows that train and rows that test, and columns after the year. No checksum of the file is
+# published, so that the beginning of its first row, the years and the counts must tell it.
+_MSD_ROWS = (463_715, 51_630)
+_MSD_COLUMNS = 90
+_MSD_BEGINNING = (2001.0, 49.94357, 21.47114, 73.0775)
+_MSD_YEARS = (1922, 2011)
+
+_SMALL_MSD = _files.sha256("5277c61e9337755b9556b1466601b78c67ecc8bfaeaa5b5658e7c70708048f24")
+_SMALL_MSD_COLUMNS = 12
+
 
 @dataclass(frozen=True)
 class Dataset:
-    """Images and labels of one data set, split as its authors split it.
+    """Rows and labels of one data set, split as its authors split it.
 
     Attributes
     ----------
     name : str
         For titles, such as ``"MNIST"``.
-    X_train, X_test : ndarray of uint8, shape (n, d)
-        One image per row.
+    X_train, X_test : ndarray of shape (n, d)
+        One example per row; images are uint8.
     y_train, y_test : ndarray of intp, shape (n,)
-        Class indices.
+        Class indices; years in the sets of songs.
     target_names : tuple of str
-        Name of every class.
+        Name of every class; empty where there are no classes.
     image_shape : tuple of int
-        What one row reshapes to: ``(28, 28)``, or ``(3, 32, 32)`` with the colour first.
+        What one row reshapes to: ``(28, 28)``, or ``(3, 32, 32)`` with the colour first; empty where rows are
+        no images.
     note : str
         What was read, in words; says so when only a part of the training set was there.
     batches : tuple of int
@@ -109,9 +131,9 @@ class Dataset:
     """
 
     name: str
-    X_train: NDArray[np.uint8] = field(repr=False)
+    X_train: NDArray[Any] = field(repr=False)
     y_train: NDArray[np.intp] = field(repr=False)
-    X_test: NDArray[np.uint8] = field(repr=False)
+    X_test: NDArray[Any] = field(repr=False)
     y_test: NDArray[np.intp] = field(repr=False)
     target_names: tuple[str, ...]
     image_shape: tuple[int, ...]
@@ -148,7 +170,7 @@ def data_folder(folder: str | os.PathLike[str] | None = None) -> Path:
     if folder is None:
         raise FileNotFoundError(
             f"no data folder: pass folder=..., or set the environment variable {DATA_VARIABLE}, to a folder that "
-            "holds mnist/ or cifar-10-batches-py/ (or that download=True may fill)"
+            "holds mnist/, cifar-10-batches-py/ or another data set (or that download=True may fill)"
         )
     return Path(folder).expanduser()
 
@@ -326,6 +348,181 @@ def load_digits() -> Dataset:
         image_shape=(8, 8),
         note="1,437 training and 360 test images, from scikit-learn",
     )
+
+
+def load_year_prediction_msd(
+    folder: str | os.PathLike[str] | None = None,
+    *,
+    dtype: DTypeLike = np.float64,
+    download: bool = False,
+    verify: bool = True,
+    progress: bool | None = None,
+) -> Dataset:
+    """Load YearPredictionMSD: 515,345 songs, 90 numbers on their timbre, and the year of each.
+
+    The split is the official one, in which no artist is in both parts: the first 463,715 rows train,
+    the last 51,630 test. The text is parsed anew every time, which takes about ten seconds.
+
+    Parameters
+    ----------
+    folder : path-like or None
+        The folder with ``YearPredictionMSD.txt`` or ``YearPredictionMSD.txt.zip``, or its parent; None
+        takes ``FASTML_DATA``.
+    dtype : {numpy.float64, numpy.float32}
+        Of the rows: 371 MB or 186 MB. Both hold years exactly.
+    download : bool
+        Fetch the archive (211 MB) into ``folder/year_prediction_msd`` if it is missing, with a progress bar.
+    verify : bool
+        Refuse a file that does not begin with the official first row, or has other counts or other years.
+        False reads any number of rows up to the official one, with any years; the last tenth then tests (in
+        the official proportion).
+    progress : bool or None
+        Show a progress bar; None shows it on a terminal only.
+
+    Returns
+    -------
+    Dataset
+        Rows of 90 numbers, not standardised, and years.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the file is missing; the message says what to put where.
+    ValueError
+        If `dtype` is another one, or if the file is damaged, is not of this form, or is not the official one.
+    """
+    kind = _floating(dtype)
+    root = data_folder(folder)
+    places = [root / "year_prediction_msd", root / "YearPredictionMSD", root]
+    names = ["YearPredictionMSD.txt", "YearPredictionMSD.txt.zip"]
+    path = next((place / name for place in places for name in names if (place / name).is_file()), None)
+    if path is None and download:
+        path = (root if root.name.lower() in ("year_prediction_msd", "yearpredictionmsd") else places[0]) / names[1]
+        _files.download(YEAR_PREDICTION_MSD_ADDRESSES, path, _files.check_zip)
+    if path is None:
+        raise FileNotFoundError(_files.missing("YearPredictionMSD", names, places, "load_year_prediction_msd"))
+
+    X, years = _read_songs(path, names[0], kind, verify, progress)
+    n_train = _MSD_ROWS[0] if len(X) == sum(_MSD_ROWS) else round(len(X) * _MSD_ROWS[0] / sum(_MSD_ROWS))
+    return Dataset(
+        name="YearPredictionMSD",
+        X_train=X[:n_train],
+        y_train=years[:n_train],
+        X_test=X[n_train:],
+        y_test=years[n_train:],
+        target_names=(),
+        image_shape=(),
+        note=f"{n_train:,} training and {len(X) - n_train:,} test songs",
+    )
+
+
+def load_year_prediction_small(
+    folder: str | os.PathLike[str] | None = None, *, dtype: DTypeLike = np.float64, verify: bool = True
+) -> Dataset:
+    """Load 6,724 songs with 12 averages of their timbre, and the year of each.
+
+    A small relative of YearPredictionMSD, made for a university course: at most 100 songs a year, the 12
+    averages alone, each scaled to [0, 1]. **Results on it cannot be compared with those on the full set.**
+
+    Nobody split it, and its rows come in the order of their years, more or less. Here every fifth row tests
+    (5, 10, 15 … counted from 1); songs of one artist may be in both parts.
+
+    Parameters
+    ----------
+    folder : path-like or None
+        The folder with ``millionsong.txt``, or its parent with ``msd_year12/millionsong.txt``; None takes
+        ``FASTML_DATA``.
+    dtype : {numpy.float64, numpy.float32}
+        Of the rows.
+    verify : bool
+        Compare the SHA-256 checksum with that of the file that the known results were found on.
+
+    Returns
+    -------
+    Dataset
+        Rows of 12 numbers from 0 to 1, and years.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the file is missing; the message says what to put where.
+    ValueError
+        If `dtype` is another one, or if the file is not of this form or another one than expected.
+    """
+    kind = _floating(dtype)
+    root = data_folder(folder)
+    places = [root / "msd_year12", root]
+    path = next((place / "millionsong.txt" for place in places if (place / "millionsong.txt").is_file()), None)
+    if path is None:
+        raise FileNotFoundError(
+            _files.missing("The small relative of YearPredictionMSD", ["millionsong.txt"], places, None)
+        )
+    if verify:
+        _files.verify(_files.read(path), _SMALL_MSD, path)
+    with _files.text_of(path, path.name) as lines:
+        blocks = list(_files.read_rows(lines, 1 + _SMALL_MSD_COLUMNS, path))
+    if not blocks:
+        raise ValueError(f"{path} is empty")
+    rows = np.concatenate(blocks)
+    X, years = rows[:, 1:].astype(kind), _years(rows[:, 0], path)
+    test = np.arange(len(X)) % 5 == 4
+    return Dataset(
+        name="YearPredictionMSD's small relative",
+        X_train=X[~test],
+        y_train=years[~test],
+        X_test=X[test],
+        y_test=years[test],
+        target_names=(),
+        image_shape=(),
+        note=f"{np.sum(~test):,} training and {np.sum(test):,} test songs, 12 features",
+    )
+
+
+def _floating(dtype: DTypeLike) -> np.dtype[Any]:
+    kind = np.dtype(dtype)
+    if kind not in (np.float32, np.float64):
+        raise ValueError(f"dtype is {kind}; it must be float32 or float64")
+    return kind
+
+
+def _read_songs(
+    path: Path, member: str, dtype: np.dtype[Any], verify: bool, progress: bool | None
+) -> tuple[NDArray[Any], NDArray[np.intp]]:
+    """Return the rows and years of YearPredictionMSD's text, in the order of the file."""
+    from tqdm.auto import tqdm
+
+    expected = sum(_MSD_ROWS)
+    X, years = np.empty((expected, _MSD_COLUMNS), dtype), np.empty(expected, np.intp)
+    n = 0
+    hidden = None if progress is None else not progress
+    with (
+        _files.text_of(path, member) as lines,
+        tqdm(total=expected, unit="row", unit_scale=True, desc=path.name, disable=hidden) as bar,
+    ):
+        for rows in _files.read_rows(lines, 1 + _MSD_COLUMNS, path):
+            if verify and n == 0 and tuple(rows[0, : len(_MSD_BEGINNING)]) != _MSD_BEGINNING:
+                raise ValueError(
+                    f"{path} is not the official file: its first row begins with {rows[0, : len(_MSD_BEGINNING)]}, "
+                    f"expected {_MSD_BEGINNING}. Replace it, or pass verify=False to read it all the same."
+                )
+            last = n + len(rows)
+            if last > expected:
+                raise ValueError(f"{path} has more than the {expected:,} rows of the official file")
+            X[n:last] = rows[:, 1:]
+            years[n:last] = _years(rows[:, 0], path, _MSD_YEARS if verify else None)
+            n = last
+            bar.update(len(rows))
+    if n == 0 or (verify and n != expected):
+        raise ValueError(f"{path} has {n:,} rows, expected {expected:,}")
+    return X[:n], years[:n]
+
+
+def _years(column: NDArray[np.float64], path: Path, between: tuple[int, int] | None = None) -> NDArray[np.intp]:
+    first, last = between or (0, 9999)
+    if not ((column == np.floor(column)) & (column >= first) & (column <= last)).all():
+        wrong = column[(column != np.floor(column)) | (column < first) | (column > last)][0]
+        raise ValueError(f"{path} has {wrong} in the column of years, expected whole numbers from {first} to {last}")
+    return column.astype(np.intp)
 
 
 def _parse_idx(content: bytes, path: Path, *, ndim: int) -> NDArray[np.uint8]:
