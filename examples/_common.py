@@ -5,9 +5,21 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-from fastml.datasets import Dataset, load_cifar10, load_digits
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+from sklearn.datasets import load_breast_cancer
+
+from fastml.datasets import (
+    Dataset,
+    load_cifar10,
+    load_digits,
+    load_mnist,
+    load_year_prediction_msd,
+    load_year_prediction_small,
+)
 
 
 def arguments(
@@ -28,6 +40,55 @@ def digits_or_cifar10(options: argparse.Namespace) -> Dataset:
     dataset = load_cifar10(options.data, batches=[1]) if options.full else load_digits()
     print(f"{dataset.name}: {dataset.note}")
     return dataset
+
+
+def digits_or_mnist(options: argparse.Namespace) -> Dataset:
+    """scikit-learn's digits, or with --full MNIST."""
+    dataset = load_mnist(options.data) if options.full else load_digits()
+    print(f"{dataset.name}: {dataset.note}")
+    return dataset
+
+
+@dataclass(frozen=True)
+class BinaryTask:
+    """Standardised rows and labels 0 and 1, in three parts."""
+
+    name: str
+    X_train: NDArray[Any] = field(repr=False)
+    t_train: NDArray[np.intp] = field(repr=False)
+    X_val: NDArray[Any] = field(repr=False)
+    t_val: NDArray[np.intp] = field(repr=False)
+    X_test: NDArray[Any] = field(repr=False)
+    t_test: NDArray[np.intp] = field(repr=False)
+
+
+def tumours_or_songs(options: argparse.Namespace, dtype: DTypeLike = np.float64, seed: int = 0) -> BinaryTask:
+    """scikit-learn's breast_cancer, or with --full songs: which are from after 2000?
+
+    The songs are YearPredictionMSD where its file is there, else its small relative. Mean and standard
+    deviation (ddof = 1) are those of all training rows; after that 50,000 shuffled training rows become the
+    validation set, of the smaller sets a fifth.
+    """
+    if options.full:
+        try:
+            songs = load_year_prediction_msd(options.data, dtype=dtype)
+        except FileNotFoundError:
+            songs = load_year_prediction_small(options.data, dtype=dtype)
+        name, note = songs.name, songs.note
+        X, X_test = songs.X_train, songs.X_test
+        t, t_test = (songs.y_train > 2000).astype(np.intp), (songs.y_test > 2000).astype(np.intp)
+    else:
+        rows, labels = load_breast_cancer(return_X_y=True)
+        name, note = "breast_cancer", "455 training and 114 test tumours, from scikit-learn"
+        X, X_test = rows[:455].astype(dtype), rows[455:].astype(dtype)
+        t, t_test = labels[:455].astype(np.intp), labels[455:].astype(np.intp)
+    print(f"{name}: {note}")
+    mean, std = X.mean(axis=0, dtype=np.float64), X.std(axis=0, ddof=1, dtype=np.float64)
+    X, X_test = (((part - mean) / std).astype(dtype) for part in (X, X_test))
+    order = np.random.default_rng(seed).permutation(len(X))
+    n_val = 50_000 if len(X) > 250_000 else len(X) // 5
+    val, train = order[:n_val], order[n_val:]
+    return BinaryTask(name, X[train], t[train], X[val], t[val], X_test, t_test)
 
 
 def timed(function: Callable[..., Any], *args: Any, **kwargs: Any) -> tuple[float, Any]:
