@@ -83,14 +83,32 @@ def inner(function: F) -> F:
     """Compile a function on arrays that only kernels call: it is part of their machine code."""
     if not jit_enabled():
         return function
-    return cast(F, numba.njit(nogil=True, error_model="numpy", fastmath=set(REORDERED))(function))
+    return cast(F, numba.njit(nogil=True, error_model="numpy", fastmath=set(REORDERED))(_told_apart(function)))
 
 
 def scalar(function: F) -> F:
     """Compile a scalar helper: operations in order, inlined into every caller."""
     if not jit_enabled():
         return function
-    return cast(F, numba.njit(nogil=True, error_model="numpy", fastmath=set(IN_ORDER), forceinline=True)(function))
+    options = {"fastmath": set(IN_ORDER), "forceinline": True}
+    return cast(F, numba.njit(nogil=True, error_model="numpy", **options)(_told_apart(function)))
+
+
+def _told_apart(function: F) -> F:
+    """Give a function that a factory made a name that says what it was made with.
+
+    In machine code a function is named by its qualified name, its types, and a number that counts the functions
+    compiled in the process. Two functions of one factory that happen to get the same number, in two processes,
+    would have one name; a third process that loads both from the cache would run the first one twice.
+    """
+    if function.__closure__ and "<locals>" in function.__qualname__:
+        made_with = []
+        for cell in function.__closure__:
+            with contextlib.suppress(ValueError):  # not assigned yet
+                value = cell.cell_contents
+                made_with.append(getattr(value, "__qualname__", None) or repr(value))
+        function.__qualname__ += f"[{', '.join(made_with)}]"
+    return function
 
 
 def intrinsic(*, twin: Callable[..., Any]) -> Callable[[F], Any]:

@@ -7,14 +7,17 @@ compiled once it does not look up again.
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
 import math
 import os
+import pkgutil
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 
 import numba
@@ -165,6 +168,54 @@ def test_kernels_do_not_share_a_file(tmp_path, monkeypatch):
     monkeypatch.setattr(_jit.config, "CACHE_DIR", str(tmp_path))
     stems = [_jit._file_stem(compiled._cache._name) for compiled in _jit._kernels]
     assert len(stems) == len(set(stems))
+
+
+def functions_of(compiled, seen):
+    """Add all compiled functions that one stands on, by way of closures and globals, to `seen`."""
+    function = getattr(compiled, "py_func", None)
+    if function is None or function in seen:
+        return
+    seen.add(function)
+    for cell in function.__closure__ or ():
+        functions_of(cell.cell_contents, seen)
+    for name in function.__code__.co_names:
+        functions_of(function.__globals__.get(name), seen)
+
+
+def shared_names(compiled):
+    seen = set()
+    for one in compiled:
+        functions_of(one, seen)
+    names = Counter((function.__module__, function.__qualname__) for function in seen)
+    return sorted(name for (_, name), count in names.items() if count > 1)
+
+
+def test_no_two_functions_have_one_name_in_machine_code():
+    """Of functions with one name, a process that loads both from the cache would run one for the other."""
+    for module in pkgutil.iter_modules([str(Path(_jit.__file__).parent)]):
+        importlib.import_module(f"fastml.kernels.{module.name}")
+    assert len(_jit._kernels) > 20
+    assert shared_names(_jit._kernels) == []
+
+
+def test_functions_with_one_name_are_found_and_told_apart():
+    def factory(term, wrap):
+        def made(x):
+            return term(x)
+
+        return wrap(made)
+
+    @_jit.inner
+    def sine(x):
+        return np.sin(x)
+
+    @_jit.inner
+    def cosine(x):
+        return np.cos(x)
+
+    assert len(shared_names([factory(sine, numba.njit), factory(cosine, numba.njit)])) == 1
+    assert shared_names([factory(sine, _jit.inner), factory(cosine, _jit.inner)]) == []
+    assert shared_names([factory(sine, _jit.scalar), factory(cosine, _jit.scalar)]) == []
 
 
 # --------------------------------------------------------------------------------- upgrade in place
