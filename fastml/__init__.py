@@ -6,10 +6,10 @@
 array([[3., 3.]])
 
 `fastml.kernels` holds the compiled functions, `fastml.kernels.reference` two readable forms of each;
-on them stand models with scikit-learn's interface. `fastml.datasets` loads data to try them on,
-`fastml.plot` draws results. Nothing is imported before it is used: ``import fastml`` costs next to
-nothing, NumPy is loaded with `fastml.kernels`, Numba when the first kernel is touched, scikit-learn
-with the first model.
+on them stand models with scikit-learn's interface. `fastml.check_gradient` compares a gradient with
+differences, `fastml.datasets` loads data to try things on, `fastml.plot` draws results. Nothing is
+imported before it is used: ``import fastml`` costs next to nothing, NumPy is loaded with
+`fastml.kernels`, Numba when the first kernel is touched, scikit-learn with the first model.
 
 ``python -m fastml info`` shows what the kernels run on, ``python -m fastml warmup`` compiles them.
 """
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from . import datasets as datasets
     from . import kernels as kernels
     from . import plot as plot
+    from .gradient_checking import check_gradient as check_gradient
     from .model_selection import knn_cross_validation as knn_cross_validation
     from .neighbors import KNeighborsClassifier as KNeighborsClassifier
     from .neighbors import KNeighborsRegressor as KNeighborsRegressor
@@ -34,6 +35,7 @@ __all__ = [
     "KNeighborsClassifier",
     "KNeighborsRegressor",
     "__version__",
+    "check_gradient",
     "datasets",
     "kernels",
     "knn_cross_validation",
@@ -46,6 +48,7 @@ _SUBMODULES = frozenset({"datasets", "kernels", "plot"})
 _HOME = {
     "KNeighborsClassifier": "neighbors",
     "KNeighborsRegressor": "neighbors",
+    "check_gradient": "gradient_checking",
     "knn_cross_validation": "model_selection",
 }
 
