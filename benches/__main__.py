@@ -46,10 +46,20 @@ def _peers(options: argparse.Namespace) -> int:
     jobs = [job for job in jobs if f"{job.key}, {job.size}" in chosen]
     found = [f"{name} {version or 'not installed'}" for name, version in peers.versions().items()]
     print(f"{n_threads} threads; {', '.join(found)}")
-    outcomes = peers.run(jobs, n_threads, tell=lambda key: print(f"... {key}", file=sys.stderr))
+    print(peers.HEADER)
+    outcomes: list[peers.Outcome] = []
+    path = options.output / "peers.json"
+    interrupted = False
+    try:
+        for job in jobs:
+            new = peers.run(job, n_threads)
+            outcomes += new
+            print("\n".join(peers.lines(new)), flush=True)
+    except KeyboardInterrupt:
+        interrupted = True
+        print("interrupted: wrote what was measured so far", file=sys.stderr)
     document = peers.document(outcomes, n_threads, _info.collect())
-    print("\n".join(peers.lines(outcomes)))
-    if options.only is None:
+    if options.only is None and not interrupted:
         memory_size = (200, 600, 78) if options.quick else (10_000, 60_000, 784)
         document["errors"] = peers_neighbors.errors()
         document["extra_megabytes"] = peers_neighbors.extra_megabytes(*memory_size)
@@ -59,9 +69,11 @@ def _peers(options: argparse.Namespace) -> int:
         megabytes = document["extra_megabytes"]
         if megabytes is not None:
             print(f"k_nearest of {' × '.join(map(str, memory_size))} raises the peak memory by {megabytes:.1f} MiB")
-    results.write_text(json.dumps(document, indent=1) + "\n", options.output / "peers.json")
-    print(f"wrote {options.output / 'peers.json'}", file=sys.stderr)
-    return 1 if any(outcome.problem not in (None, "not installed") for outcome in outcomes) else 0
+    results.write_text(json.dumps(document, indent=1) + "\n", path)
+    print(f"wrote {path}", file=sys.stderr)
+    if interrupted:
+        return 130
+    return int(any(outcome.problem not in (None, "not installed") for outcome in outcomes))
 
 
 def _report(options: argparse.Namespace, catalogue: Any) -> int:
@@ -106,7 +118,7 @@ def _parser() -> argparse.ArgumentParser:
         help="time fastml beside other libraries",
         description="Time jobs beside SciPy, scikit-learn, oneDAL, torch and faiss, each at its best setting, results "
         "compared. Ratios are the peer's time over ours: above 1 we are faster.",
-        epilog="Exit code: 0 all results agree, 1 a peer's result differs, 2 bad arguments.",
+        epilog="Exit code: 0 all results agree, 1 a peer's result differs, 2 bad arguments, 130 Ctrl-C.",
     )
     peers.add_argument("--only", metavar="PATTERN", help="part of a job's name and size, or * and ?: 'k_nearest l1*'")
     peers.add_argument("--quick", action="store_true", help="small sizes: to see that all runs, not how fast")

@@ -24,7 +24,7 @@ import numpy as np
 
 from .measure import blas_limit, quiet_gc
 
-__all__ = ["PACKAGES", "Job", "Outcome", "prepare_environment", "run", "versions"]
+__all__ = ["HEADER", "PACKAGES", "Job", "Outcome", "prepare_environment", "run", "versions"]
 
 #: Distribution -> module of every peer, in the order of the table's columns.
 PACKAGES = {
@@ -107,16 +107,8 @@ class Outcome:
     problem: str | None = None
 
 
-def run(jobs: Sequence[Job], n_threads: int, *, tell: Callable[[str], None] = lambda _: None) -> list[Outcome]:
-    """Run the jobs and return one outcome for each peer of each."""
-    outcomes = []
-    for job in jobs:
-        tell(job.key)
-        outcomes += _run(job, n_threads)
-    return outcomes
-
-
-def _run(job: Job, n_threads: int) -> list[Outcome]:
+def run(job: Job, n_threads: int) -> list[Outcome]:
+    """Run a job and return one outcome for each of its peers."""
     prepared = job.prepare(n_threads)
     with blas_limit(n_threads), quiet_gc():
         expected = prepared.ours()  # compiles or loads
@@ -187,14 +179,14 @@ def document(outcomes: Sequence[Outcome], n_threads: int, machine: dict[str, Any
     }
 
 
+HEADER = f"{'job':<12} {'peer':<20} {'ours s':>8} {'peer s':>8} {'ratio':>7} {'±':>5} {'goal':>5}"
+
+
 def lines(outcomes: Sequence[Outcome]) -> Iterator[str]:
-    """Lay the outcomes out as a table of at most 100 columns."""
-    yield f"{'job':<12} {'peer':<20} {'ours s':>8} {'peer s':>8} {'ratio':>7} {'±':>5} {'goal':>5}"
-    previous = None
-    for o in outcomes:
-        if (o.job, o.size) != previous:
+    """Lay the outcomes of one job out in at most 100 columns, under `HEADER`."""
+    for place, o in enumerate(outcomes):
+        if place == 0:
             yield f"{o.job}, {o.size}"
-            previous = o.job, o.size
         goal = "" if o.goal is None else f"{o.goal:.2f}"
         name = f"{'':<12} {o.package:<20}"
         if o.ratio is None:

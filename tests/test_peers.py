@@ -15,7 +15,7 @@ from benches.peers import Job, Peer, Prepared, rows_agree
 
 def outcomes(ours, settings, judge=None, goals=None) -> list[peers.Outcome]:
     job = Job("job", "size", goals or {}, lambda _: Prepared(lambda: ours, [lambda: Peer("scipy", settings, judge)]))
-    return peers.run([job], 1)
+    return peers.run(job, 1)
 
 
 @pytest.mark.needs_jit
@@ -61,7 +61,7 @@ def test_a_missing_peer_is_named():
     def make() -> Peer:
         raise ImportError("No module named 'faiss'", name="faiss")
 
-    [outcome] = peers.run([Job("job", "size", {"faiss-cpu": 2.0}, lambda _: Prepared(lambda: None, [make]))], 1)
+    [outcome] = peers.run(Job("job", "size", {"faiss-cpu": 2.0}, lambda _: Prepared(lambda: None, [make])), 1)
     assert (outcome.package, outcome.problem, outcome.goal) == ("faiss-cpu", "not installed", 2.0)
     assert "not installed" in "\n".join(peers.lines([outcome]))
 
