@@ -18,14 +18,14 @@ CPU type may round differently (it may lack fused multiply-add).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _blocks, _threads, _validate
-from ._blocks import X_ROWS, Y_POINTS, aligned, distances_of_block, pack
+from ._blocks import POINTS_STEP, X_ROWS, aligned, distances_of_block, pack
 from ._jit import inner, kernel, readonly
 
 __all__ = ["pairwise_l1", "pairwise_l2", "pairwise_linf"]
@@ -197,7 +197,7 @@ def _pairwise(
     root = metric == "l2" and not squared
     y = readonly(y)
     cut, code = _blocks.plan(metric, x.dtype, n, d), _blocks.METRIC_CODES[metric]
-    tasks = [(0, n, 0, m)] if serial and n <= _blocks.TASK_ROWS else _tasks(n, m, d, symmetric, threads)
+    tasks = [(0, n, 0, m)] if serial and n <= _blocks.TASK_ROWS else _tasks(n, m, d, symmetric, threads, cut[-1])
 
     def fill(task: int) -> None:
         first, last, y_first, y_last = tasks[task]
@@ -208,27 +208,25 @@ def _pairwise(
     return result
 
 
-def _tasks(n: int, m: int, d: int, symmetric: bool, threads: int) -> list[tuple[int, int, int, int]]:
-    """Cut the result into rectangles, each small enough for one compiled call."""
-    rows = _blocks.task_rows(n, threads)
-    grid: list[tuple[int, int, int, int]] = []
-    for first in range(0, n, rows):
-        last = min(n, first + rows)
-        grid += (
-            (first, last, *part)
-            for part in _blocks.y_ranges(rows, 0, m, d + _WRITING)
-            if not symmetric or part[1] > first
-        )
-    return grid if len(grid) >= threads else list(_halved(grid, threads))
+def _tasks(n: int, m: int, d: int, symmetric: bool, threads: int, block: int) -> list[tuple[int, int, int, int]]:
+    """Cut the result into rectangles, each small enough for one compiled call and as many for every thread.
 
-
-def _halved(grid: list[tuple[int, int, int, int]], threads: int) -> Iterator[tuple[int, int, int, int]]:
-    """Cut along Y until every thread has work: a single row against a million uses them all."""
-    parts = -(-threads // max(1, len(grid)))
-    for first, last, y_first, y_last in grid:
-        step = max(Y_POINTS, -(-(y_last - y_first) // (parts * Y_POINTS)) * Y_POINTS)
-        for at in range(y_first, y_last, step):
-            yield first, last, at, min(y_last, at + step)
+    Y is cut before X is: each rectangle packs its part of Y, which is the cheaper the more rows of X it has.
+    """
+    rows = _blocks.task_rows(n, threads if symmetric else 1)
+    x_parts = [(first, min(n, first + rows)) for first in range(0, n, rows)]
+    most = max(block, _blocks.CALL_ELEMENTS // (rows * (d + _WRITING)) // block * block)
+    y_parts = -(-m // most)
+    while not symmetric and y_parts * len(x_parts) % threads:
+        y_parts += 1
+    panels = -(-m // POINTS_STEP)
+    ends = [min(m, panels * part // y_parts * POINTS_STEP) for part in range(y_parts + 1)]
+    return [
+        (*x_part, y_first, y_last)
+        for x_part in x_parts
+        for y_first, y_last in itertools.pairwise(ends)
+        if y_first < y_last and not (symmetric and y_last <= x_part[0])
+    ]
 
 
 @kernel
