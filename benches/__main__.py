@@ -6,6 +6,7 @@ import argparse
 import importlib.util
 import json
 import math
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,15 +30,17 @@ def main(arguments: Sequence[str] | None = None, *, catalogue: Any = None) -> in
 
 
 def _peers(options: argparse.Namespace) -> int:
-    from fastml import _info
-    from fastml._warmup import select
     from fastml.kernels import _threads
 
-    from . import peers, results
-
     n_threads = options.threads or _threads.default()[0]
-    peers.prepare_environment(n_threads)  # before any of the libraries is imported
-    from . import peers_neighbors
+    # Libraries read these when they are loaded: how many threads, and that idle ones sleep and do not spin.
+    os.environ.update({"OMP_NUM_THREADS": str(n_threads), "MKL_NUM_THREADS": str(n_threads)})
+    os.environ.update({"OMP_WAIT_POLICY": "passive", "KMP_BLOCKTIME": "0", "OPENBLAS_THREAD_TIMEOUT": "4"})
+
+    from fastml import _info
+    from fastml._warmup import select
+
+    from . import peers, peers_neighbors, results
 
     jobs = peers_neighbors.jobs(quick=options.quick)
     chosen = set(select([f"{job.key}, {job.size}" for job in jobs], options.only))

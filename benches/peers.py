@@ -5,15 +5,14 @@ the fastest counts; its result is compared with ours before any of its times doe
 ratio is the median over the rounds of (peer's time / our time): above 1 we are faster. Losses are printed
 like wins.
 
-Worker threads that go on spinning after a call would take the CPU from whoever comes next. So OpenMP is told
-to let them sleep (before anything is imported, see `prepare_environment`), and there is a short pause
-between two ways.
+Worker threads that go on spinning after a call take the CPU from whoever comes next: those of OpenBLAS do so for
+more than 60 ms, which makes a call on two cores after them a quarter slower. So they are told to sleep (by
+the environment, before anything is imported, see `__main__`), and there is a short pause between two ways.
 """
 
 from __future__ import annotations
 
 import importlib
-import os
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -24,7 +23,7 @@ import numpy as np
 
 from .measure import blas_limit, quiet_gc
 
-__all__ = ["HEADER", "PACKAGES", "Job", "Outcome", "prepare_environment", "run", "versions"]
+__all__ = ["HEADER", "PACKAGES", "Job", "Outcome", "run", "versions"]
 
 #: Distribution -> module of every peer, in the order of the table's columns.
 PACKAGES = {
@@ -42,13 +41,6 @@ _LONG_S = 3.0
 Call = Callable[[], Any]
 #: Says what is wrong with a peer's result beside ours, or None.
 Judge = Callable[[Any, Any], str | None]
-
-
-def prepare_environment(n_threads: int) -> None:
-    """Set what the libraries read when they are imported: threads, and that idle ones sleep."""
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    os.environ.setdefault("KMP_BLOCKTIME", "0")
-    os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = str(n_threads)
 
 
 def versions() -> dict[str, str | None]:
