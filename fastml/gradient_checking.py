@@ -74,7 +74,7 @@ class GradientCheck:
     labels : list of str
         Their names, such as ``"W[3, 17]"``.
     gradient, difference : ndarray of float64
-        What was claimed, and what the differences say.
+        What was claimed, and what the differences say (where they were extrapolated, after that).
     forward, backward : ndarray of float64
         The differences in each direction: (f(x + h) − f(x)) / h and (f(x) − f(x − h)) / h.
     step : ndarray of float64
@@ -270,9 +270,10 @@ def check_gradient(
     float32: the gradient is computed from the arrays as they are, the differences from float64 copies, in
     which alone they mean something. Your own function should therefore keep to the dtype of its arguments.
 
-    Kinks: where the slopes on both sides lie apart and the gradient is off, the coordinate is looked at again
-    with a third and a tenth of the step. Curvature shrinks the gap in proportion, a kink does not. Coordinates at a
-    kink are reported as such, and their gradient only has to lie between the slopes.
+    Where the slopes on both sides lie apart and the gradient is off, the coordinate is looked at again with a third and
+    a tenth of the step. Curvature shrinks the gap in proportion, a kink does not. Coordinates at a kink are
+    reported as such, and their gradient only has to lie between the slopes. At others the truncation error of a central
+    difference with the step of our choice is removed by Richardson's extrapolation.
 
     Examples
     --------
@@ -457,16 +458,32 @@ def _check(problem: _Problem, where: NDArray[np.intp], method: Method, step: flo
     precision = float(np.finfo(value.dtype if value.dtype.kind == "f" else np.float64).eps)
     h = _steps(x[where], method, step, precision)
     forward, backward = _slopes(problem, where, h)
-    difference = forward if method == "forward" else (forward + backward) / 2
+    difference = forward.copy() if method == "forward" else (forward + backward) / 2
     gradient = problem.gradient[where] + 0.0  # -0.0 becomes 0.0
     with np.errstate(invalid="ignore", over="ignore"):
         # Of the coordinates that are not checked, the mean of those that are is assumed.
         moved = np.nan_to_num(np.abs(difference * x[where]), posinf=0.0).mean() * x.size
         rounding = _ROUNDINGS * precision * (abs(float(value)) + moved) / h
-        error = np.abs(gradient - difference)
+
+    kink = np.zeros(where.size, np.bool_)
+    low, high = np.minimum(forward, backward), np.maximum(forward, backward)
+    at = _suspicious(problem, x[where], h, forward, backward, gradient, difference, rounding, step is None)
+    if at.size:
+        closer = [_slopes(problem, where[at], h[at] / part) for part in _CLOSER]
+        kink[at] = _straddled(forward[at] - backward[at], closer, rounding[at])
+        for sides in closer:
+            low[at], high[at] = np.minimum(low[at], sides.min(axis=0)), np.maximum(high[at], sides.max(axis=0))
+        if step is None and method == "central":
+            # Richardson's extrapolation: the truncation errors of h and h / part, as 1 and 1 / part², cancel.
+            weight = _CLOSER[0] ** 2
+            smooth = at[~kink[at]]
+            near = closer[0].mean(axis=0)[~kink[at]]
+            difference[smooth] = (weight * near - difference[smooth]) / (weight - 1)
+            rounding[smooth] *= (weight * _CLOSER[0] + 1) / (weight - 1)
+    with np.errstate(invalid="ignore"):
+        distance = np.maximum(np.maximum(low - gradient, gradient - high), 0.0)
+        error = np.where(kink, distance, np.abs(gradient - difference))
     error[np.isnan(error)] = np.inf
-    kink, low, high = _kinks(problem, where, h, forward, backward, gradient, error, rounding)
-    distance = np.maximum(np.maximum(low - gradient, gradient - high), 0.0)
     return GradientCheck(
         name=problem.name,
         method=method,
@@ -481,7 +498,7 @@ def _check(problem: _Problem, where: NDArray[np.intp], method: Method, step: flo
         step=h,
         rounding=rounding,
         kink=kink,
-        error=np.where(kink, distance, error),
+        error=error,
     )
 
 
@@ -498,8 +515,8 @@ def _steps(x: Array, method: Method, step: float | None, precision: float) -> Ar
     return h
 
 
-def _slopes(problem: _Problem, where: NDArray[np.intp], h: Array) -> tuple[Array, Array]:
-    """Return the forward and the backward differences at some coordinates."""
+def _slopes(problem: _Problem, where: NDArray[np.intp], h: Array) -> Array:
+    """Return the forward and the backward differences at some coordinates, of shape (2, m)."""
     point = problem.point.flat.copy()
 
     def of_some(some: Array, which: NDArray[np.intp]) -> Any:
@@ -515,41 +532,41 @@ def _slopes(problem: _Problem, where: NDArray[np.intp], h: Array) -> tuple[Array
             for side, sign in enumerate((1, -1)):
                 which = where[some]
                 sides[side, some] = approx_fprime(problem.point.flat[which], of_some, sign * h[some], which)
-    return sides[0], sides[1]
+    return sides
 
 
-def _kinks(
+def _suspicious(
     problem: _Problem,
-    where: NDArray[np.intp],
+    x: Array,
     h: Array,
     forward: Array,
     backward: Array,
     gradient: Array,
-    error: Array,
+    difference: Array,
     rounding: Array,
-) -> tuple[NDArray[np.bool_], Array, Array]:
-    """Tell where the function has a kink, and return the lowest and the highest slope seen at each coordinate.
+    own_step: bool,
+) -> NDArray[np.intp]:
+    """Return the coordinates that deserve a look with smaller steps.
+
+    These are where both sides are far apart, or where the gradient is off by more than rounding can explain; with a
+    step that the user chose, which may well be large, by more than a small part of what both sides differ by.
+    """
+    with np.errstate(invalid="ignore"):
+        gap, error = np.abs(forward - backward), np.abs(gradient - difference)
+        off = error > np.maximum(rounding if own_step else 1e-3 * gap, 16 * problem.precision * np.abs(gradient))
+        wide = gap > 1e-2 * np.maximum(np.abs(forward), np.abs(backward))
+        found = (gap > 8 * rounding) & (off | wide)
+    return np.flatnonzero(found & (x + h / _CLOSER[-1] != x) & (x - h / _CLOSER[-1] != x))
+
+
+def _straddled(gap: Array, closer: list[Array], rounding: Array) -> NDArray[np.bool_]:
+    """Tell where there is a kink, from the gaps between both slopes at the step and at smaller ones.
 
     Both slopes of a smooth function differ by h f'', a tenth of that at a tenth of the step. At a kink in x the gap
     stays what it is; at one nearby it vanishes as soon as the step does not reach it.
     """
-    gap = forward - backward
-    kink = np.zeros(where.size, np.bool_)
-    low, high = np.minimum(forward, backward), np.maximum(forward, backward)
-    # Where the gradient agrees far better than both sides do with each other, the function is smooth.
-    with np.errstate(invalid="ignore"):
-        off = error > np.maximum(1e-3 * np.abs(gap), 16 * problem.precision * np.abs(gradient))
-        wide = np.abs(gap) > 1e-2 * np.maximum(np.abs(forward), np.abs(backward))
-        suspicious = (np.abs(gap) > 8 * rounding) & (off | wide)
-    x = problem.point.flat[where]
-    suspicious &= (x + h / _CLOSER[-1] != x) & (x - h / _CLOSER[-1] != x)
-    at = np.flatnonzero(suspicious)
-    if at.size:
-        for part in _CLOSER:
-            right, left = _slopes(problem, where[at], h[at] / part)
-            expected = gap[at] / part
-            noise = 2 * part * rounding[at]
-            kink[at] |= np.abs((right - left) - expected) > 0.5 * np.abs(expected) + noise
-            low[at] = np.minimum(low[at], np.minimum(right, left))
-            high[at] = np.maximum(high[at], np.maximum(right, left))
-    return kink, low, high
+    kink = np.zeros(gap.size, np.bool_)
+    for part, (forward, backward) in zip(_CLOSER, closer, strict=True):
+        expected, noise = gap / part, 2 * part * rounding
+        kink |= np.abs((forward - backward) - expected) > 0.5 * np.abs(expected) + noise
+    return kink

@@ -196,6 +196,24 @@ def test_differences_are_scipys(rng):
     np.testing.assert_allclose(central.difference, (forward.forward + forward.backward) / 2)
 
 
+@pytest.mark.parametrize("size", [1.0, 30.0, 300.0])
+def test_large_features_do_not_spoil_differences(size, rng):
+    """Pixels as they are move a score by a thousand times the step; what that truncates is extrapolated away."""
+    X, y = size * rng.normal(size=(200, 30)), rng.integers(0, 10, size=200)
+    W = rng.normal(size=(10, 30)) / size / 3
+    check = check_gradient("softmax_cross_entropy", X=X, y=y, W=W, b=np.zeros(10))
+    check.assert_within(1e-6)
+    if size == 300.0:
+        plain = (check.forward + check.backward) / 2
+        assert np.abs(plain - check.gradient).max() > 10 * check.max_error
+
+
+def test_a_step_of_ones_own_is_used_as_it_is(rng):
+    x = rng.normal(size=4)
+    check = check_gradient(cubes, x, step=0.01)
+    np.testing.assert_allclose(check.difference - check.gradient, 1e-4, rtol=1e-6)
+
+
 def test_forward_differences_are_off_by_half_the_step_of_the_curvature(rng):
     """Norm of the errors at most h/2 ‖diag H‖ and rounding; for cross-entropy, diag H is the mean of p(1 − p) x²."""
     X, t, h = rng.normal(size=(100, 90)), rng.integers(0, 2, size=100), 1e-6
@@ -264,6 +282,14 @@ def test_a_kink_in_the_stencil_is_reported(part, step, method):
             own.assert_within(1e-6)
         else:
             assert own.max_relative_error > 0.01
+
+
+def test_a_gradient_that_is_nan_at_a_kink_is_wrong():
+    check = check_gradient(lambda x: (np.abs(x).sum(), np.array([np.nan])), np.zeros(1))
+    assert check.kinks == ["x[0]"]
+    assert check.worst.error == check.max_relative_error == np.inf
+    with pytest.raises(AssertionError):
+        check.assert_within(1e-6)
 
 
 @pytest.mark.parametrize("loss", ["absolute_error", "multiclass_hinge"])
