@@ -117,7 +117,8 @@ def _contents(document: dict[str, Any], grouped: list[tuple[str, str, list[dict[
     if document["known_answers"]:
         links.insert(0, ("answers", "Published figures"))
     links += [(key, title) for key, title in _STUDIES.items() if document[key]]
-    links += [("overall", "Limits and errors"), ("how", "How it is measured")]
+    links += [("overall", "Limits and errors")] if grouped else []
+    links += [("how", "How it is measured")]
     return "<nav>" + "".join(f'<a href="#{anchor}">{escape(text)}</a>' for anchor, text in links) + "</nav>"
 
 
