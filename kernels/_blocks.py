@@ -124,7 +124,7 @@ def _add_squares(rows):  # type: ignore[no-untyped-def]
 
 
 def y_ranges(x_rows: int, y_first: int, y_last: int, per_pair: int) -> Iterator[tuple[int, int]]:
-    """Cut rows of Y so that no compiled call does over `CALL_ELEMENTS`.
+    """Cut rows of Y so that no compiled call does over `CALL_ELEMENTS`, or the fewest rows that are worth one.
 
     `per_pair` is the work that a pair makes, in columns: its own, and what is done with the distance.
     """

@@ -28,11 +28,15 @@ __all__ = ["fill_heaps", "pays"]
 _FEWEST_ROWS = 2048
 _ROW_BYTES, _ROW_BYTES_PER_NEIGHBOR = 384, 24
 
+#: There are two blocks for every thread; smaller ones are packed more often than it is worth.
+_FEWEST_BLOCK_ROWS = 288
 
-def pays(x: NDArray[Any], k: int) -> bool:
+
+def pays(x: NDArray[Any], k: int, threads: int) -> bool:
     """Whether halving the distances outweighs what it costs."""
     n, d = x.shape
-    return n >= _FEWEST_ROWS and d * x.itemsize >= _ROW_BYTES + k * _ROW_BYTES_PER_NEIGHBOR
+    blocks_are_large = n >= 2 * threads * _FEWEST_BLOCK_ROWS
+    return n >= _FEWEST_ROWS and blocks_are_large and d * x.itemsize >= _ROW_BYTES + k * _ROW_BYTES_PER_NEIGHBOR
 
 
 def fill_heaps(

@@ -1,10 +1,11 @@
-"""Pairwise L1, L2 and L-infinity distances, by direct differences.
+"""Pairwise L1, L2 and L-infinity distances, by direct differences; of bytes exact by any way.
 
 The usual shortcut for L2, ``|x|^2 + |y|^2 - 2 x.y``, is a matrix product, but it subtracts nearly equal
 numbers: in float32 the distance between 10,000 and 10,001 comes out as 0. Here every difference is
 formed, which costs one subtraction more per element and no accuracy; in register tiles it runs at
 the rate of the matrix product where additions have ports of their own (Zen), at about half of it
-where they share them with multiplications.
+where they share them with multiplications. Squared distances of bytes are made from products where the
+target multiplies bytes (VNNI): in integers nothing cancels.
 
 Accuracy. A float sum runs over one column after the other within chunks of about equal length, at most 384
 (float32) or 192 (float64) columns, then over the chunks: relative error at most (chunk + D / chunk + 3) eps
@@ -19,6 +20,7 @@ CPU type may round differently (it may lack fused multiply-add).
 from __future__ import annotations
 
 import itertools
+import math
 from typing import Any
 
 import numpy as np
@@ -35,6 +37,9 @@ _SERIAL_ELEMENTS = 1 << 21
 
 #: Of shorter rows a distance is made sooner than mirrored.
 _MIRRORED_BYTES = 128
+
+#: Panels of Y in a task, at least: fewer do not repay the ordering of X for them.
+_FEWEST_PANELS = 3
 
 #: Writing a distance to a fresh page costs as much as about so many columns.
 _WRITING = 64
@@ -209,17 +214,22 @@ def _pairwise(
 
 
 def _tasks(n: int, m: int, d: int, symmetric: bool, threads: int, block: int) -> list[tuple[int, int, int, int]]:
-    """Cut the result into rectangles, each small enough for one compiled call and as many for every thread.
+    """Cut the result into rectangles that suit one compiled call, where possible as many for every thread.
 
-    Y is cut before X is: each rectangle packs its part of Y, which is the cheaper the more rows of X it has.
+    Y is cut before X is: each rectangle packs its part of Y, which is the cheaper the more rows of X it has. A part
+    of Y is whole panels, so where there are few of them X is cut as well.
     """
-    rows = _blocks.task_rows(n, threads if symmetric else 1)
+    panels = -(-m // POINTS_STEP)
+    if symmetric:
+        rows = _blocks.task_rows(n, threads)
+    else:
+        rows = _blocks.task_rows(n, -(-threads // max(1, panels // _FEWEST_PANELS)))
     x_parts = [(first, min(n, first + rows)) for first in range(0, n, rows)]
     most = max(block, _blocks.CALL_ELEMENTS // (rows * (d + _WRITING)) // block * block)
-    y_parts = -(-m // most)
-    while not symmetric and y_parts * len(x_parts) % threads:
-        y_parts += 1
-    panels = -(-m // POINTS_STEP)
+    y_parts = max(1, -(-m // most))
+    if not symmetric:
+        every = threads // math.gcd(threads, max(1, len(x_parts)))  # so many parts make equal shares
+        y_parts = max(1, min(-(-y_parts // every) * every, panels // _FEWEST_PANELS, panels))
     ends = [min(m, panels * part // y_parts * POINTS_STEP) for part in range(y_parts + 1)]
     return [
         (*x_part, y_first, y_last)

@@ -94,10 +94,10 @@ def k_nearest(
 
     Notes
     -----
-    Cost: n m D subtractions and additions, plus O(k log(m / k) log k) per row for random order (at
-    worst m log k). Work space: n k distances and indices, times the number of parts where Y is cut
-    (at most 4 per thread and 64 in all, only for n < 64 per thread), per thread what `pairwise_l1` needs, and n
-    integers with `exclude_self`.
+    Cost: n m D subtractions and additions (half of them where `Y` is `X` and its rows are many and
+    long), plus O(k log(m / k) log k) per row for random order (at worst m log k). Work space: n k distances
+    and indices, times the number of parts where Y is cut (at most 4 per thread and 64 in all, only for n < 64
+    per thread), per thread what `pairwise_l1` needs, and n integers with `exclude_self` or where `Y` is `X`.
 
     Examples
     --------
@@ -114,7 +114,7 @@ def k_nearest(
     x, y, _ = _validate.pair(X, Y)
     k = _validate.k(k, y.shape[0], exclude_self, x.shape[0])
     groups = np.arange(x.shape[0]) if exclude_self else _NO_GROUPS
-    if x is y and _mutual.pays(x, k):
+    if x is y and _mutual.pays(x, k, _threads.resolve(n_threads)):
         return _nearest_among_themselves(short, x, groups, k, n_threads)
     return _nearest(short, x, groups, y, groups, k, n_threads)
 
@@ -135,7 +135,7 @@ def _k_nearest_outside_group(
     """
     short = _validate.metric(metric)
     x, _, _ = _validate.pair(X)
-    if _mutual.pays(x, k):
+    if _mutual.pays(x, k, _threads.resolve(n_threads)):
         return _nearest_among_themselves(short, x, groups, k, n_threads, progress)
     step = len(x) if progress is None else _blocks.TASK_ROWS * _threads.resolve(n_threads)
     parts = []
@@ -186,7 +186,7 @@ def _nearest(
     cut, code = _blocks.plan(metric, x.dtype, n, d), _blocks.METRIC_CODES[metric]
     rule = (totals, *_key_rule(totals.dtype))
     x_groups, y, y_groups = readonly(x_groups), readonly(y), readonly(y_groups)
-    if serial and k * n < _CALL_MERGES:
+    if serial and n <= _blocks.TASK_ROWS and k * n < _CALL_MERGES:
         keys, indices = empty_heaps(1, n, k, totals.dtype)
         rows = _blocks.whole_steps(x)
         _search(code, cut, rows, x_groups, y, y_groups, 0, m, True, True, *rule, keys[0], indices[0])

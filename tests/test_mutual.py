@@ -85,7 +85,8 @@ def test_every_pair_of_blocks_meets_once():
 
 
 def test_it_is_used_where_rows_are_many_and_long():
-    assert _mutual.pays(np.empty((5000, 3072), np.uint8), 30)
-    assert not _mutual.pays(np.empty((100, 3072), np.uint8), 5)
-    assert not _mutual.pays(np.empty((5000, 2), np.float64), 5)
-    assert not _mutual.pays(np.empty((5000, 784), np.uint8), 500)
+    assert _mutual.pays(np.empty((5000, 3072), np.uint8), 30, 2)
+    assert not _mutual.pays(np.empty((100, 3072), np.uint8), 5, 2)
+    assert not _mutual.pays(np.empty((5000, 2), np.float64), 5, 2)
+    assert not _mutual.pays(np.empty((5000, 784), np.uint8), 500, 2)
+    assert not _mutual.pays(np.empty((5000, 3072), np.uint8), 30, 64)  # blocks would be small
