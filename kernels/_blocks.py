@@ -28,6 +28,7 @@ from ._validate import Metric, result_dtype
 __all__ = [
     "METRIC_CODES",
     "aligned",
+    "chunk_length",
     "distances_of_block",
     "empty_totals",
     "pack",
@@ -187,6 +188,12 @@ def _pack_rest(row, done, steps, columns, panel, stride):  # type: ignore[no-unt
 
 
 @inner
+def chunk_length(steps, usual):  # type: ignore[no-untyped-def]
+    """Return the steps of a chunk: about the usual number, and of all chunks but the last the same."""
+    return -(-steps // max(1, (steps + usual // 2) // usual))
+
+
+@inner
 def distances_of_block(metric, plan, X, top, bottom, Y, begin, end, spread_x, totals):  # type: ignore[no-untyped-def]
     """Fill ``totals[: bottom - top, begin:end]`` (and its padding) from rows of X and packed panels of Y.
 
@@ -196,7 +203,7 @@ def distances_of_block(metric, plan, X, top, bottom, Y, begin, end, spread_x, to
     rows, points, _, columns, usual, _, _ = plan
     own = _simd.has_own_step(Y)
     steps = X.shape[1] // columns - own
-    chunk = -(-steps // max(1, (steps + usual // 2) // usual))
+    chunk = chunk_length(steps, usual)
     for step in range(0, max(steps, 1), max(chunk, 1)):  # without columns one empty chunk writes the zeros
         length = min(chunk, steps - step)
         for row in range(0, bottom - top, rows):

@@ -33,6 +33,7 @@ __all__ = [
     "Target",
     "TileShape",
     "accumulate",
+    "accumulate_few",
     "below",
     "complete",
     "copies",
@@ -192,10 +193,13 @@ KEYS_AT_ONCE = 32
 
 Emit = Callable[..., ir.Value]
 
+#: An addition without a flag of its own gets all those that the kernel is compiled with, and may be reordered.
+_IN_ORDER = ("contract",)
+
 
 def _absolute_difference(b: ir.IRBuilder, total: ir.Value, x: ir.Value, y: ir.Value) -> ir.Value:
     difference = b.fsub(y, x)
-    return b.fadd(total, _call(b, "llvm.fabs", difference.type, difference))
+    return b.fadd(total, _call(b, "llvm.fabs", difference.type, difference), flags=_IN_ORDER)
 
 
 def _squared_difference(b: ir.IRBuilder, total: ir.Value, x: ir.Value, y: ir.Value) -> ir.Value:
@@ -276,7 +280,7 @@ def _largest_byte_of_lane(b: ir.IRBuilder, lanes: ir.Value) -> ir.Value:
 
 
 def _add(b: ir.IRBuilder, old: ir.Value, new: ir.Value) -> ir.Value:
-    return b.fadd(old, new) if _is_float(old.type.element) else b.add(old, new)
+    return b.fadd(old, new, flags=_IN_ORDER) if _is_float(old.type.element) else b.add(old, new)
 
 
 def _larger(b: ir.IRBuilder, old: ir.Value, new: ir.Value) -> ir.Value:
@@ -462,6 +466,74 @@ def accumulate(typingctx, metric, spread_x, Y, y_at, steps, totals, row, column,
     return result, emit
 
 
+def _accumulate_few_twin(metric, X, i, Y, places, begin, end, totals):  # type: ignore[no-untyped-def]
+    terms = np.abs(Y[places, begin:end] - X[i, begin:end]) ** (2 if metric == "l2" else 1)
+    reduce = np.maximum if metric == "linf" else np.add
+    chunk = reduce.reduce(terms, axis=1, initial=0)
+    totals[:] = reduce(totals, chunk) if begin else chunk
+
+
+@intrinsic(twin=_accumulate_few_twin)
+def accumulate_few(typingctx, metric, X, i, Y, places, begin, end, totals):  # type: ignore[no-untyped-def]
+    """Add the columns ``begin:end`` of row i of X and of a vector of scattered rows of Y to `totals`.
+
+    ``accumulate_few(metric, X, i, Y, places, begin, end, totals)``: `metric` is a literal string; `places` are
+    ``square(dtype)`` rows of Y; floats only. The same operations in the same order as of `accumulate`, with
+    its chunk: the same bits. The old content of `totals` is void where `begin` is 0.
+    """
+    if not isinstance(metric, types.StringLiteral):
+        return None  # asked again with the literal
+    result = types.void(metric, X, i, Y, places, begin, end, totals)
+
+    def emit(context, b, signature, arguments):  # type: ignore[no-untyped-def]
+        dtype = np.dtype(str(Y.dtype))
+        lanes, tile = square(dtype), _tile(metric.literal_value, dtype)
+        vector = ir.VectorType(_lane_type(Y.dtype, context), lanes)
+        _, _, _, _, _, first, end, _ = arguments
+        columns = cgutils.unpack_tuple(b, context.make_array(Y)(context, b, arguments[3]).shape, 2)[1]
+        x = _address(context, b, X, arguments[1], b.mul(arguments[2], columns), vector.element)
+        starts = _address(context, b, places, arguments[4], _int(0), cgutils.intp_t)
+        rows = []
+        for lane in range(lanes):
+            row = b.load(b.gep(starts, [_int(lane)]))
+            rows.append(_address(context, b, Y, arguments[3], b.mul(row, columns), vector.element))
+        accumulator = tile.accumulators(vector)
+        total = cgutils.alloca_once(b, accumulator)
+        b.store(ir.Constant(accumulator, None), total)
+
+        def add(column: ir.Value, y_here: ir.Value) -> None:
+            x_here = _splat(b, _load(b, b.gep(x, [column])), vector)
+            b.store(tile.step(b, b.load(total), x_here, y_here), total)
+
+        squares = b.sdiv(b.sub(end, first), _int(lanes))
+        with cgutils.for_range(b, squares) as loop:
+            column = b.add(first, b.mul(loop.index, _int(lanes)))
+            turned = [_load(b, b.bitcast(b.gep(row, [column]), vector.as_pointer())) for row in rows]
+            _transpose(b, turned)
+            for step in range(lanes):
+                add(b.add(column, _int(step)), turned[step])
+        with cgutils.for_range_slice(b, b.add(first, b.mul(squares, _int(lanes))), end, _int(1), cgutils.intp_t) as (
+            column,
+            _,
+        ):
+            y_here = ir.Constant(vector, ir.Undefined)
+            for lane in range(lanes):
+                y_here = b.insert_element(y_here, _load(b, b.gep(rows[lane], [column])), ir.IntType(32)(lane))
+            add(column, y_here)
+
+        stored = ir.VectorType(vector.element, lanes)
+        place = _address(context, b, totals, arguments[7], _int(0), stored)
+        value = _to_memory(b, tile, b.load(total), stored)
+        with b.if_else(b.icmp_signed("==", first, _int(0))) as (then, otherwise):
+            with then:
+                _store(b, value, place)
+            with otherwise:
+                _store(b, tile.merge(b, _load(b, place), value), place)
+        return context.get_dummy_value()
+
+    return result, emit
+
+
 def _own_terms_twin(panels, at, stride, steps):  # type: ignore[no-untyped-def]
     lanes = square(panels.dtype)
     columns = np.lib.stride_tricks.as_strided(panels[at:], (steps, lanes, 8), (stride, 8, 1)).astype(np.int64)
@@ -564,11 +636,7 @@ def transpose(typingctx, source, source_at, stride, panel, panel_at, panel_strid
             at = b.add(arguments[1], b.mul(arguments[2], _int(row)))
             rows.append(_load(b, _address(context, b, source, arguments[0], at, vector)))
             _prefetch(b, _address(context, b, source, arguments[0], b.add(at, ahead), vector))
-        distance = 1
-        while distance < size:
-            for upper in (row for row in range(size) if not row & distance):
-                rows[upper], rows[upper + distance] = _swap_blocks(b, rows[upper], rows[upper + distance], distance)
-            distance *= 2
+        _transpose(b, rows)
         for step in range(size):
             at = b.add(arguments[4], b.mul(arguments[5], _int(step)))
             _store(b, rows[step], _address(context, b, panel, arguments[3], at, vector))
@@ -652,6 +720,15 @@ def lowest_bit(typingctx, bits):  # type: ignore[no-untyped-def]
         return b.cttz(arguments[0], ir.Constant(ir.IntType(1), 1))
 
     return types.int64(types.int64), emit
+
+
+def _transpose(b: ir.IRBuilder, rows: list[ir.Value]) -> None:
+    """Turn a square of lanes over its diagonal, in place."""
+    distance = 1
+    while distance < len(rows):
+        for upper in (row for row in range(len(rows)) if not row & distance):
+            rows[upper], rows[upper + distance] = _swap_blocks(b, rows[upper], rows[upper + distance], distance)
+        distance *= 2
 
 
 def _swap_blocks(b: ir.IRBuilder, upper: ir.Value, lower: ir.Value, distance: int) -> tuple[ir.Value, ir.Value]:

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import _blocks, _mutual, _simd, _threads, _validate
+from . import _blocks, _bounds, _mutual, _simd, _threads, _validate
 from ._blocks import POINTS_STEP, X_ROWS, aligned, distances_of_block, pack
 from ._heaps import KEY_DTYPES, empty_heaps, merge, replace_root, sort_all, sort_rows
 from ._jit import inner, kernel, readonly
@@ -198,15 +198,28 @@ def _nearest(
     x_parts = [(first, min(n, first + rows_at_once)) for first in range(0, n, rows_at_once)]
     y_parts = _parts_of_y(m, k, len(x_parts), threads)
     keys, indices = empty_heaps(len(y_parts), n, k, totals.dtype)
+    worthwhile = len(y_parts) == 1 and _bounds.pays(metric, x.dtype, rows_at_once, m, d, k)
+    grid = _bounds.grid(metric, x, y) if worthwhile else None
 
     def search(task: int) -> Iterator[None]:
         part, (first, last) = task % len(y_parts), x_parts[task // len(y_parts)]
         y_first, y_last = y_parts[part]
         queries = _blocks.whole_steps(x[first:last])
         own, best, chosen = x_groups[first:last], keys[part, first:last], indices[part, first:last]
-        for begin, end in _blocks.y_ranges(last - first, y_first, y_last, d + selecting):
-            _search(code, cut, queries, own, y, y_groups, begin, end, begin == y_first, False, *rule, best, chosen)
-            yield
+
+        def search_all(top: int, bottom: int, begin: int, end: int, begins: bool = False) -> Iterator[None]:
+            some = slice(top, bottom)
+            for left, right in _blocks.y_ranges(bottom - top, begin, end, d + selecting):
+                fresh = begins and left == begin
+                heaps = best[some], chosen[some]
+                _search(code, cut, queries[some], own[some], y, y_groups, left, right, fresh, False, *rule, *heaps)
+                yield
+
+        if grid is None:
+            yield from search_all(0, last - first, y_first, y_last, begins=True)
+        else:
+            place = queries, own, y, y_groups, y_first, y_last
+            yield from _bounds.sift(metric, grid, *place, rule, best, chosen, search_all)
         for top in range(0, last - first, sorts_at_once):
             sort_rows(best[top : top + sorts_at_once], chosen[top : top + sorts_at_once])
             yield
