@@ -171,9 +171,9 @@ def sift(
 
 
 def _numbers(chosen: Grid, dtype: np.dtype[Any]) -> NDArray[np.float64]:
-    """Return what widens bounds: steps per unit, the dtype's precision and its smallest normal number."""
+    """Return steps per unit, and of the dtype the precision, the smallest normal number and half the largest."""
     kind = np.finfo(dtype)
-    return np.array([chosen.scale, kind.eps, kind.tiny], np.float64)
+    return np.array([chosen.scale, kind.eps, kind.tiny, kind.max / 2], np.float64)
 
 
 def _runs(flags: NDArray[np.bool_]) -> list[tuple[int, int]]:
@@ -239,10 +239,10 @@ def _radius(metric, total, d, roundoff):  # type: ignore[no-untyped-def]
 
 
 @scalar
-def _reach(metric, total, d, scale, eps, tiny):  # type: ignore[no-untyped-def]
+def _reach(metric, total, d, scale, eps, tiny, huge):  # type: ignore[no-untyped-def]
     """Return so many steps that a pair as far apart has a computed total above `total`."""
-    if not total < np.inf:
-        return np.inf
+    if not total < huge:
+        return np.inf  # what is computed may have overflowed, and then all that is farther is as far
     true = (total + 8 * d * tiny) / (1 - (d + 8) * eps)
     return (np.sqrt(true) if metric == 1 else true) * scale * (1 + 1e-9)
 
@@ -273,7 +273,7 @@ def _sift(  # type: ignore[no-untyped-def]
     """
     rows, points, side, columns, _, space, block = byte_plan
     n, d = X.shape
-    scale64, eps, tiny = numbers
+    scale64, eps, tiny, huge = numbers
     height = -(-min(X_ROWS, n) // rows) * rows
     width = -(-min(block, y_last - y_first) // POINTS_STEP) * POINTS_STEP
     panels, spread_x = aligned(width * x_bytes.shape[1], x_bytes), aligned(space, x_bytes)
@@ -285,7 +285,7 @@ def _sift(  # type: ignore[no-untyped-def]
     nearest, places = np.empty(keys.shape[1], totals.dtype), np.empty(keys.shape[1], np.intp)
     worst = keys.view(like_totals.dtype)
     for i in range(n):
-        reach[i] = min(reach[i], _reach(metric, np.float64(worst[i, 0]), d, scale64, eps, tiny))
+        reach[i] = min(reach[i], _reach(metric, np.float64(worst[i, 0]), d, scale64, eps, tiny, huge))
     for left in range(y_first, y_last, block):
         right = min(y_last, left + block)
         _round_block(metric, Y, left, right, origin, scale, rounded, points, side, columns, panels, radius)
@@ -306,7 +306,7 @@ def _sift(  # type: ignore[no-untyped-def]
                     if total < _LARGEST:
                         steps = np.sqrt(np.float64(total)) if metric == 1 else np.float64(total)
                         bound = _computed(metric, steps + x_radius[i] + farthest, d, scale64, eps, tiny)
-                        reach[i] = min(reach[i], _reach(metric, bound, d, scale64, eps, tiny))
+                        reach[i] = min(reach[i], _reach(metric, bound, d, scale64, eps, tiny, huge))
                 left_over += _look_through(metric, row, right - left, x_radius[i] + reach[i], radius, found[i - top])
             if left_over * one_in > (bottom - top) * (right - left):
                 refused[top // X_ROWS] = any_refused = True
@@ -325,7 +325,9 @@ def _sift(  # type: ignore[no-untyped-def]
                         counts[i] += 1
                         if counts[i] == waiting.shape[1]:
                             _settle(metric, plan, X, i, Y, waiting[i], counts, few, mask, nan_key, keys, indices)
-                            reach[i] = min(reach[i], _reach(metric, np.float64(worst[i, 0]), d, scale64, eps, tiny))
+                            reach[i] = min(
+                                reach[i], _reach(metric, np.float64(worst[i, 0]), d, scale64, eps, tiny, huge)
+                            )
         if any_refused:
             for i in range(n):
                 if refused[i // X_ROWS]:

@@ -204,7 +204,7 @@ def test_the_comparison_notices_a_wrong_bound(rng, bounds, monkeypatch, metric, 
     assert same(k_nearest(X, Y, 5, metric=metric), want)
     if wrong == "scale":
         right_numbers = _bounds._numbers
-        monkeypatch.setattr(_bounds, "_numbers", lambda *grid: right_numbers(*grid) * (0.7, 1, 1))
+        monkeypatch.setattr(_bounds, "_numbers", lambda *grid: right_numbers(*grid) * (0.7, 1, 1, 1))
     else:
         right, distance = _bounds._round_rows, want[0].mean()
 
@@ -260,9 +260,9 @@ def test_a_bound_of_the_total_is_a_bound():
 @pytest.mark.parametrize(("dtype", "eps"), [("float32", 2.0**-23), ("float64", 2.0**-52)])
 def test_what_is_out_of_reach_has_a_larger_total(dtype, eps):
     """A total may be off by (D + 8) eps and by what underflows; even so, steps beyond the reach exceed it."""
-    tiny, scale = float(np.finfo(dtype).tiny), 3.7
+    tiny, huge, scale = float(np.finfo(dtype).tiny), float(np.finfo(dtype).max) / 2, 3.7
     for code, d, total in itertools.product((0, 1, 2), (64, 784, 33_025), (0.0, tiny, 1e-20, 1.0, 12345.6, 1e30)):
-        reach = float(_bounds._reach(code, total, float(d), scale, eps, tiny))
+        reach = float(_bounds._reach(code, total, float(d), scale, eps, tiny, huge))
         true = Fraction(reach) / Fraction(scale)
         true = true**2 if code == 1 else true
         least = true * (1 - Fraction(eps) * (d + 8)) - 8 * d * Fraction(tiny)
@@ -271,8 +271,9 @@ def test_what_is_out_of_reach_has_a_larger_total(dtype, eps):
         bound = _bounds._computed(code, 5.0, float(d), scale, eps, tiny)
         apart = Fraction(5) / Fraction(scale)
         assert Fraction(float(bound)) >= (apart**2 if code == 1 else apart) * (1 + Fraction(eps) * (d + 7))
-    assert _bounds._reach(1, np.inf, 64.0, scale, eps, tiny) == np.inf
-    assert _bounds._reach(1, np.nan, 64.0, scale, eps, tiny) == np.inf
+    assert _bounds._reach(1, huge, 64.0, scale, eps, tiny, huge) == np.inf
+    assert _bounds._reach(1, np.inf, 64.0, scale, eps, tiny, huge) == np.inf
+    assert _bounds._reach(1, np.nan, 64.0, scale, eps, tiny, huge) == np.inf
 
 
 def test_where_bounds_pay():
