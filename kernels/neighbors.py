@@ -8,6 +8,8 @@ Order. Distances are compared as integers: the bits of floats that are not negat
 the floats, with NaN above infinity. So one selection serves all dtypes, NaN comes last without a
 branch, and (distance, index) is an exact total order.
 
+Bounds. Of large float problems most pairs are dismissed by a bound from rows rounded to bytes (see `_bounds`).
+
 Few queries. Where the rows of X alone cannot feed the threads, Y is cut into parts as well; each part
 finds its own k best, and these are merged in the same order.
 
@@ -98,6 +100,10 @@ def k_nearest(
     long), plus O(k log(m / k) log k) per row for random order (at worst m log k). Work space: n k distances
     and indices, times the number of parts where Y is cut (at most 4 per thread and 64 in all, only for n < 64
     per thread), per thread what `pairwise_l1` needs, and n integers with `exclude_self` or where `Y` is `X`.
+
+    Of large float problems most distances are not made where a bound, from rows rounded to bytes, shows that they
+    are too large: same neighbours, same bits, and up to five times faster than making them all. This takes another
+    few bytes per value of up to 1,008 rows of X, and a few hundred rows of Y, per thread.
 
     Examples
     --------
