@@ -193,13 +193,11 @@ KEYS_AT_ONCE = 32
 
 Emit = Callable[..., ir.Value]
 
-#: An addition without a flag of its own gets all those that the kernel is compiled with, and may be reordered.
-_IN_ORDER = ("contract",)
-
 
 def _absolute_difference(b: ir.IRBuilder, total: ir.Value, x: ir.Value, y: ir.Value) -> ir.Value:
     difference = b.fsub(y, x)
-    return b.fadd(total, _call(b, "llvm.fabs", difference.type, difference), flags=_IN_ORDER)
+    # Without a flag of its own an addition gets all those of the kernel, and may be reordered.
+    return b.fadd(total, _call(b, "llvm.fabs", difference.type, difference), flags=("contract",))
 
 
 def _squared_difference(b: ir.IRBuilder, total: ir.Value, x: ir.Value, y: ir.Value) -> ir.Value:
@@ -280,7 +278,7 @@ def _largest_byte_of_lane(b: ir.IRBuilder, lanes: ir.Value) -> ir.Value:
 
 
 def _add(b: ir.IRBuilder, old: ir.Value, new: ir.Value) -> ir.Value:
-    return b.fadd(old, new, flags=_IN_ORDER) if _is_float(old.type.element) else b.add(old, new)
+    return b.fadd(old, new, flags=("contract",)) if _is_float(old.type.element) else b.add(old, new)
 
 
 def _larger(b: ir.IRBuilder, old: ir.Value, new: ir.Value) -> ir.Value:

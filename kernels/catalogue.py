@@ -774,8 +774,8 @@ def _add_k_nearest(metric: str) -> None:
             loop_size=(10, 100, 784, 5),
             specialisations=len(dtypes) + (metric == "l2"),  # wide uint8 rows: int64 instead of int32
             truth=_neighbour_truth(metric, dtypes),
-            # Few queries: Y is cut and the parts are merged. Many long rows among themselves.
-            warm_sizes=((3, 4096, 2, 3), (2048, 2048, 416, 1)),
+            # Few queries: Y is cut and the parts are merged. Many long rows among themselves. Enough work for bounds.
+            warm_sizes=((3, 4096, 2, 3), (2048, 2048, 416, 1), (1024, 4096, 1024, 1)),
         )
     )
 
