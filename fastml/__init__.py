@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from . import kernels as kernels
     from . import plot as plot
     from .gradient_checking import check_gradient as check_gradient
+    from .logistic_regression import LogisticRegression as LogisticRegression
     from .model_selection import knn_cross_validation as knn_cross_validation
     from .neighbors import KNeighborsClassifier as KNeighborsClassifier
     from .neighbors import KNeighborsRegressor as KNeighborsRegressor
@@ -34,6 +35,7 @@ __version__ = "0.1.0"
 __all__ = [
     "KNeighborsClassifier",
     "KNeighborsRegressor",
+    "LogisticRegression",
     "__version__",
     "check_gradient",
     "datasets",
@@ -48,6 +50,7 @@ _SUBMODULES = frozenset({"datasets", "kernels", "plot"})
 _HOME = {
     "KNeighborsClassifier": "neighbors",
     "KNeighborsRegressor": "neighbors",
+    "LogisticRegression": "logistic_regression",
     "check_gradient": "gradient_checking",
     "knn_cross_validation": "model_selection",
 }

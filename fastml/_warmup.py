@@ -1,4 +1,4 @@
-"""``python -m fastml warmup``: compile every kernel of the catalogue into the cache."""
+"""``python -m fastml warmup``: compile every kernel, of the catalogue and of the models, into the cache."""
 
 from __future__ import annotations
 
@@ -6,16 +6,20 @@ import multiprocessing
 import re
 import sys
 import time
-from collections.abc import Iterable, Iterator
+import warnings
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from fastml.kernels.catalogue import Entry
 
 # More processes than this gain little: each compiles the helpers it meets for itself.
 _MOST_JOBS = 4
 
 
 class Outcome(NamedTuple):
-    """What became of one catalogue entry."""
+    """What became of one catalogue entry, or of one model."""
 
     key: str
     seconds: float
@@ -28,6 +32,32 @@ class Outcome(NamedTuple):
         return "failed" if self.error else "compiled" if self.compiled else "cached"
 
 
+def _fit_logistic_regression(dtype: str) -> None:
+    """Fit few and many classes, and float32 rows so many that passes compute in it."""
+    from sklearn.exceptions import ConvergenceWarning
+
+    from fastml import LogisticRegression
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        for n, columns in ((50, 4), (1 << 15, 65)):
+            X, y = _rows(n, columns, dtype)
+            for classes in (2, 3):
+                LogisticRegression(max_iter=1, n_jobs=2).fit(X, y % classes)
+
+
+def _rows(n: int, columns: int, dtype: str) -> tuple[Any, Any]:
+    """Make rows and labels of six classes."""
+    import numpy as np
+
+    random = np.random.default_rng(0)
+    return random.standard_normal((n, columns), np.float64).astype(dtype), np.arange(n) % 6
+
+
+#: Models with kernels of their own, which no entry of the catalogue calls: fits that reach all of them.
+MODELS: dict[str, Callable[[str], None]] = {"LogisticRegression": _fit_logistic_regression}
+
+
 def main(*, only: str | None = None, jobs: int | None = None) -> int:
     """Warm up, print the table and return the exit code: 0, or 1 if an entry failed."""
     from fastml.kernels import _jit, _threads
@@ -38,9 +68,10 @@ def main(*, only: str | None = None, jobs: int | None = None) -> int:
     cache = _jit.cache_info()
     if not cache.writable:
         return _refuse(f"nowhere to keep compiled kernels: {cache.path or 'no cache folder'}: {cache.reason}")
-    keys = select(ENTRIES, only)
+    names = [*ENTRIES, *MODELS]
+    keys = select(names, only)
     if not keys:
-        return _refuse(f"no entry matches {only!r}; there are: {', '.join(ENTRIES)}")
+        return _refuse(f"no entry matches {only!r}; there are: {', '.join(names)}")
 
     jobs = min(jobs or min(_threads.default()[0], _MOST_JOBS), len(keys))
     start = time.perf_counter()
@@ -103,28 +134,35 @@ def _outcomes(keys: list[str], jobs: int) -> Iterator[Outcome]:
 
 
 def warm(key: str) -> Outcome:
-    """Call one entry's compiled kernel for each input dtype, on sizes that reach all its code."""
+    """Call one entry's compiled kernel, or fit one model, for each input dtype, on sizes that reach all its code."""
     from fastml.kernels import _jit
     from fastml.kernels.catalogue import ENTRIES
 
     def misses() -> int:
         return sum(counts["misses"] for counts in _jit.stats().values())
 
-    entry = ENTRIES[key]
     start = time.perf_counter()
     error = None
     before = misses()
     try:
-        kernel = entry.tier("compiled")
-        for dtype in entry.dtypes:
-            inputs = entry.make(entry.sizes["tiny"], dtype)
-            kernel(*inputs.args, **inputs.kwargs)
-            for size in entry.warm_sizes:
-                inputs = entry.make(size, dtype)
-                kernel(*inputs.args, **inputs.kwargs, n_threads=2)
+        if key in MODELS:
+            for dtype in ("float32", "float64"):
+                MODELS[key](dtype)
+        else:
+            _call(ENTRIES[key])
     except Exception as caught:  # one broken entry must not keep the others cold
         error = _one_line(caught)
     return Outcome(key, time.perf_counter() - start, misses() > before, error)
+
+
+def _call(entry: Entry) -> None:
+    kernel = entry.tier("compiled")
+    for dtype in entry.dtypes:
+        inputs = entry.make(entry.sizes["tiny"], dtype)
+        kernel(*inputs.args, **inputs.kwargs)
+        for size in entry.warm_sizes:
+            inputs = entry.make(size, dtype)
+            kernel(*inputs.args, **inputs.kwargs, n_threads=2)
 
 
 def render(outcomes: list[Outcome], seconds: float, jobs: int) -> str:

@@ -1,8 +1,7 @@
 """Loss and gradient of linear models, in one pass over X.
 
 A pass over X costs memory bandwidth, and X is by far the largest array; so scores, losses and the gradient
-are made while `ROWS` rows are in cache, and the next ones are asked for meanwhile. `GROUP` rows are taken
-together, so that the weights are loaded once for all of them and the gradient is loaded and stored once.
+are made while `ROWS` rows are in cache, and the next ones are asked for meanwhile.
 
 Sums. A slab of rows has its own float64 gradient, to which each `ROWS` rows add theirs (summed in the
 dtype of X, so the error stays under 1e-6 of the sum of magnitudes for any n). There are at most 64
@@ -22,13 +21,10 @@ from ._jit import inner, kernel, readonly
 from ._losses import POINTWISE
 from ._math import like
 from ._pointwise import ones, sum_of
-from ._products import add_outer, dot, prefetch
+from ._row_groups import ROWS, add_gradient, flush, scores
 from ._rowwise import cross_entropy, multiclass_hinge, scratch
 
 __all__ = ["linear_loss_gradient"]
-
-GROUP = 4
-ROWS = 32  # rows whose gradient is summed in the dtype of X
 
 _SLABS = 64
 _SLAB_ROWS = 1024  # at least; a multiple of ROWS
@@ -162,53 +158,6 @@ def _with_penalty(
 # ---------------------------------------------------------------------------------------- kernels
 
 
-@inner
-def _scores(X, W, b, top, n, Z):  # type: ignore[no-untyped-def]
-    """Z[i, c] = X[top + i] . W[c] + b[c] for i < n."""
-    classes = W.shape[0]
-    fours, rows = classes // 4 * 4, n // GROUP * GROUP
-    for i in range(0, rows, GROUP):
-        for c in range(0, fours, 4):
-            dot(4, 4, X, top + i, W, c, b, Z, i)
-        for c in range(fours, classes):
-            dot(4, 1, X, top + i, W, c, b, Z, i)
-    for i in range(rows, n):
-        for c in range(classes):
-            dot(1, 1, X, top + i, W, c, b, Z, i)
-
-
-@inner
-def _add_gradient(X, top, n, G, dW):  # type: ignore[no-untyped-def]
-    """dW[c] += sum_i G[i, c] X[top + i], and the sums of G in the last column, for i < n.
-
-    Meanwhile the rows that come next are asked for: what is worked on here is in cache already.
-    """
-    classes, columns = dW.shape[0], X.shape[1]
-    fours, rows = classes // 4 * 4, n // GROUP * GROUP
-    for i in range(0, rows, GROUP):
-        prefetch(X, top + ROWS + i, min(top + ROWS + i + GROUP, X.shape[0]))
-        for c in range(0, fours, 4):
-            add_outer(4, 4, X, top + i, G, i, c, dW)
-        for c in range(fours, classes):
-            add_outer(4, 1, X, top + i, G, i, c, dW)
-    for i in range(rows, n):
-        for c in range(classes):
-            add_outer(1, 1, X, top + i, G, i, c, dW)
-    for c in range(classes):
-        for i in range(n):
-            dW[c, columns] += G[i, c]
-
-
-@inner
-def _flush(dW, total):  # type: ignore[no-untyped-def]
-    """Add the gradient of a few rows to the slab's float64 one, and clear it."""
-    for c in range(dW.shape[0]):
-        source, target = dW[c], total[c]
-        for d in range(source.size):
-            target[d] += source[d]
-            source[d] = like(source[d], 0)
-
-
 def _pass(loss: str, rows_of_scores: Callable[..., Any]) -> Callable[..., None]:
     """Make the kernel of one loss: the rows ``first:last`` of one slab."""
 
@@ -223,12 +172,12 @@ def _pass(loss: str, rows_of_scores: Callable[..., Any]) -> Callable[..., None]:
         for top in range(first, last, ROWS):
             n = min(ROWS, last - top)
             w = weight[top : top + n] if weighted else weight
-            _scores(X, W, b, top, n, Z)
+            scores(X, W, b, top, n, Z)
             value += rows_of_scores(
                 Z[:n], y[top : top + n], indices[top : top + n], P[top : top + n], w, scale, work, G[:n]
             )
-            _add_gradient(X, top, n, G, dW)
-            _flush(dW, total)
+            add_gradient(X, top, n, G, dW)
+            flush(dW, total)
         total[classes, 0] += value
 
     linear_pass.__qualname__ = linear_pass.__name__ = f"{loss}_pass"

@@ -33,7 +33,7 @@ def command(*arguments: str, **environment: str) -> subprocess.CompletedProcess[
 def states(table: str) -> dict[str, str]:
     """Key -> state of the table that warmup prints."""
     rows = [line.split() for line in table.splitlines()]
-    return {row[0]: row[1] for row in rows if row and row[0] in catalogue.ENTRIES}
+    return {row[0]: row[1] for row in rows if row and row[0] in {*catalogue.ENTRIES, *_warmup.MODELS}}
 
 
 # -------------------------------------------------------------------------------------- general
@@ -194,6 +194,7 @@ def test_one_failing_entry_fails_the_command_but_not_the_others(monkeypatch, cap
     called = []
     entries = {"broken": fake_entry(broken), "sound": fake_entry(lambda *arguments: called.append(arguments))}
     monkeypatch.setattr(catalogue, "ENTRIES", entries)
+    monkeypatch.setattr(_warmup, "MODELS", {})
     assert _warmup.main(jobs=1) == 1
     table = capsys.readouterr().out
     assert "failed" in table.splitlines()[1]
@@ -233,6 +234,6 @@ def test_stats_have_what_warmup_reads():
 @pytest.mark.needs_jit
 def test_warmup_reaches_every_kernel():
     """Also those that only large problems or several threads call."""
-    for key in catalogue.ENTRIES:
+    for key in [*catalogue.ENTRIES, *_warmup.MODELS]:
         assert _warmup.warm(key).error is None
     assert [name for name, counts in _jit.stats().items() if not counts["signatures"]] == []

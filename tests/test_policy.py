@@ -20,6 +20,8 @@ import numba
 import numpy as np
 import pytest
 
+import fastml
+from fastml import _warmup
 from fastml.kernels import _jit, catalogue
 
 ROOT = Path(__file__).parents[1]
@@ -176,8 +178,13 @@ def run_elsewhere(code: str, *arguments: str, **changes: str) -> str:
 
 
 CALL_EVERY_KERNEL = """
+import fastml
+from fastml import _warmup
 from fastml.kernels import _jit, catalogue
 def calls():
+    for model, fit in _warmup.MODELS.items():
+        getattr(fastml, model)  # scikit-learn takes a second
+        yield fit, ("float32",), {}
     for entry in catalogue.ENTRIES.values():
         inputs = entry.make(entry.sizes["tiny"], "float32")
         yield entry.tier("compiled"), inputs.args, inputs.kwargs
@@ -220,6 +227,7 @@ def compiled_code(tmp_path_factory) -> Path:
 COUNT_SIGNATURES = """
 import json
 import numpy as np
+from fastml import _warmup
 from fastml.kernels import _jit, catalogue
 
 def strided(a):
@@ -267,30 +275,42 @@ for key, entry in catalogue.ENTRIES.items():
         found[key] = {name: counts["signatures"] for name, counts in _jit.stats().items() if counts["signatures"]}
         if dtype == "float32":
             single.update(found[key])
+for name, fit in _warmup.MODELS.items():
+    for compiled in _jit._kernels:
+        compiled._reset_overloads()
+    for dtype in ("float32", "float64"):
+        fit(dtype)
+        found[name] = {name: counts["signatures"] for name, counts in _jit.stats().items() if counts["signatures"]}
+        if dtype == "float32":
+            single.update(found[name])
 print(json.dumps([found, sorted(single)]))
 """
 
 
 @pytest.fixture(scope="module")
 def loaded() -> tuple[dict[str, dict[str, int]], list[str]]:
-    """What the entries load in all dtypes and layouts, and which kernels they load for float32."""
+    """What entries load in all dtypes and layouts, and models in both; and which kernels are loaded for float32."""
     forms, single = json.loads(run_elsewhere(COUNT_SIGNATURES).splitlines()[-1])
     return forms, single
 
 
 @pytest.fixture(scope="module")
 def signatures(loaded) -> dict[str, dict[str, int]]:
-    """Entry -> kernel -> number of its compiled forms after all dtypes and layouts."""
+    """Entry or model -> kernel -> number of its compiled forms after all dtypes and layouts."""
     return loaded[0]
 
 
 # --------------------------------------------------------------------------------- compile budget
 
 
+# Models make products of float64 rows, of float32 rows, and of float32 rows in float64.
+BUDGET = {key: entry.specialisations for key, entry in catalogue.ENTRIES.items()} | dict.fromkeys(_warmup.MODELS, 3)
+
+
 def over_budget(signatures: dict[str, dict[str, int]], budget: dict[str, int]) -> list[str]:
-    """Return the kernels with more compiled forms than the entry that calls them allows."""
+    """Return the kernels with more compiled forms than the entry or model that calls them is allowed."""
     return [
-        f"{key}: {kernel} has {count} forms, the catalogue allows {budget[key]}"
+        f"{key}: {kernel} has {count} forms, {budget[key]} are allowed"
         for key, kernels in signatures.items()
         for kernel, count in kernels.items()
         if count > budget[key]
@@ -299,30 +319,32 @@ def over_budget(signatures: dict[str, dict[str, int]], budget: dict[str, int]) -
 
 @pytest.mark.needs_jit
 @pytest.mark.slow
-def test_no_kernel_has_more_forms_than_the_catalogue_says(signatures):
-    assert over_budget(signatures, {key: entry.specialisations for key, entry in catalogue.ENTRIES.items()}) == []
+def test_no_kernel_has_more_forms_than_are_allowed(signatures):
+    assert over_budget(signatures, BUDGET) == []
 
 
 @pytest.mark.needs_jit
 @pytest.mark.slow
-def test_the_catalogue_does_not_allow_more_than_there_are(signatures):
+def test_no_more_forms_are_allowed_than_there_are(signatures):
     most = {key: max(kernels.values()) for key, kernels in signatures.items()}
-    assert most == {key: entry.specialisations for key, entry in catalogue.ENTRIES.items()}
+    assert most == BUDGET
 
 
 @pytest.mark.needs_jit
 @pytest.mark.slow
 def test_every_entry_and_every_kernel_was_counted(signatures):
-    assert signatures.keys() == catalogue.ENTRIES.keys()
+    assert signatures.keys() == BUDGET.keys()
     assert all(signatures.values()), "an entry without a kernel"
     counted = {kernel for kernels in signatures.values() for kernel in kernels}
     for entry in catalogue.ENTRIES.values():
         entry.tier("compiled")  # loads its module
+    for model in _warmup.MODELS:
+        getattr(fastml, model)
     assert counted == _jit.stats().keys(), "a kernel that no entry reaches"
 
 
 def test_a_kernel_over_budget_is_found():
-    assert over_budget({"a": {"k": 2, "l": 3}}, {"a": 2}) == ["a: l has 3 forms, the catalogue allows 2"]
+    assert over_budget({"a": {"k": 2, "l": 3}}, {"a": 2}) == ["a: l has 3 forms, 2 are allowed"]
     assert over_budget({"a": {"k": 2}}, {"a": 2}) == []
 
 
@@ -512,7 +534,10 @@ def accumulating_kernels(signatures: dict[str, dict[str, int]]) -> set[str]:
     kinds: dict[str, set[str]] = {}
     for key, kernels in signatures.items():
         for kernel in kernels:
-            kinds.setdefault(kernel, set()).add(catalogue.ENTRIES[key].dtypes["float32"].accumulator)
+            of_model = key in _warmup.MODELS  # float32 sums move to float64 every few rows
+            kinds.setdefault(kernel, set()).add(
+                "float64" if of_model else catalogue.ENTRIES[key].dtypes["float32"].accumulator
+            )
     return {kernel for kernel, accumulators in kinds.items() if accumulators == {"float64"}}
 
 
@@ -520,6 +545,9 @@ def accumulating_kernels(signatures: dict[str, dict[str, int]]) -> set[str]:
 BOUNDS = "_bounds._sift"
 
 # ------------------------------------------------------------------------ no hidden float64: tests
+
+# What works on float32 rows in float64, for the last digits of a fit: passes, and products with float64 factors.
+WIDENING = re.compile(r"^_passes\..*_widened |^_gram\._add_gram .*ArrayIdLi1E")
 
 X86 = pytest.mark.skipif(platform.machine().lower() not in ("x86_64", "amd64"), reason="reads the assembly of x86")
 
@@ -531,7 +559,7 @@ def test_no_hidden_float64_in_float32_kernels(compiled_code, signatures):
     accumulating = accumulating_kernels(signatures)
     found = {}
     for kernel, assembly, symbol in records(compiled_code):
-        if kernel == BOUNDS:
+        if kernel == BOUNDS or WIDENING.search(f"{kernel} {symbol}"):
             continue
         if hidden := hidden_doubles(assembly, symbol, kernel in accumulating):
             found[kernel] = hidden

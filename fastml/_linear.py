@@ -1,0 +1,337 @@
+"""What the linear classifiers share: labels, weights, predictions, and objectives on rows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils.class_weight import compute_class_weight
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+
+from . import _estimators
+from ._curvature import Factor, Hessians, one_blas_thread, sample_rows
+from ._quasi_newton import Minimizer
+from .kernels._passes import Pass
+
+__all__ = ["LinearClassifier", "RowObjective", "minimise", "narrow_rows", "weights_of_classes"]
+
+Array = NDArray[np.float64]
+
+_FLOAT64 = np.dtype(np.float64)
+
+#: Entries of float32 data up to which all is computed in float64: it costs nothing there.
+_SMALL = 1 << 21
+
+# Costs are counted in multiply-adds.
+
+#: A pass over the rows: at least this many per entry, because it waits for memory; and the interpreter's share.
+_PASS_PRODUCTS = 8
+_STEP_PRODUCTS = 4e7
+
+#: Exact Hessians are made for every step where they cost no more than this many passes, or than this in all.
+_NEWTON_PASSES = 2
+_NEWTON_PRODUCTS = 3e8
+
+#: Rows of a sampled Hessian per column, at least; Hessians that cost more than this many passes are not made.
+_ROWS_PER_COLUMN = 12
+_MOST_PASSES = 200
+
+#: A change to fewer columns may cost this much.
+_ROTATION_PRODUCTS = 2e10
+
+#: Where the expected decrease falls by this factor in a step, the Hessian is good enough.
+_GOOD = 0.02
+
+
+class LinearClassifier(ClassifierMixin, BaseEstimator):
+    """Labels, weights and predictions of classifiers by linear scores."""
+
+    classes_: NDArray[Any]
+    coef_: NDArray[Any]
+    intercept_: NDArray[Any]
+
+    def _settled(
+        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None, n_threads: int | None
+    ) -> tuple[NDArray[Any], NDArray[np.intp], Array | None]:
+        """Check data and weights; return rows, class numbers and weights, and set `classes_`."""
+        rows, labels = validate_data(self, X, y, dtype=[np.float64, np.float32], order="C", ensure_all_finite=False)
+        _estimators.check_finite(rows, n_threads, estimator=self)
+        self.classes_, codes = _estimators.encode_labels(labels)
+        if len(self.classes_) < 2:
+            raise ValueError(
+                f"y has only one class, {self.classes_.tolist()[0]!r}; samples of at least 2 classes are needed"
+            )
+        return rows, codes, settled_weight(sample_weight, rows)
+
+    def decision_function(self, X: ArrayLike) -> NDArray[Any]:
+        """Compute the scores of rows.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, D)
+            Rows.
+
+        Returns
+        -------
+        ndarray of shape (n,) for two classes, (n, C) for more
+            ``X @ coef_.T + intercept_``. Of two classes the second is predicted where the score is positive.
+        """
+        check_is_fitted(self)
+        rows = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
+        scores: NDArray[Any] = rows @ self.coef_.T + self.intercept_
+        return scores.ravel() if scores.shape[1] == 1 else scores
+
+    def predict(self, X: ArrayLike) -> NDArray[Any]:
+        """Predict labels.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, D)
+            Rows.
+
+        Returns
+        -------
+        ndarray of shape (n,)
+            The class with the highest score, the first of equals.
+        """
+        scores = self.decision_function(X)
+        winners = (scores > 0).astype(np.intp) if scores.ndim == 1 else scores.argmax(axis=1)
+        predicted: NDArray[Any] = self.classes_[winners]
+        return predicted
+
+
+def settled_weight(sample_weight: ArrayLike | None, rows: NDArray[Any]) -> Array | None:
+    """Check the weights of rows: not negative, and not all zero."""
+    if sample_weight is None:
+        return None
+    weight: Array = _check_sample_weight(sample_weight, rows, dtype=np.float64)
+    if not (weight >= 0).all():
+        i = int(np.argmin(weight >= 0))
+        raise ValueError(f"sample_weight[{i}] is {weight[i]}; weights must not be negative")
+    if not weight.any():
+        raise ValueError("sample_weight is zero everywhere; at least one weight must be positive")
+    return weight
+
+
+def weights_of_classes(
+    class_weight: Any, classes: NDArray[Any], codes: NDArray[np.intp], weight: Array | None
+) -> Array:
+    """Return the weight of each class; "balanced" counts rows by their weights, as scikit-learn does since 1.7."""
+    if isinstance(class_weight, str) and class_weight == "balanced":
+        counts = np.bincount(codes, weights=weight, minlength=len(classes))
+        with np.errstate(divide="ignore"):
+            return np.where(counts > 0, counts.sum() / (len(classes) * counts), 0.0)
+    factors: Array = compute_class_weight(class_weight, classes=classes, y=classes)
+    if not ((factors >= 0) & np.isfinite(factors)).all():
+        raise ValueError(f"class_weight is {class_weight!r}; weights must be finite and not negative")
+    return factors.astype(np.float64)
+
+
+def narrow_rows(X: NDArray[Any]) -> tuple[NDArray[Any], Array | None]:
+    """Turn wide rows into rows with as many columns as there are rows, by a rotation that is returned.
+
+    The coefficients of a minimum lie in the space that the rows span: with ``X = Z @ Q.T`` those of `X` are
+    ``Q @ v`` for coefficients v of Z, and have the same norm. None stands for no rotation.
+    """
+    n, columns = X.shape
+    if columns <= n or columns * n * n > _ROTATION_PRODUCTS:
+        return X, None
+    with one_blas_thread():
+        Q, R = np.linalg.qr(X.T.astype(np.float64))
+    return np.ascontiguousarray(R.T), Q
+
+
+class RowObjective:
+    """Penalised sums of losses over rows, as `Minimizer` takes them; models derive theirs from it.
+
+    There are `problems` independent problems with `scores` scores each; one of the two numbers is 1. What stands
+    for a score is called a class.
+
+    Parameters
+    ----------
+    loss, X, target, weight, positive, negative, n_threads
+        As `Pass` takes them.
+    problems, scores : int
+        How the scores make problems.
+    penalty : ndarray of shape (D + 1,)
+        Half of this times the square of a coefficient is added, the intercept's last.
+    fit_intercept : bool
+        Whether there is an intercept; it stays 0 otherwise.
+
+    Attributes
+    ----------
+    dtype : dtype
+        What passes compute in; `widen` makes it float64.
+    slopes : ndarray of shape (classes, n)
+        Derivatives of the weighted losses by the scores where a problem was evaluated last.
+    factors : dict
+        The factorised Hessian of each class.
+    """
+
+    def __init__(
+        self,
+        loss: str,
+        X: NDArray[Any],
+        target: NDArray[Any],
+        weight: Array | None,
+        positive: Array,
+        negative: Array,
+        *,
+        problems: int = 1,
+        scores: int = 1,
+        penalty: Array,
+        fit_intercept: bool,
+        n_threads: int | None,
+    ) -> None:
+        self.X = X
+        self.dtype = _FLOAT64 if X.size <= _SMALL else X.dtype
+        self.problems, self.scores = problems, scores
+        self.fit_intercept = fit_intercept
+        self.penalty = penalty
+        self.parameter = np.zeros(problems)
+        self.rows = Pass(loss, X, target, weight, positive, negative, n_threads)
+        self.hessians = Hessians(X, penalty, fit_intercept, self.dtype, n_threads)
+        self.factors: dict[int, Factor] = {}
+        self.slopes = np.empty((problems * scores, len(X)), self.dtype)
+
+    # -- for Minimizer
+
+    def evaluate(self, W: Array, which: NDArray[np.intp]) -> tuple[Array, Array]:
+        """Return values and gradients."""
+        V = W.reshape(-1, self.X.shape[1] + 1)
+        values, G = self.rows(
+            V[:, :-1],
+            V[:, -1],
+            which=self._classes(which),
+            dtype=self.dtype,
+            parameter=self.parameter,
+            slopes=self.slopes,
+        )
+        if not self.fit_intercept:
+            G[:, -1] = 0.0
+        values = values + 0.5 * np.einsum("ij,j,ij->i", V, self.penalty, V)
+        return values.reshape(len(W), -1).sum(axis=1), (G + self.penalty * V).reshape(W.shape)
+
+    def rounded(self, W: Array) -> Array:
+        """Return the points that the passes see."""
+        return W if self.dtype == _FLOAT64 else W.astype(self.dtype).astype(_FLOAT64)
+
+    def noise(self, values: Array) -> Array:
+        """Return a bound of the rounding error of values."""
+        return float(np.finfo(self.dtype).eps) * np.abs(values)
+
+    def precondition(self, G: Array, which: NDArray[np.intp]) -> Array:
+        """Return the Hessians' inverses times `G`."""
+        with one_blas_thread():
+            return np.array([self.factors[problem].solve(g) for problem, g in zip(which.tolist(), G, strict=True)])
+
+    def converged(self, values: Array, G: Array, decrease: Array, which: NDArray[np.intp]) -> NDArray[np.bool_]:
+        """Say which problems are done."""
+        raise NotImplementedError
+
+    # -- for models
+
+    def curvatures(self, k: int) -> Array:
+        """Return the second derivatives of the losses of a class by its scores, made of the first."""
+        raise NotImplementedError
+
+    def widen(self) -> bool:
+        """Go on in float64; say whether that is new."""
+        if self.dtype == _FLOAT64:
+            return False
+        self.dtype = _FLOAT64
+        self.slopes = self.slopes.astype(_FLOAT64)
+        return True
+
+    @property
+    def pass_products(self) -> float:
+        """What a pass costs."""
+        return _STEP_PRODUCTS + float(self.X.size) * max(2 * len(self.slopes), _PASS_PRODUCTS)
+
+    @property
+    def sample_size(self) -> int:
+        """Rows of a Hessian: enough for a good one, and as many as cost one pass."""
+        size = len(self.penalty)
+        return int(max(_ROWS_PER_COLUMN * size, 2 * self.pass_products / (len(self.slopes) * size**2)))
+
+    def hessian_products(self, rows: int) -> float:
+        """Return what the Hessians of all classes cost."""
+        size = len(self.penalty)
+        return len(self.slopes) * (0.5 * min(rows, len(self.X)) * size**2 + size**3 / 6)
+
+    @property
+    def exact(self) -> bool:
+        """Whether Hessians are exact and made for every step: Newton's method."""
+        return self.hessian_products(len(self.X)) <= self._newton_products
+
+    @property
+    def _newton_products(self) -> float:
+        return max(_NEWTON_PASSES * self.pass_products, _NEWTON_PRODUCTS)
+
+    def renew(self, which: NDArray[np.intp]) -> None:
+        """Make new Hessians: one per class, or one for all classes, or diagonals, as the cost allows."""
+        classes = self._classes(which).tolist()
+        size = len(self.X) if self.exact else self.sample_size
+        passes = self.hessian_products(size) / self.pass_products
+        if self.exact or passes <= _MOST_PASSES:
+            for k in classes:
+                self.factors[k] = self.hessians.of_class(*sample_rows(self.curvatures(k), size))
+            return
+        mean: Array = np.add.reduce([self.curvatures(k) for k in classes]) / len(classes)
+        if passes <= _MOST_PASSES * len(classes):
+            shared = self.hessians.of_class(*sample_rows(mean, size))
+        else:
+            shared = self.hessians.diagonal(*sample_rows(mean, max(1, _SMALL // self.X.shape[1])))
+        self.factors.update(dict.fromkeys(classes, shared))
+
+    def _classes(self, which: NDArray[np.intp]) -> NDArray[np.intp]:
+        return np.arange(self.scores) if self.scores > 1 else which
+
+
+class _Schedule:
+    """Decides when a Hessian is made anew: often where that costs little, and while steps still go far."""
+
+    def __init__(self, objective: RowObjective, first: int) -> None:
+        self._always = objective.exact
+        passes = objective.hessian_products(objective.sample_size) / objective.pass_products
+        self._interval = max(1.0, min(20.0, math.sqrt(passes)))
+        self._next = float(first)
+        self._decrease = math.inf
+
+    def due(self, step: int, decrease: float) -> bool:
+        """Say whether to renew before this step, `decrease` being what the last one was expected to bring."""
+        good = decrease < _GOOD * self._decrease
+        self._decrease = decrease
+        if not self._always and (step < self._next or good):
+            return False
+        self._next = step + self._interval
+        self._interval *= 1.5
+        return True
+
+
+def minimise(
+    objective: RowObjective,
+    minimizer: Minimizer,
+    max_iter: int,
+    report: Callable[[Minimizer, float], None] | None = None,
+) -> None:
+    """Take steps until every problem is done, or stalled, or has had its `max_iter`."""
+    schedule = _Schedule(objective, minimizer.rounds)
+    decrease = math.inf
+    while minimizer.active.size and minimizer.rounds < max_iter:
+        if schedule.due(minimizer.rounds, decrease):
+            objective.renew(minimizer.active)
+            minimizer.revise()
+        decrease = float(np.max(minimizer.step()))
+        if report is not None:
+            report(minimizer, decrease)
+
+
+def print_step(minimizer: Minimizer, decrease: float) -> None:
+    """Print a line about a step."""
+    total, left = minimizer.values.sum(), len(minimizer.active)
+    print(f"step {minimizer.rounds}: objective {total:.10g}, expected to fall by {decrease:.1e}, {left} problems left")
