@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from . import kernels as kernels
     from . import plot as plot
     from .gradient_checking import check_gradient as check_gradient
+    from .least_squares import LinearRegression as LinearRegression
+    from .least_squares import Ridge as Ridge
     from .logistic_regression import LogisticRegression as LogisticRegression
     from .model_selection import knn_cross_validation as knn_cross_validation
     from .neighbors import KNeighborsClassifier as KNeighborsClassifier
@@ -35,7 +37,9 @@ __version__ = "0.1.0"
 __all__ = [
     "KNeighborsClassifier",
     "KNeighborsRegressor",
+    "LinearRegression",
     "LogisticRegression",
+    "Ridge",
     "__version__",
     "check_gradient",
     "datasets",
@@ -50,7 +54,9 @@ _SUBMODULES = frozenset({"datasets", "kernels", "plot"})
 _HOME = {
     "KNeighborsClassifier": "neighbors",
     "KNeighborsRegressor": "neighbors",
+    "LinearRegression": "least_squares",
     "LogisticRegression": "logistic_regression",
+    "Ridge": "least_squares",
     "check_gradient": "gradient_checking",
     "knn_cross_validation": "model_selection",
 }
