@@ -67,7 +67,7 @@ def sigmoid(z: ArrayLike, *, n_threads: int | None = None) -> NDArray[Any]:
     Returns
     -------
     ndarray
-        Same shape. Within 2.6 ulp, NaN for NaN.
+        Same shape. Within 1.9 ulp, NaN for NaN.
 
     Raises
     ------
@@ -96,7 +96,7 @@ def softplus(z: ArrayLike, *, n_threads: int | None = None) -> NDArray[Any]:
     Returns
     -------
     ndarray
-        Same shape. Within 2.2 ulp, NaN for NaN.
+        Same shape. Within 1.9 ulp, NaN for NaN.
 
     Raises
     ------

@@ -19,6 +19,7 @@ from pathlib import Path
 import numba
 import numpy as np
 import pytest
+from llvmlite import binding
 
 import fastml
 from fastml import _warmup
@@ -171,7 +172,7 @@ def run_elsewhere(code: str, *arguments: str, **changes: str) -> str:
         capture_output=True,
         text=True,
         check=False,
-        timeout=600,
+        timeout=1800,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -193,10 +194,18 @@ def calls():
             yield entry.tier("compiled"), inputs.args, {**inputs.kwargs, "n_threads": 2}
 """
 
-# Compiles every kernel for float32 and writes down its assembly, by the name of the kernel.
-WRITE_ASSEMBLY = (
-    CALL_EVERY_KERNEL
-    + """
+CALL_FAMILIES = """
+import sys
+from fastml.kernels import _jit, catalogue
+def calls():
+    for entry in catalogue.ENTRIES.values():
+        if entry.family in sys.argv[2:]:
+            inputs = entry.make(entry.sizes["tiny"], "float32")
+            yield entry.tier("compiled"), inputs.args, inputs.kwargs
+"""
+
+# Calls kernels in float32 and writes down the assembly of each, by its name.
+WRITE_ASSEMBLY = """
 import json, pathlib, re, sys
 folder = pathlib.Path(sys.argv[1])
 for kernel, args, kwargs in calls():
@@ -212,14 +221,29 @@ for name, compiled in zip(_jit.stats(), _jit._kernels):
 (folder / "flags.txt").write_text(" ".join(sorted(flags)))
 (folder / "misses").write_text(str(sum(counts["misses"] for counts in _jit.stats().values())))
 """
-)
 
 
 @pytest.fixture(scope="module")
 def compiled_code(tmp_path_factory) -> Path:
     """A folder with the assembly of every float32 kernel, compiled into an empty cache."""
     folder = tmp_path_factory.mktemp("assembly")
-    run_elsewhere(WRITE_ASSEMBLY, str(folder), NUMBA_CACHE_DIR=str(folder / "cache"))
+    run_elsewhere(CALL_EVERY_KERNEL + WRITE_ASSEMBLY, str(folder), NUMBA_CACHE_DIR=str(folder / "cache"))
+    return folder
+
+
+#: Targets of x86, with what a CPU needs to run their code.
+TARGETS = {"generic": "sse2", "x86-64-v3": "fma"}
+
+
+@pytest.fixture(scope="module", params=TARGETS)
+def code_of_another_target(request, tmp_path_factory) -> Path:
+    """A folder with the assembly of elementwise functions and losses in float32, as another CPU gets it."""
+    if not binding.get_host_cpu_features().get(TARGETS[request.param]):
+        pytest.skip(f"this CPU cannot run code for {request.param}")
+    folder = tmp_path_factory.mktemp(request.param)
+    families = ("logistic", "multinomial", "margin", "regression", "linear")
+    settings = {"NUMBA_CPU_NAME": request.param, "NUMBA_CPU_FEATURES": "", "NUMBA_CACHE_DIR": str(folder / "cache")}
+    run_elsewhere(CALL_FAMILIES + WRITE_ASSEMBLY, str(folder), *families, **settings)
     return folder
 
 
@@ -556,14 +580,26 @@ X86 = pytest.mark.skipif(platform.machine().lower() not in ("x86_64", "amd64"), 
 @pytest.mark.needs_jit
 @pytest.mark.slow
 def test_no_hidden_float64_in_float32_kernels(compiled_code, signatures):
-    accumulating = accumulating_kernels(signatures)
+    assert kernels_with_hidden_doubles(compiled_code, accumulating_kernels(signatures)) == {}
+
+
+@X86
+@pytest.mark.needs_jit
+@pytest.mark.slow
+@pytest.mark.targets
+def test_no_hidden_float64_for_other_targets(code_of_another_target, signatures):
+    assert len(list(records(code_of_another_target))) > 15
+    assert kernels_with_hidden_doubles(code_of_another_target, accumulating_kernels(signatures)) == {}
+
+
+def kernels_with_hidden_doubles(folder: Path, accumulating: set[str]) -> dict[str, list[str]]:
     found = {}
-    for kernel, assembly, symbol in records(compiled_code):
+    for kernel, assembly, symbol in records(folder):
         if kernel == BOUNDS or WIDENING.search(f"{kernel} {symbol}"):
             continue
         if hidden := hidden_doubles(assembly, symbol, kernel in accumulating):
             found[kernel] = hidden
-    assert found == {}
+    return found
 
 
 @X86
@@ -584,7 +620,7 @@ def test_every_kernel_was_read_and_has_loops(compiled_code, loaded):
 @pytest.mark.slow
 def test_text_from_the_cache_is_refused(compiled_code, tmp_path):
     """A kernel that comes from the cache has a placeholder for its assembly: reading it would find nothing."""
-    run_elsewhere(WRITE_ASSEMBLY, str(tmp_path), NUMBA_CACHE_DIR=str(compiled_code / "cache"))
+    run_elsewhere(CALL_EVERY_KERNEL + WRITE_ASSEMBLY, str(tmp_path), NUMBA_CACHE_DIR=str(compiled_code / "cache"))
     assert (tmp_path / "misses").read_text() == "0"
     cached = list(records(tmp_path))
     assert len(cached) == len(list(records(compiled_code)))
@@ -711,15 +747,31 @@ def calls_and_vectors(assembly: str, symbol: str) -> tuple[list[str], int]:
     return calls, sum(any(SINGLE_VECTOR.match(line) for line in loop) for loop in loops)
 
 
-@X86
-@pytest.mark.needs_jit
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["exp", "sigmoid", "softplus"])
-def test_elementwise_functions_use_vectors_and_call_nothing(compiled_code, name):
-    ((assembly, symbol),) = (rest for kernel, *rest in records(compiled_code) if kernel == f"logistic.{name}_entries")
+ELEMENTWISE = pytest.mark.parametrize("name", ["exp", "sigmoid", "softplus"])
+
+
+def assert_uses_vectors_and_calls_nothing(folder: Path, kernel: str) -> None:
+    ((assembly, symbol),) = (rest for name, *rest in records(folder) if name == kernel)
     calls, vectors = calls_and_vectors(assembly, symbol)
     assert calls == []
     assert vectors >= 1
+
+
+@X86
+@pytest.mark.needs_jit
+@pytest.mark.slow
+@ELEMENTWISE
+def test_elementwise_functions_use_vectors_and_call_nothing(compiled_code, name):
+    assert_uses_vectors_and_calls_nothing(compiled_code, f"logistic.{name}_entries")
+
+
+@X86
+@pytest.mark.needs_jit
+@pytest.mark.slow
+@pytest.mark.targets
+@ELEMENTWISE
+def test_elementwise_functions_use_vectors_on_other_targets(code_of_another_target, name):
+    assert_uses_vectors_and_calls_nothing(code_of_another_target, f"logistic.{name}_entries")
 
 
 @X86
