@@ -28,14 +28,19 @@ __all__ = [
 
 FEW = 32
 
-#: Entries that are worked on together; they stay in the first-level cache.
-_ENTRIES = 4096
+#: Entries that are worked on together where a register holds many rows.
+_TURNED_ENTRIES = 4096
+
+#: Bytes of scores that are worked on together where a register holds one row. Scores, exponentials and gradient, as
+#: many bytes each, stay in a first-level cache of 32 KB with room to spare.
+_BYTES = 8192
 
 
 @inner
-def rows_at_once(classes, most):  # type: ignore[no-untyped-def]
-    """How many rows of `classes` scores to take together; depends on nothing else."""
-    return max(1, min(most, _ENTRIES // max(1, classes)))
+def rows_at_once(classes, most, like_array):  # type: ignore[no-untyped-def]
+    """How many rows of `classes` scores to take together; depends on their number and type alone."""
+    entries = _TURNED_ENTRIES if classes <= FEW else _BYTES // like_array.itemsize
+    return max(1, min(most, entries // max(1, classes)))
 
 
 @inner

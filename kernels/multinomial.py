@@ -249,7 +249,7 @@ def _over_rows(work: Any, Z: NDArray[Any], n_threads: int | None) -> None:
 def _transform_rows(what, Z, first, last, out):  # type: ignore[no-untyped-def]
     """Write the blocks ``first:last`` of softmax, log-softmax or log-sum-exp."""
     n, classes = Z.shape
-    together = rows_at_once(classes, PART)
+    together = rows_at_once(classes, PART, out)
     work = scratch(together, classes, out)
     end = min(n, last * PART)
     for top in range(first * PART, end, together):
@@ -287,7 +287,7 @@ def _finish(what, Z, E, work, out):  # type: ignore[no-untyped-def]
 def _cross_entropy_rows(Z, y, P, weight, weighted, scale, first, last, partial, dZ):  # type: ignore[no-untyped-def]
     """Leave the sum of each block's weighted losses in `partial` and write its rows of dZ."""
     n, classes = Z.shape
-    together = rows_at_once(classes, PART)
+    together = rows_at_once(classes, PART, Z)
     work = scratch(together, classes, Z)
     for block in range(first, last):
         value = 0.0
