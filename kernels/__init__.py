@@ -2,13 +2,13 @@ r"""Compiled kernels on arrays: distances, neighbours, losses and their gradient
 
 How the modules stand on each other::
 
-    distances  neighbors    logistic  regression  margin  multinomial   linear     public, by family
-         \      /                \      |        /    \       |       /    \
-          _blocks                   _pointwise          _rowwise      _products     panels, loops
-             |                           |                  |             |
-           _simd                      _losses             _math         _simd       tiles, formulas
+    distances  neighbors    logistic  regression  margin  multinomial   linear     training     public, by family
+         \      /                \      |        /    \       |       /    \          |
+          _blocks                   _pointwise          _rowwise      _products   _descent      panels, loops
+             |                           |                  |             |       |      \
+           _simd                      _losses             _math         _simd   _stacks  _team  tiles, formulas, threads
                                          |
-                                       _math                                        functions
+                                       _math                                                    functions
     _jit (how to compile), _validate (arguments), _threads: used by all
 
 No module bears the name of a function, so that ``kernels.softmax`` is always the function.
@@ -56,6 +56,7 @@ _FAMILIES = {
         "huber_gradient",
     ),
     "linear": ("linear_loss_gradient",),
+    "training": ("linear_evaluation", "train_linear"),
 }
 _HOME = {name: family for family, names in _FAMILIES.items() for name in names}
 
@@ -91,3 +92,4 @@ if TYPE_CHECKING:
     from .multinomial import *  # noqa: F403
     from .neighbors import *  # noqa: F403
     from .regression import *  # noqa: F403
+    from .training import *  # noqa: F403

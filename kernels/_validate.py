@@ -274,12 +274,26 @@ def delta(delta: object, dtype: np.dtype[Any]) -> Any:
     return value
 
 
+def strength(value: object, name: str, dtype: np.dtype[Any]) -> Any:
+    """Return the strength of a penalty as a scalar of `dtype`: finite, not negative."""
+    settled = scalar(value, name, dtype)
+    if not 0 <= settled < math.inf:
+        raise ValueError(f"{name} is {value!r}; it must be finite as {dtype} and not negative")
+    return settled
+
+
 def l2(l2: object, dtype: np.dtype[Any]) -> Any:
-    """Return the strength of the penalty as a scalar of `dtype`: finite, not negative."""
-    value = scalar(l2, "l2", dtype)
-    if not 0 <= value < math.inf:
-        raise ValueError(f"l2 is {l2!r}; it must be finite as {dtype} and not negative")
-    return value
+    """Return the strength of the squared penalty; see `strength`."""
+    return strength(l2, "l2", dtype)
+
+
+def count(value: object, name: str) -> int:
+    """Return a positive integer as an int."""
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Integral):
+        raise TypeError(f"{name} is {value!r} ({type(value).__name__}); it must be a positive integer")
+    if value < 1:
+        raise ValueError(f"{name} is {value!r}; it must be a positive integer")
+    return int(value)
 
 
 # -- scores, targets, weights ----------------------------------------------------------------------
@@ -358,15 +372,11 @@ def linear(
     sample_weight: ArrayLike | None = None,
 ) -> Linear:
     """Settle the arguments of `linear_loss_gradient`; ``X`` alone decides the dtype."""
-    if not isinstance(loss, str):
-        raise TypeError(f"loss is a {type(loss).__name__}; it must be a str, one of {_names(LOSSES)}")
-    if loss not in LOSSES:
-        raise ValueError(f"loss is {loss!r}; it must be one of {_names(LOSSES)}")
+    target = _loss_target(loss)
     X = floating(X, "X", 2)
     n, columns = X.shape
     _at_least_one(n, "X has 0 rows")
     dtype = X.dtype
-    target = LOSSES[loss]
     W = real(W, "W")
     if target.startswith("class"):
         if W.ndim != 2 or W.shape[1] != columns:
@@ -387,9 +397,141 @@ def linear(
     return Linear(X, y, settle(W, dtype), b, penalty, weight, total)
 
 
+class Training(NamedTuple):
+    """The settled arguments of `train_linear`; all floating arrays and scalars share one dtype."""
+
+    linear: Linear  # `total` is n: the weights have a mean of 1
+    order: Array  # (N,) intp
+    batch_size: int
+    steps: Array  # (number of batches,)
+    l1: Any
+    momentum: Any
+    nesterov: bool
+
+
+def training(
+    loss: object,
+    X: ArrayLike,
+    y: ArrayLike,
+    W: ArrayLike,
+    b: ArrayLike,
+    order: ArrayLike,
+    batch_size: object,
+    steps: ArrayLike,
+    l2: object = 0.0,
+    l1: object = 0.0,
+    momentum: object = 0.0,
+    nesterov: object = False,
+    sample_weight: ArrayLike | None = None,
+) -> Training:
+    """Settle the arguments of `train_linear`."""
+    settled = linear(loss, X, y, W, b, l2, sample_weight)
+    n, dtype = len(settled.X), settled.X.dtype
+    if settled.weight is not None:
+        settled = settled._replace(weight=settle(settled.weight * (n / settled.total), dtype), total=float(n))
+    rows = row_numbers(order, "order", n)
+    size = count(batch_size, "batch_size")
+    batches = -(-len(rows) // size)
+    return Training(
+        settled,
+        rows,
+        size,
+        _steps(steps, batches, f"order has {len(rows)} rows, {batches} batches of {size}", dtype),
+        strength(l1, "l1", dtype),
+        _momentum(momentum, dtype),
+        flag(nesterov, "nesterov"),
+    )
+
+
+class Evaluation(NamedTuple):
+    """The settled arguments of `linear_evaluation`; all floating arrays and scalars share one dtype."""
+
+    X: Array  # (n, D)
+    y: Array  # (n,), or (n, C) target probabilities
+    W: Array  # (M, C, D)
+    b: Array  # (M, C)
+    delta: Any
+    weight: Array | None  # (n,)
+    total: float  # sum of the weights, n without weights
+
+
+def evaluation(
+    loss: object,
+    X: ArrayLike,
+    y: ArrayLike,
+    W: ArrayLike,
+    b: ArrayLike,
+    sample_weight: ArrayLike | None = None,
+    delta: object = 1.35,
+) -> Evaluation:
+    """Settle the arguments of `linear_evaluation`; ``X`` alone decides the dtype."""
+    target = _loss_target(loss)
+    X = floating(X, "X", 2)
+    (n, columns), dtype = X.shape, X.dtype
+    _at_least_one(n, "X has 0 rows")
+    over_classes = target.startswith("class")
+    W, b = real(W, "W"), real(b, "b")
+    if W.ndim != 3 or W.shape[2] != columns or (W.shape[1] != 1 and not over_classes):
+        classes = "C" if over_classes else "1"
+        raise ValueError(f"W has shape {W.shape}; {loss} needs (M, {classes}, {columns}), X has {columns} columns")
+    if b.shape != W.shape[:2]:
+        raise ValueError(f"b has shape {b.shape}; it must be {W.shape[:2]}, W has shape {W.shape}")
+    if over_classes:
+        y = _classes(y, n, "X has {} rows", W.shape[1], dtype, target != "class")
+    else:
+        y = _target(y, target, "y", n, "X has {} rows", dtype)
+    weight, total = weights(sample_weight, n, dtype)
+    return Evaluation(X, y, settle(W, dtype), settle(b, dtype), _delta(delta, dtype), weight, total)
+
+
+def row_numbers(order: ArrayLike, name: str, n: int) -> Array:
+    """Return indices of rows as intp, each in 0..n - 1."""
+    raw = real(order, name)
+    if raw.ndim != 1:
+        raise ValueError(f"{name} has shape {raw.shape}; it must be 1-D, one row number for each place")
+    if raw.size == 0:
+        return np.empty(0, INTP)
+    if raw.dtype.kind not in "iu":
+        raise TypeError(f"{name} has dtype {raw.dtype}; row numbers must be integers")
+    if np.minimum.reduce(raw) < 0 or np.maximum.reduce(raw) >= n:
+        i = int(np.argmax((raw < 0) | (raw >= n)))
+        raise ValueError(f"{name}[{i}] is {raw[i]}; row numbers must lie in 0..{n - 1}, X has {n} rows")
+    return settle(raw, INTP)
+
+
 # -- parts of the above ----------------------------------------------------------------------------
 
-_l2 = l2  # inside `linear`, l2 is the argument
+# Inside functions that have arguments of these names.
+_l2, _delta = l2, delta
+
+
+def _loss_target(loss: object) -> str:
+    """Return what the loss of that name asks of its target."""
+    if not isinstance(loss, str):
+        raise TypeError(f"loss is a {type(loss).__name__}; it must be a str, one of {_names(LOSSES)}")
+    if loss not in LOSSES:
+        raise ValueError(f"loss is {loss!r}; it must be one of {_names(LOSSES)}")
+    return LOSSES[loss]
+
+
+def _momentum(momentum: object, dtype: np.dtype[Any]) -> Any:
+    value = scalar(momentum, "momentum", dtype)
+    if not 0 <= value <= 1:
+        raise ValueError(f"momentum is {momentum!r}; it must lie between 0 and 1")
+    return value
+
+
+def _steps(steps: ArrayLike, batches: int, what: str, dtype: np.dtype[Any]) -> Array:
+    """Return one step size for each batch, from one for all or from as many as there are batches."""
+    raw = real(steps, "steps")
+    if raw.ndim > 1 or (raw.ndim == 1 and len(raw) != batches):
+        raise ValueError(f"steps has shape {raw.shape}; it must be a number or ({batches},): {what}")
+    values = settle(raw, dtype)
+    fine = (values >= 0) & (values < math.inf)
+    if not np.logical_and.reduce(fine, axis=None):
+        where = f"steps[{int(np.argmin(fine))}] is {raw[np.argmin(fine)]}" if raw.ndim else f"steps is {raw}"
+        raise ValueError(f"{where}; step sizes must be finite as {dtype} and not negative")
+    return np.full(batches, values) if raw.ndim == 0 else values
 
 
 def _floating_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:

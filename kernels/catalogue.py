@@ -633,6 +633,118 @@ def _linear_truth(name: str, rtol: dict[str, float]) -> Callable[[Inputs], Truth
     return truth
 
 
+def _training_truth(name: str, rtol: dict[str, float]) -> Callable[[Inputs], Truth]:
+    loss = _LOSSES[name]
+
+    def truth(inputs: Inputs) -> Truth:
+        _, X, y, W, b, order = inputs.args
+        settings, dtype = inputs.kwargs, X.dtype
+        wide = _wide(dtype, 4 * X.size * (len(W) if W.ndim == 2 else 1))
+        unit = rtol[dtype.name]
+        step, l2, l1, momentum = (wide(dtype.type(settings[key])) for key in ("steps", "l2", "l1", "momentum"))
+        weights = settings.get("sample_weight")
+        w = np.ones(len(X), wide) if weights is None else weights.astype(wide)
+        w *= len(X) / w.sum()
+        # Row 0 of each is the model, row 1 how far a tier's model may be off in units of rtol, row 2 what rows
+        # within rounding of a kink may add to that. The last column is the intercept's.
+        model = np.zeros((3, *np.atleast_2d(W).shape), wide)
+        model[0] = np.atleast_2d(W)
+        model = np.concatenate((model, np.zeros((*model.shape[:2], 1), wide)), axis=2)
+        model[0, :, -1] = b
+        velocity = np.zeros_like(model)
+        penalised = np.append(np.ones(X.shape[1], wide), 0)
+        losses = []
+        for at in range(0, len(order), settings["batch_size"]):
+            rows = order[at : at + settings["batch_size"]]
+            x = np.column_stack((X[rows].astype(wide), np.ones(len(rows), wide)))
+            share = w[rows, None] / len(rows)
+            scores = x @ model[0].T
+            blur = (np.abs(x) @ model[2].T).max(axis=1)
+            reach = (np.abs(x) @ (np.abs(model[0]) + model[1]).T).max(axis=1)
+            terms = _rows(name, scores if W.ndim == 2 else scores[:, 0], y[rows], dtype)
+            slopes, slope_scale = (part.reshape(len(x), -1) for part in (terms.slopes, terms.slope_scale))
+            slope_scale = slope_scale + loss.curvature * reach[:, None]
+            near = np.zeros(len(x), bool) if terms.kink is None else terms.kink <= 2 * (unit * (reach + 1) + blur)
+            slope_slack = np.where(near, loss.jump, 0) + loss.curvature * blur
+            steepest = np.abs(slopes).max(axis=1) + slope_slack
+            losses.append(
+                (
+                    share[:, 0] @ terms.losses,
+                    share[:, 0] @ (terms.loss_scale + reach * (steepest + loss.curvature * unit * reach)),
+                    share[:, 0] @ (blur * steepest),
+                )
+            )
+            parts = np.stack((slopes, slope_scale, slope_slack[:, None] * np.ones_like(slopes)))
+            gradient = np.stack([(share * part).T @ (np.abs(x) if number else x) for number, part in enumerate(parts)])
+            gradient[1] *= _summed(len(x), dtype, rtol)
+            gradient += l2 * penalised * (model if l2 else 0)
+            move = np.stack((-step * gradient[0], *(step * gradient[1:])))
+            velocity = momentum * velocity + move
+            velocity[1] += np.abs(velocity[0]) / 8  # a rounding or two, of 16 eps
+            model = model + (momentum * velocity + move if settings["nesterov"] else velocity)
+            model[1] += np.abs(model[0]) / 8
+            shrink = step * l1 * penalised
+            model[0] = np.sign(model[0]) * np.maximum(np.abs(model[0]) - shrink, 0)
+        values = [np.array([row[part] for row in losses]) for part in range(3)]
+        if W.ndim == 1:
+            weights_of, intercepts = model[:, 0, :-1], model[:, 0, -1]
+        else:
+            weights_of, intercepts = model[:, :, :-1], model[:, :, -1]
+        return Truth(
+            (weights_of[0], intercepts[0], values[0]),
+            (dtype, None if W.ndim == 1 else dtype, np.float64),
+            (np.abs(weights_of[0]) + weights_of[1], np.abs(intercepts[0]) + intercepts[1], values[1]),
+            (weights_of[2], intercepts[2], values[2]),
+        )
+
+    return truth
+
+
+def _evaluation_truth(name: str, rtol: dict[str, float]) -> Callable[[Inputs], Truth]:
+    loss = _LOSSES[name]
+
+    def truth(inputs: Inputs) -> Truth:
+        _, X, y, W, b = inputs.args
+        dtype = X.dtype
+        wide, unit = _wide(dtype, 4 * X.size * W.shape[0] * W.shape[1]), rtol[dtype.name]
+        weights = inputs.kwargs.get("sample_weight")
+        w = np.ones(len(X), wide) if weights is None else weights.astype(wide)
+        w = w / w.sum()
+        result = np.zeros((2, 3, len(W)), wide)  # loss and score: value, scale, slack
+        for start in range(0, len(X), 4096):  # in blocks, for wide copies of X are large
+            part = slice(start, start + 4096)
+            x, target, share = X[part].astype(wide), y[part], w[part]
+            for m in range(len(W)):
+                scores = x @ W[m].astype(wide).T + b[m].astype(wide)
+                reach = (np.abs(x) @ np.abs(W[m].astype(wide)).T + np.abs(b[m].astype(wide))).max(axis=1)
+                z = scores if loss.target == "class" else scores[:, 0]
+                terms = _rows(name, z, target, dtype)
+                steepest = np.abs(terms.slopes.reshape(len(x), -1)).max(axis=1)
+                result[0, 0, m] += share @ terms.losses
+                result[0, 1, m] += share @ (terms.loss_scale + reach * (steepest + loss.curvature * unit * reach))
+                result[0, 1, m] += share @ (loss.jump * reach)
+                if loss.target == "real":
+                    residual = z - target
+                    result[1, 0, m] += share @ residual**2
+                    result[1, 1, m] += share @ (residual**2 + 2 * np.abs(residual) * reach + unit * reach**2)
+                    continue
+                if loss.target == "class":
+                    own = scores[np.arange(len(x)), target]
+                    others = scores.copy()
+                    others[np.arange(len(x)), target] = -np.inf
+                    right, margin = scores.argmax(axis=1) == target, np.abs(own - others.max(axis=1))
+                else:
+                    right, margin = (z >= 0) == (target >= (0.5 if loss.target == "probability" else 0)), np.abs(z)
+                result[1, 0, m] += share @ right
+                result[1, 1, m] += share @ right
+                result[1, 2, m] += share @ (margin <= 2 * unit * reach)
+        result[:, 1] *= _summed(len(X), dtype, rtol)
+        values, scales, slacks = (tuple(result[:, part]) for part in range(3))
+        return Truth(values, (np.float64, np.float64), scales, slacks)
+
+    return truth
+
+
 # -- entries ---------------------------------------------------------------------------------------
 
 ENTRIES: dict[str, Entry] = {}
@@ -898,6 +1010,22 @@ def _add_loss(name: str, gradient: bool, target: str, variant: str = "") -> None
     )
 
 
+def _linear_inputs(
+    rng: np.random.Generator, name: str, n: int, d: int, models: Size, dtype: str, regime: str
+) -> tuple[Array, Array, Array, Any]:
+    """Return X, y, W and b, of one model or of more (`models` is their shape)."""
+    matrix = _LOSSES[name].target == "class"
+    X = _normal(rng, (n, d), dtype)
+    W = _normal(rng, (*models, d), dtype) / math.sqrt(d)
+    b = _normal(rng, models, dtype) if models else 0.25
+    y = _targets(rng, _LOSSES[name].target, n, models[-1] if matrix else 1, dtype, None)
+    if regime == "extreme":
+        X[::3] = 0
+        X[1::3] *= 100
+        W *= 100  # scores of ±1e4
+    return X, y, W, b
+
+
 def _add_linear(name: str) -> None:
     loss = _LOSSES[name]
     matrix = loss.target == "class"
@@ -910,18 +1038,11 @@ def _add_linear(name: str) -> None:
     def make(size: Size, dtype: str, regime: str = "typical", seed: int = 0) -> Inputs:
         rng = np.random.default_rng(seed)
         n, d = size[:2]
-        X = _normal(rng, (n, d), dtype)
-        W = _normal(rng, (size[2], d) if matrix else (d,), dtype) / math.sqrt(d)
-        b = _normal(rng, (size[2],), dtype) if matrix else 0.25
-        y = _targets(rng, loss.target, n, size[-1], dtype, None)
-        if regime == "extreme":
-            X[::3] = 0
-            X[1::3] *= 100
-            W *= 100  # scores of ±1e4
         kwargs: dict[str, Any] = {"l2": 0.01}
+        arrays = _linear_inputs(rng, name, n, d, size[2:], dtype, regime)
         if regime == "weighted":
             kwargs["sample_weight"] = _weights(rng, n, dtype)
-        return Inputs((name, X, y, W, b), kwargs)
+        return Inputs((name, *arrays), kwargs)
 
     def size_bytes(size: Size, dtype: str) -> float:
         n, d = size[:2]
@@ -957,6 +1078,114 @@ def _add_linear(name: str) -> None:
     )
 
 
+def _add_training(name: str) -> None:
+    loss = _LOSSES[name]
+    matrix = loss.target == "class"
+    tolerance = _tolerances(
+        16,
+        "as for one gradient, relative to the sums of |x·w| and |slope·x|; the scale adds up what the steps before "
+        "have left in the weights, and a rounding of them in every step",
+    )
+
+    def batch(n: int) -> int:
+        return max(1, min(1000, n // 4))
+
+    def make(size: Size, dtype: str, regime: str = "typical", seed: int = 0) -> Inputs:
+        rng = np.random.default_rng(seed)
+        n, d = size[:2]
+        arrays = _linear_inputs(rng, name, n, d, size[2:], dtype, regime)
+        batches = -(-n // batch(n))
+        # So small that errors of the first steps do not grow much: scores change by |x|², about d, times the step.
+        steps = 0.5 / (d * batches) * (1e-4 if regime == "extreme" else 1)
+        kwargs: dict[str, Any] = {"batch_size": batch(n), "steps": steps, "l2": 0.01, "l1": 0.001, "momentum": 0.5}
+        kwargs["nesterov"] = regime == "weighted"
+        if regime == "weighted":
+            kwargs["sample_weight"] = _weights(rng, n, dtype)
+        return Inputs((name, *arrays, rng.permutation(n)), kwargs)
+
+    def size_bytes(size: Size, dtype: str) -> float:
+        n, d = size[:2]
+        model = 2 * (d + 1) * (size[2] if matrix else 1)
+        rows = n * (d * _itemsize(dtype) + (_INDEX if matrix else _itemsize(dtype)) + _INDEX)
+        return rows + model * _itemsize(dtype) + 8 * -(-n // batch(n))
+
+    def flops(size: Size) -> float:  # one product for the scores, one for the gradient
+        return 4 * math.prod(size)
+
+    _add(
+        Entry(
+            key=f"train_linear[{name}]",
+            function="train_linear",
+            family="training",
+            formula=f"z = X·w + b; {loss.formula}; v ← μv − η(Xᵀ·∂z + λw), w ← w + v, batch after batch",
+            dtypes={dtype: Dtypes("float64", dtype) for dtype in _FLOATS},
+            sizes={"tiny": (29, 19, 4), "default": (10_000, 784, 10), "full": (60_000, 784, 10)}
+            if matrix
+            else {"tiny": (53, 19), "default": (100_000, 90), "full": (463_715, 90)},
+            axes=("n", "d", "c") if matrix else ("n", "d"),
+            make=make,
+            regimes=_LOSS_REGIMES,
+            work=flops,
+            unit="flop",
+            bytes=size_bytes,
+            flops=flops,
+            limit="gemm" if matrix else "memory",
+            tolerance=tolerance,
+            loop_size=(50, 784, 10) if matrix else (1_000, 90),
+            specialisations=len(_FLOATS),
+            truth=_training_truth(name, _rtol(tolerance)),
+        )
+    )
+
+
+def _add_evaluation(name: str) -> None:
+    loss = _LOSSES[name]
+    matrix = loss.target == "class"
+    tolerance = _tolerances(
+        16, "scores are sums over blocks of columns, relative to the sum of |x·w|; rows are summed in float64"
+    )
+
+    def make(size: Size, dtype: str, regime: str = "typical", seed: int = 0) -> Inputs:
+        rng = np.random.default_rng(seed)
+        n, m, d = size[:3]
+        arrays = _linear_inputs(rng, name, n, d, (m, size[3] if matrix else 1), dtype, regime)
+        return Inputs((name, *arrays), {"sample_weight": _weights(rng, n, dtype)} if regime == "weighted" else {})
+
+    def size_bytes(size: Size, dtype: str) -> float:
+        n, m, d = size[:3]
+        model = m * (d + 1) * (size[3] if matrix else 1)
+        return (n * d + model) * _itemsize(dtype) + n * (_INDEX if matrix else _itemsize(dtype)) + 16 * m
+
+    def flops(size: Size) -> float:
+        return 2 * math.prod(size)
+
+    _add(
+        Entry(
+            key=f"linear_evaluation[{name}]",
+            function="linear_evaluation",
+            family="training",
+            formula=f"for M models: z = X·w + b; {loss.formula}; "
+            + ("mean (z − y)²" if loss.target == "real" else "share of right predictions"),
+            dtypes={dtype: Dtypes("float64", "float64") for dtype in _FLOATS},
+            sizes={"tiny": (29, 3, 19, 4), "default": (10_000, 5, 784, 10), "full": (60_000, 5, 784, 10)}
+            if matrix
+            else {"tiny": (53, 3, 19), "default": (50_000, 24, 90), "full": (463_715, 24, 90)},
+            axes=("n", "m", "d", "c") if matrix else ("n", "m", "d"),
+            make=make,
+            regimes=_LOSS_REGIMES,
+            work=flops,
+            unit="flop",
+            bytes=size_bytes,
+            flops=flops,
+            limit="gemm",
+            tolerance=tolerance,
+            loop_size=(10, 2, 784, 10) if matrix else (200, 5, 90),
+            specialisations=len(_FLOATS),
+            truth=_evaluation_truth(name, _rtol(tolerance)),
+        )
+    )
+
+
 for _kind in ("l1", "l2", "squared", "linf"):
     _add_pairwise(_kind)
 for _kind in ("l1", "l2", "linf"):
@@ -978,3 +1207,6 @@ for _kind, _loss in _LOSSES.items():
             _add_loss(_kind, _gradient, "probabilities", "[probabilities]")
 for _kind in _LOSSES:
     _add_linear(_kind)
+for _kind in _LOSSES:
+    _add_training(_kind)
+    _add_evaluation(_kind)

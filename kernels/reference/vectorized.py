@@ -34,6 +34,7 @@ __all__ = [
     "huber",
     "huber_gradient",
     "k_nearest",
+    "linear_evaluation",
     "linear_loss_gradient",
     "log_softmax",
     "logsumexp",
@@ -51,6 +52,7 @@ __all__ = [
     "squared_error_gradient",
     "squared_hinge",
     "squared_hinge_gradient",
+    "train_linear",
 ]
 
 # Entries of a block of differences or rows: half a megabyte of float32, which stays in an L2 cache.
@@ -823,3 +825,128 @@ def linear_loss_gradient(
         dW += penalty * W
     gradient = dW.astype(x.dtype)
     return value, gradient, float(db) if db.ndim == 0 else db.astype(x.dtype)
+
+
+# -- training --------------------------------------------------------------------------------------
+
+
+@_quiet
+def train_linear(
+    loss: str,
+    X: ArrayLike,
+    y: ArrayLike,
+    W: ArrayLike,
+    b: ArrayLike,
+    order: ArrayLike,
+    *,
+    batch_size: int,
+    steps: ArrayLike,
+    l2: float = 0.0,
+    l1: float = 0.0,
+    momentum: float = 0.0,
+    nesterov: bool = False,
+    sample_weight: ArrayLike | None = None,
+) -> tuple[Array, Any, Array]:
+    """Train a linear model on ``X[order[:batch_size]]``, ``X[order[batch_size:2 * batch_size]]``, ….
+
+    The rows of a batch are copied into one buffer that is used again and again; all steps are in
+    place. Step, penalties and what is returned: as in `loops.train_linear`.
+
+    Examples
+    --------
+    >>> from fastml.kernels.reference import vectorized
+    >>> X, y = [[1.0], [2.0]], [1.0, 2.0]
+    >>> vectorized.train_linear("squared_error", X, y, [0.0], 0.0, [1, 0], batch_size=1, steps=0.1)
+    (array([0.44]), 0.24, array([2.  , 0.08]))
+    """
+    a = _validate.training(
+        loss, X, y, W, b, order, batch_size, steps, l2, l1, momentum, nesterov, sample_weight
+    )  # fmt: skip
+    x, targets, start, shift, ridge, weights, _ = a.linear
+    terms, dtype = _TERMS[loss], x.dtype
+    w, b = start.copy(), np.array(shift)
+    velocity, velocity_b = np.zeros_like(w), np.zeros_like(b)
+    buffer = np.empty((min(a.batch_size, len(a.order)), x.shape[1]), dtype)
+    losses = np.empty(len(a.steps))
+    for batch, step in enumerate(a.steps):
+        rows = a.order[batch * a.batch_size : (batch + 1) * a.batch_size]
+        block = np.take(x, rows, axis=0, out=buffer[: len(rows)], mode="clip")  # "raise" would copy once more
+        scores = block @ w.T
+        scores += b
+        batch_weights = None if weights is None else weights[rows]
+        batch_losses, slopes = terms(scores, targets[rows], True)
+        assert slopes is not None
+        losses[batch] = _sum(batch_losses, batch_weights) / len(rows)
+        slopes *= dtype.type(1 / len(rows))
+        if batch_weights is not None:
+            slopes = (slopes.T * batch_weights).T
+        move, move_b = slopes.T @ block, slopes.sum(axis=0)
+        if ridge > 0:
+            move += ridge * w
+        move *= step
+        move_b = np.multiply(move_b, step, dtype=dtype)
+        if a.momentum > 0:
+            velocity *= a.momentum
+            velocity -= move
+            velocity_b *= a.momentum
+            velocity_b -= move_b
+            if a.nesterov:
+                w += a.momentum * velocity
+                b += a.momentum * velocity_b
+            else:
+                w += velocity
+                b += velocity_b
+        if a.momentum == 0 or a.nesterov:
+            w -= move
+            b -= move_b
+        if a.l1 > 0:
+            w = np.sign(w) * np.maximum(np.abs(w) - step * a.l1, 0)
+    return w, b if b.ndim else float(b), losses
+
+
+_SIGN_OF_CLASS_1 = {"binary_cross_entropy": 0.5, "hinge": 0.0, "squared_hinge": 0.0}
+
+
+@_quiet
+def linear_evaluation(
+    loss: str,
+    X: ArrayLike,
+    y: ArrayLike,
+    W: ArrayLike,
+    b: ArrayLike,
+    *,
+    sample_weight: ArrayLike | None = None,
+    delta: float = 1.35,
+) -> tuple[Array, Array]:
+    """Compute mean losses (M,) and scores (M,) of M linear models ``W`` (M, C, D), ``b`` (M, C).
+
+    One product of a block of rows with all models. The score is the share of right predictions, or
+    for regression the mean squared residual; see `loops.linear_evaluation`.
+
+    Examples
+    --------
+    >>> from fastml.kernels.reference import vectorized
+    >>> vectorized.linear_evaluation("hinge", [[1.0], [-1.0]], [1, 1], [[[2.0]], [[0.0]]], [[0.0], [0.0]])
+    (array([1.5, 1. ]), array([0.5, 1. ]))
+    """
+    a = _validate.evaluation(loss, X, y, W, b, sample_weight, delta)
+    models, classes, columns = a.W.shape
+    multiclass = loss in ("softmax_cross_entropy", "multiclass_hinge")
+    all_weights = np.ascontiguousarray(a.W.reshape(models * classes, columns).T)
+    losses, marks = np.zeros(models), np.zeros(models)
+    for rows in _row_blocks(a.X):
+        scores = (a.X[rows] @ all_weights + a.b.reshape(-1)).reshape(-1, models, classes)
+        target, weights = a.y[rows], None if a.weight is None else a.weight[rows]
+        for m in range(models):
+            z = np.ascontiguousarray(scores[:, m] if multiclass else scores[:, m, 0])
+            terms = _huber(z, target, False, a.delta) if loss == "huber" else _TERMS[loss](z, target, False)
+            losses[m] += _sum(terms[0], weights)
+            if multiclass:
+                true = target if target.ndim == 1 else target.argmax(axis=1)
+                mark = (z.argmax(axis=1) == true) & ~np.isnan(z).any(axis=1)
+            elif loss in _SIGN_OF_CLASS_1:
+                mark = np.where(target >= _SIGN_OF_CLASS_1[loss], z >= 0, z < 0)
+            else:
+                mark = np.square(z - target)
+            marks[m] += _sum(mark, weights)
+    return losses / a.total, marks / a.total

@@ -1,0 +1,194 @@
+"""Losses and scores of the models of a stack, for a block of rows.
+
+The formulas stand in `_losses` and `_rowwise`; here they are applied to the scores of one model after the other, so
+that a model's bits do not depend on others. Scores are (models, rows) for losses of one score, so that a vector holds
+many rows, and (rows, models x classes) for losses over classes.
+
+`targets` are the block's values, class indices, target probabilities (those that the loss does not need are empty)
+and weights. Loops run over whole groups of rows: beyond the block's end weights, values and scores are 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ._jit import inner
+from ._losses import POINTWISE
+from ._math import like
+from ._pointwise import sum_of
+from ._rowwise import cross_entropy, multiclass_hinge, scratch
+from ._stacks import GROUP
+
+__all__ = ["LOSSES", "OF_CLASSES", "OVER_CLASSES", "SCORES", "VALUES", "desk"]
+
+OVER_CLASSES = ("softmax_cross_entropy", "multiclass_hinge")
+OF_CLASSES = (*OVER_CLASSES, "binary_cross_entropy", "hinge", "squared_hinge")
+
+
+@inner
+def desk(rows, classes, like_array):  # type: ignore[no-untyped-def]
+    """Return scratch for the functions below: of `_rowwise`, and a model's scores and slopes."""
+    scores, slopes = np.zeros((rows, classes), like_array.dtype), np.zeros((rows, classes), like_array.dtype)
+    return scratch(rows, classes, like_array), scores, slopes
+
+
+# ------------------------------------------------------------------------------------------ losses
+
+
+def _pointwise_losses(term: Callable[..., Any]) -> Callable[..., Any]:
+    """Apply a formula of `_losses` to the scores of each model: Z is (models, rows)."""
+
+    @inner
+    def terms(z, y, weight, delta, scale, values, g):  # type: ignore[no-untyped-def]
+        for i in range(z.size):
+            value, derivative = term(z[i], y[i], delta)
+            values[i] = weight[i] * value
+            g[i] = scale * weight[i] * derivative
+
+    @inner
+    def block_losses(Z, n, targets, delta, scale, work, G, totals):  # type: ignore[no-untyped-def]
+        y, _, _, weight = targets
+        end = -(-n // GROUP) * GROUP
+        values = work[0][0, :end]
+        for m in range(totals.size):
+            z = Z[m]
+            z[n:end] = 0
+            terms(z[:end], y[:end], weight[:end], delta, scale, values, G[m, :end])
+            totals[m] += sum_of(values)
+
+    return block_losses
+
+
+def _pointwise_values(term: Callable[..., Any]) -> Callable[..., Any]:
+    """As `_pointwise_losses`, without the slopes."""
+
+    @inner
+    def values_of(z, y, weight, delta, values):  # type: ignore[no-untyped-def]
+        for i in range(z.size):
+            values[i] = weight[i] * term(z[i], y[i], delta)[0]
+
+    @inner
+    def block_values(Z, n, targets, delta, scale, work, G, totals):  # type: ignore[no-untyped-def]
+        y, _, _, weight = targets
+        end = -(-n // GROUP) * GROUP
+        values = work[0][0, :end]
+        for m in range(totals.size):
+            z = Z[m]
+            z[n:end] = 0
+            values_of(z[:end], y[:end], weight[:end], delta, values)
+            totals[m] += sum_of(values)
+
+    return block_values
+
+
+def _losses_over_classes(rows_of_model: Callable[..., Any]) -> Callable[..., Any]:
+    """Apply a formula of `_rowwise` to the scores of each model: Z is (rows, models x classes).
+
+    Where G has no columns, no slopes are made.
+    """
+
+    @inner
+    def block_losses(Z, n, targets, delta, scale, work, G, totals):  # type: ignore[no-untyped-def]
+        models, classes = totals.size, Z.shape[1] // totals.size
+        if models == 1:
+            totals[0] += rows_of_model(Z[:n], n, targets, scale, work[0], G[:n])
+            return
+        scores, slopes = work[1][:n], work[2][:n] if G.size > 0 else G[:n]
+        for m in range(models):
+            left = m * classes
+            for i in range(n):
+                scores[i] = Z[i, left : left + classes]
+            totals[m] += rows_of_model(scores, n, targets, scale, work[0], slopes)
+            if G.size > 0:
+                for i in range(n):
+                    G[i, left : left + classes] = slopes[i]
+
+    return block_losses
+
+
+@inner
+def _softmax_rows(Z, n, targets, scale, work, G):  # type: ignore[no-untyped-def]
+    _, indices, P, weight = targets
+    return cross_entropy(Z, indices, P, weight, scale, work, G)
+
+
+@inner
+def _multiclass_hinge_rows(Z, n, targets, scale, work, G):  # type: ignore[no-untyped-def]
+    _, indices, _, weight = targets
+    return multiclass_hinge(Z, indices, weight, scale, G)
+
+
+# ------------------------------------------------------------------------------------------ scores
+
+
+def _right_signs(threshold: float) -> Callable[..., Any]:
+    """Make the score of a classifier of two classes: weights of rows whose score has the target's sign."""
+
+    @inner
+    def marks(z, y, weight, values):  # type: ignore[no-untyped-def]
+        for i in range(z.size):
+            positive = y[i] >= like(y[i], threshold)
+            right = z[i] >= like(z[i], 0) if positive else z[i] < like(z[i], 0)
+            values[i] = weight[i] if right else like(weight[i], 0)
+
+    @inner
+    def block_scores(Z, n, targets, work, totals):  # type: ignore[no-untyped-def]
+        y, _, _, weight = targets
+        values = work[0][0, :n]
+        for m in range(totals.size):
+            marks(Z[m, :n], y[:n], weight[:n], values)
+            totals[m] += sum_of(values)
+
+    return block_scores
+
+
+@inner
+def _squared_residuals(Z, n, targets, work, totals):  # type: ignore[no-untyped-def]
+    y, _, _, weight = targets
+    values = work[0][0, :n]
+    for m in range(totals.size):
+        z = Z[m]
+        for i in range(n):
+            residual = z[i] - y[i]
+            values[i] = weight[i] * residual * residual
+        totals[m] += sum_of(values)
+
+
+@inner
+def _is_first_largest(row, place):  # type: ignore[no-untyped-def]
+    """Whether an entry is the largest, the first of equals; false if any is NaN."""
+    value, right = row[place], True
+    for c in range(row.size):
+        right &= row[c] < value if c < place else row[c] <= value
+    return right
+
+
+@inner
+def _right_classes(Z, n, targets, work, totals):  # type: ignore[no-untyped-def]
+    _, indices, P, weight = targets
+    classes = Z.shape[1] // totals.size
+    for m in range(totals.size):
+        for i in range(n):
+            true = indices[i] if P.size == 0 else np.argmax(P[i])
+            if _is_first_largest(Z[i, m * classes : (m + 1) * classes], true):
+                totals[m] += weight[i]
+
+
+_above_half, _above_zero = _right_signs(0.5), _right_signs(0.0)
+
+#: ``losses(Z, n, targets, delta, scale, work, G, totals)`` adds each model's sum of weighted losses to `totals`, and
+#: leaves in G the derivatives times `scale` and weight.
+LOSSES = {loss: _pointwise_losses(term) for loss, term in POINTWISE.items()}
+LOSSES["softmax_cross_entropy"] = _losses_over_classes(_softmax_rows)
+LOSSES["multiclass_hinge"] = _losses_over_classes(_multiclass_hinge_rows)
+
+#: The same without derivatives; G has no columns.
+VALUES = LOSSES | {loss: _pointwise_values(term) for loss, term in POINTWISE.items()}
+
+#: ``scores(Z, n, targets, work, totals)`` adds the weights of rows with a right prediction, or squared residuals.
+SCORES = dict.fromkeys(LOSSES, _squared_residuals)
+SCORES |= {"binary_cross_entropy": _above_half, "hinge": _above_zero, "squared_hinge": _above_zero}
+SCORES |= dict.fromkeys(OVER_CLASSES, _right_classes)
