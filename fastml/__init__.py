@@ -31,34 +31,46 @@ if TYPE_CHECKING:
     from .model_selection import knn_cross_validation as knn_cross_validation
     from .neighbors import KNeighborsClassifier as KNeighborsClassifier
     from .neighbors import KNeighborsRegressor as KNeighborsRegressor
+    from .sgd import DivergenceWarning as DivergenceWarning
+    from .sgd import SGDClassifier as SGDClassifier
+    from .sgd import SGDRegressor as SGDRegressor
+    from .sweeping import sweep as sweep
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "DivergenceWarning",
     "KNeighborsClassifier",
     "KNeighborsRegressor",
     "LinearRegression",
     "LogisticRegression",
     "Ridge",
+    "SGDClassifier",
+    "SGDRegressor",
     "__version__",
     "check_gradient",
     "datasets",
     "kernels",
     "knn_cross_validation",
     "plot",
+    "sweep",
 ]
 
 # Public submodules, and the module of every other public name, imported at first use (PEP 562).
 # A test compares both with __all__.
 _SUBMODULES = frozenset({"datasets", "kernels", "plot"})
 _HOME = {
+    "DivergenceWarning": "sgd",
     "KNeighborsClassifier": "neighbors",
     "KNeighborsRegressor": "neighbors",
     "LinearRegression": "least_squares",
     "LogisticRegression": "logistic_regression",
     "Ridge": "least_squares",
+    "SGDClassifier": "sgd",
+    "SGDRegressor": "sgd",
     "check_gradient": "gradient_checking",
     "knn_cross_validation": "model_selection",
+    "sweep": "sweeping",
 }
 
 

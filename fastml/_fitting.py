@@ -1,0 +1,496 @@
+"""The training loop of iterative models: batches, evaluations, history, stopping, best weights, Ctrl-C, divergence.
+
+A model gives the loop something that trains (`Trainable`): one set of weights, or several that take the same
+batches (*columns*), which is how a sweep reads the rows once for all its settings. What the loop finds out about
+a column it writes into a `Run`; columns that differ in their length only may share one column, so that the shorter
+run is a checkpoint of the longer one. A run has the same bits whether its column trains alone or among others:
+what the loop does for one run does not depend on the other runs.
+
+Time goes by in steps, one for each batch. The loop hands all batches up to the next evaluation to the model in one
+call.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .kernels._permutation import permutation
+
+__all__ = [
+    "COLUMNS", "SAMPLING", "Array", "Batches", "DivergenceWarning", "Evaluations", "History", "Rates", "Rows", "Run",
+    "Trainable", "Watch", "train",
+]  # fmt: skip
+
+Array = NDArray[Any]
+Rates = Callable[[int, int], NDArray[np.float64]]
+Status = Literal["running", "max_iter", "converged", "stopped", "interrupted", "diverged"]
+
+#: Columns of a history.
+COLUMNS = ("step", "epoch", "seconds", "train_loss", "train_score", "validation_loss", "validation_score")
+
+#: Rows of a first batch that tell whether the loss is much larger later.
+_TELLING = 30
+
+#: Ways to draw the rows of the batches.
+SAMPLING = ("permutation", "fixed_permutation", "replacement", "sequential")
+
+
+class DivergenceWarning(RuntimeWarning):
+    """Training diverged: a loss or a weight is no longer finite."""
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Rows with their targets, and with their weights if they have any."""
+
+    X: Array
+    y: Array
+    weight: Array | None = None
+
+    def take(self, rows: NDArray[np.intp]) -> Rows:
+        """Copy some of the rows."""
+        return Rows(self.X[rows], self.y[rows], None if self.weight is None else self.weight[rows])
+
+    @cached_property
+    def variance(self) -> float:
+        """Weighted mean squared distance of the targets from their mean."""
+        y = self.y.astype(np.float64)
+        return float(np.average((y - np.average(y, weights=self.weight)) ** 2, weights=self.weight))
+
+
+class Trainable(Protocol):
+    """One or several sets of weights (columns) that take the same batches."""
+
+    @property
+    def n_steps(self) -> int:
+        """Batches done so far; right after Ctrl-C too."""
+
+    def run(self, order: NDArray[np.intp], batch_size: int, steps: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Train on the rows `order`, batch by batch, with step sizes (batches, columns).
+
+        Return the loss (batches, columns) of each batch before its step.
+        """
+
+    def evaluate(self, rows: Rows) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return losses and scores, one for each column, of the weights that `weights` would return."""
+
+    def finite(self) -> NDArray[np.bool_]:
+        """Say for each column whether all weights are finite."""
+
+    def weights(self, column: int) -> Any:
+        """Return a copy of a column's weights, as the model is to have them."""
+
+    def state(self, column: int) -> Any:
+        """Return a copy of all that a column needs to go on training."""
+
+    def keep(self, columns: list[int]) -> None:
+        """Forget all other columns."""
+
+
+# --------------------------------------------------------------------------------------------- batches
+
+
+class Batches:
+    """The order of the rows, epoch by epoch, and how it is cut into batches.
+
+    Parameters
+    ----------
+    rows : int or ndarray of intp
+        How many rows there are, or which of them to take.
+    size : int
+        Rows of a batch, at most as many as there are.
+    sampling : {"permutation", "fixed_permutation", "replacement", "sequential"}
+        A new random order in each epoch; one random order for all epochs; each row drawn from all;
+        the order in which the rows are stored.
+    drop_last : bool
+        Whether to leave out the last batch of an epoch if it is not full.
+    rng : numpy.random.Generator
+        What the random orders come from.
+    """
+
+    def __init__(
+        self, rows: int | NDArray[np.intp], size: int, sampling: str, drop_last: bool, rng: np.random.Generator
+    ) -> None:
+        self.rows = None if isinstance(rows, int) else rows
+        self.n = rows if isinstance(rows, int) else len(rows)
+        self.size = min(size, self.n)
+        self.steps = self.n // self.size if drop_last else -(-self.n // self.size)
+        self._used = min(self.n, self.steps * self.size)
+        self._sampling = sampling
+        self._rng = rng
+        self._fixed: NDArray[np.intp] | None = None
+        if sampling in ("sequential", "fixed_permutation"):
+            self._fixed = self._rows_at(np.arange(self.n) if sampling == "sequential" else permutation(self.n, rng))
+
+    def epoch(self) -> NDArray[np.intp]:
+        """Return the rows of the next epoch."""
+        if self._fixed is not None:
+            return self._fixed
+        if self._sampling == "replacement":
+            return self._rows_at(self._rng.integers(self.n, size=self._used))
+        return self._rows_at(permutation(self.n, self._rng))
+
+    def _rows_at(self, places: NDArray[np.intp]) -> NDArray[np.intp]:
+        places = places[: self._used].astype(np.intp, copy=False)
+        return places if self.rows is None else self.rows[places]
+
+
+# ------------------------------------------------------------------------------- evaluations, history
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluations:
+    """When to evaluate, and on which rows.
+
+    Parameters
+    ----------
+    steps : int or None
+        An evaluation every so many steps; None means `per_epoch`.
+    per_epoch : int
+        Evaluations in each epoch, evenly spread; the last stands at its end.
+    train : Rows or None
+        Rows for the training loss and score. None: the mean loss of the batches since the evaluation before,
+        each before its step, and no score.
+    last_batch : bool
+        Whether to take, of these rows, those of the last batch.
+    validation : Rows or None
+        Rows for the validation loss and score.
+    """
+
+    steps: int | None = None
+    per_epoch: int = 1
+    train: Rows | None = None
+    last_batch: bool = False
+    validation: Rows | None = None
+
+    def within_epoch(self, done: int, steps: int) -> set[int]:
+        """Return after which steps (1 to `steps`) of an epoch to evaluate, if `done` were done before it."""
+        if self.steps is not None:
+            return set(range(self.steps - done % self.steps, steps + 1, self.steps))
+        return {-(-i * steps // self.per_epoch) for i in range(1, self.per_epoch + 1)}
+
+
+class History:
+    """What the evaluations found: a list for each of `COLUMNS`.
+
+    Parameters
+    ----------
+    before : mapping of arrays, optional
+        A history that this one continues.
+    """
+
+    def __init__(self, before: dict[str, Array] | None = None) -> None:
+        self._lists = {name: [] if before is None else before[name].tolist() for name in COLUMNS}
+        #: Steps, epochs and seconds from before.
+        self.origin = [values[-1] if values else 0 for values in list(self._lists.values())[:3]]
+
+    def add(self, **row: float) -> None:
+        """Append one row."""
+        for name, values in self._lists.items():
+            values.append(row[name])
+
+    def arrays(self) -> dict[str, Array]:
+        """Return the columns as arrays; ``pandas.DataFrame`` takes them as they are."""
+        return {name: np.array(v, np.intp if name == "step" else np.float64) for name, v in self._lists.items()}
+
+
+class Watch:
+    """Watches one column of the history: what is best so far, and is it time to stop.
+
+    Parameters
+    ----------
+    column : str
+        The column; lower is better if its name ends in "loss".
+    tol : float or None
+        Stop when the best of the last `patience` evaluations is not better, by more than this, than the best
+        before them; None: never.
+    patience : int
+        How many evaluations.
+    keep : {"first", "last", None}
+        Which of the best weights to keep where several evaluations are equally good; None keeps none.
+    """
+
+    def __init__(
+        self, column: str, *, tol: float | None, patience: int, keep: Literal["first", "last"] | None = None
+    ) -> None:
+        self.column = column
+        self.keep = keep
+        self._sign = -1.0 if column.endswith("loss") else 1.0
+        self._tol, self._patience = tol, patience
+        #: The best values before the last `patience` evaluations, and after each of them.
+        self._bests = deque([-math.inf], maxlen=patience + 1)
+
+    def look(self, row: dict[str, float]) -> tuple[bool, bool]:
+        """Return whether these weights are the best so far, and whether to stop."""
+        value = self._sign * row[self.column]
+        best = self._bests[-1]
+        is_best = self.keep is not None and (value > best or (value == best and self.keep == "last"))
+        self._bests.append(max(best, value))  # `best` if the value is NaN, which compares as false
+        if self._tol is None or len(self._bests) <= self._patience or self._bests[0] == -math.inf:
+            return is_best, False
+        return is_best, self._bests[-1] <= self._bests[0] + self._tol
+
+
+# ------------------------------------------------------------------------------------------------ runs
+
+
+@dataclass(eq=False)
+class Run:
+    """One member of a training: its settings, and what became of it.
+
+    Attributes
+    ----------
+    column : int
+        Which weights of the `Trainable` are its own.
+    max_steps : int
+        Steps after which it ends.
+    watch : Watch
+        When it ends sooner, and which weights it keeps.
+    history : History
+        What its evaluations found.
+    callbacks : sequence of callable
+        Called with each new row of the history and a function that returns the weights; if one returns true
+        the run ends.
+    status : str
+        "running" until it ends.
+    steps : int
+        How many steps it took.
+    weights : object
+        Its weights in the end: what `Trainable.weights` returned.
+    state : object
+        What `Trainable.state` returned in the end; None if `weights` are not the last ones.
+    best_step : int or None
+        The step of the best weights, where they were kept.
+    diverged_at : tuple of int and float, or None
+        First step with a loss that is not finite (or after which weights were not), and that loss.
+    first_loss : float or None
+        Loss of the first batch, before its step; None for a batch of so few rows that it says little.
+    """
+
+    column: int
+    max_steps: int
+    watch: Watch
+    history: History = field(default_factory=History)
+    callbacks: Sequence[Callable[[dict[str, float], Callable[[], Any]], object]] = ()
+    status: Status = "running"
+    steps: int = 0
+    weights: Any = None
+    state: Any = None
+    best_step: int | None = None
+    diverged_at: tuple[int, float] | None = None
+    first_loss: float | None = None
+    _best: Any = None
+
+    def record(self, row: dict[str, float], weights: Callable[[int], Any]) -> bool:
+        """Take a row into the history; return whether the run is to end."""
+        self.history.add(**row)
+        best, stop = self.watch.look(row)
+        if best:
+            self._best, self.best_step = weights(self.column), int(row["step"])
+        # All are called, whatever the first one says.
+        wanted = [bool(callback(row, lambda: weights(self.column))) for callback in self.callbacks]
+        if stop:
+            self.status = "converged"
+        elif any(wanted):
+            self.status = "stopped"
+        return stop or any(wanted)
+
+    @property
+    def worse_than_at_first(self) -> tuple[float, float] | None:
+        """The loss of the first batch before any step, and the last training loss, if that is twice as much."""
+        losses = self.history.arrays()["train_loss"]
+        if self.first_loss is None or not len(losses) or not losses[-1] > 2 * self.first_loss:
+            return None
+        return self.first_loss, float(losses[-1])
+
+    def end(self, status: Status, steps: int, weights: Any, state: Any) -> None:
+        """End the run with these weights, or with the best ones if it kept any."""
+        self.status, self.steps = status, steps
+        kept = self._best is not None
+        self.weights, self.state = (self._best, None) if kept else (weights, state)
+        self._best = None
+
+
+# ------------------------------------------------------------------------------------------------ loop
+
+
+def train(
+    model: Trainable,
+    runs: Sequence[Run],
+    batches: Batches,
+    rates: Sequence[Rates],
+    evaluations: Evaluations,
+    *,
+    hooks: Any = None,
+    progress: Any = None,
+) -> None:
+    """Train until every run has ended.
+
+    Parameters
+    ----------
+    model : Trainable
+        What trains.
+    runs : sequence of Run
+        At least one for each column. They are ended when this function returns.
+    batches : Batches
+        The rows.
+    rates : sequence of callable
+        For each column a function that returns the sizes of the `count` steps after `done` ones.
+    evaluations : Evaluations
+        When to evaluate, and on what.
+    hooks : Hooks or None
+        scikit-learn's callbacks.
+    progress : Progress or None
+        A progress bar.
+    """
+    _Loop(model, list(runs), batches, list(rates), evaluations, hooks, progress).run()
+
+
+class _Loop:
+    """The state of `train`; steps are counted from its beginning."""
+
+    def __init__(
+        self,
+        model: Trainable,
+        runs: list[Run],
+        batches: Batches,
+        rates: list[Rates],
+        evaluations: Evaluations,
+        hooks: Any,
+        progress: Any,
+    ) -> None:
+        self._model, self._active, self._batches, self._rates = model, runs, batches, rates
+        self._evaluations, self._hooks, self._progress = evaluations, hooks, progress
+        self._before = model.n_steps
+        self._done = 0
+        #: Losses of the batches since the last evaluation.
+        self._losses: list[NDArray[np.float64]] = []
+        #: Weights of the last evaluation, for runs that diverge after it.
+        self._sound: list[Any] = []
+
+    def run(self) -> None:
+        self._start = time.perf_counter()
+        try:
+            self._sound = self._weights()
+            while self._active:
+                self._epoch()
+        except KeyboardInterrupt:
+            self._done = self._model.n_steps - self._before
+            finite = self._model.finite()
+            for run in self._active:
+                weights = self._model.weights(run.column) if finite[run.column] else self._sound[run.column]
+                run.end("interrupted", self._done, weights, None)
+
+    def _epoch(self) -> None:
+        order, size = self._batches.epoch(), self._batches.size
+        if self._hooks is not None:
+            self._hooks.begin_epoch()
+        first = 0
+        scheduled = self._evaluations.within_epoch(self._done, self._batches.steps)
+        for last in self._stops(scheduled):
+            self._advance(order[first * size : last * size])
+            self._evaluate(last in scheduled, order[(last - 1) * size : last * size])
+            first = last
+            if not self._active:
+                break
+        if self._hooks is not None and self._hooks.end_epoch():
+            for run in list(self._active):
+                self._end(run, "stopped")
+
+    def _stops(self, scheduled: set[int]) -> list[int]:
+        """Return the steps of this epoch at which to evaluate, to end a run or to show progress."""
+        steps = self._batches.steps
+        stops = scheduled | {run.max_steps - self._done for run in self._active} | {steps}
+        if self._progress is not None:
+            stops |= set(range(self._progress.every, steps, self._progress.every))
+        return sorted(stop for stop in stops if stop <= steps)
+
+    def _advance(self, order: NDArray[np.intp]) -> None:
+        count = -(-len(order) // self._batches.size)
+        steps = np.stack([rate(self._before + self._done, count) for rate in self._rates], axis=1)
+        losses = self._model.run(order, self._batches.size, steps)
+        if not self._done and self._batches.size >= _TELLING:
+            for run in self._active:
+                run.first_loss = float(losses[0, run.column])
+        self._losses.append(losses)
+        self._done += count
+        if self._progress is not None:
+            self._progress.advance(count, self._active)
+        sound: NDArray[np.bool_] = np.logical_and.reduce(np.isfinite(losses))
+        healthy = sound & self._model.finite()
+        for run in [run for run in self._active if not healthy[run.column]]:
+            column = losses[:, run.column]
+            at = count - 1 if sound[run.column] else int(np.isfinite(column).argmin())
+            step = self._done - count + at + 1
+            run.diverged_at = (step, float(column[at]))
+            run.history.add(**self._row(run, step) | {"train_loss": float(column[at])})
+            run.end("diverged", step, self._sound[run.column], None)
+            self._active.remove(run)
+        self._forget()
+
+    def _evaluate(self, scheduled: bool, batch: NDArray[np.intp]) -> None:
+        due = [run for run in self._active if scheduled or run.max_steps == self._done]
+        if not due:
+            return
+        values = self._values(batch)
+        for run in due:
+            row = self._row(run, self._done) | {name: float(columns[run.column]) for name, columns in values.items()}
+            ends = run.record(row, self._model.weights)
+            if self._progress is not None:
+                self._progress.show(row)
+            if ends or run.max_steps == self._done:
+                self._end(run, run.status if ends else "max_iter")
+        self._forget()
+        if scheduled:
+            self._losses.clear()
+            self._sound = self._weights()
+
+    def _values(self, batch: NDArray[np.intp]) -> dict[str, NDArray[np.float64]]:
+        """Return losses and scores of all columns."""
+        values = {}
+        plan = self._evaluations
+        if plan.train is None:
+            # Each column contiguous: the same sum alone as among others.
+            columns = np.ascontiguousarray(np.concatenate(self._losses).T)
+            values["train_loss"] = np.array([column.mean() for column in columns])
+        else:
+            rows = plan.train.take(batch) if plan.last_batch else plan.train
+            values["train_loss"], values["train_score"] = self._model.evaluate(rows)
+        if plan.validation is not None:
+            values["validation_loss"], values["validation_score"] = self._model.evaluate(plan.validation)
+        return values
+
+    def _row(self, run: Run, step: int) -> dict[str, float]:
+        """Return a row of a history, without values as yet."""
+        steps, epochs, seconds = run.history.origin
+        elapsed = time.perf_counter() - self._start
+        row = {"step": steps + step, "epoch": epochs + step / self._batches.steps, "seconds": seconds + elapsed}
+        return row | dict.fromkeys(COLUMNS[3:], math.nan)
+
+    def _end(self, run: Run, status: Status) -> None:
+        run.end(status, self._done, self._model.weights(run.column), self._model.state(run.column))
+        self._active.remove(run)
+
+    def _weights(self) -> list[Any]:
+        return [self._model.weights(column) for column in range(len(self._rates))]
+
+    def _forget(self) -> None:
+        """Drop the columns of which all runs have ended."""
+        columns = sorted({run.column for run in self._active})
+        if not columns or len(columns) == len(self._rates):
+            return
+        self._model.keep(columns)
+        self._rates = [self._rates[column] for column in columns]
+        self._losses = [np.ascontiguousarray(losses[:, columns]) for losses in self._losses]
+        self._sound = [self._sound[column] for column in columns]
+        for run in self._active:
+            run.column = columns.index(run.column)
