@@ -46,6 +46,14 @@ def _fit_logistic_regression(dtype: str) -> None:
                 LogisticRegression(max_iter=1, n_jobs=2).fit(X, y % classes)
 
 
+def _fit_sgd_classifier(dtype: str) -> None:
+    """Fit a few rows in random order; what trains them is in the catalogue."""
+    from fastml import SGDClassifier
+
+    X, y = _rows(50, 4, dtype)
+    SGDClassifier(max_iter=1, tol=None, random_state=0).fit(X, y % 2)
+
+
 def _rows(n: int, columns: int, dtype: str) -> tuple[Any, Any]:
     """Make rows and labels of six classes."""
     import numpy as np
@@ -55,7 +63,10 @@ def _rows(n: int, columns: int, dtype: str) -> tuple[Any, Any]:
 
 
 #: Models with kernels of their own, which no entry of the catalogue calls: fits that reach all of them.
-MODELS: dict[str, Callable[[str], None]] = {"LogisticRegression": _fit_logistic_regression}
+MODELS: dict[str, Callable[[str], None]] = {
+    "LogisticRegression": _fit_logistic_regression,
+    "SGDClassifier": _fit_sgd_classifier,
+}
 
 
 def main(*, only: str | None = None, jobs: int | None = None) -> int:

@@ -288,9 +288,6 @@ def _training(loss: str) -> Callable[..., bool]:
             if last:
                 if first > 0:
                     sums[0] = wide_sums
-                if thread == 0:
-                    for m in range(models):
-                        losses[batch, m] /= length
                 _update(
                     columns, sums[0], parameters, velocity, average if thread == 0 else average[:0], average_from,
                     settings, steps[batch], fit_intercept != 0, steps_before + batch + 1,

@@ -423,7 +423,8 @@ class LinearTraining:
 
         reset(self._board)
         _threads.run(work, n_threads, n_threads)
-        return losses
+        lengths = np.diff(np.append(np.arange(0, order.size, batch_size), order.size))
+        return losses / lengths[:, np.newaxis]
 
     def _thread_count(self, parts: int, seconds: float) -> int:
         """Return how many threads to use for so much work: a power of two."""

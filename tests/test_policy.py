@@ -327,8 +327,10 @@ def signatures(loaded) -> dict[str, dict[str, int]]:
 # --------------------------------------------------------------------------------- compile budget
 
 
-# Models make products of float64 rows, of float32 rows, and of float32 rows in float64.
-BUDGET = {key: entry.specialisations for key, entry in catalogue.ENTRIES.items()} | dict.fromkeys(_warmup.MODELS, 3)
+BUDGET = {key: entry.specialisations for key, entry in catalogue.ENTRIES.items()} | {
+    "LogisticRegression": 3,  # products of float64 rows, of float32 rows, and of float32 rows in float64
+    "SGDClassifier": 2,
+}
 
 
 def over_budget(signatures: dict[str, dict[str, int]], budget: dict[str, int]) -> list[str]:
@@ -565,8 +567,12 @@ def accumulating_kernels(signatures: dict[str, dict[str, int]]) -> set[str]:
     return {kernel for kernel, accumulators in kinds.items() if accumulators == {"float64"}}
 
 
-#: Its bounds are of float64, one for each 32 pairs; the distances themselves it makes by the instructions of tiles.
-BOUNDS = "_bounds._sift"
+#: Bounds are of float64, one for each 32 pairs; the distances themselves are made by the instructions of tiles.
+#: Random numbers are of float64 whatever is shuffled.
+DOUBLE_BY_NATURE = {"_bounds._sift", "_permutation._place"}
+
+#: What a kernel may do beside widening and adding: the sums of a large batch become float32 again at its end.
+NARROWING = "_descent."
 
 # ------------------------------------------------------------------------ no hidden float64: tests
 
@@ -595,9 +601,12 @@ def test_no_hidden_float64_for_other_targets(code_of_another_target, signatures)
 def kernels_with_hidden_doubles(folder: Path, accumulating: set[str]) -> dict[str, list[str]]:
     found = {}
     for kernel, assembly, symbol in records(folder):
-        if kernel == BOUNDS or WIDENING.search(f"{kernel} {symbol}"):
+        if kernel in DOUBLE_BY_NATURE or WIDENING.search(f"{kernel} {symbol}"):
             continue
-        if hidden := hidden_doubles(assembly, symbol, kernel in accumulating):
+        hidden = hidden_doubles(assembly, symbol, kernel in accumulating)
+        if kernel.startswith(NARROWING):
+            hidden = [line for line in hidden if not re.search(r": v?cvt[ps]d2[ps]s", line)]
+        if hidden:
             found[kernel] = hidden
     return found
 
@@ -611,7 +620,7 @@ def test_every_kernel_was_read_and_has_loops(compiled_code, loaded):
         code = functions(assembly)
         loops = [loop for name in reachable(code, symbol) for loop in innermost_loops(code[name])]
         assert loops, kernel
-        if kernel != "neighbors._merge":  # which only compares
+        if kernel not in ("neighbors._merge", "_permutation._place"):  # which only compare and move
             assert any(SINGLE.match(line) for loop in loops for line in loop), f"{kernel} computes nothing in a loop"
 
 
