@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "examples"
 SCRIPTS = sorted(FOLDER.glob("w*.py"))
 # These make their data themselves, with --full too.
-WITHOUT_FILES = {"w17_xor"}
+WITHOUT_FILES = {"w17_xor", "w18_sampling"}
 
 needs_data = pytest.mark.skipif("FASTML_DATA" not in os.environ, reason="FASTML_DATA is not set")
 pytestmark = pytest.mark.needs_jit
@@ -123,6 +123,47 @@ def test_w02_finds_a_wrong_gradient(example, monkeypatch, capsys):
     assert capsys.readouterr().out.count("DIFFERS, more than") == 2
 
 
+def test_w07_gradient_in_all_weights_training_and_images(example, tmp_path):
+    w07 = example("w07")
+    checks, trained = w07.main(["--plot", str(tmp_path / "weights.png")])
+    for check in checks:
+        assert check.n_coordinates == 650
+        assert 0 < check.max_error <= w07.EPSILON**2
+        assert check.kinks == []
+    free, penalised = trained[0.0], trained[0.1]
+    assert free.accuracies[0] > 0.95
+    assert free.accuracies[2] > 0.86
+    assert free.costs[0] < free.costs[1] < penalised.costs[1]
+    assert np.linalg.norm(penalised.coef) < np.linalg.norm(free.coef) / 10
+    assert (tmp_path / "weights.png").stat().st_size > 10_000
+
+
+def test_w07_finds_a_penalty_without_its_factor_of_two(example, rng):
+    w07 = example("w07")
+    X, y = np.ones((4, 3)), np.array([0, 1, 2, 3])
+    entropy = kernels.linear_loss_gradient
+
+    def cost(W):
+        value, dW, _ = entropy("softmax_cross_entropy", X, y, W, np.zeros(10))
+        return value / 10 + 0.1 * float(np.sum(W**2)), dW / 10 + 0.1 * W
+
+    wrong = w07.check_gradient(cost, rng.normal(size=(10, 3)), step=w07.EPSILON)
+    assert w07.check_cost(X, y, 0.1).max_error <= w07.EPSILON**2 < wrong.max_error
+
+
+@needs_data
+@pytest.mark.slow
+def test_w07_known_accuracy_on_mnist(example, monkeypatch):
+    """All of MNIST: about 0.92 on the test set."""
+    w07 = example("w07")
+    monkeypatch.setattr(w07, "CHECKED_ROWS", 10)
+    monkeypatch.setattr(w07, "STEPS", {0.0: 5.0})
+    checks, trained = w07.main(["--full"])
+    assert checks[0].n_coordinates == 7850
+    assert checks[0].max_error <= w07.EPSILON**2
+    assert trained[0.0].accuracies[2] == pytest.approx(0.92, abs=0.006)
+
+
 def test_w08_three_ways_agree(example, capsys):
     rows = example("w08").main([])
     assert [row.norm for row in rows] == ["l1", "l2", "linf"]
@@ -209,6 +250,21 @@ def test_w17_ends_at_half_whatever_the_start(example, capsys):
     np.testing.assert_allclose(exact, [0, 0, 0.5], rtol=0, atol=1e-15)
     np.testing.assert_allclose(reached, np.tile([0, 0, 0.5], (10, 1)), rtol=0, atol=1e-9)
     assert capsys.readouterr().out.count("(as known)") == 3
+
+
+def test_w18_shares_variances_and_steps_are_as_predicted(example, capsys):
+    shares, variances, losses = example("w18").main([])
+    assert "0.358 (as known)" in capsys.readouterr().out
+    for n, share in shares.items():
+        assert share == pytest.approx((1 - 1 / n) ** n, abs=0.01)
+    for one in variances:
+        assert one.with_replacement == pytest.approx(1, abs=0.15)
+        assert one.without == pytest.approx(1, abs=0.15)
+    for sampling in ("permutation", "replacement"):
+        fixed, scaled = losses[sampling, "0.02 for all"], losses[sampling, "0.02 × batch / 10"]
+        assert fixed == sorted(fixed)
+        assert fixed[-1] > 2 * fixed[0]
+        assert max(scaled) < 1.15 * min(scaled)
 
 
 @needs_data
