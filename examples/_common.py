@@ -91,6 +91,21 @@ def tumours_or_songs(options: argparse.Namespace, dtype: DTypeLike = np.float64,
     return BinaryTask(name, X[train], t[train], X[val], t[val], X_test, t_test)
 
 
+def songs_or_synthetic(options: argparse.Namespace, seed: int = 0) -> BinaryTask:
+    """`tumours_or_songs`, or with --synthetic generated rows of the shape of YearPredictionMSD."""
+    if not options.synthetic:
+        return tumours_or_songs(options)
+    print("synthetic: 463,715 training and 51,630 test rows of 90 normal features, labels from a logistic model")
+    rng = np.random.default_rng(seed)
+    w = rng.normal(size=90) / np.sqrt(90)
+
+    def part(n: int) -> tuple[NDArray[Any], NDArray[np.intp]]:
+        X = rng.normal(size=(n, 90))
+        return X, (X @ w + 0.3 + rng.logistic(size=n) > 0).astype(np.intp)
+
+    return BinaryTask("synthetic", *part(413_715), *part(50_000), *part(51_630))
+
+
 def timed(function: Callable[..., Any], *args: Any, **kwargs: Any) -> tuple[float, Any]:
     """Return the seconds of one call, and its result."""
     start = time.perf_counter()

@@ -123,6 +123,28 @@ def test_w02_finds_a_wrong_gradient(example, monkeypatch, capsys):
     assert capsys.readouterr().out.count("DIFFERS, more than") == 2
 
 
+def test_w03_keeps_the_last_of_the_best_weights(example, tmp_path, capsys):
+    w03 = example("w03")
+    model, accuracies = w03.main(["--plot", str(tmp_path / "curves.png")])
+    history = model.history_
+    assert history["step"].tolist() == list(range(10, 5001, 10))
+    # Seven batches of 50 to an epoch of 364 rows: the eighth would not be full.
+    np.testing.assert_allclose(history["epoch"], history["step"] / 7)
+    scores = history["validation_score"]
+    assert model.best_step_ == history["step"][np.flatnonzero(scores == scores.max())[-1]]
+    assert accuracies["mini-batches"][1] == scores.max() > 0.95
+    assert accuracies["mini-batches"][2] > 0.93
+    assert history["train_loss"][-50:].mean() < history["train_loss"][:5].mean() / 3
+    assert (tmp_path / "curves.png").stat().st_size > 10_000
+    assert "published" not in capsys.readouterr().out, "those figures are of other data"
+
+
+@needs_data
+def test_w03_is_as_good_as_the_library_on_songs(example):
+    _, accuracies = example("w03").main(["--full"])
+    np.testing.assert_allclose(accuracies["mini-batches"], accuracies["scikit-learn"], rtol=0, atol=0.01)
+
+
 def test_w07_gradient_in_all_weights_training_and_images(example, tmp_path):
     w07 = example("w07")
     checks, trained = w07.main(["--plot", str(tmp_path / "weights.png")])
