@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
 import os
 import subprocess
 import sys
 import time
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
+from sklearn.base import clone
 from sklearn.datasets import load_diabetes
 
 from fastml import datasets, kernels
@@ -143,6 +145,34 @@ def test_w03_keeps_the_last_of_the_best_weights(example, tmp_path, capsys):
 def test_w03_is_as_good_as_the_library_on_songs(example):
     _, accuracies = example("w03").main(["--full"])
     np.testing.assert_allclose(accuracies["mini-batches"], accuracies["scikit-learn"], rtol=0, atol=0.01)
+
+
+def test_w04_says_which_steps_are_too_small_and_too_large(example, tmp_path):
+    w04 = example("w04")
+    result, losses, kinds = w04.main(["--plot", str(tmp_path / "curves.png")])
+    assert len(result.params) == 24
+    by_step = {step: [kinds[i] for i in range(24) if result.params[i]["eta0"] == step] for step in w04.STEPS}
+    assert by_step == {1e-5: ["too small"] * 6, 0.01: ["too small"] * 6, 0.1: ["good"] * 6, 1.0: ["too large"] * 6}
+    assert np.isfinite(losses).all()
+    assert result.best_value > 0.97
+    assert (tmp_path / "curves.png").stat().st_size > 10_000
+
+
+def test_w04_a_run_by_itself_is_the_same(example):
+    w04 = example("w04")
+    result = w04.main(["--steps", "300"]).result
+    task = w04.songs_or_synthetic(argparse.Namespace(full=False, synthetic=False))
+    alone = clone(result.estimators[13]).fit(task.X_train, task.t_train, X_val=task.X_val, y_val=task.t_val)
+    np.testing.assert_array_equal(alone.coef_, result.estimators[13].coef_)
+
+
+def test_w04_judges_a_run_that_diverged(example):
+    histories = [{"validation_loss": np.full(30, loss)} for loss in (0.7, 0.5, 0.505, 0.1)]
+    params = [{"batch_size": 10, "eta0": step} for step in (0.01, 0.1, 1.0, 10.0)]
+    result = SimpleNamespace(params=params, histories=histories, statuses=["max_iter"] * 3 + ["diverged"])
+    losses, kinds = example("w04").judge(result)
+    assert losses.tolist()[1:] == [0.5, 0.505, np.inf]
+    assert kinds == ["too small", "good", "good", "too large"]
 
 
 def test_w07_gradient_in_all_weights_training_and_images(example, tmp_path):
