@@ -35,9 +35,9 @@ def arguments(
     return parser.parse_args(argv)
 
 
-def digits_or_cifar10(options: argparse.Namespace) -> Dataset:
-    """scikit-learn's digits, or with --full CIFAR-10, of which the known figures are."""
-    dataset = load_cifar10(options.data, batches=[1]) if options.full else load_digits()
+def digits_or_cifar10(options: argparse.Namespace, batches: Sequence[int] | None = (1,)) -> Dataset:
+    """scikit-learn's digits, or with --full CIFAR-10, of which the known figures are; None: all that is there."""
+    dataset = load_cifar10(options.data, batches=batches) if options.full else load_digits()
     print(f"{dataset.name}: {dataset.note}")
     return dataset
 

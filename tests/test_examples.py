@@ -265,6 +265,34 @@ def test_w10_finds_scores_that_differ(example, monkeypatch, capsys):
     assert "NOT THE SAME scores" in capsys.readouterr().out
 
 
+def test_w11_gradient_first_loss_and_steps(example, tmp_path, capsys):
+    w11 = example("w11")
+    found = w11.main(["--plot", str(tmp_path / "plots.png")])
+    assert len(found.check.coordinates) == 50
+    assert found.check.max_relative_error <= 1e-6
+    assert found.first_loss == pytest.approx(np.log(10), abs=0.05)
+    assert found.last_loss < 0.35
+    steps = [params["eta0"] for params in found.result.params]
+    scores = dict(zip(steps, found.result.table["validation_score"], strict=True))
+    assert max(scores, key=scores.get) in w11.STEPS["digits"].better
+    assert scores[2.0] < max(scores.values()) - 0.015
+    assert (tmp_path / "plots.png").stat().st_size > 10_000
+    assert "published" not in capsys.readouterr().out, "those figures are of CIFAR-10"
+
+
+@needs_data
+@pytest.mark.slow
+def test_w11_loss_ends_where_it_is_known_to(example):
+    """On a fifth of the images, which are fitted a little better than all."""
+    w11 = example("w11")
+    found = w11.main(["--full"])
+    assert found.check.max_relative_error <= 1e-6
+    assert found.first_loss == pytest.approx(np.log(10), abs=0.15)
+    assert w11.KNOWN_LOSS[0] - 0.05 < found.last_loss < w11.KNOWN_LOSS[1]
+    by_step = dict(zip((p["eta0"] for p in found.result.params), found.result.table["validation_score"], strict=True))
+    assert max(by_step[step] for step in w11.STEPS["CIFAR-10"].large) < 0.36 < by_step[3e-7]
+
+
 def test_w12_hinge_its_kinks_and_its_descent(example, capsys):
     w12 = example("w12")
     found = w12.main([])
