@@ -91,7 +91,7 @@ def check_some(parts: Parts, seed: int) -> GradientCheck:
 
 
 def draw(result: SweepResult, dataset: Dataset, file: Path) -> None:
-    """Save the weights of the best model as images, the loss of the smallest step, and what the step size does."""
+    """Save the weights of the best model as images, what the step size does, and the loss of the smallest step."""
     from matplotlib.figure import Figure
 
     from fastml import plot
@@ -99,8 +99,8 @@ def draw(result: SweepResult, dataset: Dataset, file: Path) -> None:
     figure = Figure(figsize=(10, 9), layout="constrained")
     grid = figure.add_gridspec(4, 10)
     left, right = figure.add_subplot(grid[2:, :5]), figure.add_subplot(grid[2:, 5:])
-    plot.learning_curves(result.estimators[0], [left], quantities=["loss"], against="step", running_mean=10)
-    plot.score_against(result, "eta0", right)
+    plot.score_against(result, "eta0", left)
+    plot.learning_curves(result.estimators[0], [right], quantities=["loss"], against="step", running_mean=10)
     images = [figure.add_subplot(grid[i // 5, 2 * (i % 5) : 2 * (i % 5) + 2]) for i in range(10)]
     plot.weights_as_images(
         result.best_estimator.coef_[:, :-1], dataset.image_shape, images, labels=dataset.target_names
