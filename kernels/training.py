@@ -28,7 +28,7 @@ from ._stack_losses import OVER_CLASSES, SCORES, VALUES, desk
 from ._stacks import GROUP, aligned, copy_row, padded, stack_scores
 from ._team import MEMBERS, leave, new_board, reset
 
-__all__ = ["LinearTraining", "linear_evaluation", "train_linear"]
+__all__ = ["linear_evaluation", "train_linear"]
 
 #: Rows of a block, fewer where these would take more bytes: two blocks and a model should fit the second-level cache.
 _BLOCK_ROWS, _BLOCK_BYTES = 32, 1 << 18
