@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "examples"
 SCRIPTS = sorted(FOLDER.glob("w*.py"))
 # These make their data themselves, with --full too.
-WITHOUT_FILES = {"w17_xor", "w18_sampling"}
+WITHOUT_FILES = {"w14_regression", "w17_xor", "w18_sampling"}
 
 needs_data = pytest.mark.skipif("FASTML_DATA" not in os.environ, reason="FASTML_DATA is not set")
 pytestmark = pytest.mark.needs_jit
@@ -314,6 +314,40 @@ def test_w12_margins_of_exactly_1_do_not_take_part(example):
         kernels.linear_loss_gradient("hinge", X, y, np.zeros(1), 1.0),
     ):
         assert (loss, dw.tolist(), db) == (1.0, [1.5], 0.5)
+
+
+def test_w14_results_and_checkpoints(example, tmp_path, capsys):
+    w14 = example("w14")
+    result, test_loss, penalised = w14.main(["--plot", str(tmp_path / "plots.png")])
+    table = result.table
+    assert len(table["eta0"]) == 256
+    assert result.best_params == {"batch_size": 40, "eta0": 3e-3, "max_iter": 64, "alpha": 1e-7}, (
+        "as published, for n/5"
+    )
+    assert result.best_value == min(table["validation_loss"]) < 90
+    train, val, test = w14.faces((800, 200, 500), 0)
+    assert w14.half_mse(result.best_estimator, val) == pytest.approx(result.best_value, rel=1e-12)
+    assert w14.half_mse(result.best_estimator, test) == test_loss < np.var(test.y) / 2 * 0.7
+    assert test_loss < penalised < test_loss + 0.01
+
+    def place(**setting):
+        return result.params.index({"batch_size": 160, "eta0": 3e-3, "max_iter": 16, "alpha": 1e-7} | setting)
+
+    short = result.estimators[place()]
+    assert short.n_iter_ == 16
+    alone = clone(short).fit(train.X, train.y - w14.INTERCEPT)
+    np.testing.assert_array_equal(alone.coef_, short.coef_)
+    assert np.linalg.norm(result.estimators[place(alpha=1e-1)].coef_) < np.linalg.norm(short.coef_)
+    assert "published     160   0.003      64   1e-07      114.33   112.39" in capsys.readouterr().out
+    assert (tmp_path / "plots.png").stat().st_size > 10_000
+
+
+@pytest.mark.slow
+def test_w14_the_best_setting_is_the_published_one(example):
+    w14 = example("w14")
+    result, test_loss, _ = w14.main(["--full"])
+    assert tuple(result.best_params.values()) == w14.KNOWN[:4]
+    assert test_loss == pytest.approx(result.best_value, rel=0.1)
 
 
 def test_w15_counts_are_the_gradient_and_descent_reaches_the_minimum(example):
