@@ -381,6 +381,32 @@ def test_w18_shares_variances_and_steps_are_as_predicted(example, capsys):
         assert max(scaled) < 1.15 * min(scaled)
 
 
+def test_w19_no_loss_and_no_errors_where_classes_can_be_separated(example, capsys):
+    w19 = example("w19")
+    found = w19.main([])
+    assert "loss at w = 0: 1.000000000000 (as known)" in capsys.readouterr().out
+    assert found.formula < 1e-13
+    for name in ("three directions", "1,437 images"):
+        assert found.rows[name].loss == 0
+        assert found.rows[name].errors == 0
+        assert found.rows[name].epochs < 1000
+    overlapping = found.rows["three that overlap"]
+    assert 0 < overlapping.errors / 2000 <= overlapping.loss
+    assert overlapping.epochs == 1000
+
+
+def test_w19_the_formula_by_hand(example):
+    """The scores 3, 1, -2 are right for class 0 by more than 1, and wrong for class 2 by 5."""
+    W, X, y = np.array([[3.0], [1.0], [-2.0]]), np.array([[1.0], [1.0]]), np.array([0, 2])
+    assert example("w19").formula(W, X, y) == 3
+    assert kernels.multiclass_hinge(X @ W.T, y) == 3
+
+
+@needs_data
+def test_w19_images_of_mnist(example):
+    assert example("w19").main(["--full"]).rows["5,000 images"][:2] == (0, 0)
+
+
 @needs_data
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["w01", "w02", "w12", "w15"])
