@@ -106,6 +106,27 @@ def songs_or_synthetic(options: argparse.Namespace, seed: int = 0) -> BinaryTask
     return BinaryTask("synthetic", *part(413_715), *part(50_000), *part(51_630))
 
 
+def two_digits(options: argparse.Namespace, constant: bool = True) -> tuple[BinaryTask, tuple[int, ...]]:
+    """Images of the digits 2 (label 0) and 3 (label 1) with pixels from 0 to 1, and their shape.
+
+    The last sixth of the training images is the validation set. A constant 1 stands before the pixels, so that the
+    first weight is an intercept that is penalised with the others.
+    """
+    dataset = digits_or_mnist(options)
+    brightest = np.float64(255 if options.full else 16)
+
+    def part(pixels: NDArray[Any], digits: NDArray[np.intp]) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+        chosen = (digits == 2) | (digits == 3)
+        X = pixels[chosen] / brightest
+        return np.column_stack([np.ones(len(X)), X]) if constant else X, digits[chosen] - 2
+
+    X, t = part(dataset.X_train, dataset.y_train)
+    n = len(X) * 5 // 6
+    return BinaryTask(
+        f"2 and 3 of {dataset.name}", X[:n], t[:n], X[n:], t[n:], *part(dataset.X_test, dataset.y_test)
+    ), dataset.image_shape
+
+
 def timed(function: Callable[..., Any], *args: Any, **kwargs: Any) -> tuple[float, Any]:
     """Return the seconds of one call, and its result."""
     start = time.perf_counter()

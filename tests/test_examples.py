@@ -175,6 +175,52 @@ def test_w04_judges_a_run_that_diverged(example):
     assert kinds == ["too small", "good", "good", "too large"]
 
 
+@pytest.mark.parametrize("intercept", [[], ["--intercept"]], ids=["constant", "intercept"])
+def test_w05_stops_early_with_the_best_weights(example, tmp_path, intercept):
+    w05 = example("w05")
+    found = w05.main(["--plot", str(tmp_path / "curves.png"), *intercept])
+    history = found.model.history_
+    assert found.formula < 1e-15
+    assert found.model.coef_.shape == (1, 64 + (not intercept))
+    assert (found.model.intercept_ != 0) == bool(intercept)
+    assert np.sum(history["epoch"] <= 2) == 10, "five validations an epoch"
+    assert found.model.n_iter_ < found.model.max_iter
+    assert found.model.best_step_ == history["step"][history["validation_loss"].argmin()]
+    since = history["validation_loss"][-w05.PATIENCE - 1 :]
+    assert since.min() > since[0] - found.model.tol * w05.PATIENCE
+    assert found.accuracy > 0.93
+    assert (tmp_path / "curves.png").stat().st_size > 10_000
+
+
+@needs_data
+def test_w05_twos_and_threes_of_mnist(example):
+    found = example("w05").main(["--full"])
+    assert found.accuracy > 0.97
+    assert found.model.best_step_ <= found.model.history_["step"][-1]
+
+
+def check_w06(rows):
+    large, small = rows[:4], rows[4:]
+    assert [row.penalty for row in rows] == [1.0, 0.1, 0.01, 0.001] * 2
+    assert large[0].step == large[3].step > small[0].step
+    for runs in (large, small):
+        norms = [row.norm for row in runs]
+        assert norms == sorted(norms), "‖w‖ falls as λ grows"
+    assert large[0].validation == pytest.approx(0.5, abs=0.02), "no better than guessing"
+    assert large[3].validation > 0.94
+    assert 0.88 < small[0].validation == min(row.validation for row in small)
+
+
+def test_w06_what_the_penalty_does(example, tmp_path):
+    check_w06(example("w06").main(["--plot", str(tmp_path / "plots.png")]))
+    assert (tmp_path / "plots.png").stat().st_size > 10_000
+
+
+@needs_data
+def test_w06_on_mnist(example):
+    check_w06(example("w06").main(["--full"]))
+
+
 def test_w07_gradient_in_all_weights_training_and_images(example, tmp_path):
     w07 = example("w07")
     checks, trained = w07.main(["--plot", str(tmp_path / "weights.png")])
