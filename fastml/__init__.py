@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from .sgd import SGDClassifier as SGDClassifier
     from .sgd import SGDRegressor as SGDRegressor
     from .sweeping import sweep as sweep
+    from .svm import LinearSVC as LinearSVC
 
 __version__ = "0.1.0"
 
@@ -43,6 +44,7 @@ __all__ = [
     "KNeighborsClassifier",
     "KNeighborsRegressor",
     "LinearRegression",
+    "LinearSVC",
     "LogisticRegression",
     "Ridge",
     "SGDClassifier",
@@ -64,6 +66,7 @@ _HOME = {
     "KNeighborsClassifier": "neighbors",
     "KNeighborsRegressor": "neighbors",
     "LinearRegression": "least_squares",
+    "LinearSVC": "svm",
     "LogisticRegression": "logistic_regression",
     "Ridge": "least_squares",
     "SGDClassifier": "sgd",

@@ -149,7 +149,7 @@ class Minimizer:
         m = len(which)
         t, low, high = np.ones(m), np.zeros(m), np.full(m, np.inf)
         slope_low, slope_high = slope.copy(), np.full(m, np.inf)
-        found = np.zeros(m, np.bool_)
+        found, moved = np.zeros(m, np.bool_), np.zeros(m)  # +1 where the high end moved last, -1 where the low one
         left = np.arange(m)
         for _ in range(_MOST_TRIALS):
             trial = self._objective.rounded(start[left] + t[left, np.newaxis] * direction[left])
@@ -166,6 +166,10 @@ class Minimizer:
             taken = which[left[good]]
             self.W[taken], self.values[taken], self.gradients[taken] = trial[good], values[good], gradients[good]
             found[left[good]] = True
+            # An end that stays twice counts half (Illinois), or a kink nearby would be approached too slowly.
+            slope_low[left[too_far & (moved[left] > 0)]] *= 0.5
+            slope_high[left[too_short & (moved[left] < 0)]] *= 0.5
+            moved[left[too_far]], moved[left[too_short]] = 1, -1
             high[left[too_far]], slope_high[left[too_far]] = t[left[too_far]], slopes[too_far]
             low[left[too_short]], slope_low[left[too_short]] = t[left[too_short]], slopes[too_short]
             left = left[~good]

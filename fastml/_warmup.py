@@ -54,6 +54,22 @@ def _fit_sgd_classifier(dtype: str) -> None:
     SGDClassifier(max_iter=1, tol=None, random_state=0).fit(X, y % 2)
 
 
+def _fit_linear_svc(dtype: str) -> None:
+    """Fit the primal and the dual of all forms, and float32 rows so many that passes compute in it."""
+    from sklearn.exceptions import ConvergenceWarning
+
+    from fastml import LinearSVC
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        few, many = _rows(50, 4, dtype), _rows(1 << 15, 65, dtype)
+        for loss in ("hinge", "squared_hinge"):
+            LinearSVC(loss=loss, dual=True, max_iter=1, n_jobs=2).fit(*few)
+            LinearSVC(loss=loss, max_iter=1, n_jobs=2).fit(*few)
+            LinearSVC(loss=loss, max_iter=1, n_jobs=2).fit(*many)
+        LinearSVC(multi_class="crammer_singer", max_iter=1, n_jobs=2).fit(*few)
+
+
 def _rows(n: int, columns: int, dtype: str) -> tuple[Any, Any]:
     """Make rows and labels of six classes."""
     import numpy as np
@@ -64,6 +80,7 @@ def _rows(n: int, columns: int, dtype: str) -> tuple[Any, Any]:
 
 #: Models with kernels of their own, which no entry of the catalogue calls: fits that reach all of them.
 MODELS: dict[str, Callable[[str], None]] = {
+    "LinearSVC": _fit_linear_svc,
     "LogisticRegression": _fit_logistic_regression,
     "SGDClassifier": _fit_sgd_classifier,
 }

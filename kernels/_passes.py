@@ -19,8 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _threads
-from ._jit import inner, kernel, readonly
+from ._jit import inner, kernel, readonly, scalar
 from ._losses import POINTWISE
+from ._math import like
 from ._pointwise import ones, sum_of
 from ._products import prefetch
 from ._row_groups import ROWS, add_gradient, flush, scores
@@ -37,8 +38,8 @@ _SERIAL_PRODUCTS = 1 << 18
 _CALL_PRODUCTS = 1 << 28
 
 #: The losses: "binary_cross_entropy" takes targets in [0, 1]; "softmax_cross_entropy" class numbers, one problem
-#: with a score per class.
-LOSSES = ("binary_cross_entropy", "softmax_cross_entropy")
+#: with a score per class; the hinges class numbers, one problem per class, that class against the rest.
+LOSSES = ("binary_cross_entropy", "softmax_cross_entropy", "hinge", "squared_hinge", "smooth_hinge")
 
 
 class Pass:
@@ -132,6 +133,24 @@ class Pass:
         total: NDArray[np.float64] = sums[0] if slabs == 1 else np.add.reduce(sums)
         return total[:, -1], total[:, :-1]
 
+    def combine(self, A: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the sums of the rows of X and of ones, weighted by the rows of `A` (m, n): (m, D + 1), in float64."""
+        (n, d), m = self.X.shape, len(A)
+        rows, slabs = _slabs(n, d, m)
+        sums = np.empty((slabs, m, d + 1))
+        X, A = readonly(self.X), readonly(A)
+        step = max(ROWS, _CALL_PRODUCTS // max(1, m * d) // ROWS * ROWS)
+
+        def work(first: int, last: int) -> None:
+            for slab in range(first, last):
+                top, bottom = slab * rows, min(n, (slab + 1) * rows)
+                for at in range(top, bottom, step):
+                    _combine(X, A, at, min(bottom, at + step), at == top, sums[slab])
+
+        self._run(work, slabs, n * d * m)
+        total: NDArray[np.float64] = np.add.reduce(sums)
+        return total
+
     def _run(self, work: Callable[[int, int], None], slabs: int, products: int) -> None:
         if self._n_threads is None and products < _SERIAL_PRODUCTS:
             work(0, slabs)
@@ -166,6 +185,18 @@ _NO_SLOPES = {np.dtype(name): np.empty((0, 0), name) for name in ("f4", "f8")}
 # what counts a row of the class, what a row of the rest, parameters of the losses).
 
 
+@scalar
+def _smooth_hinge(z, y, width):  # type: ignore[no-untyped-def]
+    """Take the hinge with a parabola for its kink over ``1 - width < y z < 1``: at most width / 2 below it."""
+    slack = like(z, 1) - y * z
+    zero, half = like(z, 0), like(z, 0.5)
+    slack = zero if slack <= zero else slack
+    bent = slack < width
+    share = slack / width if bent else like(z, 1)
+    value = half * slack * share if bent else slack - half * width
+    return value, -y * share
+
+
 def _one_problem(term: Callable[..., Any]) -> Callable[..., Any]:
     """Apply a formula to the scores of the only problem."""
 
@@ -184,6 +215,28 @@ def _one_problem(term: Callable[..., Any]) -> Callable[..., Any]:
     return add_rows
 
 
+def _one_against_the_rest(term: Callable[..., Any]) -> Callable[..., Any]:
+    """Apply a formula to the scores of every problem: +1 where a row is of the problem's class."""
+
+    @inner
+    def add_rows(Z, y, labels, weight, rule, work, G, total):  # type: ignore[no-untyped-def]
+        which, positive, negative, parameters = rule
+        n, last = Z.shape[0], total.shape[1] - 1
+        values, one = work[0], like(Z[0, 0], 1)
+        for c in range(which.size):
+            k = which[c]
+            parameter = parameters[k]
+            for i in range(n):
+                mine = labels[i] == k
+                value, slope = term(Z[i, c], one if mine else -one, parameter)
+                factor = weight[i] * (positive[k] if mine else negative[k])
+                values[i] = factor * value
+                G[i, c] = factor * slope
+            total[c, last] += sum_of(values[:n])
+
+    return add_rows
+
+
 @inner
 def _softmax(Z, y, labels, weight, rule, work, G, total):  # type: ignore[no-untyped-def]
     no_probabilities, scale = Z[:0], rule[1][0]
@@ -198,6 +251,22 @@ def _begin(W, fresh, total):  # type: ignore[no-untyped-def]
     classes, columns = W.shape
     Z, G = np.empty((ROWS, classes), W.dtype), np.empty((ROWS, classes), W.dtype)
     return Z, G, scratch(ROWS, classes, Z), np.zeros((classes, columns + 1), W.dtype)
+
+
+@kernel
+def _combine(X, A, first, last, fresh, total):  # type: ignore[no-untyped-def]
+    if fresh:
+        total[:] = 0.0
+    m, columns = A.shape[0], X.shape[1]
+    rows, weights = np.empty((ROWS, columns), A.dtype), np.empty((ROWS, m), A.dtype)
+    for top in range(first, last, ROWS):
+        n = min(ROWS, last - top)
+        prefetch(X, top + ROWS, min(top + 2 * ROWS, X.shape[0]))
+        _widen(X, top, n, rows)
+        for c in range(m):
+            for i in range(n):
+                weights[i, c] = A[c, top + i]
+        add_gradient(rows, 0, n, weights, total)
 
 
 @inner
@@ -251,6 +320,9 @@ def _passes(loss: str, add_rows: Callable[..., Any]) -> tuple[Callable[..., None
 _FORMULAS = {
     "binary_cross_entropy": _one_problem(POINTWISE["binary_cross_entropy"]),
     "softmax_cross_entropy": _softmax,
+    "hinge": _one_against_the_rest(POINTWISE["hinge"]),
+    "squared_hinge": _one_against_the_rest(POINTWISE["squared_hinge"]),
+    "smooth_hinge": _one_against_the_rest(_smooth_hinge),
 }
 
 _AS_THEY_ARE, _WIDENED = {}, {}

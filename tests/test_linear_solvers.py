@@ -90,6 +90,43 @@ def test_float32_rows_in_float64(loss, rng):
     assert not np.array_equal(single[1], found[1])
 
 
+@pytest.mark.parametrize("loss", ["hinge", "squared_hinge", "smooth_hinge"])
+def test_one_class_against_the_rest(loss, rng):
+    X, labels, weight = rng.normal(size=(500, 9)), rng.integers(0, 3, 500), rng.random(500)
+    W, b, positive, negative = rng.normal(size=(3, 9)), rng.normal(size=3), rng.random(3), rng.random(3)
+    widths, slopes = np.array([0.1, 1e-9, 5.0]), np.zeros((3, 500))
+    rows = Pass(loss, X, labels, weight, positive, negative)
+    which = np.array([2, 0])
+    values, gradients = rows(W[which], b[which], which=which, dtype=FLOAT64, parameter=widths, slopes=slopes)
+    for place, k in enumerate(which):
+        sign = np.where(labels == k, 1.0, -1.0)
+        factor = weight * np.where(labels == k, positive[k], negative[k])
+        if loss == "smooth_hinge":
+            slack = np.maximum(0, 1 - sign * (X @ W[k] + b[k]))
+            bent = slack < widths[k]
+            value = factor @ np.where(bent, slack**2 / (2 * widths[k]), slack - widths[k] / 2)
+            derivative = -factor * sign * np.where(bent, slack / widths[k], 1)
+            assert bent.any()
+        else:
+            value, dW, db = linear_loss_gradient(loss, X, sign, W[k], b[k], sample_weight=factor)
+            value *= factor.sum()
+            assert gradients[place, :-1] == pytest.approx(dW * factor.sum(), rel=1e-10)
+            assert gradients[place, -1] == pytest.approx(db * factor.sum(), rel=1e-10)
+            derivative = slopes[k]
+        assert values[place] == pytest.approx(value, rel=1e-12)
+        assert slopes[k] == pytest.approx(derivative, abs=1e-9)
+        assert gradients[place] == pytest.approx(slopes[k] @ np.column_stack([X, np.ones(500)]), abs=1e-9)
+    assert not slopes[1].any()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_sums_of_rows(dtype, rng):
+    X, A = rng.normal(size=(1100, 6)).astype(dtype), rng.normal(size=(5, 1100))
+    one = np.ones(1)
+    found = Pass("hinge", X, np.zeros(1100, np.intp), None, one, one).combine(A)
+    assert found == pytest.approx(A @ np.column_stack([X, np.ones(1100)]), rel=1e-9, abs=1e-10)
+
+
 # ------------------------------------------------------------------------------------- sampled Hessians
 
 
@@ -152,6 +189,32 @@ class Quartics:
 
     def converged(self, values, G, decrease, which):
         return np.abs(G).max(axis=1) <= 1e-8
+
+
+def test_a_kink_close_by_is_found():
+    """A step of 1 leads far beyond a kink at 1e-7, where the slope turns from -1 to a little more than 0."""
+
+    class Kink(Quartics):
+        def evaluate(self, W, which):
+            self.calls += 1
+            w, bend, width = W[:, :1], 1e-7, 1e-9
+            inside = np.clip((w - bend) / width, 0, 1)
+            values = -w + np.where(w > bend, (w - bend) * inside - 0.5 * width * inside**2, 0.0)
+            return (values + 0.01 * w + 0.5 * w**2)[:, 0], inside - 0.99 + w
+
+        def precondition(self, G, which):
+            return G
+
+        def converged(self, values, G, decrease, which):
+            return np.abs(G[:, 0]) <= 0.5
+
+    objective = Kink(np.ones((1, 1)), np.zeros((1, 1)))
+    minimizer = Minimizer(objective, np.zeros((1, 1)))
+    while minimizer.active.size:
+        minimizer.step()
+    assert not minimizer.stalled.any()
+    assert 0 < minimizer.W[0, 0] < 1e-5
+    assert objective.calls < 20
 
 
 def test_several_problems_at_once_are_those_one_by_one(rng):
