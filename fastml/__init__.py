@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from .sgd import DivergenceWarning as DivergenceWarning
     from .sgd import SGDClassifier as SGDClassifier
     from .sgd import SGDRegressor as SGDRegressor
-    from .sweeping import sweep as sweep
     from .svm import LinearSVC as LinearSVC
+    from .sweeping import sweep as sweep
 
 __version__ = "0.1.0"
 
