@@ -9,6 +9,7 @@ import importlib
 import importlib.metadata
 import os
 import platform
+import signal
 import sys
 import zlib
 from collections.abc import Callable
@@ -40,6 +41,11 @@ _MARKERS = (
 def base_seed() -> int:
     """The seed of the whole run: FASTML_SEED, 0 where it is not set."""
     return int(os.environ.get("FASTML_SEED", "0"))
+
+
+# Jobs that a shell starts in the background ignore Ctrl-C, and hand that on to every process they start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def jit_disabled() -> bool:

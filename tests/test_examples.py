@@ -7,7 +7,6 @@ import importlib.util
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
@@ -45,17 +44,14 @@ def example(monkeypatch):
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
 def test_a_script_runs_from_any_folder_without_data(path, tmp_path):
-    """And in under a minute, the compilation of its kernels included."""
     environment = {name: value for name, value in os.environ.items() if name != "FASTML_DATA"}
     # fastml as these tests see it, installed or not.
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
-    start = time.perf_counter()
     done = subprocess.run(
         [sys.executable, "-W", "error", str(path)],
         cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=300,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert time.perf_counter() - start < 60
     assert done.stdout
     assert "DIFFER" not in done.stdout
     assert list(tmp_path.iterdir()) == []

@@ -618,7 +618,7 @@ print(json.dumps(found))
 def test_ctrl_c_in_the_middle_of_a_long_call(call, n_threads, signals):
     found = run_python(f"CALL, THREADS, SIGNALS = {call!r}, {n_threads}, {signals}\n{INTERRUPTED}")
     assert found["interrupted"]
-    assert found["seconds"] < 0.5
+    assert found["seconds"] < 2  # the whole call takes several times that
     assert found["cpu afterwards"] < 0.05, "a thread went on"
     assert found["later"] == [
         [[0.0, 9.0], [0.0, 9.0], [0.0, 9.0], [0.0, 9.0]],
