@@ -358,6 +358,22 @@ def test_w12_margins_of_exactly_1_do_not_take_part(example):
         assert (loss, dw.tolist(), db) == (1.0, [1.5], 0.5)
 
 
+def test_w13_noise_is_a_penalty(example):
+    rows, small, large = example("w13").main([])
+    assert [row.sigma for row in rows] == [0.1, 0.3, 1.0, 3.0]
+    for row in rows:
+        assert abs(row.standard_errors) < 4
+        assert row.difference < 0.04
+    assert small < 1e-8
+    assert large < 1e-9
+
+
+def test_w13_a_penalty_without_the_number_of_rows_is_found(example, monkeypatch, rng):
+    w13 = example("w13")
+    monkeypatch.setattr(w13, "ridge", lambda X, y, sigma: w13.Ridge(sigma**2, fit_intercept=False).fit(X, y).coef_)
+    assert w13.simulate(rng.normal(size=(50, 3)), rng.normal(size=50), 1.0, 200, rng).difference > 0.1
+
+
 def test_w14_results_and_checkpoints(example, tmp_path, capsys):
     w14 = example("w14")
     result, test_loss, penalised = w14.main(["--plot", str(tmp_path / "plots.png")])
@@ -399,6 +415,17 @@ def test_w15_counts_are_the_gradient_and_descent_reaches_the_minimum(example):
     y = np.sort(load_diabetes(return_X_y=True)[1])
     assert y[220] - 1 <= found.median <= y[221] + 1
     assert found.exact <= found.reached < found.exact * 1.0005
+
+
+def test_w16_the_likelihood_is_largest_and_takes_the_noise_for_too_small(example):
+    found, gain, simulated = example("w16").main([])
+    assert found.weights < 1e-12
+    assert found.variance < 1e-14
+    assert found.slope < 1e-13
+    assert gain < 0
+    assert simulated.expected_variance == pytest.approx(4 * 40 / 50)
+    assert simulated.variance < 4
+    assert simulated.weights < 4.5, "the largest of ten"
 
 
 def test_w17_ends_at_half_whatever_the_start(example, capsys):
@@ -455,3 +482,20 @@ def test_w19_images_of_mnist(example):
 def test_full_on_songs(name, example, capsys):
     example(name).main(["--full"])
     assert "DIFFERS" not in capsys.readouterr().out
+
+
+def check_w20(primal, dual, difference):
+    for side in (primal, dual):
+        assert 0 <= side.gap + 1e-15 < 1e-6
+        assert side.constraint < 1e-10
+    assert primal.primal == pytest.approx(dual.primal, rel=1e-6)
+    assert difference < 1e-3
+
+
+def test_w20_primal_and_dual_meet(example):
+    check_w20(*example("w20").main([]))
+
+
+@needs_data
+def test_w20_on_songs(example):
+    check_w20(*example("w20").main(["--full"]))
