@@ -1,10 +1,10 @@
 """W16: least squares as maximum likelihood, and what it says about the noise.
 
-For y|x ~ N(xᵀw, σ²) the likelihood is largest at w = (Σxxᵀ)⁻¹Σxy and σ² = the mean squared residual; these are `coef_`
-and `noise_variance_` of `LinearRegression`. Checked here: the formulas, the slopes of the likelihood there, which are 0,
-and estimates from many data sets of known w and σ. Their mean of σ² is σ² (n - D) / n: maximum likelihood takes the
-noise for smaller than it is, since D weights adapt to it. Default: the progression of diabetes, from scikit-learn. With
---full: the years of songs, and more data sets.
+For y|x ~ N(xᵀw, σ²) the likelihood is largest at w = (Σxxᵀ)⁻¹Σxy and σ² = the mean squared residual; these are
+`coef_` and `noise_variance_` of `LinearRegression`. Checked here: the formulas, the slopes of the likelihood there,
+which are 0, and estimates from many data sets of known w and σ. Their mean of σ² is σ² (n - D) / n: maximum likelihood
+takes the noise for smaller than it is, since D weights adapt to it. Default: the progression of diabetes, from
+scikit-learn. With --full: the years of songs, and more data sets.
 """
 
 from __future__ import annotations
@@ -107,8 +107,8 @@ def main(argv: Sequence[str] | None = None) -> tuple[Found, float, Simulated]:
     data_sets = 20_000 if options.full else 2_000
     simulated = simulate(50, 10, 2.0, data_sets, rng)
     print(
-        f"\n{data_sets} data sets of 50 rows, 10 features and σ² = 4: mean of σ² expected {simulated.expected_variance:g},"
-        f"\noff by {simulated.variance:.2f} standard errors; the means of the w by {simulated.weights:.2f} at most"
+        f"\n{data_sets} data sets of 50 rows, 10 features and σ² = 4: σ² should be {simulated.expected_variance:g} "
+        f"on average\nand is, to {simulated.variance:.2f} standard errors; the w to {simulated.weights:.2f} at most"
     )
     return found, max(gains), simulated
 

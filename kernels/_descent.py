@@ -17,7 +17,7 @@ import numpy as np
 
 from ._jit import inner, kernel, scalar
 from ._math import like
-from ._stack_losses import LOSSES, OVER_CLASSES, desk
+from ._stack_losses import LOSSES, desk
 from ._stacks import GROUP, add_gradient, copy_row, prefetch_item, prefetch_row, stack_scores
 from ._team import MEMBERS, begin, come, is_closed, members_of, shared, taken_in, write_mark
 
@@ -191,9 +191,9 @@ def _update(columns, gradient, parameters, velocity, average, average_from, sett
                     mean[d] = _moved(mean[d], w[d], share)
 
 
-def _training(loss: str) -> Callable[..., bool]:
-    """Make the kernel of one loss."""
-    turned, block_losses = loss not in OVER_CLASSES, LOSSES[loss]
+def _training(over_classes: bool) -> Callable[..., bool]:
+    """Make the kernel of the losses over classes, or of those of one score."""
+    turned, block_losses = not over_classes, LOSSES[over_classes]
 
     def train(  # type: ignore[no-untyped-def]
         thread, X, y, indices, P, weight, order, steps, settings, average_from, delta, constants, first_parameters,
@@ -201,7 +201,7 @@ def _training(loss: str) -> Callable[..., bool]:
         wide_sums, block, Z, G, state,
     ):  # fmt: skip
         """Go on until all batches are done (true), or until it is time to look at Python."""
-        batch_size, least, most, fit_intercept, steps_before, limit, n_threads = constants
+        loss, batch_size, least, most, fit_intercept, steps_before, limit, n_threads = constants
         batch, first, done, number, members, stage, allowed = state
         models, classes, width = parameters.shape
         columns, rows = X.shape[1], block.shape[0]
@@ -261,7 +261,8 @@ def _training(loss: str) -> Callable[..., bool]:
                         _ask_for_targets(y, indices, P, weight, order[ahead:ahead_end])
                         middle = (ahead + asked + ahead_end) // 2
                         _ask_for_rows(X, order[ahead + asked : middle])
-                        block_losses(Z, n, targets, delta, like(delta, 1) / like(delta, length), work, G, totals)
+                        scale = like(delta, 1) / like(delta, length)
+                        block_losses(loss, Z, n, targets, delta, scale, work, G, totals)
                         _ask_for_rows(X, order[middle:ahead_end])
                         add_gradient(block, n, G, turned, gradient)
                     _add_up(sums, part_losses, height + 1, done)
@@ -306,8 +307,9 @@ def _training(loss: str) -> Callable[..., bool]:
         state[BATCH] = batch
         return True
 
-    train.__qualname__ = train.__name__ = f"{loss}_training"
+    train.__qualname__ = train.__name__ = "training_over_classes" if over_classes else "training_of_one_score"
     return kernel(train)
 
 
-TRAINING = {loss: _training(loss) for loss in LOSSES}
+#: Whether a loss is one over classes -> the kernel.
+TRAINING = {over_classes: _training(over_classes) for over_classes in LOSSES}

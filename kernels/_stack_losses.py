@@ -6,6 +6,9 @@ many rows, and (rows, models x classes) for losses over classes.
 
 `targets` are the block's values, class indices, target probabilities (those that the loss does not need are empty)
 and weights. Loops run over whole groups of rows: beyond the block's end weights, values and scores are 0.
+
+One kernel serves all losses of one score, and one the losses over classes: each compiles in a fraction of the time that
+kernels for every loss would take. Which loss is meant is a number, looked at once per block.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ from ._pointwise import sum_of
 from ._rowwise import cross_entropy, multiclass_hinge, scratch
 from ._stacks import GROUP
 
-__all__ = ["LOSSES", "OF_CLASSES", "OVER_CLASSES", "SCORES", "VALUES", "desk"]
+__all__ = ["LOSSES", "NUMBER", "OF_CLASSES", "OVER_CLASSES", "SCORES", "SCORE_NUMBER", "VALUES", "desk"]
 
 OVER_CLASSES = ("softmax_cross_entropy", "multiclass_hinge")
 OF_CLASSES = (*OVER_CLASSES, "binary_cross_entropy", "hinge", "squared_hinge")
@@ -177,18 +180,55 @@ def _right_classes(Z, n, targets, work, totals):  # type: ignore[no-untyped-def]
                 totals[m] += weight[i]
 
 
-_above_half, _above_zero = _right_signs(0.5), _right_signs(0.0)
+# ------------------------------------------------------------------------------------ all of them
 
-#: ``losses(Z, n, targets, delta, scale, work, G, totals)`` adds each model's sum of weighted losses to `totals`, and
-#: leaves in G the derivatives times `scale` and weight.
-LOSSES = {loss: _pointwise_losses(term) for loss, term in POINTWISE.items()}
-LOSSES["softmax_cross_entropy"] = _losses_over_classes(_softmax_rows)
-LOSSES["multiclass_hinge"] = _losses_over_classes(_multiclass_hinge_rows)
+
+def _numbered(*functions: Callable[..., None]) -> Callable[..., None]:
+    """Make one function of up to six: its first argument is the number of the one to call."""
+    zeroth, first, second, third, fourth, fifth = (*functions, *[functions[-1]] * (6 - len(functions)))
+    last = len(functions) - 1
+
+    @inner
+    def call(number, *args):  # type: ignore[no-untyped-def]
+        # Branches beyond the last are never compiled: what they compare with is known.
+        if number == 0 or last == 0:
+            zeroth(*args)
+        elif number == 1 or last == 1:
+            first(*args)
+        elif number == 2 or last == 2:
+            second(*args)
+        elif number == 3 or last == 3:
+            third(*args)
+        elif number == 4 or last == 4:
+            fourth(*args)
+        else:
+            fifth(*args)
+
+    return call
+
+
+_above_half, _above_zero = _right_signs(0.5), _right_signs(0.0)
+_over_classes = {
+    "softmax_cross_entropy": _losses_over_classes(_softmax_rows),
+    "multiclass_hinge": _losses_over_classes(_multiclass_hinge_rows),
+}
+assert tuple(_over_classes) == OVER_CLASSES
+
+#: The number of a loss among those of one score, or among those over classes.
+NUMBER = {loss: number for losses in (POINTWISE, OVER_CLASSES) for number, loss in enumerate(losses)}
+
+# The following have one function for losses of one score, and one for those over classes (true).
+
+#: ``losses(number, Z, n, targets, delta, scale, work, G, totals)`` adds each model's sum of weighted losses to
+#: `totals`, and leaves in G the derivatives times `scale` and weight.
+LOSSES = {
+    False: _numbered(*map(_pointwise_losses, POINTWISE.values())),
+    True: _numbered(*_over_classes.values()),
+}
 
 #: The same without derivatives; G has no columns.
-VALUES = LOSSES | {loss: _pointwise_values(term) for loss, term in POINTWISE.items()}
+VALUES = LOSSES | {False: _numbered(*map(_pointwise_values, POINTWISE.values()))}
 
-#: ``scores(Z, n, targets, work, totals)`` adds the weights of rows with a right prediction, or squared residuals.
-SCORES = dict.fromkeys(LOSSES, _squared_residuals)
-SCORES |= {"binary_cross_entropy": _above_half, "hinge": _above_zero, "squared_hinge": _above_zero}
-SCORES |= dict.fromkeys(OVER_CLASSES, _right_classes)
+#: ``scores(number, Z, n, targets, work, totals)`` adds squared residuals, or the weights of rows predicted right.
+SCORES = {False: _numbered(_squared_residuals, _above_half, _above_zero), True: _numbered(_right_classes)}
+SCORE_NUMBER = dict.fromkeys(NUMBER, 0) | {"binary_cross_entropy": 1, "hinge": 2, "squared_hinge": 2}

@@ -24,7 +24,7 @@ from numpy.typing import ArrayLike, NDArray
 from . import _threads, _validate
 from ._descent import BATCH, COMING, MOST, SLOTS, STAGE, TRAINING, WORKING, cut
 from ._jit import jit_enabled, kernel, readonly
-from ._stack_losses import OVER_CLASSES, SCORES, VALUES, desk
+from ._stack_losses import NUMBER, OVER_CLASSES, SCORE_NUMBER, SCORES, VALUES, desk
 from ._stacks import GROUP, aligned, copy_row, padded, stack_scores
 from ._team import MEMBERS, leave, new_board, reset
 
@@ -223,11 +223,11 @@ def linear_evaluation(
     tasks = -(-n // task_rows)
     sums = np.empty((tasks, 2, models))
     weight = _or_nothing(a.weight, dtype)
-    settled = readonly(a.X), *_targets(loss, a.y, dtype), weight, a.delta, parameters, task_rows, sums
-    evaluate = _EVALUATION[loss]
+    settled = NUMBER[loss], SCORE_NUMBER[loss], readonly(a.X), *_targets(loss, a.y, dtype), weight, a.delta, parameters
+    evaluate = _EVALUATION[loss in OVER_CLASSES]
 
     def work(first: int, last: int) -> None:
-        evaluate(*settled, first, last, *_block(loss, plan.block_rows, parameters)[:2])
+        evaluate(*settled, task_rows, sums, first, last, *_block(loss, plan.block_rows, parameters)[:2])
 
     if n_threads is None and plan.seconds(n, models) < _SERIAL_SECONDS:
         work(0, tasks)
@@ -398,12 +398,13 @@ class LinearTraining:
         arguments = (
             *self._data, readonly(order), readonly(sizes), begin, average_from, delta,
             readonly(np.array([
-                batch_size, self._plan.least, self._plan.most, fit_intercept, self.n_steps, limit, n_threads
+                NUMBER[self._loss], batch_size, self._plan.least, self._plan.most, fit_intercept, self.n_steps, limit,
+                n_threads,
             ])),
             self._parameters, self._velocity, self._parameters[:0] if self._average is None else self._average, losses,
             aligned((2, met, *sums.shape[1:]), sums.dtype), np.zeros((2, met, models)), self._board,
         )  # fmt: skip
-        train, before = TRAINING[self._loss], self.n_steps
+        train, before = TRAINING[self._loss in OVER_CLASSES], self.n_steps
 
         def work(thread: int) -> Iterator[None]:
             state = np.array((0, 0, 0, 0, 1, COMING if thread else WORKING, n_threads))
@@ -510,11 +511,13 @@ def _or_nothing(weight: NDArray[Any] | None, dtype: np.dtype[Any]) -> NDArray[An
 # ---------------------------------------------------------------------------------------- kernels
 
 
-def _evaluation(loss: str) -> Callable[..., None]:
-    """Make the kernel of one loss: the sums of losses and scores over some tasks of rows."""
-    turned, values, scores = loss not in OVER_CLASSES, VALUES[loss], SCORES[loss]
+def _evaluation(over_classes: bool) -> Callable[..., None]:
+    """Make the kernel of the losses over classes, or of those of one score: sums over some tasks of rows."""
+    turned, values, scores = not over_classes, VALUES[over_classes], SCORES[over_classes]
 
-    def evaluate(X, y, indices, P, weight, delta, parameters, task_rows, sums, first, last, block, Z):  # type: ignore[no-untyped-def]
+    def evaluate(  # type: ignore[no-untyped-def]
+        loss, score, X, y, indices, P, weight, delta, parameters, task_rows, sums, first, last, block, Z
+    ):
         models, classes, width = parameters.shape
         columns, rows = X.shape[1], block.shape[0]
         stack = parameters.reshape((models * classes, width))
@@ -535,11 +538,11 @@ def _evaluation(loss: str) -> Callable[..., None]:
                 block_weight[n:] = 0
                 targets = (block_y, indices[here], P[here], block_weight)
                 stack_scores(block, n, stack, turned, Z, X, none_ahead)
-                values(Z, n, targets, delta, delta, work, no_slopes, sums[task, 0])
-                scores(Z, n, targets, work, sums[task, 1])
+                values(loss, Z, n, targets, delta, delta, work, no_slopes, sums[task, 0])
+                scores(score, Z, n, targets, work, sums[task, 1])
 
-    evaluate.__qualname__ = evaluate.__name__ = f"{loss}_evaluation"
+    evaluate.__qualname__ = evaluate.__name__ = "evaluation_over_classes" if over_classes else "evaluation_of_one_score"
     return kernel(evaluate)
 
 
-_EVALUATION = {loss: _evaluation(loss) for loss in VALUES}
+_EVALUATION = {over_classes: _evaluation(over_classes) for over_classes in VALUES}

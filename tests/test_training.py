@@ -319,7 +319,7 @@ def test_a_helper_that_does_not_get_on_is_sent_home(long_run, same_bits, monkeyp
     make, *arguments = long_run
     alone, together = make(1), make(2)
     alone.run(*arguments)
-    train = _descent.TRAINING["binary_cross_entropy"]
+    train = _descent.TRAINING[False]
     calls = [0, 0]
 
     def slow(thread, *rest):
@@ -328,7 +328,7 @@ def test_a_helper_that_does_not_get_on_is_sent_home(long_run, same_bits, monkeyp
             time.sleep(0.02)  # as if it had no CPU; and one part a call is all it does, see below
         return train(thread, *rest)
 
-    monkeypatch.setitem(_descent.TRAINING, "binary_cross_entropy", slow)
+    monkeypatch.setitem(_descent.TRAINING, False, slow)
     monkeypatch.setattr(training, "_CALL_SECONDS", 0)
     together.run(*arguments)
     same_bits(together.W.copy(), alone.W.copy())
@@ -459,7 +459,7 @@ def test_ctrl_c_keeps_the_last_complete_batch(long_run, same_bits, n_threads):
 def test_no_compiled_call_takes_long(rng, monkeypatch, shape):
     """Also where a single batch is long: CPU time, so that a busy machine does not count."""
     n, D, batch_size = shape
-    train, seconds = _descent.TRAINING["squared_error"], []
+    train, seconds = _descent.TRAINING[False], []
 
     def timed(*arguments):
         begin = time.thread_time()
@@ -472,7 +472,7 @@ def test_no_compiled_call_takes_long(rng, monkeypatch, shape):
     order = np.tile(rng.permutation(n), 5)
     steps = np.full(-(-len(order) // batch_size), 1e-4)
     model.run(order[:batch_size], batch_size, steps[:1])
-    monkeypatch.setitem(_descent.TRAINING, "squared_error", timed)
+    monkeypatch.setitem(_descent.TRAINING, False, timed)
     model.run(order, batch_size, steps)
     assert len(seconds) > 1
     assert max(seconds) < 0.3  # 0.04 is aimed at, on a machine as fast as the one that the estimate was made on
