@@ -182,7 +182,7 @@ def sweep(
     >>> found.best_params
     {'batch_size': 10, 'eta0': 0.01}
     >>> round(found.best_value, 3)
-    0.982
+    0.988
     """
     params = [dict(setting) for setting in (ParameterGrid(grid) if isinstance(grid, Mapping) else grid)]
     if not params:
