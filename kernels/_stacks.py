@@ -147,11 +147,11 @@ def stack_scores(block, n, stack, turned, Z, X, ahead):  # type: ignore[no-untyp
 
 
 def _score_strip_twin(scores, turned, block, n, stack, s, Z, X, ahead):  # type: ignore[no-untyped-def]
-    strip = block[:n] @ stack[s : s + scores].T
-    if turned:
-        Z[s : s + scores, :n] = strip.T
-    else:
-        Z[:n, s : s + scores] = strip
+    for k in range(s, s + scores):  # one by one: the bits of a product of matrices depend on its shape
+        if turned:
+            Z[k, :n] = block[:n] @ stack[k]
+        else:
+            Z[:n, k] = block[:n] @ stack[k]
     return 0
 
 
@@ -236,8 +236,8 @@ def add_gradient(block, n, G, turned, total):  # type: ignore[no-untyped-def]
 
 
 def _gradient_strip_twin(scores, turned, block, n, G, s, total):  # type: ignore[no-untyped-def]
-    slopes = G[s : s + scores, :n] if turned else G[:n, s : s + scores].T
-    total[s : s + scores] += slopes @ block[:n]
+    for k in range(s, s + scores):
+        total[k] += (G[k, :n] if turned else G[:n, k]) @ block[:n]
 
 
 @intrinsic(twin=_gradient_strip_twin)

@@ -429,9 +429,10 @@ class LinearTraining:
 
     def _thread_count(self, parts: int, seconds: float) -> int:
         """Return how many threads to use for so much work: a power of two."""
+        allowed = _threads.resolve(self._n_threads)
         if not jit_enabled() or (self._n_threads is None and seconds < _SERIAL_SECONDS):
             return 1
-        wanted = min(parts, MEMBERS, _threads.resolve(self._n_threads))
+        wanted = min(parts, MEMBERS, allowed)
         return 1 << (wanted.bit_length() - 1)
 
     def _desk(self, parameters: NDArray[Any], velocity: NDArray[Any]) -> tuple[NDArray[Any], ...]:
