@@ -102,6 +102,9 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    # Seeds come from names, and processes that share a run compare them.
+    if unnamed := [item.nodeid for item in items if " at 0x" in item.nodeid]:
+        raise pytest.UsageError(f"a test is named by an address: {unnamed[0]}")
     if not jit_disabled():
         return
     skip = pytest.mark.skip(reason="NUMBA_DISABLE_JIT is set")

@@ -57,7 +57,9 @@ def data(rng):
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "float32", "float64"])
-@pytest.mark.parametrize("weights", ["uniform", "distance", lambda d: np.exp(-d)], ids=str)
+@pytest.mark.parametrize(
+    "weights", ["uniform", "distance", lambda d: np.exp(-d)], ids=["uniform", "distance", "callable"]
+)
 def test_classification_is_exact(data, dtype, weights):
     X, y = data[0].astype(dtype), data[1]
     ks = [1, 2, 7, 20]

@@ -118,7 +118,9 @@ def test_pandas_and_set_output(data):
 # ----------------------------------------------------------------------------- scikit-learn's answers
 
 
-@pytest.mark.parametrize("weights", ["uniform", "distance", lambda d: np.exp(-d), None], ids=str)
+@pytest.mark.parametrize(
+    "weights", ["uniform", "distance", lambda d: np.exp(-d), None], ids=["uniform", "distance", "callable", "None"]
+)
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("outputs", [1, 2])
 def test_predictions_are_scikit_learns(data, metric, weights, outputs):
