@@ -172,7 +172,10 @@ class LinearColumns:
 
     def state(self, column: int) -> dict[str, Any] | None:
         """Return a copy of all that a model needs to go on training, if that is more than its weights."""
-        return _of_columns(self._training.get_state(), [column]) if self._has_state else None
+        if not self._has_state:
+            return None
+        since = {"averaged_from": int(self._average_from[column])}
+        return _of_columns(self._training.get_state(), [column]) | since
 
     def keep(self, columns: list[int]) -> None:
         """Forget all other models."""

@@ -337,8 +337,10 @@ def _member(model: Any, prepared: Prepared, again: bool, state: Any, done: int) 
     alpha, share = model.alpha, {"l2": 0.0, "l1": 1.0, "elasticnet": model.l1_ratio, None: 0.0}[model.penalty]
     strength = 0.0 if model.penalty is None else alpha
     average_from = int(model.average) if model.average else None
-    if average_from is not None and state is None:
-        average_from = max(average_from, done + 1)  # there is no average of the steps before to go on from
+    if average_from is not None:
+        # An average of steps before goes on; there may be none, and then it begins with the next step at the earliest.
+        goes_on = average_from <= done and state is not None and state["averaged_from"] <= done
+        average_from = state["averaged_from"] if goes_on else max(average_from, done + 1)
     return Member(
         _initial(model, prepared, again),
         l2=strength * (1 - share),

@@ -331,19 +331,21 @@ class LinearTraining:
         return None if self._average is None else self._average[..., self.W.shape[2]]
 
     def get_state(self) -> dict[str, Any]:
-        """Return copies of all that `run` changes."""
-        average = None if self._average is None else self._average.copy()
+        """Return copies of all that `run` changes, for a training of the same models in any dtype."""
+        used = slice(self.W.shape[2] + 1)  # how far rows are padded depends on the dtype
+        average = None if self._average is None else self._average[..., used].copy()
         return {
-            "parameters": self._parameters.copy(), "velocity": self._velocity.copy(), "average": average,
-            "n_steps": self.n_steps,
+            "parameters": self._parameters[..., used].copy(), "velocity": self._velocity[..., used].copy(),
+            "average": average, "n_steps": self.n_steps,
         }  # fmt: skip
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Go back to a state that `get_state` returned."""
-        self._parameters[...] = state["parameters"]
-        self._velocity[...] = state["velocity"]
-        if self._average is not None:
-            self._average[...] = state["average"]
+        """Go back to a state that `get_state` returned; one without averages leaves those that there are."""
+        used = slice(self.W.shape[2] + 1)
+        self._parameters[..., used] = state["parameters"]
+        self._velocity[..., used] = state["velocity"]
+        if self._average is not None and state["average"] is not None:
+            self._average[..., used] = state["average"]
         self.n_steps = state["n_steps"]
 
     def run(self, order: ArrayLike, batch_size: int, steps: ArrayLike) -> NDArray[np.float64]:

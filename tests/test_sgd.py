@@ -676,6 +676,32 @@ def test_partial_fit_shuffles_anew(numbers):
     assert sorted(orders[0]) == pytest.approx(sorted(orders[1]))
 
 
+def test_partial_fit_goes_on_with_other_settings(numbers):
+    X, y = numbers
+    model = SGDRegressor(**CONSTANT, momentum=0.9, random_state=0).partial_fit(X, y)
+    first = clone(model).partial_fit(X, y).partial_fit(X, y)
+    second = clone(first).partial_fit(X, y).partial_fit(X, y).partial_fit(X, y)
+    for _ in range(2):  # nothing has been averaged so far: the average begins now
+        model.set_params(average=True).partial_fit(X, y)
+    np.testing.assert_allclose(model.coef_, (first.coef_ + second.coef_) / 2, rtol=1e-12)
+    model.set_params(average=False, learning_rate=[0.0], momentum=0.0).partial_fit(X, y)
+    np.testing.assert_allclose(model.coef_, second.coef_, rtol=1e-12)
+
+
+@pytest.mark.parametrize("average", [False, True])
+@pytest.mark.parametrize("columns", [1, 7, 20])
+def test_partial_fit_goes_on_in_another_dtype(columns, average, rng):
+    X = rng.normal(size=(40, columns))
+    model = SGDRegressor(**CONSTANT, momentum=0.5, average=average, random_state=0)
+    expected = clone(model).partial_fit(X, X[:, 0]).partial_fit(X, X[:, 0])
+    for dtypes in ((np.float32, np.float64), (np.float64, np.float32)):
+        mixed = clone(model)
+        for dtype in dtypes:
+            mixed.partial_fit(X.astype(dtype), X[:, 0])
+        assert mixed.coef_.dtype == dtypes[-1]
+        np.testing.assert_allclose(mixed.coef_, expected.coef_, rtol=1e-4, atol=1e-6)
+
+
 def test_partial_fit_after_early_stopping_goes_on_from_the_best_weights(numbers):
     X, y = numbers
     still = {"momentum": 0.9, "average": 3, "random_state": 0, "tol": None}
