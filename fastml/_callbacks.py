@@ -6,13 +6,17 @@ pipeline or search that has callbacks. The mixin is empty for older versions of 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+#: How many calls `with_callbacks` puts between a method and its caller.
+WRAPPED = 1
 
 try:
     from sklearn.callback import CallbackSupportMixin, with_callbacks
 except ImportError:
+    WRAPPED = 0
 
     class CallbackSupportMixin:  # type: ignore[no-redef]
         """What an estimator inherits where scikit-learn has no callbacks: nothing."""
@@ -22,7 +26,25 @@ except ImportError:
         return method
 
 
-__all__ = ["CallbackSupportMixin", "FitState", "Hooks", "with_callbacks"]
+__all__ = ["WRAPPED", "CallbackSupportMixin", "FitState", "Hooks", "callables", "with_callbacks"]
+
+
+def callables(callbacks: Any) -> list[Callable[..., Any]]:
+    """Return the parameter `callbacks` as a list: one callable, a sequence of them, or None.
+
+    >>> callables(None), callables(print) == [print]
+    ([], True)
+    >>> callables("print")
+    Traceback (most recent call last):
+        ...
+    TypeError: callbacks is 'print' (str); it must be a callable, a sequence of callables, or None
+    """
+    if callbacks is None or callable(callbacks):
+        return [] if callbacks is None else [callbacks]
+    if not isinstance(callbacks, Sequence) or not all(map(callable, callbacks)):
+        kind = type(callbacks).__name__
+        raise TypeError(f"callbacks is {callbacks!r} ({kind}); it must be a callable, a sequence of callables, or None")
+    return list(callbacks)
 
 
 class Hooks:

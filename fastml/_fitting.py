@@ -304,13 +304,13 @@ class Run:
             self.status = "stopped"
         return stop or any(wanted)
 
-    @property
-    def worse_than_at_first(self) -> tuple[float, float] | None:
-        """The loss of the first batch before any step, and the last training loss, if that is twice as much."""
+    def is_worse_than_at_first(self, penalty: float = 0.0) -> bool:
+        """Say whether the last training loss is over twice the loss of the first batch and the penalty before any step.
+
+        With good steps it is not: their sum falls, though the loss alone may rise while the penalty falls.
+        """
         losses = self.history.arrays()["train_loss"]
-        if self.first_loss is None or not len(losses) or not losses[-1] > 2 * self.first_loss:
-            return None
-        return self.first_loss, float(losses[-1])
+        return self.first_loss is not None and len(losses) > 0 and bool(losses[-1] > 2 * (self.first_loss + penalty))
 
     def end(self, status: Status, steps: int, weights: Any, state: Any) -> None:
         """End the run with these weights, or with the best ones if it kept any."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -149,6 +150,8 @@ class LinearColumns:
         """Return losses and scores; see `Trainable`."""
         task = self._task
         W, b = self._current()
+        if rows.weight is not None and not rows.weight.any():  # a batch of rows that do not count
+            return np.full(len(W), math.nan), np.full(len(W), math.nan)
         evaluation = one_vs_rest_evaluation if self._one_vs_rest else linear_evaluation
         losses, scores = evaluation(
             task.loss, rows.X, rows.y, W, b, sample_weight=rows.weight, delta=task.delta, n_threads=task.n_threads

@@ -22,7 +22,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import validate_data
 
 from . import _estimators
-from ._callbacks import FitState, Hooks
+from ._callbacks import WRAPPED, FitState, Hooks, callables
 from ._fitting import Array, Batches, DivergenceWarning, Evaluations, History, Rows, Run, Watch, train
 from ._linear_training import LinearColumns, LinearTask, Member, Weights
 from ._progress import Progress
@@ -108,13 +108,22 @@ def prepare(
     train_rows: int | NDArray[np.intp] = len(x)
     if (X_val is None) != (y_val is None):
         raise ValueError("X_val and y_val go together; one of them is missing")
+    if X_val is None and sample_weight_val is not None:
+        raise ValueError("sample_weight_val goes with X_val and y_val, which are missing")
     if X_val is not None:
-        x_val, y_val = _checked(model, X_val, y_val, n_threads, reset=False, dtype=x.dtype)
+        try:
+            x_val, y_val = _checked(model, X_val, y_val, n_threads, reset=False, dtype=x.dtype)
+            targets_val = targets.settle(y_val, x.dtype)
+        except (TypeError, ValueError) as error:
+            kind = TypeError if isinstance(error, TypeError) else ValueError
+            raise kind(f"X_val, y_val: {error}") from error
         w_val = _sample_weight(sample_weight_val, len(x_val), "sample_weight_val")
-        validation = Rows(x_val, targets.settle(y_val, x.dtype), _as(w_val, x.dtype))
+        validation = Rows(x_val, targets_val, _as(w_val, x.dtype))
     elif model.early_stopping:
         train_rows, held_out = _split(model, y, seeds[_SPLIT])
         validation = rows.take(held_out)
+        if validation.weight is not None and not validation.weight.any():
+            raise ValueError("all rows set aside for validation have weight 0; at least one must count")
     else:
         validation = None
 
@@ -213,6 +222,8 @@ def _training_rows(model: Any, rows: Rows, used: Any, rng: np.random.Generator) 
     if how == "full":
         return rows if everything else rows.take(used)
     chosen = np.arange(len(rows.X)) if everything else used
+    if rows.weight is not None:
+        chosen = chosen[rows.weight[chosen] > 0]  # others would say nothing
     return rows.take(np.sort(rng.permutation(chosen)[:how]))
 
 
@@ -237,9 +248,11 @@ def _given(coef: Any, intercept: Any, n_scores: int, x: Array) -> tuple[Array | 
         if value is None:
             found.append(None)
             continue
-        array = np.asarray(value, x.dtype)
+        array = _validate.real(value, name).astype(x.dtype)
         if array.size != math.prod(shape) or array.ndim > len(shape):
             raise ValueError(f"{name} has shape {array.shape}; it must be {shape}")
+        if not np.isfinite(array).all():
+            raise ValueError(f"{name} has entries that are NaN or infinite in {x.dtype}; they must be finite")
         found.append(array.reshape(shape))
     return found[0], found[1]
 
@@ -287,24 +300,27 @@ def fit_one(model: Any, prepared: Prepared, *, partial: bool = False) -> None:
             (run,) = fit_together([model], prepared, progress=progress)
     else:
         (run,) = fit_together([model], prepared, partial=partial)
+    # Warnings point at the caller: there are two calls in between, or `fit` in what scikit-learn wraps around it.
+    level = 4 if partial else 3 + WRAPPED
     if run.diverged_at is not None:
-        warnings.warn(divergence(model, run), DivergenceWarning, stacklevel=3)
-    elif run.worse_than_at_first is not None and not (partial or model.warm_start):
-        first, last = run.worse_than_at_first
+        warnings.warn(divergence(model, run), DivergenceWarning, stacklevel=level)
+    elif not (partial or model.warm_start) and _gets_worse(model, prepared, run):
+        last = run.history.arrays()["train_loss"][-1]
         warnings.warn(
-            f"training diverges: the training loss was {first:.4g} at first, and is {last:.4g} at step {run.steps}. "
-            f"{_advice(model)}",
+            f"training diverges: the training loss was {run.first_loss:.4g} at first, and is {last:.4g} at step "
+            f"{run.steps}. {_advice(model)}",
             DivergenceWarning,
-            stacklevel=3,
+            stacklevel=level,
         )
     elif run.status == "interrupted":
-        warnings.warn(f"training was interrupted after step {run.steps}; the model keeps what it had", stacklevel=3)
+        text = f"training was interrupted after step {run.steps}; the model keeps what it had"
+        warnings.warn(text, stacklevel=level)
     elif run.status == "max_iter" and model.tol is not None and not partial:
         warnings.warn(
             f"training ended after max_iter={model.max_iter} epochs or max_steps={model.max_steps} steps before it "
             "converged; tol=None trains for a given time",
             ConvergenceWarning,
-            stacklevel=3,
+            stacklevel=level,
         )
 
 
@@ -319,6 +335,17 @@ def divergence(model: Any, run: Run) -> str:
         steps = run.history.arrays()["step"]
         kept = f"the weights after step {steps[-2]}" if len(steps) > 1 else "the initial weights"
     return f"training diverged: {found} at step {step}; {kept} are kept. {_advice(model)}"
+
+
+def _gets_worse(model: Any, prepared: Prepared, run: Run) -> bool:
+    """Say whether a training from the beginning ended far above where it began, the penalty included."""
+    if not run.is_worse_than_at_first():
+        return False
+    member = _member(model, prepared, again=False, state=None, done=0)
+    coef = member.weights.coef.astype(np.float64)
+    with np.errstate(over="ignore"):
+        penalty = float(0.5 * member.l2 * np.square(coef).sum() + member.l1 * np.abs(coef).sum())
+    return run.is_worse_than_at_first(penalty)
 
 
 def _advice(model: Any) -> str:
@@ -356,6 +383,8 @@ def _initial(model: Any, prepared: Prepared, again: bool) -> Weights:
     x = prepared.task.rows.X
     shape = (prepared.n_scores, x.shape[1])
     if again or (model.warm_start and hasattr(model, "coef_")):
+        if np.atleast_2d(model.coef_).shape != shape:
+            raise ValueError(f"coef_ of the last fit has shape {model.coef_.shape}; a warm start needs {shape}")
         begin = Weights(model.coef_.reshape(shape).astype(x.dtype), model.intercept_.astype(x.dtype))
     elif model.init == "zeros":
         begin = Weights(np.zeros(shape, x.dtype), np.zeros(shape[0], x.dtype))
@@ -382,9 +411,9 @@ def _run(model: Any, column: int, prepared: Prepared, partial: bool) -> Run:
     else:
         watched, keep = "train_loss", None
     watch = Watch(watched, tol=model.tol, patience=model.n_iter_no_change, keep=keep)
-    callbacks = [model.callbacks] if callable(model.callbacks) else list(model.callbacks or ())
 
     def called(callback: Any) -> Any:
         return lambda row, weights: callback(FitState(**row, _estimator=lambda: model._with(weights())))
 
-    return Run(column, _max_steps(model, prepared), watch, history, [called(callback) for callback in callbacks])
+    callbacks = [called(callback) for callback in callables(model.callbacks)]
+    return Run(column, _max_steps(model, prepared), watch, history, callbacks)

@@ -7,9 +7,9 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.utils.class_weight import compute_class_weight
 
 from . import _estimators, kernels
+from ._linear import weights_of_classes
 
 __all__ = ["ClassTargets", "NumberTargets", "Targets"]
 
@@ -109,12 +109,9 @@ class ClassTargets:
         """Return what each row counts because of its class; "balanced" makes the classes count the same."""
         if self._class_weight is None:
             return None
-        if self._class_weight != "balanced":
-            return np.asarray(compute_class_weight(self._class_weight, classes=self.classes, y=y))[self.codes(y)]
         codes = self.codes(y)
-        total = np.bincount(codes, weight, minlength=len(self.classes))
-        of_class: Array = np.divide(total.sum(), total * len(total), where=total > 0, out=np.zeros(len(total)))
-        return np.asarray(of_class[codes])
+        of_row: Array = weights_of_classes(self._class_weight, self.classes, codes, weight)[codes]
+        return of_row
 
     def labels(self, scores: Array) -> Array:
         """Return the labels that scores (n, C) or (n, 1) speak for: the first of equals, the second of two at 0."""

@@ -74,7 +74,10 @@ def _second_moments(rows: Rows, with_intercept: bool) -> tuple[float, float]:
 
 
 def _sizes(values: Any, name: str) -> NDArray[np.float64]:
-    sizes = np.asarray(values, np.float64)
+    try:
+        sizes = np.asarray(values, np.float64)
+    except (TypeError, ValueError):  # no numbers
+        sizes = np.empty(0)
     if sizes.ndim != 1 or not sizes.size or not (np.isfinite(sizes).all() and (sizes >= 0).all()):
         raise ValueError(f"{name} must give step sizes: finite numbers of at least 0, in one dimension; got {values!r}")
     return sizes

@@ -17,7 +17,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from . import _estimators
-from ._callbacks import CallbackSupportMixin, with_callbacks
+from ._callbacks import CallbackSupportMixin, callables, with_callbacks
 from ._fitting import SAMPLING, Array, DivergenceWarning, Run
 from ._linear_training import Weights
 from ._sgd_fitting import fit_one, prepare
@@ -118,6 +118,7 @@ class _SGD(CallbackSupportMixin, BaseEstimator):
         else:
             p.positive_integer(self.train_metrics, "train_metrics")
         p.flag(self.warm_start, "warm_start")
+        callables(self.callbacks)
 
     def _partial_fit(self, X: ArrayLike, y: ArrayLike, sample_weight: Any, classes: Any = None) -> Self:
         self._check_parameters()

@@ -422,11 +422,14 @@ def test_a_training_goes_on_where_another_one_ended():
 def test_a_loss_far_above_the_first_one_is_told():
     steps = Evaluations(steps=1)
     (rising,) = fit(Columns(np.zeros(30), [1.0]), [Run(0, 3, never())], [2.5], steps, batch_size=30)
-    assert rising.worse_than_at_first == (0.5, 0.5 * 1.5**4)
+    assert rising.is_worse_than_at_first()
+    assert rising.first_loss == 0.5
+    assert rising.is_worse_than_at_first(0.7)
+    assert not rising.is_worse_than_at_first(0.8)  # 2 (0.5 + 0.8) is more than 0.5 * 1.5 ** 4
     (falling,) = fit(Columns(np.zeros(30), [1.0]), [Run(0, 3, never())], [0.5], steps, batch_size=30)
-    assert falling.worse_than_at_first is None
+    assert not falling.is_worse_than_at_first()
     (few,) = fit(Columns(np.zeros(29), [1.0]), [Run(0, 3, never())], [2.5], steps, batch_size=30)
-    assert few.worse_than_at_first is None
+    assert not few.is_worse_than_at_first()
 
 
 def test_rows_know_their_variance(rng):

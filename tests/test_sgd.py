@@ -411,6 +411,9 @@ def test_initial_weights(numbers):
     fixed = SGDRegressor(fit_intercept=False, max_iter=3, tol=None).fit(X, y, intercept_init=[0.1])
     assert fixed.intercept_.tolist() == [0.1]
     assert fixed.coef_.any()
+    for bad, error in ((np.full(5, np.nan), ValueError), (np.full(5, np.inf), ValueError), ("ones", TypeError)):
+        with pytest.raises(error, match="coef_init has"):
+            SGDRegressor().fit(X, y, coef_init=bad)
     with pytest.raises(ValueError, match=r"coef_init has shape \(4,\); it must be \(1, 5\)"):
         SGDRegressor().fit(X, y, coef_init=np.zeros(4))
     large = SGDClassifier(init="normal", **still).fit(np.zeros((3, 4000)), [0, 1, 2])
@@ -454,6 +457,20 @@ def test_wrong_weights_are_named(numbers):
             SGDRegressor().fit(X, y, sample_weight=bad)
         with pytest.raises(ValueError, match="sample_weight_val"):
             SGDRegressor().fit(X, y, X_val=X, y_val=y, sample_weight_val=bad)
+    with pytest.raises(ValueError, match="sample_weight_val goes with X_val and y_val"):
+        SGDRegressor().fit(X, y, sample_weight_val=np.ones(60))
+
+
+def test_evaluations_of_rows_without_weight(numbers):
+    X, y = numbers
+    weight = (np.arange(60) < 20).astype(float)
+    each = {"batch_size": 1, "max_iter": 1, "tol": None, "sampling": "sequential", "evaluate_every": 1}
+    history = SGDRegressor(**each, train_metrics="batch").fit(X, y, sample_weight=weight).history_
+    assert np.isfinite(history["train_loss"]).tolist() == weight.astype(bool).tolist()
+    some = SGDRegressor(max_iter=1, tol=None, train_metrics=20, random_state=0).fit(X, y, sample_weight=weight)
+    assert some.history_["train_score"][0] == pytest.approx(some.score(X[:20], y[:20]))
+    with pytest.raises(ValueError, match="all rows set aside for validation have weight 0"):
+        SGDRegressor(early_stopping=True, random_state=0).fit(X, y, sample_weight=np.arange(60.0) == 30)
 
 
 # --------------------------------------------------------------------------- evaluation and stopping
@@ -723,6 +740,8 @@ def test_warm_start(numbers, same_bits):
     assert len(model.history_["step"]) == 2
     cold = SGDRegressor(max_iter=2, tol=None, random_state=0).fit(X, y)
     same_bits(cold.fit(X, y).coef_, first)
+    with pytest.raises(ValueError, match=r"coef_ of the last fit has shape \(5,\); a warm start needs \(1, 3\)"):
+        model.fit(X[:, :3], y)
 
 
 # ------------------------------------------------------------------------ when something goes wrong
@@ -753,6 +772,25 @@ def test_a_run_that_gets_worse_and_worse_says_so(numbers):
     X, y = numbers
     with pytest.warns(DivergenceWarning, match=r"training diverges: the training loss was .* at first, and is"):
         SGDRegressor(**CONSTANT, eta0=10, max_iter=5, random_state=0).fit(X, y)
+
+
+@pytest.mark.filterwarnings("error")
+def test_good_initial_weights_may_be_given_up_for_the_penalty(numbers):
+    X, _ = numbers
+    model = SGDClassifier("log_loss", **CONSTANT, eta0=0.1, alpha=1, max_iter=50, random_state=0)
+    history = model.fit(X, X[:, 0] > 0, coef_init=[100.0, 0, 0, 0, 0]).history_
+    assert history["train_loss"][-1] > 2 * history["train_loss"][0]
+
+
+def test_warnings_point_at_the_caller(numbers):
+    X, y = numbers
+    diverging = SGDRegressor(**CONSTANT, eta0=1e300, max_iter=3, random_state=0, batch_size=20)
+    late = SGDRegressor(max_iter=1)
+    calls = (lambda: diverging.fit(X, y), lambda: diverging.partial_fit(X, y), lambda: late.fit(X, y))
+    for call in calls:
+        with pytest.warns((DivergenceWarning, ConvergenceWarning)) as caught:
+            call()
+        assert caught[0].filename == __file__
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -928,6 +966,11 @@ def test_the_bar_changes_nothing(rng, same_bits, capsys):
         ({"train_metrics": "all"}, ValueError, "train_metrics is 'all'"),
         ({"train_metrics": 0}, ValueError, "train_metrics is 0"),
         ({"class_weight": "even"}, ValueError, "class_weight is 'even'"),
+        ({"class_weight": {"a": -1}}, ValueError, r"class_weight is \{'a': -1\}"),
+        ({"class_weight": {"a": np.nan}}, ValueError, r"class_weight is \{'a': nan\}"),
+        ({"callbacks": 5}, TypeError, r"callbacks is 5 \(int\)"),
+        ({"callbacks": [print, "print"]}, TypeError, "callbacks is .* a sequence of callables, or None"),
+        ({"learning_rate": {1: 0.1}}, ValueError, r"learning_rate must give step sizes.*\{1: 0.1\}"),
         ({"warm_start": 1}, TypeError, "warm_start is 1"),
         ({"n_jobs": 0}, ValueError, "n_jobs is 0"),
     ],
@@ -944,8 +987,12 @@ def test_other_wrong_arguments_are_named(numbers):
         SGDRegressor(epsilon=0).fit(X, y)
     with pytest.raises(ValueError, match="X_val and y_val go together"):
         SGDRegressor().fit(X, y, X_val=X)
-    with pytest.raises(ValueError, match="X has 4 features"):
+    with pytest.raises(ValueError, match="X_val, y_val: X has 4 features"):
         SGDRegressor().fit(X, y, X_val=X[:, :4], y_val=y)
+    with pytest.raises(ValueError, match="X_val, y_val: Input X contains NaN"):
+        SGDRegressor().fit(X, y, X_val=np.where(X > 1, np.nan, X), y_val=y)
+    with pytest.raises(ValueError, match="X_val, y_val: y has the class 3"):
+        SGDClassifier().fit(X, y > 0, X_val=X, y_val=np.full(60, 3))
 
 
 # --------------------------------------------------------------------------- what the estimators share
