@@ -8,6 +8,7 @@ one run. Every run has the same bits as a fit by itself.
 
 from __future__ import annotations
 
+import inspect
 import math
 import time
 import warnings
@@ -184,11 +185,15 @@ def sweep(
     >>> round(found.best_value, 3)
     0.988
     """
+    if not isinstance(grid, Iterable):
+        raise TypeError(f"grid is {grid!r}; it must be a dictionary of lists, or settings as dictionaries")
     params = [dict(setting) for setting in (ParameterGrid(grid) if isinstance(grid, Mapping) else grid)]
     if not params:
         raise ValueError("grid is empty; at least one setting is needed")
     if select != "auto":
         _estimators.one_of(select, "select", _FIGURES)
+    if (X_val is None) != (y_val is None):
+        raise ValueError("X_val and y_val go together; one of them is missing")
     models = [clone(estimator).set_params(**setting) for setting in params]
     for model in models:
         if isinstance(model, (SGDClassifier, SGDRegressor)):
@@ -250,16 +255,20 @@ def _groups(models: list[Any]) -> list[list[int]]:
     """Return the places of models that can train together."""
     groups: dict[Any, list[int]] = {}
     for place, model in enumerate(models):
-        together = type(model) in (SGDClassifier, SGDRegressor) and not model.warm_start
-        # A callback of scikit-learn's protocol follows one fit.
-        together = together and not hasattr(model, "_skl_callbacks")
+        together = _has_our_fit(model) and not model.warm_start
         groups.setdefault((type(model), identity(model, SHARED)) if together else place, []).append(place)
     return list(groups.values())
 
 
+def _has_our_fit(model: Any) -> bool:
+    """Say whether a fit of this model is nothing but `fit_together`; a derived class may do more."""
+    # A callback of scikit-learn's protocol follows one call of `fit`.
+    return type(model) in (SGDClassifier, SGDRegressor) and not hasattr(model, "_skl_callbacks")
+
+
 def _fit(models: list[Any], data: _Data, bar: SweepProgress) -> list[tuple[dict[str, NDArray[Any]], str, str | None]]:
     """Fit models that can train together, or a single one; return history, status and what went wrong of each."""
-    if not isinstance(models[0], (SGDClassifier, SGDRegressor)) or hasattr(models[0], "_skl_callbacks"):
+    if not _has_our_fit(models[0]):
         return [_fit_alone(models[0], data)]
     prepared = prepare(models[0], data.X, data.y, **data.arguments())
     learned = {name: value for name, value in vars(models[0]).items() if name.endswith("_")}
@@ -279,7 +288,9 @@ def _fit_alone(model: Any, data: _Data) -> tuple[dict[str, NDArray[Any]], str, N
         row = dict.fromkeys(COLUMNS, math.nan) | {"step": 0, "seconds": time.perf_counter() - start}
         row["train_score"] = model.score(data.X, data.y)
         if data.X_val is not None:
-            row["validation_score"] = model.score(data.X_val, data.y_val)
+            takes_weights = "sample_weight" in inspect.signature(model.score).parameters
+            weight = {"sample_weight": data.sample_weight_val} if takes_weights else {}
+            row["validation_score"] = model.score(data.X_val, data.y_val, **weight)
         single = History()
         single.add(**row)
         history = single.arrays()

@@ -229,6 +229,10 @@ def test_settings_one_by_one(data, trainings):
 
 
 def test_wrong_settings_are_found_before_anything_is_trained(data, trainings):
+    with pytest.raises(TypeError, match="grid is 3; it must be a dictionary"):
+        sweep(BASE, 3, *data)
+    with pytest.raises(ValueError, match="X_val and y_val go together"):
+        sweep(Ridge(), {"alpha": [1]}, *data[:3])
     with pytest.raises(ValueError, match="eta0 is -1"):
         sweep(BASE, {"eta0": [0.1, -1], "batch_size": [1, 2]}, *data)
     assert trainings == []
@@ -249,6 +253,25 @@ def test_what_cannot_be_trained_together_is_fitted_alone(data, trainings, same_b
     assert ridge.table["train_score"] == [model.score(X, X[:, 0]) for model in ridge.estimators]
     assert ridge.score_name == "R²"
     assert math.isnan(sweep(Ridge(), {"alpha": [1]}, X, X[:, 0]).table["validation_score"][0])
+    weight = np.arange(float(len(X_val)))
+    weighted = sweep(Ridge(), {"alpha": [10.0]}, X, X[:, 0], X_val, X_val[:, 0], sample_weight_val=weight)
+    assert weighted.best_value == weighted.estimators[0].score(X_val, X_val[:, 0], weight)
+
+
+class Logged(SGDClassifier):
+    """A derived class with something of its own in `fit`."""
+
+    def fit(self, X, y, X_val=None, y_val=None):
+        self.calls_ = 1
+        return super().fit(X, y, X_val=X_val, y_val=y_val)
+
+
+def test_a_derived_class_keeps_its_fit(data, same_bits):
+    derived = Logged(**BASE.get_params())
+    found = sweep(derived, {"eta0": [0.1, 0.2]}, *data)
+    assert [model.calls_ for model in found.estimators] == [1, 1]
+    assert found.statuses == ["fitted"] * 2
+    check_same(found, one_by_one(found, derived, data), same_bits)
 
 
 def test_scikit_learns_callbacks_follow_single_fits(data, trainings):
