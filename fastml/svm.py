@@ -199,9 +199,10 @@ class LinearSVC(LinearClassifier):
             in_the_dual = wide if self.dual == "auto" else bool(self.dual)
             solution = (_solve_dual if in_the_dual else _solve_primal)(problems)
         if (solution.gap > solution.goal).any():
+            shares = solution.gap / np.maximum(solution.objective, np.finfo(np.float64).tiny)
             warnings.warn(
                 f"LinearSVC stopped after {solution.n_iter} steps (max_iter = {settings.max_iter}) with duality gaps "
-                f"of up to {(solution.gap / solution.goal).max():.1e} times what tol = {settings.tol:g} asks for",
+                f"of up to {shares.max():.1e} of the objective, where tol = {settings.tol:g} was asked for",
                 ConvergenceWarning,
                 stacklevel=2,
             )

@@ -345,10 +345,13 @@ def test_mnist_digits():
 @pytest.mark.parametrize("form", [{"dual": False}, {"dual": True}, {"multi_class": "crammer_singer"}])
 def test_an_end_too_early_is_told(form):
     X, y = DATA["load_digits"]
-    with pytest.warns(ConvergenceWarning, match=r"max_iter = 2\) with duality gaps.*tol = 1e-12 asks for"):
+    with pytest.warns(ConvergenceWarning, match=r"max_iter = 2\) with duality gaps.*tol = 1e-12 was asked for"):
         model = LinearSVC(tol=1e-12, max_iter=2, **form).fit(X, y)
     assert model.n_iter_ == 2
     assert (model.duality_gap_ > 1e-12 * model.objective_).any()
+    with pytest.warns(ConvergenceWarning, match="tol = 0 was asked for") as caught:
+        LinearSVC(tol=0, max_iter=2, **form).fit(X, y)
+    assert [each.category for each in caught] == [ConvergenceWarning]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         LinearSVC(C=0.01, max_iter=20_000, **form).fit(X, y)
