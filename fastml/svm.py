@@ -446,7 +446,9 @@ def _descend(problems: _Problems, which: NDArray[np.intp], start: _Solution | No
     s, n = problems.settings, len(problems.X)
     constant, norms = s.constant, _squared_norms(problems.X)
     if s.free:
-        constant = math.sqrt(max(float(np.add.reduce(norms)) / n, 1e-300))
+        # As long as the rows, but so long that a proximal step moves the intercept by 1 if all rows pull one way.
+        total = float(np.add.reduce(problems.cost))
+        constant = math.sqrt(max(float(np.add.reduce(norms)) / n, 1 / total))
     norms += constant**2
     seeds = check_random_state(s.random_state).randint(np.iinfo(np.int32).max, size=len(which))
     solvers = [

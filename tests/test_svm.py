@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import pickle
 import warnings
@@ -210,6 +211,21 @@ def test_free_intercepts_are_those_of_kernel_machines(in_the_dual):
     expected = theirs.SVC(kernel="linear", C=0.05, tol=1e-10).fit(X + 2, y)
     model = LinearSVC(loss="hinge", C=0.05, dual=in_the_dual, regularize_intercept=False, tol=1e-10, max_iter=100_000)
     assert distance(model.fit(X + 2, y), expected) <= 1e-4
+
+
+@pytest.mark.parametrize("loss", ["hinge", "squared_hinge"])
+@pytest.mark.parametrize("in_the_dual", [False, True])
+def test_free_intercepts_are_found_whatever_the_units(loss, in_the_dual, rng):
+    X = rng.normal(size=(200, 5))
+    y = X[:, 0] + rng.normal(size=200) > 0.1
+    for unit in (0.0, 1e-3, 1.0):
+        for C in (1e-8, 1e-5, 1e-2):
+            model = LinearSVC(loss=loss, dual=in_the_dual, C=C, regularize_intercept=False, max_iter=300)
+            model.fit(unit * X, y)
+            assert model.duality_gap_[0] <= 1e-4 * model.objective_[0]
+            if C * 200 * unit**2 < 1e-5:  # no coefficients to speak of: a majority, or a mean
+                best = math.copysign(1, y.mean() - 0.5) if loss == "hinge" else 2 * y.mean() - 1
+                assert model.intercept_[0] == pytest.approx(best, abs=0.02)
 
 
 @pytest.mark.parametrize("data", DATA)
