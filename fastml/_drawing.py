@@ -152,6 +152,18 @@ def recorded(history: Mapping[str, Any], name: str) -> bool:
     return name in history and not np.isnan(np.asarray(history[name], np.float64)).all()
 
 
+def any_recorded(runs: Mapping[str, Any], quantity: str) -> bool:
+    """Whether a quantity was recorded in any of several histories, of training or validation set."""
+    names = (f"train_{quantity}", f"validation_{quantity}")
+    return any(recorded(run, name) for run in runs.values() for name in names)
+
+
+def check_window(running_mean: object) -> None:
+    """Refuse a running mean over less than one value, or over a part of one."""
+    if not isinstance(running_mean, (int, np.integer)) or running_mean < 1:
+        raise ValueError(f"running_mean is {running_mean!r}; it must be a positive integer")
+
+
 def curve(history: Mapping[str, Any], against: str, name: str) -> tuple[NDArray[np.float64], NDArray[np.float64], bool]:
     """Return the finite points of a curve, and whether it ends in others."""
     if against not in history:

@@ -307,6 +307,8 @@ def check_gradient(
     else:
         if given or options:
             raise TypeError(f"{', '.join([*given, *options])}: only for a loss by name; pass the point as at")
+        if not callable(function):
+            raise TypeError(f"function is {function!r}; it must be the name of a loss, or a function")
         if at is None:
             raise TypeError("at is missing: the point, as an array, or as a tuple of arrays")
         problem = _own(function, at, gradient)

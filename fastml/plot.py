@@ -94,7 +94,7 @@ def learning_curves(
     history: Any,
     axes: Axes | Iterable[Axes] | None = None,
     *,
-    quantities: Sequence[str] = ("loss", "score"),
+    quantities: str | Sequence[str] | None = None,
     against: str = "epoch",
     running_mean: int = 1,
 ) -> NDArray[Any]:
@@ -107,8 +107,8 @@ def learning_curves(
         "validation_loss", "validation_score", as far as they were recorded.
     axes : matplotlib.axes.Axes or several of them, optional
         Where to draw, one for each of the quantities; None makes a new figure.
-    quantities : sequence of {"loss", "score"}
-        What to draw.
+    quantities : {"loss", "score"} or sequence of them, optional
+        What to draw. None draws both, or that one of them which was recorded.
     against : {"epoch", "step", "seconds"}
         The horizontal axis.
     running_mean : int
@@ -132,12 +132,13 @@ def learning_curves(
     -----
     A ring marks the best value on the validation set, a cross the place where a training diverged.
     """
-    quantities = (quantities,) if isinstance(quantities, str) else tuple(quantities)
     if against not in _AXIS_NAMES:
         raise ValueError(f"against is {against!r}; it must be one of {', '.join(map(repr, _AXIS_NAMES))}")
-    if running_mean < 1:
-        raise ValueError(f"running_mean is {running_mean}; it must be at least 1")
+    _drawing.check_window(running_mean)
     runs = _drawing.runs_of(history)
+    if quantities is None:
+        quantities = [q for q in ("loss", "score") if _drawing.any_recorded(runs, q)] or ("loss",)
+    quantities = (quantities,) if isinstance(quantities, str) else tuple(quantities)
     panels = _drawing.axes_for(axes, 1, len(quantities), (4.8, 3.6))
     for ax, quantity in zip(panels, quantities, strict=True):
         curves = []
@@ -224,6 +225,7 @@ def sweep(
     """
     if against not in _AXIS_NAMES:
         raise ValueError(f"against is {against!r}; it must be one of {', '.join(map(repr, _AXIS_NAMES))}")
+    _drawing.check_window(running_mean)
     chosen = [
         (params, history)
         for params, history in zip(result.params, result.histories, strict=True)
@@ -382,7 +384,11 @@ def weights_as_images(
     ValueError
         If a row does not fit the shape, or the numbers of labels or axes are others than that of rows.
     """
-    rows = np.atleast_2d(np.asarray(coef, np.float64))
+    try:
+        rows = np.atleast_2d(np.asarray(coef, np.float64))
+    except (TypeError, ValueError):
+        kind = type(coef).__name__
+        raise TypeError(f"coef is a {kind}; an array of weights is needed, such as a model's coef_") from None
     if rows.ndim != 2 or len(shape) not in (2, 3) or (len(shape) == 3 and shape[0] != 3):
         raise ValueError(f"coef has shape {rows.shape}, shape is {shape}; (n, d) and (h, w) or (3, h, w) are needed")
     if rows.shape[1] != math.prod(shape):

@@ -409,6 +409,7 @@ def test_table_is_a_data_frame(check):
         (("hinge",), {"z": [0.0], "y": [1.0], "l2": 1.0}, TypeError, "l2"),
         (("hinge",), {"z": [0.0], "y": [0.0]}, ValueError, "y"),
         ((cubes,), {}, TypeError, "at is missing"),
+        ((3, [1.0]), {}, TypeError, "function is 3; it must be the name of a loss, or a function"),
         ((cubes, [1.0]), {"y": [1.0]}, TypeError, "y: only for a loss by name"),
         ((cubes, [1.0]), {"l2": 1.0}, TypeError, "l2: only for a loss by name"),
         ((cubes, []), {}, ValueError, "x have no entries|x has no entries"),

@@ -84,6 +84,15 @@ def test_learning_curves_of_one_training():
     assert drawn[1].get_legend() is None
 
 
+@pytest.mark.usefixtures("own_figures")
+def test_learning_curves_draw_what_was_recorded():
+    run = history() | {"train_score": np.full(N, np.nan), "validation_score": np.full(N, np.nan)}
+    assert [ax.get_ylabel() for ax in plot.learning_curves(run)] == ["loss"]
+    assert [ax.get_ylabel() for ax in plot.learning_curves({"a": run, "b": history()})] == ["loss", "score"]
+    with pytest.raises(ValueError, match="neither train_loss nor validation_loss"):
+        plot.learning_curves({name: np.full(N, np.nan) for name in run})
+
+
 @pytest.mark.parametrize(("against", "label"), [("step", "step"), ("epoch", "epoch"), ("seconds", "time in s")])
 def test_learning_curves_against(against, label):
     run, ax = history(), Figure().subplots()
@@ -163,6 +172,7 @@ def test_limits_show_what_is_good():
         (({"a": history(), "b": 1},), {}, ValueError, "history has none of"),
         ((history(),), {"against": "hours"}, ValueError, "against is 'hours'"),
         ((history(),), {"running_mean": 0}, ValueError, "running_mean is 0"),
+        ((history(),), {"running_mean": 2.5}, ValueError, "running_mean is 2.5; it must be a positive integer"),
         ((history(),), {"quantities": ["loss"]}, ValueError, "2 axes came; 1 are needed"),
         ((history(),), {"quantities": ["loss", "tears"]}, ValueError, "neither train_tears nor validation_tears"),
         (
@@ -427,6 +437,8 @@ def test_weights_of_colour_images():
 def test_weights_say_what_does_not_fit(coef, shape, kwargs, message):
     with pytest.raises(ValueError, match=message):
         plot.weights_as_images(coef, shape, **kwargs)
+    with pytest.raises(TypeError, match="coef is a object; an array of weights is needed"):
+        plot.weights_as_images(object(), (2, 2))
 
 
 # -------------------------------------------------------------------------------- confusion matrix
