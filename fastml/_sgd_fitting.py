@@ -102,6 +102,8 @@ def prepare(
     x, y = _checked(model, X, y, n_threads, reset=not (partial and hasattr(model, "coef_")))
     targets = model._new_targets(y, classes, partial)
     weight = _sample_weight(sample_weight, len(x))
+    if partial and weight is not None:
+        weight = np.asarray(sample_weight, np.float64)  # not multiplied by anything, as very small ones are above
     rows = Rows(x, targets.settle(y, x.dtype), _as(weight, x.dtype))
     seeds = _seeds(model, partial)
 

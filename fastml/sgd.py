@@ -92,7 +92,7 @@ class _SGD(CallbackSupportMixin, BaseEstimator):
                 p.positive_integer(getattr(self, name), name)
         if self.tol is not None:
             p.number(self.tol, "tol")
-        if self.batch_size != "auto":
+        if not isinstance(self.batch_size, str) or self.batch_size != "auto":
             p.positive_integer(self.batch_size, "batch_size")
         p.one_of(self.sampling, "sampling", SAMPLING)
         p.flag(self.drop_last, "drop_last")

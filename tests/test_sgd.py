@@ -719,6 +719,14 @@ def test_partial_fit_goes_on_in_another_dtype(columns, average, rng):
         np.testing.assert_allclose(mixed.coef_, expected.coef_, rtol=1e-4, atol=1e-6)
 
 
+def test_partial_fit_takes_weights_as_they_are(numbers):
+    X, y = numbers
+    model = SGDRegressor(**CONSTANT, eta0=1.0, alpha=0, batch_size=60)
+    for weight in (1e-12, 1e-3):
+        small = clone(model).partial_fit(X, y, sample_weight=np.full(60, weight))
+        np.testing.assert_allclose(small.coef_, weight * clone(model).partial_fit(X, y).coef_, rtol=1e-9)
+
+
 def test_partial_fit_after_early_stopping_goes_on_from_the_best_weights(numbers):
     X, y = numbers
     still = {"momentum": 0.9, "average": 3, "random_state": 0, "tol": None}
@@ -946,6 +954,7 @@ def test_the_bar_changes_nothing(rng, same_bits, capsys):
         ({"tol": -1e-3}, ValueError, "tol is -0.001"),
         ({"batch_size": 0}, ValueError, "batch_size is 0"),
         ({"batch_size": "full"}, TypeError, "batch_size is 'full'"),
+        ({"batch_size": np.array([10, 20])}, TypeError, r"batch_size is array\(\[10, 20\]\)"),
         ({"sampling": "random"}, ValueError, "sampling is 'random'"),
         ({"drop_last": 1}, TypeError, "drop_last is 1"),
         ({"learning_rate": "adaptive"}, ValueError, "learning_rate is 'adaptive'"),
