@@ -40,9 +40,10 @@ def _peers(options: argparse.Namespace) -> int:
     from fastml import _info
     from fastml._warmup import select
 
-    from . import peers, peers_neighbors, results
+    from . import peers, peers_linear, peers_losses, peers_neighbors, peers_training, results
 
-    jobs = peers_neighbors.jobs(quick=options.quick)
+    families = (peers_neighbors, peers_losses, peers_linear, peers_training)
+    jobs = [job for family in families for job in family.jobs(quick=options.quick)]
     chosen = set(select([f"{job.key}, {job.size}" for job in jobs], options.only))
     if not chosen:
         return _fail(f"--only {options.only!r} matches none of: {'; '.join(job.key for job in jobs)}")
@@ -65,10 +66,13 @@ def _peers(options: argparse.Namespace) -> int:
     if options.only is None and not interrupted:
         memory_size = (200, 600, 78) if options.quick else (10_000, 60_000, 784)
         document["errors"] = peers_neighbors.errors()
+        document["nanoseconds_per_row"] = peers_losses.nanoseconds_per_row(*[(100, 1_000)] if options.quick else [])
         document["extra_megabytes"] = peers_neighbors.extra_megabytes(*memory_size)
         print("largest relative error of float32 L2 distances:")
         for points, values in document["errors"].items():
             print(f"  {points:<8}", ", ".join(f"{k} {v:.1e}" if v is not None else f"{k} -" for k, v in values.items()))
+        print("linear_loss_gradient, 90 float32 columns, time per row:")
+        print(" ", ", ".join(f"{n:,} rows {value:.1f} ns" for n, value in document["nanoseconds_per_row"].items()))
         megabytes = document["extra_megabytes"]
         if megabytes is not None:
             print(f"k_nearest of {' × '.join(map(str, memory_size))} raises the peak memory by {megabytes:.1f} MiB")

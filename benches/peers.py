@@ -62,7 +62,7 @@ class Peer:
 
     package: str
     settings: dict[str, Call]
-    judge: Judge | None  # None: it does only a part of the job, so there is nothing to compare
+    judge: Judge | None  # None: there is nothing to compare
 
 
 @dataclass(frozen=True)
@@ -148,6 +148,7 @@ def _admit(job: Job, make: Callable[[], Peer], expected: Any) -> tuple[Outcome, 
         if seconds < fastest:
             fastest, outcome.setting = seconds, setting
     if fastest == float("inf"):
+        outcome.problem = outcome.problem or "no setting reaches the goal"
         return outcome, None
     outcome.problem = None
     return outcome, peer.settings[outcome.setting]

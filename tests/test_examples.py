@@ -499,3 +499,14 @@ def test_w20_primal_and_dual_meet(example):
 @needs_data
 def test_w20_on_songs(example):
     check_w20(*example("w20").main(["--full"]))
+
+
+def test_seeds_repeats_what_depends_on_them(example, capsys):
+    seeds = example("seeds")
+    found = seeds.main(["--seeds", "2"])
+    assert len(found) == sum(map(len, seeds.FIGURES.values()))
+    assert all(len(set(values)) == 2 for (script, _), values in found.items() if script != "w03_mini_batches")
+    first = found["w11_softmax", "loss at the end"]
+    np.testing.assert_allclose(first[0], example("w11").main([]).last_loss, rtol=0)
+    np.testing.assert_allclose(first, first[0], rtol=0.05)
+    assert len(capsys.readouterr().out.splitlines()) > len(found)

@@ -33,7 +33,7 @@ def test_all_jobs_run_and_all_results_agree(tmp_path, capsys, monkeypatch):
         assert (outcome["ratio"] is None) == (outcome["problem"] is not None)
     scipy = [outcome for outcome in document["outcomes"] if outcome["package"] == "scipy"]
     assert all(outcome["ratio"] > 0 for outcome in scipy)
-    assert len(scipy) == 7
+    assert len(scipy) == 10
     for errors in document["errors"].values():
         assert errors["fastml"] <= 1e-5
 
