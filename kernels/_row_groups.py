@@ -10,10 +10,20 @@ from ._jit import inner
 from ._math import like
 from ._products import add_outer, dot, prefetch
 
-__all__ = ["GROUP", "ROWS", "add_gradient", "flush", "scores"]
+__all__ = [
+    "AT_ONCE",
+    "GROUP",
+    "ROWS",
+    "add_gradient",
+    "add_gradient_of_one",
+    "flush",
+    "scores",
+    "scores_of_one",
+]
 
 GROUP = 4
 ROWS = 32  # rows whose gradient is summed in the dtype of X
+AT_ONCE = 16  # rows that are in cache together where there is one score
 
 
 @inner
@@ -37,7 +47,7 @@ def add_gradient(X, top, n, G, dW):  # type: ignore[no-untyped-def]
 
     Meanwhile the rows that come next are asked for: what is worked on here is in cache already.
     """
-    classes, columns = dW.shape[0], X.shape[1]
+    classes = dW.shape[0]
     fours, rows = classes // 4 * 4, n // GROUP * GROUP
     for i in range(0, rows, GROUP):
         prefetch(X, top + ROWS + i, min(top + ROWS + i + GROUP, X.shape[0]))
@@ -48,9 +58,36 @@ def add_gradient(X, top, n, G, dW):  # type: ignore[no-untyped-def]
     for i in range(rows, n):
         for c in range(classes):
             add_outer(1, 1, X, top + i, G, i, c, dW)
+    _add_shifts(n, G, dW)
+
+
+@inner
+def scores_of_one(X, W, b, top, n, Z):  # type: ignore[no-untyped-def]
+    """As `scores`, for one score: row after row."""
+    for i in range(n):
+        dot(1, 1, X, top + i, W, 0, b, Z, i)
+
+
+@inner
+def add_gradient_of_one(X, top, n, G, dW):  # type: ignore[no-untyped-def]
+    """As `add_gradient`, for one score; nothing is asked for."""
+    rows = n // 8 * 8
+    for i in range(0, rows, 8):
+        add_outer(8, 1, X, top + i, G, i, 0, dW)
+    for i in range(rows, n):
+        add_outer(1, 1, X, top + i, G, i, 0, dW)
+    _add_shifts(n, G, dW)
+
+
+@inner
+def _add_shifts(n, G, dW):  # type: ignore[no-untyped-def]
+    """Add the sums of G over its first n rows to the last column of dW."""
+    classes, last = dW.shape[0], dW.shape[1] - 1
     for c in range(classes):
+        total = like(G[0, c], 0)  # in memory it would wait for itself at every row
         for i in range(n):
-            dW[c, columns] += G[i, c]
+            total += G[i, c]
+        dW[c, last] += total
 
 
 @inner

@@ -1,7 +1,10 @@
 """Loss and gradient of linear models, in one pass over X.
 
 A pass over X costs memory bandwidth, and X is by far the largest array; so scores, losses and the gradient
-are made while `ROWS` rows are in cache, and the next ones are asked for meanwhile.
+are made while a few rows are in cache. Over classes there is much to do per row: `ROWS` rows are worked on, and
+the next ones are asked for meanwhile. For one score there is little: rows must come at the memory's full rate. So
+`AT_ONCE` rows are read one after the other, the pattern that processors foresee best, and nothing is asked for;
+but for long rows, whose weights do not stay in the first-level cache.
 
 Sums. A slab of rows has its own float64 gradient, to which each `ROWS` rows add theirs (summed in the
 dtype of X, so the error stays under 1e-6 of the sum of magnitudes for any n). There are at most 64
@@ -21,7 +24,7 @@ from ._jit import inner, kernel, readonly
 from ._losses import POINTWISE
 from ._math import like
 from ._pointwise import ones, sum_of
-from ._row_groups import ROWS, add_gradient, flush, scores
+from ._row_groups import AT_ONCE, ROWS, add_gradient, add_gradient_of_one, flush, scores, scores_of_one
 from ._rowwise import cross_entropy, multiclass_hinge, scratch
 
 __all__ = ["linear_loss_gradient"]
@@ -32,6 +35,9 @@ _SLAB_ROWS = 1024  # at least; a multiple of ROWS
 #: Multiplications of a pass below which a second thread costs more than it gains, and per call.
 _SERIAL_PRODUCTS = 1 << 18
 _CALL_PRODUCTS = 1 << 29
+
+#: Bytes of a row that is long, where there is one score.
+_LONG_ROW = 16384
 
 _HUBER_DELTA = 1.35
 
@@ -169,14 +175,22 @@ def _pass(loss: str, rows_of_scores: Callable[..., Any]) -> Callable[..., None]:
         if fresh:
             total[:] = 0.0
         value = 0.0
-        for top in range(first, last, ROWS):
-            n = min(ROWS, last - top)
-            w = weight[top : top + n] if weighted else weight
-            scores(X, W, b, top, n, Z)
-            value += rows_of_scores(
-                Z[:n], y[top : top + n], indices[top : top + n], P[top : top + n], w, scale, work, G[:n]
-            )
-            add_gradient(X, top, n, G, dW)
+        foreseen = classes == 1 and columns * X.itemsize <= _LONG_ROW
+        at_once = AT_ONCE if foreseen else ROWS
+        for begin in range(first, last, ROWS):
+            end = min(last, begin + ROWS)
+            for top in range(begin, end, at_once):
+                n = min(at_once, end - top)
+                if foreseen:
+                    scores_of_one(X, W, b, top, n, Z)
+                else:
+                    scores(X, W, b, top, n, Z)
+                w = weight[top : top + n] if weighted else weight
+                value += rows_of_scores(Z, y, indices, P, top, n, w, scale, work, G)
+                if foreseen:
+                    add_gradient_of_one(X, top, n, G, dW)
+                else:
+                    add_gradient(X, top, n, G, dW)
             flush(dW, total)
         total[classes, 0] += value
 
@@ -188,25 +202,26 @@ def _rows_of(term: Callable[..., Any]) -> Callable[..., Any]:
     """Apply a formula of `_losses` to a single column of scores."""
 
     @inner
-    def rows_of_scores(Z, y, indices, P, weight, scale, work, G):  # type: ignore[no-untyped-def]
-        delta, values = like(scale, _HUBER_DELTA), work[0]
-        for i in range(Z.shape[0]):
-            value, derivative = term(Z[i, 0], y[i], delta)
+    def rows_of_scores(Z, y, indices, P, top, n, weight, scale, work, G):  # type: ignore[no-untyped-def]
+        delta, values, targets = like(scale, _HUBER_DELTA), work[0], y[top : top + n]
+        for i in range(n):
+            value, derivative = term(Z[i, 0], targets[i], delta)
             values[i] = weight[i] * value
             G[i, 0] = scale * weight[i] * derivative
-        return sum_of(values[: Z.shape[0]])
+        return sum_of(values[:n])
 
     return rows_of_scores
 
 
 @inner
-def _rows_of_softmax(Z, y, indices, P, weight, scale, work, G):  # type: ignore[no-untyped-def]
-    return cross_entropy(Z, indices, P, weight, scale, work, G)
+def _rows_of_softmax(Z, y, indices, P, top, n, weight, scale, work, G):  # type: ignore[no-untyped-def]
+    rows = slice(top, top + n)
+    return cross_entropy(Z[:n], indices[rows], P[rows], weight, scale, work, G[:n])
 
 
 @inner
-def _rows_of_multiclass_hinge(Z, y, indices, P, weight, scale, work, G):  # type: ignore[no-untyped-def]
-    return multiclass_hinge(Z, indices, weight, scale, G)
+def _rows_of_multiclass_hinge(Z, y, indices, P, top, n, weight, scale, work, G):  # type: ignore[no-untyped-def]
+    return multiclass_hinge(Z[:n], indices[top : top + n], weight, scale, G[:n])
 
 
 _PASSES = {loss: _pass(loss, _rows_of(term)) for loss, term in POINTWISE.items()}
