@@ -24,7 +24,9 @@ from numpy.typing import NDArray
 from ._jit import inner, intrinsic
 from ._simd import target
 
-__all__ = ["GROUP", "add_gradient", "aligned", "copy_row", "padded", "prefetch_item", "prefetch_row", "stack_scores"]
+__all__ = [
+    "GROUP", "Emitter", "add_gradient", "aligned", "copy_row", "padded", "prefetch_item", "prefetch_row", "stack_scores",
+]  # fmt: skip
 
 #: Rows of a block come in whole groups: a tile of one score has as many.
 GROUP = 16
@@ -62,7 +64,7 @@ def copy_row(typingctx, X, row, block, place):  # type: ignore[no-untyped-def]
     """``block[place, :D] = X[row]``, by whole vectors of which the last two may overlap."""
 
     def emit(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-        e = _Emitter(context, builder, X.dtype)
+        e = Emitter(context, builder, X.dtype)
         source, columns = e.row(X, arguments[0], arguments[1])
         destination, _ = e.row(block, arguments[2], arguments[3])
         width = e.number(e.lanes)
@@ -88,7 +90,7 @@ def prefetch_row(typingctx, X, row):  # type: ignore[no-untyped-def]
     """Ask for a row to be brought into the second-level cache, its last line included."""
 
     def emit(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-        e = _Emitter(context, builder, X.dtype)
+        e = Emitter(context, builder, X.dtype)
         source, columns = e.row(X, arguments[0], arguments[1])
         line = e.number(_CACHE_LINE // e.itemsize)
         with cgutils.for_range_slice(builder, e.number(0), columns, line, intp=cgutils.intp_t) as (at, _):
@@ -109,7 +111,7 @@ def prefetch_item(typingctx, values, place):  # type: ignore[no-untyped-def]
 
     def emit(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
         data = context.make_array(values)(context, builder, arguments[0]).data
-        _Emitter(context, builder, values.dtype).prefetch(builder.gep(data, [arguments[1]]))
+        Emitter(context, builder, values.dtype).prefetch(builder.gep(data, [arguments[1]]))
         return context.get_dummy_value()
 
     return types.void(values, types.intp), emit
@@ -168,7 +170,7 @@ def score_strip(typingctx, scores, turned, block, n, stack, s, Z, X, ahead):  # 
 
     def emit(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
         _, _, x, count, w, w_top, z, source, rows_ahead = arguments
-        e = _Emitter(context, builder, block.dtype)
+        e = Emitter(context, builder, block.dtype)
         n_rows = e.tile_sums // n_scores
         w_rows = [e.row(stack, w, builder.add(w_top, e.number(k)))[0] for k in range(n_scores)]
         ahead_array = context.make_array(ahead)(context, builder, rows_ahead)
@@ -249,7 +251,7 @@ def gradient_strip(typingctx, scores, turned, block, n, G, s, total):  # type: i
 
     def emit(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
         _, _, x, count, g, top, t = arguments
-        e = _Emitter(context, builder, block.dtype)
+        e = Emitter(context, builder, block.dtype)
         first, columns = e.row(block, x, e.number(0))
         totals = [e.row(total, t, builder.add(top, e.number(k)))[0] for k in range(n_scores)]
         g_first, g_columns = e.row(G, g, e.number(0))
@@ -284,7 +286,7 @@ def gradient_strip(typingctx, scores, turned, block, n, G, s, total):  # type: i
     return types.void(scores, turned, block, types.intp, G, types.intp, total), emit
 
 
-class _Emitter:
+class Emitter:
     """LLVM code on rows of one dtype, by whole vectors."""
 
     def __init__(self, context: Any, builder: ir.IRBuilder, dtype: types.Type) -> None:

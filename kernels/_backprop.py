@@ -1,0 +1,447 @@
+"""Networks of fully connected layers: the compiled loop over batches, forwards, backwards and the step.
+
+What a batch takes is a *program*, a table with one operation in each line: fetch the rows, forward to a level, the loss,
+back to a level, the step of a level's weights. Each operation is a number of tasks that may run at the same time, a
+few units of a level or a few columns of a matrix. Threads share the tasks; they meet (`_team`) where an operation needs
+what others have made. What is too little to share the first thread does alone.
+
+*Levels* are 0 (the columns of X) to the number of layers (the scores). Values of a level are a block of `_layers`, one
+row for each row of a batch, with ones for the intercepts; weights between two levels are a stack. Each thread writes
+what it makes to an array of its own first, and in one go to where others read: cache lines that two threads write to
+would travel to and fro.
+
+A batch that is longer than a block is worked on in chunks. Its gradient is then summed in float64, as that of a
+calculation without a step is; else each strip of it is made, and the step is taken, while it is in registers or in the
+first-level cache.
+
+Every number is made by one thread in one order, which does not depend on who makes it: same bits for any number of
+threads.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ._activations import activate, activation_slopes, drop, mixed, restore
+from ._jit import inner, kernel
+from ._layers import UNITS, matrix, outer_strip, unit_strip
+from ._losses import POINTWISE
+from ._math import like
+from ._pointwise import sum_of
+from ._rowwise import cross_entropy, scratch
+from ._stacks import copy_row, prefetch_row
+from ._team import begin, come, is_closed, members_of, shared, taken_in, write_mark
+
+__all__ = [
+    "ALONE", "BACKWARD", "COLUMNS", "COMING", "FETCH", "FORWARD", "LIMIT", "LOSS", "LOSSES", "LOSS_ROWS", "MEET", "MOST",
+    "PLACE", "RULES", "STAGE", "STEP", "WORKING", "evaluate", "train",
+]  # fmt: skip
+
+#: Operations of a program; a line is operation, level, whether it is done alone, whether to meet afterwards.
+FETCH, FORWARD, LOSS, BACKWARD, STEP = range(5)
+ALONE, MEET = 2, 3
+
+#: Rows of a table of levels: units, length of a block's rows, begin of block, slopes and stack, activation, and
+#: threshold of the hash below which a value is dropped.
+_UNITS, _PITCH, _BLOCK, _SLOPES, _STACK, _ACTIVATION, _THRESHOLD = range(7)
+
+#: Where a thread stands: the line of the program, counted from the first batch; round; members; what it is doing; how
+#: many members there may be; chunks to do before it comes back.
+PLACE, STAGE, MOST, LIMIT = 0, 3, 4, 5
+WORKING, WAITING, COMING = range(3)
+
+#: How a step is taken; their places are their numbers. "gradient": there is none.
+RULES = ("sgd", "momentum", "nesterov", "adam", "gradient")
+_SGD, _MOMENTUM, _NESTEROV, _ADAM, _GRADIENT = range(5)
+
+#: Losses; their places are their numbers.
+LOSSES = ("softmax_cross_entropy", "binary_cross_entropy", "squared_error")
+
+#: Rows of a task of the loss, and columns of a task on the way back: whole cache lines.
+LOSS_ROWS, COLUMNS = 32, 64
+
+#: Rows of a block that are worked on together, so that they stay in the second-level cache: their bytes.
+_ROWS_BYTES = 1 << 17
+
+#: Entries of a block that stay in the first-level cache while a gradient is made.
+_PANEL = 4096
+
+_binary_cross_entropy, _squared_error = POINTWISE["binary_cross_entropy"], POINTWISE["squared_error"]
+
+
+# -------------------------------------------------------------------------------------------- forwards
+
+
+@inner
+def _make_units(block, n, stack, first, last, Z):  # type: ignore[no-untyped-def]
+    """Z[i, s] = block[i] . stack[s] for i < n, first <= s < last."""
+    rows = max(8, _ROWS_BYTES // (block.shape[1] * block.itemsize) // 8 * 8)
+    fours = first + (last - first) // UNITS * UNITS
+    for top in range(0, n, rows):
+        bottom = min(n, top + rows)
+        for s in range(first, fours, UNITS):
+            unit_strip(UNITS, block, top, bottom, stack, s, Z)
+        for s in range(fours, last):
+            unit_strip(1, block, top, bottom, stack, s, Z)
+
+
+@inner
+def _row_key(seed, batch, level, row):  # type: ignore[no-untyped-def]
+    """A number that no other row of a batch has."""
+    return mixed(mixed(mixed(seed, batch), level), row)
+
+
+@inner
+def _dropout_scale(threshold, like_this):  # type: ignore[no-untyped-def]
+    """What values that are kept are multiplied by, so that the mean stays."""
+    return like(like_this, 1 / (1 - threshold * 2.0**-63))
+
+
+@inner
+def _forward(levels, level, first, last, n, parameters, blocks, own, dropping, seed, batch, top):  # type: ignore[no-untyped-def]
+    """Make the values of a level's units `first` to `last` for the n rows of a block."""
+    units, below, pitch = levels[_UNITS, level], levels[_PITCH, level - 1], levels[_PITCH, level]
+    block = matrix(blocks, levels[_BLOCK, level - 1], n, below)
+    values = matrix(blocks, levels[_BLOCK, level], n, pitch)
+    stack = matrix(parameters, levels[_STACK, level], units, below)
+    Z = matrix(own, 0, n, pitch)
+    _make_units(block, n, stack, first, last, Z)
+    kind, threshold = levels[_ACTIVATION, level], levels[_THRESHOLD, level]
+    for i in range(n):
+        activate(kind, Z[i, first:last], values[i, first:last])
+    if dropping and threshold > 0:
+        scale = _dropout_scale(threshold, parameters[0])
+        for i in range(n):
+            drop(_row_key(seed, batch, level, top + i), first, threshold, scale, values[i, first:last])
+
+
+# ------------------------------------------------------------------------------------------------ loss
+
+
+@inner
+def _softmax_rows(Z, indices, T, weight, scale, work, G):  # type: ignore[no-untyped-def]
+    return cross_entropy(Z, indices, T, weight, scale, work, G)
+
+
+@inner
+def _binary_cross_entropy_rows(Z, indices, T, weight, scale, work, G):  # type: ignore[no-untyped-def]
+    """Sum over rows and outputs."""
+    total, values = 0.0, work[0, : Z.shape[1]]
+    for i in range(Z.shape[0]):
+        z, t, g, share = Z[i], T[i], G[i], weight[i]
+        for c in range(z.size):
+            value, derivative = _binary_cross_entropy(z[c], t[c], scale)
+            values[c] = share * value
+            g[c] = scale * share * derivative
+        total += sum_of(values)
+    return total
+
+
+@inner
+def _squared_error_rows(Z, indices, T, weight, scale, work, G):  # type: ignore[no-untyped-def]
+    """Sum over rows and outputs."""
+    total, values = 0.0, work[0, : Z.shape[1]]
+    for i in range(Z.shape[0]):
+        z, t, g, share = Z[i], T[i], G[i], weight[i]
+        for c in range(z.size):
+            value, derivative = _squared_error(z[c], t[c], scale)
+            values[c] = share * value
+            g[c] = scale * share * derivative
+        total += sum_of(values)
+    return total
+
+
+@inner
+def _losses(loss, Z, G, n, first, last, order, indices, T, weight, scale, work, sums):  # type: ignore[no-untyped-def]
+    """Losses and slopes of groups of rows; `order` has the numbers of the n rows."""
+    outputs = Z.shape[1]
+    of_rows = np.empty(LOSS_ROWS, np.intp)
+    targets, shares = np.empty((LOSS_ROWS if T.size > 0 else 0, outputs), T.dtype), np.ones(LOSS_ROWS, T.dtype)
+    for group in range(first, last):
+        at, end = group * LOSS_ROWS, min(n, (group + 1) * LOSS_ROWS)
+        rows = end - at
+        for i in range(rows):
+            if T.size > 0:
+                targets[i] = T[order[at + i]]
+            else:
+                of_rows[i] = indices[order[at + i]]
+            if weight.size > 0:
+                shares[i] = weight[order[at + i]]
+        z, g, t = Z[at:end], G[at:end], targets[:rows]
+        if loss == 0:
+            sums[group] = _softmax_rows(z, of_rows, t, shares, scale, work, g)
+        elif loss == 1:
+            sums[group] = _binary_cross_entropy_rows(z, of_rows, t, shares, scale, work, g)
+        else:
+            sums[group] = _squared_error_rows(z, of_rows, t, shares, scale, work, g)
+
+
+# ------------------------------------------------------------------------------------------- backwards
+
+
+@inner
+def _backward(levels, level, first, last, n, parameters, blocks, slopes, own, dropping, seed, batch, top):  # type: ignore[no-untyped-def]
+    """Make the slopes in a level's units from those of the level above, for some tasks of `COLUMNS` of them."""
+    units, above, pitch = levels[_UNITS, level], levels[_UNITS, level + 1], levels[_PITCH, level]
+    pitch_above = levels[_PITCH, level + 1]
+    values = matrix(blocks, levels[_BLOCK, level], n, pitch)
+    G = matrix(slopes, levels[_SLOPES, level], n, pitch)
+    above_G = matrix(slopes, levels[_SLOPES, level + 1], n, pitch_above)
+    stack = matrix(parameters, levels[_STACK, level + 1], above, pitch)
+    D, zero = matrix(own, 0, n, pitch), parameters[0]
+    fours = n // UNITS * UNITS
+    for task in range(first, last):
+        begin_at, end_at = task * COLUMNS, min(pitch, (task + 1) * COLUMNS)
+        for i in range(0, fours, UNITS):
+            outer_strip(UNITS, True, False, stack, above, above_G, i, D, i, begin_at, end_at, parameters, zero)
+        for i in range(fours, n):
+            outer_strip(1, True, False, stack, above, above_G, i, D, i, begin_at, end_at, parameters, zero)
+    begin_at, end_at = min(units, first * COLUMNS), min(units, last * COLUMNS)
+    kind, threshold = levels[_ACTIVATION, level], levels[_THRESHOLD, level]
+    if dropping and threshold > 0:
+        scale, kept = _dropout_scale(threshold, zero), np.empty(end_at - begin_at, own.dtype)
+        for i in range(n):
+            a, d, g = values[i, begin_at:end_at], D[i, begin_at:end_at], G[i, begin_at:end_at]
+            restore(_row_key(seed, batch, level, top + i), begin_at, threshold, scale, a, d, kept)
+            activation_slopes(kind, kept, d, g)
+    else:
+        for i in range(n):
+            activation_slopes(kind, values[i, begin_at:end_at], D[i, begin_at:end_at], G[i, begin_at:end_at])
+
+
+# ---------------------------------------------------------------------------------------------- steps
+
+
+@inner
+def _move(rule, w, g, decay, shrink, m, v, step, numbers):  # type: ignore[no-untyped-def]
+    """Take the step of some weights. `step` is its size and two factors that correct Adam's means."""
+    size, momentum = step[0], numbers[0]
+    if rule == _SGD:
+        for d in range(w.size):
+            w[d] -= size * (g[d] + decay[d] * w[d])
+    elif rule == _MOMENTUM:
+        for d in range(w.size):
+            v[d] = momentum * v[d] - size * (g[d] + decay[d] * w[d])
+            w[d] += v[d]
+    elif rule == _NESTEROV:
+        for d in range(w.size):
+            move = size * (g[d] + decay[d] * w[d])
+            v[d] = momentum * v[d] - move
+            w[d] += momentum * v[d] - move
+    else:
+        of_mean, of_square, epsilon = numbers[1], numbers[2], numbers[3]
+        one = like(size, 1)
+        for d in range(w.size):
+            slope = g[d] + decay[d] * w[d]
+            m[d] = of_mean * m[d] + (one - of_mean) * slope
+            v[d] = of_square * v[d] + (one - of_square) * (slope * slope)
+            w[d] -= step[1] * m[d] / (np.sqrt(v[d]) * step[2] + epsilon) + size * shrink[d] * w[d]
+
+
+@inner
+def _add(total, part):  # type: ignore[no-untyped-def]
+    for d in range(part.size):
+        total[d] += part[d]
+
+
+@inner
+def _narrow(total, part):  # type: ignore[no-untyped-def]
+    for d in range(part.size):
+        part[d] = total[d]
+
+
+@inner
+def _step(
+    levels, level, first, last, n, rule, whole, parameters, moments, totals, blocks, slopes, own, decay, shrink, step,
+    numbers,
+):  # type: ignore[no-untyped-def]  # fmt: skip
+    """Make the gradient of the weights that lead to some strips of a level's units, and take their step.
+
+    `whole`: the rows are the whole batch; else the gradient goes to `totals`. A plain step is taken in registers.
+    """
+    units, pitch, above = levels[_UNITS, level], levels[_PITCH, level - 1], levels[_PITCH, level]
+    block, G = matrix(blocks, levels[_BLOCK, level - 1], n, pitch), matrix(slopes, levels[_SLOPES, level], n, above)
+    stack, begin_at = matrix(parameters, levels[_STACK, level], units, pitch), levels[_STACK, level]
+    gradient, decays, shrinks = matrix(own, 0, UNITS, pitch), decay[level - 1], shrink[level - 1]
+    panel = max(1, _PANEL // n // COLUMNS) * COLUMNS
+    end = min(units, last * UNITS)
+    for left in range(0, pitch, panel):
+        right = min(pitch, left + panel)
+        for s in range(first * UNITS, end, UNITS):
+            count = min(UNITS, end - s)
+            if whole and rule == _SGD:
+                if count == UNITS:
+                    outer_strip(UNITS, False, True, block, n, G, s, stack, s, left, right, decays, step[0])
+                else:
+                    for k in range(count):
+                        outer_strip(1, False, True, block, n, G, s + k, stack, s + k, left, right, decays, step[0])
+                continue
+            if count == UNITS:
+                outer_strip(UNITS, False, False, block, n, G, s, gradient, 0, left, right, decays, step[0])
+            else:
+                for k in range(count):
+                    outer_strip(1, False, False, block, n, G, s + k, gradient, k, left, right, decays, step[0])
+            for k in range(count):
+                part, row = gradient[k, left:right], begin_at + (s + k) * pitch
+                here = slice(row + left, row + right)
+                if not whole:
+                    _add(totals[here], part)
+                    continue
+                _move(
+                    rule, parameters[here], part, decays[left:right], shrinks[left:right], moments[0, here],
+                    moments[1, here], step, numbers,
+                )  # fmt: skip
+
+
+@inner
+def _step_from_totals(levels, level, first, last, rule, parameters, moments, totals, own, decay, shrink, step, numbers):  # type: ignore[no-untyped-def]
+    """Take the step whose gradient has been summed in `totals`, and clear that."""
+    pitch = levels[_PITCH, level - 1]
+    for s in range(first * UNITS, min(levels[_UNITS, level], last * UNITS)):
+        begin_at = levels[_STACK, level] + s * pitch
+        here = slice(begin_at, begin_at + pitch)
+        gradient = own[:pitch]
+        _narrow(totals[here], gradient)
+        totals[here] = 0
+        _move(
+            rule, parameters[here], gradient, decay[level - 1, :pitch], shrink[level - 1, :pitch], moments[0, here],
+            moments[1, here], step, numbers,
+        )  # fmt: skip
+
+
+# -------------------------------------------------------------------------------------------- kernels
+
+
+@inner
+def _tasks(operation, levels, level, n):  # type: ignore[no-untyped-def]
+    """Return in how many tasks an operation is done."""
+    if operation == FETCH:
+        return n
+    if operation == LOSS:
+        return -(-n // LOSS_ROWS)
+    if operation == BACKWARD:
+        return -(-levels[_PITCH, level] // COLUMNS)
+    return -(-levels[_UNITS, level] // UNITS)
+
+
+@inner
+def _fetch(X, order, first, last, n, at, levels, blocks):  # type: ignore[no-untyped-def]
+    """Copy some of n rows, from number `at` of `order` on, and ask for those that come as many later."""
+    block = matrix(blocks, levels[_BLOCK, 0], n, levels[_PITCH, 0])
+    for i in range(first, last):
+        copy_row(X, order[at + i], block, i)
+    for i in range(min(order.size, at + n + first), min(order.size, at + n + last)):
+        prefetch_row(X, order[i])
+
+
+@inner
+def _operate(
+    operation, level, first, last, n, at, first_row, length, last_chunk, whole, X, indices, T, weight, order, step, levels,
+    loss, rule, seed, batch, numbers, decay, shrink, parameters, moments, totals, blocks, slopes, sums, own, work,
+):  # type: ignore[no-untyped-def]  # fmt: skip
+    """Do some tasks of an operation on n rows, from `first_row` of a batch and number `at` of `order` on."""
+    if operation == FETCH:
+        _fetch(X, order, first, last, n, at, levels, blocks)
+    elif operation == FORWARD:
+        first, last = first * UNITS, min(levels[_UNITS, level], last * UNITS)
+        dropping = rule != _GRADIENT
+        _forward(levels, level, first, last, n, parameters, blocks, own, dropping, seed, batch, first_row)
+    elif operation == LOSS:
+        outputs = levels[_UNITS, level]
+        Z, G = matrix(blocks, levels[_BLOCK, level], n, outputs), matrix(slopes, levels[_SLOPES, level], n, outputs)
+        scale = like(numbers[0], 1) / like(numbers[0], length)
+        _losses(loss, Z, G, n, first, last, order[at : at + n], indices, T, weight, scale, work, sums)
+    elif operation == BACKWARD:
+        dropping = rule != _GRADIENT
+        _backward(levels, level, first, last, n, parameters, blocks, slopes, own, dropping, seed, batch, first_row)
+    else:
+        _step(
+            levels, level, first, last, n, rule, whole, parameters, moments, totals, blocks, slopes, own, decay, shrink,
+            step, numbers,
+        )  # fmt: skip
+        if last_chunk and not whole and rule != _GRADIENT:
+            _step_from_totals(
+                levels, level, first, last, rule, parameters, moments, totals, own, decay, shrink, step, numbers
+            )
+
+
+@kernel
+def train(  # type: ignore[no-untyped-def]
+    thread, X, indices, T, weight, order, steps, levels, program, constants, numbers, decay, shrink, parameters, moments,
+    totals, blocks, slopes, losses, sums, board, own, state,
+):  # fmt: skip
+    """Go on until all batches are done (true), or until it is time to look at Python."""
+    loss, batch_size, rows, rule, seed, batches_before, n_threads = constants
+    place, number, members, stage, allowed, limit = state
+    lines, chunks = program.shape[0], -(-batch_size // rows)
+    work, whole = scratch(LOSS_ROWS, levels[_UNITS, -1], blocks), chunks == 1 and rule != _GRADIENT
+
+    if stage == COMING:
+        come(board, thread)
+        number, members, place = taken_in(board, thread)
+        if number < 0:
+            return is_closed(board)
+        stage = WORKING
+
+    while True:
+        if stage == WORKING:
+            batch, first_row = place // (chunks * lines), place // lines % chunks * rows
+            if batch == steps.shape[0]:
+                state[PLACE] = place
+                return True
+            length = min(batch_size, order.size - batch * batch_size)
+            n, at = min(rows, length - first_row), batch * batch_size + first_row
+            if n <= 0:  # a last, shorter batch has fewer chunks
+                place += lines
+                continue
+            if thread == 0 and place % lines == 0:
+                if limit == 0:
+                    state[:] = (place, number, members, stage, allowed, limit)
+                    return False
+                limit -= 1
+            together = True
+            while together:
+                operation, level, alone, meets = program[place % lines]
+                tasks = _tasks(operation, levels, level, n)
+                first, last = tasks * thread // members, tasks * (thread + 1) // members
+                if alone != 0:
+                    first, last = 0, (tasks if thread == 0 else 0)
+                if first < last:
+                    _operate(
+                        operation, level, first, last, n, at, first_row, length, first_row + n == length, whole, X,
+                        indices, T, weight, order, steps[batch], levels, loss, rule, seed, batches_before + batch,
+                        numbers, decay, shrink, parameters, moments, totals, blocks, slopes, sums, own, work,
+                    )  # fmt: skip
+                place += 1
+                together = meets == 0
+            if thread == 0 and place % lines == 0:
+                for group in range(-(-n // LOSS_ROWS)):
+                    losses[batch] += sums[group]
+            if n_threads > 1:
+                write_mark(board, thread, number, members, allowed)
+                stage = WAITING
+
+        if n_threads > 1:
+            if not shared(board, thread, number, members):
+                state[:] = (place, number, members, stage, allowed, limit)
+                return is_closed(board)
+            more = members_of(board, number)
+            if thread == 0 and more > members:
+                begin(board, number + 1, place)
+            if thread >= more:
+                return True
+            members, number, stage = more, number + 1, WORKING
+
+
+@kernel
+def evaluate(X, levels, parameters, task_rows, rows, first, last, blocks, own, scores):  # type: ignore[no-untyped-def]
+    """Scores of some tasks of rows."""
+    outputs = levels.shape[1] - 1
+    for top in range(first * task_rows, min(X.shape[0], last * task_rows), rows):
+        n = min(rows, X.shape[0] - top)
+        block = matrix(blocks, levels[_BLOCK, 0], n, levels[_PITCH, 0])
+        for i in range(n):
+            copy_row(X, top + i, block, i)
+        for level in range(1, outputs + 1):
+            _forward(levels, level, 0, levels[_UNITS, level], n, parameters, blocks, own, False, 0, 0, 0)
+        scores[top : top + n] = matrix(blocks, levels[_BLOCK, outputs], n, levels[_UNITS, outputs])
