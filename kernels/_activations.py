@@ -28,7 +28,7 @@ _RELU, _LOGISTIC, _TANH = range(1, 4)
 
 @inner
 def activate(kind, z, a):  # type: ignore[no-untyped-def]
-    """a = activation of z."""
+    """A = activation of z."""
     if kind == _RELU:
         for j in range(a.size):
             a[j] = maximum(z[j], like(z[j], 0))
@@ -45,7 +45,7 @@ def activate(kind, z, a):  # type: ignore[no-untyped-def]
 
 @inner
 def activation_slopes(kind, a, d, g):  # type: ignore[no-untyped-def]
-    """g = d times the activation's derivative, where its value is a; ReLU's is 0 at 0."""
+    """G = d times the activation's derivative, where its value is a; ReLU's is 0 at 0."""
     if kind == _RELU:
         for j in range(g.size):
             g[j] = d[j] if a[j] > like(a[j], 0) else like(a[j], 0)
@@ -69,7 +69,7 @@ def drop(key, first, threshold, scale, a):  # type: ignore[no-untyped-def]
 
 @inner
 def restore(key, first, threshold, scale, a, d, kept):  # type: ignore[no-untyped-def]
-    """kept = what was in a before `drop`; d becomes the slope in that, 0 where it was dropped."""
+    """Kept = what was in a before `drop`; d becomes the slope in that, 0 where it was dropped."""
     for j in range(a.size):
         here = mixed(key, first + j) >= threshold
         kept[j] = a[j] / scale if here else like(scale, 0)

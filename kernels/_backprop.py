@@ -73,13 +73,20 @@ _binary_cross_entropy, _squared_error = POINTWISE["binary_cross_entropy"], POINT
 
 
 @inner
-def _make_units(block, n, stack, first, last, Z):  # type: ignore[no-untyped-def]
-    """Z[i, s] = block[i] . stack[s] for i < n, first <= s < last."""
+def _make_units(block, n, stack, first, last, Z, X, ahead):  # type: ignore[no-untyped-def]
+    """Z[i, s] = block[i] . stack[s] for i < n, first <= s < last.
+
+    Meanwhile the rows `ahead` of X are asked for, a few at a time: the CPU can wait for some dozens of cache lines only.
+    """
     rows = max(8, _ROWS_BYTES // (block.shape[1] * block.itemsize) // 8 * 8)
-    fours = first + (last - first) // UNITS * UNITS
+    fours, asked = first + (last - first) // UNITS * UNITS, 0
+    share = -(-ahead.size // max(1, -(-n // rows) * ((fours - first) // UNITS)))
     for top in range(0, n, rows):
         bottom = min(n, top + rows)
         for s in range(first, fours, UNITS):
+            for i in range(asked, min(ahead.size, asked + share)):
+                prefetch_row(X, ahead[i])
+            asked += share
             unit_strip(UNITS, block, top, bottom, stack, s, Z)
         for s in range(fours, last):
             unit_strip(1, block, top, bottom, stack, s, Z)
@@ -98,14 +105,14 @@ def _dropout_scale(threshold, like_this):  # type: ignore[no-untyped-def]
 
 
 @inner
-def _forward(levels, level, first, last, n, parameters, blocks, own, dropping, seed, batch, top):  # type: ignore[no-untyped-def]
-    """Make the values of a level's units `first` to `last` for the n rows of a block."""
+def _forward(levels, level, first, last, n, parameters, blocks, own, dropping, seed, batch, top, X, ahead):  # type: ignore[no-untyped-def]
+    """Make the values of a level's units `first` to `last` for the n rows of a block; ask for rows `ahead` of X."""
     units, below, pitch = levels[_UNITS, level], levels[_PITCH, level - 1], levels[_PITCH, level]
     block = matrix(blocks, levels[_BLOCK, level - 1], n, below)
     values = matrix(blocks, levels[_BLOCK, level], n, pitch)
     stack = matrix(parameters, levels[_STACK, level], units, below)
     Z = matrix(own, 0, n, pitch)
-    _make_units(block, n, stack, first, last, Z)
+    _make_units(block, n, stack, first, last, Z, X, ahead)
     kind, threshold = levels[_ACTIVATION, level], levels[_THRESHOLD, level]
     for i in range(n):
         activate(kind, Z[i, first:last], values[i, first:last])
@@ -325,13 +332,11 @@ def _tasks(operation, levels, level, n):  # type: ignore[no-untyped-def]
 
 
 @inner
-def _fetch(X, order, first, last, n, at, levels, blocks):  # type: ignore[no-untyped-def]
-    """Copy some of n rows, from number `at` of `order` on, and ask for those that come as many later."""
+def _fetch(X, order, first, last, n, levels, blocks):  # type: ignore[no-untyped-def]
+    """Copy some of the n rows of `order`."""
     block = matrix(blocks, levels[_BLOCK, 0], n, levels[_PITCH, 0])
     for i in range(first, last):
-        copy_row(X, order[at + i], block, i)
-    for i in range(min(order.size, at + n + first), min(order.size, at + n + last)):
-        prefetch_row(X, order[i])
+        copy_row(X, order[i], block, i)
 
 
 @inner
@@ -341,11 +346,14 @@ def _operate(
 ):  # type: ignore[no-untyped-def]  # fmt: skip
     """Do some tasks of an operation on n rows, from `first_row` of a batch and number `at` of `order` on."""
     if operation == FETCH:
-        _fetch(X, order, first, last, n, at, levels, blocks)
+        _fetch(X, order[at : at + n], first, last, n, levels, blocks)
     elif operation == FORWARD:
-        first, last = first * UNITS, min(levels[_UNITS, level], last * UNITS)
-        dropping = rule != _GRADIENT
-        _forward(levels, level, first, last, n, parameters, blocks, own, dropping, seed, batch, first_row)
+        units, dropping = levels[_UNITS, level], rule != _GRADIENT
+        first, last = first * UNITS, min(units, last * UNITS)
+        # Of the rows that come next, as large a share as this is of the units.
+        later = order[at + n : at + 2 * n] if level == 1 else order[:0]
+        later = later[later.size * first // units : later.size * last // units]
+        _forward(levels, level, first, last, n, parameters, blocks, own, dropping, seed, batch, first_row, X, later)
     elif operation == LOSS:
         outputs = levels[_UNITS, level]
         Z, G = matrix(blocks, levels[_BLOCK, level], n, outputs), matrix(slopes, levels[_SLOPES, level], n, outputs)
@@ -436,12 +444,12 @@ def train(  # type: ignore[no-untyped-def]
 @kernel
 def evaluate(X, levels, parameters, task_rows, rows, first, last, blocks, own, scores):  # type: ignore[no-untyped-def]
     """Scores of some tasks of rows."""
-    outputs = levels.shape[1] - 1
+    outputs, none = levels.shape[1] - 1, np.empty(0, np.intp)
     for top in range(first * task_rows, min(X.shape[0], last * task_rows), rows):
         n = min(rows, X.shape[0] - top)
         block = matrix(blocks, levels[_BLOCK, 0], n, levels[_PITCH, 0])
         for i in range(n):
             copy_row(X, top + i, block, i)
         for level in range(1, outputs + 1):
-            _forward(levels, level, 0, levels[_UNITS, level], n, parameters, blocks, own, False, 0, 0, 0)
+            _forward(levels, level, 0, levels[_UNITS, level], n, parameters, blocks, own, False, 0, 0, 0, X, none)
         scores[top : top + n] = matrix(blocks, levels[_BLOCK, outputs], n, levels[_UNITS, outputs])

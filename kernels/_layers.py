@@ -99,9 +99,7 @@ def unit_strip(typingctx, units, block, first, last, stack, s, Z):  # type: igno
     return types.void(units, block, types.intp, types.intp, stack, types.intp, Z), emit
 
 
-def _outer_strip_twin(
-    units, turned, descend, block, n, G, s, target, top, first, last, decay, step
-):  # type: ignore[no-untyped-def]
+def _outer_strip_twin(units, turned, descend, block, n, G, s, target, top, first, last, decay, step):  # type: ignore[no-untyped-def]
     slopes = G[s : s + units, :n] if turned else G[:n, s : s + units].T
     rows = target[top : top + units, first:last]
     gradient = slopes @ block[:n, first:last]

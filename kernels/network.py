@@ -19,8 +19,23 @@ from numpy.typing import ArrayLike, NDArray
 from . import _threads
 from ._activations import ACTIVATIONS
 from ._backprop import (
-    ALONE, BACKWARD, COLUMNS, COMING, FETCH, FORWARD, LIMIT, LOSS, LOSS_ROWS, LOSSES, MEET, MOST, PLACE, RULES, STAGE,
-    STEP, WORKING, evaluate, train,
+    ALONE,
+    BACKWARD,
+    COMING,
+    FETCH,
+    FORWARD,
+    LIMIT,
+    LOSS,
+    LOSS_ROWS,
+    LOSSES,
+    MEET,
+    MOST,
+    PLACE,
+    RULES,
+    STAGE,
+    STEP,
+    WORKING,
+    train,
 )  # fmt: skip
 from ._jit import jit_enabled, readonly
 from ._layers import UNITS
@@ -297,7 +312,8 @@ class NetworkTraining:
         """Call the kernel until all batches are done; `lines` of the program make a batch."""
         before = self.n_steps
         states = [
-            np.array([0, 0, 1, COMING if thread else WORKING, n_threads, limit], np.int64) for thread in range(n_threads)
+            np.array([0, 0, 1, COMING if thread else WORKING, n_threads, limit], np.int64)
+            for thread in range(n_threads)
         ]
 
         def work(thread: int) -> Iterator[None]:
@@ -372,9 +388,7 @@ def _stacks(
     """Copy weights and intercepts to one flat array; return it, and views of both."""
     flat, at = aligned((plan.size,), plan.dtype), 0
     views, shifts = [], []
-    for W, b, inputs, outputs, pitch in zip(
-        weights, biases, plan.units, plan.units[1:], plan.pitches, strict=False
-    ):
+    for W, b, inputs, outputs, pitch in zip(weights, biases, plan.units, plan.units[1:], plan.pitches, strict=False):
         stack = flat[at : at + outputs * pitch].reshape(outputs, pitch)
         at += outputs * pitch
         views.append(stack[:, :inputs])
