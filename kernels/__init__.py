@@ -57,6 +57,7 @@ _FAMILIES = {
     ),
     "linear": ("linear_loss_gradient",),
     "training": ("linear_evaluation", "train_linear"),
+    "network": ("network_loss_gradient", "network_scores", "train_network"),
 }
 _HOME = {name: family for family, names in _FAMILIES.items() for name in names}
 
@@ -90,6 +91,7 @@ if TYPE_CHECKING:
     from .logistic import *  # noqa: F403
     from .margin import *  # noqa: F403
     from .multinomial import *  # noqa: F403
+    from .network import *  # noqa: F403
     from .neighbors import *  # noqa: F403
     from .regression import *  # noqa: F403
     from .training import *  # noqa: F403

@@ -19,10 +19,9 @@ from numba.core import types
 from ._jit import inner, intrinsic
 from ._math import like, maximum, sigmoids, tanh
 
-__all__ = ["ACTIVATIONS", "activate", "activation_slopes", "drop", "mixed", "restore"]
+__all__ = ["activate", "activation_slopes", "drop", "mixed", "restore"]
 
-#: Names of activation functions; their places are their numbers in the kernels.
-ACTIVATIONS = ("identity", "relu", "logistic", "tanh")
+# Places in `_validate.ACTIVATIONS`.
 _RELU, _LOGISTIC, _TANH = range(1, 4)
 
 

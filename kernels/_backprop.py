@@ -33,7 +33,7 @@ from ._stacks import copy_row, prefetch_row
 from ._team import begin, come, is_closed, members_of, shared, taken_in, write_mark
 
 __all__ = [
-    "ALONE", "BACKWARD", "COLUMNS", "COMING", "FETCH", "FORWARD", "LIMIT", "LOSS", "LOSSES", "LOSS_ROWS", "MEET", "MOST",
+    "ALONE", "BACKWARD", "COMING", "FETCH", "FORWARD", "LIMIT", "LOSS", "LOSSES", "LOSS_ROWS", "MEET", "MOST",
     "PLACE", "RULES", "STAGE", "STEP", "WORKING", "evaluate", "train",
 ]  # fmt: skip
 

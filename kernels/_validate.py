@@ -30,6 +30,7 @@ from __future__ import annotations
 
 import math
 import numbers
+from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -69,6 +70,12 @@ LOSSES: dict[str, str] = {
     "absolute_error": "real",
     "huber": "real",
 }
+
+#: Losses of networks.
+NETWORK_LOSSES = ("softmax_cross_entropy", "binary_cross_entropy", "squared_error")
+
+#: Activation functions; their places are their numbers in the kernels.
+ACTIVATIONS = ("identity", "relu", "logistic", "tanh")
 
 # The largest sums that still fit int32: 255 * D for L1, 255**2 * D for squared L2.
 INT32_COLUMNS_L1 = np.iinfo(np.int32).max // 255
@@ -484,6 +491,109 @@ def evaluation(
     return Evaluation(X, y, settle(W, dtype), settle(b, dtype), _delta(delta, dtype), weight, total)
 
 
+class Network(NamedTuple):
+    """The settled arguments of `network_loss_gradient`; all arrays but class indices share one dtype."""
+
+    X: Array  # (n, D)
+    y: Array  # (n,) class indices, or (n, C) targets
+    layers: list[tuple[Array, Array]]  # weights (units, inputs) and intercepts (units,) of each layer
+    l2: Any
+    weight: Array | None  # (n,), scaled to a mean of 1
+
+
+def network(
+    loss: object,
+    X: ArrayLike,
+    y: ArrayLike,
+    parameters: ArrayLike,
+    units: object,
+    activation: object,
+    l2: object = 0.0,
+    sample_weight: ArrayLike | None = None,
+) -> Network:
+    """Settle the arguments of `network_loss_gradient`; ``X`` alone decides the dtype."""
+    if not isinstance(loss, str) or loss not in NETWORK_LOSSES:
+        error = ValueError if isinstance(loss, str) else TypeError
+        raise error(f"loss is {loss!r}; it must be one of {', '.join(map(repr, NETWORK_LOSSES))}")
+    X, layers = network_model(X, parameters, units, activation)
+    n, dtype, outputs = len(X), X.dtype, len(layers[-1][1])
+    _at_least_one(n, "X has 0 rows")
+    if loss == "softmax_cross_entropy":
+        y = _classes(y, n, "X has {} rows", outputs, dtype, True)
+    else:
+        y = _outputs(y, LOSSES[loss], n, outputs, dtype)
+    weight, total = weights(sample_weight, n, dtype)
+    if weight is not None:
+        weight = settle(weight * (n / total), dtype)
+    return Network(X, y, layers, _l2(l2, dtype), weight)
+
+
+def network_model(
+    X: ArrayLike, parameters: ArrayLike, units: object, activation: object
+) -> tuple[Array, list[tuple[Array, Array]]]:
+    """Settle rows, and the parameters of a network as views: weights and intercepts of each layer."""
+    if not isinstance(activation, str) or activation not in ACTIVATIONS:
+        error = ValueError if isinstance(activation, str) else TypeError
+        raise error(f"activation is {activation!r}; it must be one of {', '.join(map(repr, ACTIVATIONS))}")
+    X = floating(X, "X", 2)
+    if not isinstance(units, (tuple, list)) or len(units) < 2:
+        raise ValueError(f"units is {units!r}; it must be a tuple (columns of X, units of hidden layers, ..., scores)")
+    sizes = [count(size, f"units[{place}]") for place, size in enumerate(units)]
+    if sizes[0] != X.shape[1]:
+        raise ValueError(f"units[0] is {sizes[0]}, X has {X.shape[1]} columns; they must be equal")
+    flat = real(parameters, "parameters")
+    wanted = sum((inputs + 1) * outputs for inputs, outputs in zip(sizes, sizes[1:], strict=False))
+    if flat.shape != (wanted,):
+        raise ValueError(f"parameters has shape {flat.shape}; units {tuple(sizes)} need ({wanted},)")
+    return X, layers(settle(flat, X.dtype), sizes)
+
+
+def layers(parameters: Array, units: Sequence[int]) -> list[tuple[Array, Array]]:
+    """Return views of the weights (units, inputs) and intercepts (units,) of each layer."""
+    found, at = [], 0
+    for inputs, outputs in zip(units, units[1:], strict=False):
+        middle, end = at + outputs * inputs, at + outputs * (inputs + 1)
+        found.append((parameters[at:middle].reshape(outputs, inputs), parameters[middle:end]))
+        at = end
+    return found
+
+
+class NetworkTraining(NamedTuple):
+    """The settled arguments of `train_network`; all floating arrays and scalars share one dtype."""
+
+    network: Network
+    order: Array  # (N,) intp
+    batch_size: int
+    steps: Array  # (number of batches,)
+    momentum: Any
+    nesterov: bool
+
+
+def network_training(
+    loss: object,
+    X: ArrayLike,
+    y: ArrayLike,
+    parameters: ArrayLike,
+    units: object,
+    order: ArrayLike,
+    batch_size: object,
+    steps: ArrayLike,
+    activation: object,
+    l2: object = 0.0,
+    momentum: object = 0.0,
+    nesterov: object = False,
+    sample_weight: ArrayLike | None = None,
+) -> NetworkTraining:
+    """Settle the arguments of `train_network`."""
+    settled = network(loss, X, y, parameters, units, activation, l2, sample_weight)
+    dtype = settled.X.dtype
+    rows = row_numbers(order, "order", len(settled.X))
+    size = count(batch_size, "batch_size")
+    batches = -(-len(rows) // size)
+    sizes = _steps(steps, batches, f"order has {len(rows)} rows, {batches} batches of {size}", dtype)
+    return NetworkTraining(settled, rows, size, sizes, _momentum(momentum, dtype), flag(nesterov, "nesterov"))
+
+
 def row_numbers(order: ArrayLike, name: str, n: int) -> Array:
     """Return indices of rows as intp, each in 0..n - 1."""
     raw = real(order, name)
@@ -568,6 +678,23 @@ def _target(y: ArrayLike, target: str, name: str, n: int, rows: str, dtype: np.d
         if not np.logical_and.reduce(right):
             i = int(np.argmin(right))
             raise ValueError(f"{name}[{i}] is {raw[i]}; labels -1 and +1 are needed")
+    return values
+
+
+def _outputs(y: ArrayLike, target: str, n: int, outputs: int, dtype: np.dtype[Any]) -> Array:
+    """Return targets (n, C) of losses that are summed over C scores; (n,) will do for one score."""
+    raw = real(y, "y")
+    if raw.ndim == 1 and outputs == 1:
+        raw = raw.reshape(-1, 1)
+    if raw.shape != (n, outputs):
+        also = f" or ({n},)" if outputs == 1 else ""
+        raise ValueError(f"y has shape {np.shape(y)}; it must be ({n}, {outputs}){also}: X has {n} rows")
+    values = settle(raw, dtype)
+    if target == "probability":
+        right = (values >= 0) & (values <= 1)
+        if not right.all():
+            i, c = np.argwhere(~right)[0]
+            raise ValueError(f"y[{i}, {c}] is {raw[i, c]}; probabilities in [0, 1] are needed")
     return values
 
 

@@ -16,8 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import _threads
-from ._activations import ACTIVATIONS
+from . import _threads, _validate
 from ._backprop import (
     ALONE,
     BACKWARD,
@@ -35,6 +34,7 @@ from ._backprop import (
     STAGE,
     STEP,
     WORKING,
+    evaluate,
     train,
 )  # fmt: skip
 from ._jit import jit_enabled, readonly
@@ -42,7 +42,7 @@ from ._layers import UNITS
 from ._stacks import aligned, padded
 from ._team import MEMBERS, leave, new_board, reset
 
-__all__ = ["NetworkTraining"]
+__all__ = ["network_loss_gradient", "network_scores", "train_network"]
 
 Array = NDArray[Any]
 
@@ -60,6 +60,256 @@ _CALL_SECONDS, _SERIAL_SECONDS = 0.04, 5e-4
 
 #: Waits, at once and per second, after which the leader of a team goes on alone: the others have no CPU.
 _PATIENCE = 5, 200
+
+
+#: Rows of a task when scores are made.
+_TASK_ROWS = 256
+
+
+def network_scores(
+    X: ArrayLike,
+    parameters: ArrayLike,
+    units: Sequence[int],
+    *,
+    activation: str = "relu",
+    n_threads: int | None = None,
+) -> Array:
+    """Compute the scores of a network of fully connected layers.
+
+    Parameters
+    ----------
+    X : array-like of shape (n, D)
+        Rows. float16 and float32 are worked on as float32, all else as float64; the parameters are cast to that.
+    parameters : array-like of shape (P,)
+        Of each layer the weights (units, inputs), row by row, then the intercepts (units,).
+    units : sequence of int
+        D, the units of each hidden layer, and the number of scores C.
+    activation : {"relu", "tanh", "logistic", "identity"}, default="relu"
+        What the hidden layers do to their values.
+    n_threads : int, optional
+        Threads to use; None means all that this process may use.
+
+    Returns
+    -------
+    ndarray of shape (n, C)
+        Values of the last layer.
+
+    Raises
+    ------
+    TypeError
+        If an argument is not of real numbers, or `activation` no str.
+    ValueError
+        If shapes do not fit, or a value is not usable.
+
+    Notes
+    -----
+    Cost: P multiply-adds for each row. A row's scores have the same bits whatever the other rows are. Work space: a copy
+    of the parameters; per thread the values of all layers for up to 256 rows.
+
+    Examples
+    --------
+    Four hidden units compute the larger of two numbers.
+
+    >>> import numpy as np
+    >>> from fastml.kernels import network_scores
+    >>> hidden = np.array([[1, 1], [-1, -1], [1, -1], [-1, 1]])
+    >>> output = np.array([[0.5, -0.5, 0.5, 0.5]])
+    >>> parameters = np.concatenate([hidden.ravel(), np.zeros(4), output.ravel(), [0.0]])
+    >>> network_scores([[3.0, 5.0], [-2.0, -7.0]], parameters, (2, 4, 1))
+    array([[ 5.],
+           [-2.]])
+    """
+    X, layers = _validate.network_model(X, parameters, units, activation)
+    weights, biases = zip(*layers, strict=True)
+    return scores_of(X, weights, biases, activation=activation, n_threads=n_threads)
+
+
+def scores_of(
+    X: Array, weights: Sequence[Array], biases: Sequence[Array], *, activation: str, n_threads: int | None
+) -> Array:
+    """Return the scores of settled rows; what `network_scores` and the estimators stand on."""
+    plan = _Plan(_units(weights), activation, [0.0] * (len(weights) - 1), X.dtype)
+    flat, _, _ = _stacks(plan, weights, biases)
+    n, rows = len(X), min(plan.rows, max(1, len(X)))
+    scores = np.empty((n, plan.units[-1]), X.dtype)
+    task_rows = rows * max(1, _TASK_ROWS // rows)
+    levels, parameters, X = plan.levels(rows), readonly(flat), readonly(X)
+
+    def work(first: int, last: int) -> None:
+        evaluate(X, levels, parameters, task_rows, rows, first, last, plan.blocks(rows), plan.own(rows), scores)
+
+    seconds, tasks = sum(plan.products) * _PRODUCT * (X.itemsize // 4), -(-n // task_rows)
+    if n_threads is None and n * seconds < _SERIAL_SECONDS:
+        work(0, tasks)
+    else:
+        most = max(1, int(_CALL_SECONDS / (task_rows * seconds)))
+        _threads.run_ranges(work, tasks, _threads.resolve(n_threads), most=most)
+    return scores
+
+
+def network_loss_gradient(
+    loss: str,
+    X: ArrayLike,
+    y: ArrayLike,
+    parameters: ArrayLike,
+    units: Sequence[int],
+    *,
+    activation: str = "relu",
+    l2: float = 0.0,
+    sample_weight: ArrayLike | None = None,
+    n_threads: int | None = None,
+) -> tuple[float, Array]:
+    """Compute the loss of a network plus ``l2 / 2 ‖W‖²``, and its gradient in all parameters.
+
+    Parameters
+    ----------
+    loss : {"softmax_cross_entropy", "binary_cross_entropy", "squared_error"}
+        Loss of a row; the latter two are summed over the scores. `squared_error` is half the square.
+    X : array-like of shape (n, D)
+        Rows. float16 and float32 are worked on as float32, all else as float64; all other arguments are cast to that.
+    y : array-like of shape (n,) or (n, C)
+        For softmax cross-entropy class indices (n,) or target probabilities (n, C); else a target for each score,
+        in [0, 1] for binary cross-entropy; (n,) will do for one score.
+    parameters : array-like of shape (P,)
+        Of each layer the weights (units, inputs), row by row, then the intercepts (units,).
+    units : sequence of int
+        D, the units of each hidden layer, and the number of scores C.
+    activation : {"relu", "tanh", "logistic", "identity"}, default="relu"
+        What the hidden layers do to their values. The derivative of ReLU at 0 is 0.
+    l2 : float, default=0.0
+        Strength of the penalty on all weights; intercepts have none.
+    sample_weight : array-like of shape (n,), optional
+        Weights of the rows, not negative, not all zero: the loss is Σ w l / Σ w.
+    n_threads : int, optional
+        Threads to use, of which at most 8 work; None means all that this process may use.
+
+    Returns
+    -------
+    loss : float
+    gradient : ndarray of shape (P,)
+
+    Raises
+    ------
+    TypeError
+        If an argument is not of real numbers, labels are not integers, or `loss` or `activation` no str.
+    ValueError
+        If shapes do not fit, n is 0, or a value is not usable.
+
+    Notes
+    -----
+    Cost: 3 P multiply-adds for each row. Sums over up to 256 rows are in the dtype of X, those over more in float64.
+    Work space: a copy of the parameters, their gradient in float64, and the values of all layers for up to 256 rows.
+
+    Source: D. E. Rumelhart, G. E. Hinton, R. J. Williams, "Learning representations by back-propagating errors" (1986).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastml.kernels import network_loss_gradient
+    >>> network_loss_gradient("squared_error", [[1.0], [2.0]], [0.0, 0.0], [1.0, 0.0], (1, 1))
+    (1.25, array([2.5, 1.5]))
+    """
+    a = _validate.network(loss, X, y, parameters, units, activation, l2, sample_weight)
+    weights, biases = zip(*a.layers, strict=True)
+    training = NetworkTraining(
+        loss, a.X, a.y, weights, biases, activation=activation, rule="gradient", sample_weight=a.weight,
+        n_threads=n_threads,
+    )  # fmt: skip
+    n = len(a.X)
+    value = float(training.run(np.arange(n), n, 0.0)[0])
+    parts = []
+    for (W, _), (dW, db) in zip(a.layers, training.gradient(), strict=True):
+        if a.l2 > 0:
+            value += float(a.l2) / 2 * float(np.sum(np.square(W, dtype=np.float64)))
+            dW = dW + float(a.l2) * W
+        parts += [dW.ravel(), db]
+    return value, np.concatenate(parts).astype(a.X.dtype)
+
+
+def train_network(
+    loss: str,
+    X: ArrayLike,
+    y: ArrayLike,
+    parameters: ArrayLike,
+    units: Sequence[int],
+    order: ArrayLike,
+    *,
+    batch_size: int,
+    steps: ArrayLike,
+    activation: str = "relu",
+    l2: float = 0.0,
+    momentum: float = 0.0,
+    nesterov: bool = False,
+    sample_weight: ArrayLike | None = None,
+    n_threads: int | None = None,
+) -> tuple[Array, NDArray[np.float64]]:
+    """Train a network by mini-batch gradient descent, on rows in a given order.
+
+    The batches are ``X[order[:batch_size]]``, ``X[order[batch_size:2 * batch_size]]`` and so on; the last may be
+    shorter. With g the gradient of a batch's mean loss plus ``l2 / 2 ‖W‖²``, a step is ``v ← momentum·v - step·g`` and
+    ``p ← p + v`` (with `nesterov` ``p ← p + momentum·v - step·g``).
+
+    Parameters
+    ----------
+    loss, X, y, parameters, units, activation, l2
+        As in `network_loss_gradient`; these are the parameters to begin with.
+    order : array-like of shape (N,)
+        Numbers of rows, in the order of training. A row may come several times, or never.
+    batch_size : int
+        Rows of a batch.
+    steps : float, or array-like of shape (number of batches,)
+        Step sizes, not negative.
+    momentum : float, default=0.0
+        Between 0 and 1.
+    nesterov : bool, default=False
+        Whether to step as if the next momentum had been added already.
+    sample_weight : array-like of shape (n,), optional
+        Weights of the rows, not negative, not all zero. They are scaled to a mean of 1 over all rows of X;
+        the loss of a batch is Σ w l / (rows of the batch).
+    n_threads : int, optional
+        Threads to use, of which at most 8 work; None means all that this process may use.
+
+    Returns
+    -------
+    parameters : ndarray of shape (P,)
+    losses : ndarray of shape (number of batches,), float64
+        Mean loss of each batch before its step, without penalty.
+
+    Raises
+    ------
+    TypeError
+        If an argument is not of real numbers, row numbers or labels are not integers, or a name is no str.
+    ValueError
+        If shapes do not fit, n is 0, or a value is not usable.
+
+    Notes
+    -----
+    Cost: 3 P multiply-adds for each row. Work space: up to three copies of the parameters, and the values and slopes of
+    all layers for up to 256 rows.
+
+    A step that is too large makes the loss grow until it is infinite and the parameters NaN; look at `losses`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastml.kernels import train_network
+    >>> X, y = np.array([[0.0], [1.0], [2.0], [3.0]]), np.array([1.0, 3.0, 5.0, 7.0])
+    >>> order = 100 * [2, 0, 3, 1]
+    >>> parameters, losses = train_network("squared_error", X, y, [0.0, 0.0], (1, 1), order, batch_size=2, steps=0.2)
+    >>> parameters.round(3), losses.shape
+    (array([2., 1.]), (200,))
+    """
+    a = _validate.network_training(
+        loss, X, y, parameters, units, order, batch_size, steps, activation, l2, momentum, nesterov, sample_weight
+    )
+    weights, biases = zip(*a.network.layers, strict=True)
+    training = NetworkTraining(
+        loss, a.network.X, a.network.y, weights, biases, activation=activation, l2=a.network.l2, momentum=a.momentum,
+        nesterov=a.nesterov, sample_weight=a.network.weight, n_threads=n_threads,
+    )  # fmt: skip
+    losses = training.run(a.order, a.batch_size, a.steps)
+    layers = zip(training.weights, training.biases, strict=True)
+    return np.concatenate([part.ravel() for layer in layers for part in layer]), losses
 
 
 class _Plan:
@@ -86,7 +336,7 @@ class _Plan:
         stacks = np.cumsum([0, 0, *self.products])
         self.size = int(stacks[-1])
         thresholds = [0, *(int(share * 2.0**63) for share in dropout), 0]
-        activations = [0, *[ACTIVATIONS.index(activation)] * (outputs - 1), 0]
+        activations = [0, *[_validate.ACTIVATIONS.index(activation)] * (outputs - 1), 0]
         self._fixed = [list(units), self.pitches, activations, thresholds, stacks[:-1].tolist()]
 
     def levels(self, rows: int) -> Array:
@@ -245,6 +495,10 @@ class NetworkTraining:
             row[:inputs] = strength
         return readonly(table)
 
+    def gradient(self) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
+        """Return the gradient in weights and intercepts of each layer that `run` left with the rule "gradient"."""
+        return list(zip(*_views(self._plan, self._totals), strict=True))
+
     def get_state(self) -> dict[str, Any]:
         """Return copies of all that `run` changes."""
         return {"parameters": self._parameters.copy(), "moments": self._moments.copy(), "n_steps": self.n_steps}
@@ -343,8 +597,6 @@ class NetworkTraining:
 
     def _finish_batch(self, arguments: tuple[Any, ...], states: list[Array], lines: int) -> None:
         """Complete the batch that was interrupted, in this thread: some may have taken their part of the step."""
-        reset_closed = self._board
-        reset_closed[0] = 0
         states[0][LIMIT] = 0
         while states[0][STAGE] != WORKING:
             for thread, state in enumerate(states):
@@ -373,7 +625,7 @@ class NetworkTraining:
             self._desks = []
         while len(self._desks) < n_threads:
             self._desks.append(self._plan.own(rows))
-        if totals and not self._totals.size:
+        if totals:
             self._totals = np.zeros(self._plan.size)
 
 
@@ -386,12 +638,19 @@ def _stacks(
     plan: _Plan, weights: Sequence[ArrayLike], biases: Sequence[ArrayLike]
 ) -> tuple[Array, list[Array], list[Array]]:
     """Copy weights and intercepts to one flat array; return it, and views of both."""
-    flat, at = aligned((plan.size,), plan.dtype), 0
-    views, shifts = [], []
-    for W, b, inputs, outputs, pitch in zip(weights, biases, plan.units, plan.units[1:], plan.pitches, strict=False):
-        stack = flat[at : at + outputs * pitch].reshape(outputs, pitch)
-        at += outputs * pitch
-        views.append(stack[:, :inputs])
-        shifts.append(stack[:, inputs])
-        views[-1][...], shifts[-1][...] = W, b
+    flat = aligned((plan.size,), plan.dtype)
+    views, shifts = _views(plan, flat)
+    for view, W in zip([*views, *shifts], [*weights, *biases], strict=True):
+        view[...] = W
     return flat, views, shifts
+
+
+def _views(plan: _Plan, flat: Array) -> tuple[list[Array], list[Array]]:
+    """Return the weights and the intercepts of each layer in a flat array of stacks."""
+    weights, biases, at = [], [], 0
+    for inputs, outputs, pitch in zip(plan.units, plan.units[1:], plan.pitches, strict=False):
+        stack = flat[at : at + outputs * pitch].reshape(outputs, pitch)
+        weights.append(stack[:, :inputs])
+        biases.append(stack[:, inputs])
+        at += outputs * pitch
+    return weights, biases

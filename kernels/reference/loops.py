@@ -39,6 +39,8 @@ __all__ = [
     "logsumexp",
     "multiclass_hinge",
     "multiclass_hinge_gradient",
+    "network_loss_gradient",
+    "network_scores",
     "pairwise",
     "pairwise_l1",
     "pairwise_l2",
@@ -53,6 +55,7 @@ __all__ = [
     "squared_hinge",
     "squared_hinge_gradient",
     "train_linear",
+    "train_network",
 ]
 
 Row = Sequence[float]
@@ -858,3 +861,186 @@ def linear_evaluation(
                 mark = residual * residual
             marks[m] += share * mark
     return np.array(losses, np.float64), np.array(marks, np.float64)
+
+
+# -- networks --------------------------------------------------------------------------------------
+
+#: Weights, one row for each unit, and intercepts of a layer.
+Layer = tuple[list[list[float]], list[float]]
+
+
+def _activation(z: float, name: str) -> float:
+    if name == "relu":
+        return z if z > 0 or math.isnan(z) else 0.0
+    if name == "tanh":
+        return math.tanh(z)
+    return _sigmoid(z) if name == "logistic" else z
+
+
+def _slope(a: float, name: str) -> float:
+    """Derivative of an activation function where its value is a."""
+    if name == "relu":
+        return float(a > 0)
+    if name == "tanh":
+        return 1 - a * a
+    return a * (1 - a) if name == "logistic" else 1.0
+
+
+def _network_term(loss: str, scores: list[float], target: Any) -> tuple[float, list[float]]:
+    """Return the loss of a row, and its derivatives with respect to the scores."""
+    if loss == "softmax_cross_entropy":
+        return _softmax_cross_entropy(scores, target)
+    terms = [_TERMS[loss](z, t) for z, t in zip(scores, target, strict=True)]
+    return sum(value for value, _ in terms), [derivative for _, derivative in terms]
+
+
+def _forward(row: list[float], layers: list[Layer], activation: str) -> list[list[float]]:
+    """Return the values of all levels, from the row to the scores."""
+    levels = [row]
+    for place, (W, b) in enumerate(layers):
+        values = [_dot(levels[-1], w) + shift for w, shift in zip(W, b, strict=True)]
+        last = place == len(layers) - 1
+        levels.append(values if last else [_activation(z, activation) for z in values])
+    return levels
+
+
+def _add_gradient(
+    loss: str, row: list[float], target: Any, layers: list[Layer], activation: str, share: float, gradient: list[Layer]
+) -> float:
+    """Add ``share`` times the gradient of a row's loss to `gradient`; return the loss."""
+    levels = _forward(row, layers, activation)
+    value, slopes = _network_term(loss, levels[-1], target)
+    for place in range(len(layers) - 1, -1, -1):
+        (W, _), (dW, db), inputs = layers[place], gradient[place], levels[place]
+        below = [0.0] * len(inputs)
+        for unit, slope in enumerate(slopes):
+            db[unit] += share * slope
+            for d, a in enumerate(inputs):
+                dW[unit][d] += share * slope * a
+                below[d] += slope * W[unit][d]
+        if place > 0:
+            slopes = [total * _slope(a, activation) for total, a in zip(below, inputs, strict=True)]
+    return value
+
+
+def _zeros(layers: list[Layer]) -> list[Layer]:
+    return [([[0.0] * len(w) for w in W], [0.0] * len(b)) for W, b in layers]
+
+
+def _lists(layers: list[tuple[Array, Array]]) -> list[Layer]:
+    return [(W.tolist(), b.tolist()) for W, b in layers]
+
+
+def _flat(layers: list[Layer], dtype: Any) -> Array:
+    return np.array([number for W, b in layers for row in (*W, b) for number in row], np.float64).astype(dtype)
+
+
+@_quiet
+def network_scores(X: ArrayLike, parameters: ArrayLike, units: Sequence[int], *, activation: str = "relu") -> Array:
+    """Scores (n, C) of a network of fully connected layers.
+
+    `units` are D, the units of each hidden layer, and C; `parameters` holds for each layer the weights (units,
+    inputs), row by row, then the intercepts. Hidden layers apply `activation` to their values.
+
+    Examples
+    --------
+    >>> from fastml.kernels.reference import loops
+    >>> loops.network_scores([[1.0], [-2.0]], [1.0, 0.0, 3.0, 1.0], (1, 1, 1))
+    array([[4.],
+           [1.]])
+    """
+    X, found = _validate.network_model(X, parameters, units, activation)
+    layers = _lists(found)
+    scores = [_forward(row, layers, activation)[-1] for row in X.tolist()]
+    return np.array(scores, np.float64).reshape(len(X), len(layers[-1][1])).astype(X.dtype)
+
+
+@_quiet
+def network_loss_gradient(
+    loss: str,
+    X: ArrayLike,
+    y: ArrayLike,
+    parameters: ArrayLike,
+    units: Sequence[int],
+    *,
+    activation: str = "relu",
+    l2: float = 0.0,
+    sample_weight: ArrayLike | None = None,
+) -> tuple[float, Array]:
+    """Loss of a network plus ``l2/2 · ‖W‖²``, and its gradient in all parameters, by backpropagation.
+
+    With slopes s of a layer's units and its inputs a, ``dW = s aᵀ`` and ``db = s``; the slopes of the layer before are
+    ``Wᵀ s`` times the derivative of the activation. Binary cross-entropy and squared error are summed over the scores.
+
+    Examples
+    --------
+    >>> from fastml.kernels.reference import loops
+    >>> loops.network_loss_gradient("squared_error", [[1.0], [2.0]], [0.0, 0.0], [1.0, 0.0], (1, 1))
+    (1.25, array([2.5, 1.5]))
+    """
+    a = _validate.network(loss, X, y, parameters, units, activation, l2, sample_weight)
+    layers, n, penalty = _lists(a.layers), len(a.X), float(a.l2)
+    gradient, value = _zeros(layers), 0.0
+    for i in range(n):
+        share = (1.0 if a.weight is None else float(a.weight[i])) / n
+        target = a.y[i].tolist()
+        value += share * _add_gradient(loss, a.X[i].tolist(), target, layers, activation, share, gradient)
+    for (W, _), (dW, _) in zip(layers, gradient, strict=True):
+        for w, dw in zip(W, dW, strict=True):
+            for d, number in enumerate(w):
+                value += penalty / 2 * number * number
+                dw[d] += penalty * number
+    return value, _flat(gradient, a.X.dtype)
+
+
+@_quiet
+def train_network(
+    loss: str,
+    X: ArrayLike,
+    y: ArrayLike,
+    parameters: ArrayLike,
+    units: Sequence[int],
+    order: ArrayLike,
+    *,
+    batch_size: int,
+    steps: ArrayLike,
+    activation: str = "relu",
+    l2: float = 0.0,
+    momentum: float = 0.0,
+    nesterov: bool = False,
+    sample_weight: ArrayLike | None = None,
+) -> tuple[Array, Array]:
+    """Train a network on ``X[order[:batch_size]]``, ``X[order[batch_size:2 * batch_size]]``, ….
+
+    With the gradient g of a batch's mean loss plus ``l2/2 · ‖W‖²``: ``v ← momentum·v − step·g``, then ``p ← p + v``
+    (Nesterov: ``p ← p + momentum·v − step·g``). Returns the parameters, and the batches' losses before their steps,
+    without penalty.
+
+    Examples
+    --------
+    >>> from fastml.kernels.reference import loops
+    >>> X, y = [[1.0], [2.0]], [1.0, 2.0]
+    >>> loops.train_network("squared_error", X, y, [0.0, 0.0], (1, 1), [1, 0], batch_size=1, steps=0.1)
+    (array([0.44, 0.24]), array([2.  , 0.08]))
+    """
+    a = _validate.network_training(
+        loss, X, y, parameters, units, order, batch_size, steps, activation, l2, momentum, nesterov, sample_weight
+    )
+    x, y, given, ridge, weights = a.network
+    layers, friction = _lists(given), float(a.momentum)
+    velocity, losses = _zeros(layers), []
+    for batch, step in enumerate(a.steps.tolist()):
+        rows = a.order[batch * a.batch_size : (batch + 1) * a.batch_size].tolist()
+        gradient, value = _zeros(layers), 0.0
+        for i in rows:
+            share = (1.0 if weights is None else float(weights[i])) / len(rows)
+            value += share * _add_gradient(loss, x[i].tolist(), y[i].tolist(), layers, activation, share, gradient)
+        losses.append(value)
+        for (W, b), (dW, db), (vW, vb) in zip(layers, gradient, velocity, strict=True):
+            penalties = [*[float(ridge)] * len(W), 0.0]
+            for w, g, v, penalty in zip([*W, b], [*dW, db], [*vW, vb], penalties, strict=True):
+                for d in range(len(w)):
+                    move = step * (g[d] + penalty * w[d])
+                    v[d] = friction * v[d] - move
+                    w[d] += friction * v[d] - move if a.nesterov else v[d]
+    return _flat(layers, x.dtype), np.array(losses, np.float64)

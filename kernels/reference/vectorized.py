@@ -14,7 +14,7 @@ in float64 (all sums are integers below 2⁵³), so there `pairwise_l2` uses it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -40,6 +40,8 @@ __all__ = [
     "logsumexp",
     "multiclass_hinge",
     "multiclass_hinge_gradient",
+    "network_loss_gradient",
+    "network_scores",
     "pairwise_l1",
     "pairwise_l2",
     "pairwise_linf",
@@ -53,6 +55,7 @@ __all__ = [
     "squared_hinge",
     "squared_hinge_gradient",
     "train_linear",
+    "train_network",
 ]
 
 # Entries of a block of differences or rows: half a megabyte of float32, which stays in an L2 cache.
@@ -950,3 +953,180 @@ def linear_evaluation(
                 mark = np.square(z - target)
             marks[m] += _sum(mark, weights)
     return losses / a.total, marks / a.total
+
+
+# -- networks --------------------------------------------------------------------------------------
+
+_NETWORK_TERMS: dict[str, Callable[[Array, Array, bool], Terms]] = {
+    "softmax_cross_entropy": _softmax_cross_entropy,
+    "binary_cross_entropy": _binary_cross_entropy,
+    "squared_error": _squared_error,
+}
+
+
+def _activate(Z: Array, activation: str) -> Array:
+    """Apply an activation function in place."""
+    if activation == "relu":
+        return np.maximum(Z, 0, out=Z)
+    if activation == "tanh":
+        return np.tanh(Z, out=Z)
+    if activation == "logistic":
+        up, down = _exp_both_sides(Z)
+        return np.divide(up, up + down, out=Z)
+    return Z
+
+
+def _times_slope(D: Array, A: Array, activation: str) -> Array:
+    """Multiply by the derivative of the activation function, which is known from its values `A`."""
+    if activation == "relu":
+        D *= A > 0
+    elif activation == "tanh":
+        D *= 1 - A * A
+    elif activation == "logistic":
+        D *= A * (1 - A)
+    return D
+
+
+def _forward(X: Array, layers: list[tuple[Array, Array]], activation: str) -> list[Array]:
+    """Return the values of all levels, from the rows to the scores."""
+    levels = [X]
+    for place, (W, b) in enumerate(layers):
+        values = levels[-1] @ W.T
+        values += b
+        levels.append(values if place == len(layers) - 1 else _activate(values, activation))
+    return levels
+
+
+def _backward(
+    loss: str, X: Array, y: Array, layers: list[tuple[Array, Array]], activation: str, shares: Array
+) -> tuple[Array, list[Array]]:
+    """Return the loss of each row, and the gradient of ``shares @ losses`` in weights and intercepts in turn."""
+    levels = _forward(X, layers, activation)
+    losses, slopes = _NETWORK_TERMS[loss](levels[-1], y, True)
+    assert slopes is not None
+    if losses.ndim == 2:
+        losses = losses.sum(axis=1)
+    slopes = slopes * shares[:, None]
+    gradients: list[Array] = []
+    for place in range(len(layers) - 1, -1, -1):
+        gradients[:0] = [slopes.T @ levels[place], slopes.sum(axis=0)]
+        if place > 0:
+            slopes = _times_slope(slopes @ layers[place][0], levels[place], activation)
+    return losses, gradients
+
+
+@_quiet
+def network_scores(X: ArrayLike, parameters: ArrayLike, units: Sequence[int], *, activation: str = "relu") -> Array:
+    """Compute the scores of a network: a product of matrices for each layer.
+
+    Examples
+    --------
+    >>> from fastml.kernels.reference import vectorized
+    >>> vectorized.network_scores([[1.0], [-2.0]], [1.0, 0.0, 3.0, 1.0], (1, 1, 1))
+    array([[4.],
+           [1.]])
+    """
+    X, layers = _validate.network_model(X, parameters, units, activation)
+    scores = np.empty((len(X), len(layers[-1][1])), X.dtype)
+    for rows in _row_blocks(X):
+        scores[rows] = _forward(X[rows], layers, activation)[-1]
+    return scores
+
+
+@_quiet
+def network_loss_gradient(
+    loss: str,
+    X: ArrayLike,
+    y: ArrayLike,
+    parameters: ArrayLike,
+    units: Sequence[int],
+    *,
+    activation: str = "relu",
+    l2: float = 0.0,
+    sample_weight: ArrayLike | None = None,
+) -> tuple[float, Array]:
+    """Compute the loss of a network plus ``l2/2 · ‖W‖²``, and its gradient in all parameters.
+
+    Blocks of rows; sums over blocks are kept in float64.
+
+    Examples
+    --------
+    >>> from fastml.kernels.reference import vectorized
+    >>> vectorized.network_loss_gradient("squared_error", [[1.0], [2.0]], [0.0, 0.0], [1.0, 0.0], (1, 1))
+    (1.25, array([2.5, 1.5]))
+    """
+    a = _validate.network(loss, X, y, parameters, units, activation, l2, sample_weight)
+    n = len(a.X)
+    shares = np.ones(n, a.X.dtype) if a.weight is None else a.weight
+    value = 0.0
+    totals = [np.zeros(part.shape) for layer in a.layers for part in layer]
+    for rows in _row_blocks(a.X):
+        losses, gradients = _backward(loss, a.X[rows], a.y[rows], a.layers, activation, shares[rows])
+        value += _sum(losses, shares[rows])
+        for total, gradient in zip(totals, gradients, strict=True):
+            total += gradient
+    value /= n
+    for total in totals:
+        total /= n
+    if a.l2 > 0:
+        for (W, _), total in zip(a.layers, totals[::2], strict=True):
+            value += float(a.l2) / 2 * float(np.sum(np.square(W, dtype=np.float64)))
+            total += a.l2 * W
+    return value, np.concatenate([total.ravel() for total in totals]).astype(a.X.dtype)
+
+
+@_quiet
+def train_network(
+    loss: str,
+    X: ArrayLike,
+    y: ArrayLike,
+    parameters: ArrayLike,
+    units: Sequence[int],
+    order: ArrayLike,
+    *,
+    batch_size: int,
+    steps: ArrayLike,
+    activation: str = "relu",
+    l2: float = 0.0,
+    momentum: float = 0.0,
+    nesterov: bool = False,
+    sample_weight: ArrayLike | None = None,
+) -> tuple[Array, Array]:
+    """Train a network on ``X[order[:batch_size]]``, ``X[order[batch_size:2 * batch_size]]``, ….
+
+    All parameters, gradients and velocities are flat vectors, so that a step is a few operations. What is
+    returned: as in `loops.train_network`.
+
+    Examples
+    --------
+    >>> from fastml.kernels.reference import vectorized
+    >>> X, y = [[1.0], [2.0]], [1.0, 2.0]
+    >>> vectorized.train_network("squared_error", X, y, [0.0, 0.0], (1, 1), [1, 0], batch_size=1, steps=0.1)
+    (array([0.44, 0.24]), array([2.  , 0.08]))
+    """
+    a = _validate.network_training(
+        loss, X, y, parameters, units, order, batch_size, steps, activation, l2, momentum, nesterov, sample_weight
+    )
+    x, y, given, penalty, weights = a.network
+    dtype = x.dtype
+    flat = np.concatenate([part.ravel() for layer in given for part in layer])
+    layers = _validate.layers(flat, units)
+    decay = np.concatenate([np.full(part.size, penalty if part.ndim == 2 else 0, dtype) for layer in layers for part in layer])
+    velocity = np.zeros_like(flat)
+    losses = np.empty(len(a.steps))
+    for batch, step in enumerate(a.steps):
+        rows = a.order[batch * a.batch_size : (batch + 1) * a.batch_size]
+        row_weights = np.ones(len(rows), dtype) if weights is None else weights[rows]
+        shares = row_weights * dtype.type(1 / len(rows))
+        row_losses, gradients = _backward(loss, x[rows], y[rows], layers, activation, shares)
+        losses[batch] = _sum(row_losses, row_weights) / len(rows)
+        move = np.concatenate([gradient.ravel() for gradient in gradients])
+        move += decay * flat
+        move *= step
+        velocity *= a.momentum
+        velocity -= move
+        if a.nesterov:
+            flat += a.momentum * velocity - move
+        else:
+            flat += velocity
+    return flat, losses
