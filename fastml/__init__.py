@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from .model_selection import knn_cross_validation as knn_cross_validation
     from .neighbors import KNeighborsClassifier as KNeighborsClassifier
     from .neighbors import KNeighborsRegressor as KNeighborsRegressor
+    from .neural_networks import MLPClassifier as MLPClassifier
+    from .neural_networks import MLPRegressor as MLPRegressor
     from .sgd import DivergenceWarning as DivergenceWarning
     from .sgd import SGDClassifier as SGDClassifier
     from .sgd import SGDRegressor as SGDRegressor
@@ -46,6 +48,8 @@ __all__ = [
     "LinearRegression",
     "LinearSVC",
     "LogisticRegression",
+    "MLPClassifier",
+    "MLPRegressor",
     "Ridge",
     "SGDClassifier",
     "SGDRegressor",
@@ -68,6 +72,8 @@ _HOME = {
     "LinearRegression": "least_squares",
     "LinearSVC": "svm",
     "LogisticRegression": "logistic_regression",
+    "MLPClassifier": "neural_networks",
+    "MLPRegressor": "neural_networks",
     "Ridge": "least_squares",
     "SGDClassifier": "sgd",
     "SGDRegressor": "sgd",

@@ -7,26 +7,19 @@ a fit of several with one member, so a sweep has the same results as its members
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
-from sklearn.base import is_regressor
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.metrics import check_scoring
-from sklearn.model_selection import train_test_split
-from sklearn.utils import check_random_state
-from sklearn.utils.validation import validate_data
+from numpy.typing import ArrayLike
 
-from . import _estimators
-from ._callbacks import WRAPPED, FitState, Hooks, callables
-from ._fitting import Array, Batches, DivergenceWarning, Evaluations, History, Rows, Run, Watch, train
+from ._callbacks import Hooks
+from ._fitting import Array, Batches, Evaluations, Run, train
 from ._linear_training import LinearColumns, LinearTask, Member, Weights
 from ._progress import Progress
-from ._sgd_targets import Targets
+from ._runs import divergence, max_steps, new_run, say_what_became
+from ._settling import settle
 from ._step_sizes import step_sizes
 from .kernels import _validate
 
@@ -44,9 +37,6 @@ TRAJECTORY = (
     "penalty", "alpha", "l1_ratio", "learning_rate", "eta0", "power_t", "momentum", "nesterovs_momentum", "average",
     "init", "init_scale",
 )  # fmt: skip
-
-#: What each seed is for, so that no random number depends on how many are drawn for something else.
-_ORDER, _INIT, _SPLIT, _SUBSET = range(4)
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,148 +88,21 @@ def prepare(
     partial: bool = False,
 ) -> Prepared:
     """Check data and parameters, and settle what a training needs; see `_SGD.fit`."""
-    n_threads = _estimators.threads(model.n_jobs)
-    x, y = _checked(model, X, y, n_threads, reset=not (partial and hasattr(model, "coef_")))
-    targets = model._new_targets(y, classes, partial)
-    weight = _sample_weight(sample_weight, len(x))
-    if partial and weight is not None:
-        weight = np.asarray(sample_weight, np.float64)  # not multiplied by anything, as very small ones are above
-    rows = Rows(x, targets.settle(y, x.dtype), _as(weight, x.dtype))
-    seeds = _seeds(model, partial)
-
-    train_rows: int | NDArray[np.intp] = len(x)
-    if (X_val is None) != (y_val is None):
-        raise ValueError("X_val and y_val go together; one of them is missing")
-    if X_val is None and sample_weight_val is not None:
-        raise ValueError("sample_weight_val goes with X_val and y_val, which are missing")
-    if X_val is not None:
-        try:
-            x_val, y_val = _checked(model, X_val, y_val, n_threads, reset=False, dtype=x.dtype)
-            targets_val = targets.settle(y_val, x.dtype)
-        except (TypeError, ValueError) as error:
-            kind = TypeError if isinstance(error, TypeError) else ValueError
-            raise kind(f"X_val, y_val: {error}") from error
-        w_val = _sample_weight(sample_weight_val, len(x_val), "sample_weight_val")
-        validation = Rows(x_val, targets_val, _as(w_val, x.dtype))
-    elif model.early_stopping:
-        train_rows, held_out = _split(model, y, seeds[_SPLIT])
-        validation = rows.take(held_out)
-        if validation.weight is not None and not validation.weight.any():
-            raise ValueError("all rows set aside for validation have weight 0; at least one must count")
-    else:
-        validation = None
-
-    used = slice(None) if isinstance(train_rows, int) else train_rows
+    settled = settle(
+        model, X, y, X_val=X_val, y_val=y_val, sample_weight=sample_weight, sample_weight_val=sample_weight_val,
+        classes=classes, partial=partial, sampling=model.sampling,
+    )  # fmt: skip
+    targets = settled.targets
     task = LinearTask(
         targets.loss,
-        Rows(x, rows.y, _as(_training_weight(targets, y, weight, used, partial), x.dtype)),
+        settled.rows,
         bool(model.fit_intercept),
         float(getattr(model, "epsilon", 1.0)),
-        n_threads,
-        _scorer(model, targets),
+        settled.n_threads,
+        settled.score,
     )
-    n = train_rows if isinstance(train_rows, int) else len(train_rows)
-    rng = np.random.default_rng(seeds[_ORDER])
-    batches = Batches(train_rows, _batch_size(model, n), model.sampling, model.drop_last, rng)
-    evaluations = Evaluations(
-        steps=model.evaluate_every,
-        per_epoch=model.evaluations_per_epoch,
-        train=_training_rows(model, rows, used, np.random.default_rng(seeds[_SUBSET])),
-        last_batch=model.train_metrics == "batch",
-        validation=validation,
-    )
-    given = _given(coef_init, intercept_init, targets.n_scores, x)
-    return Prepared(task, targets.n_scores, batches, evaluations, seeds[_INIT], given, (x, y, weight))
-
-
-def _checked(
-    model: Any, X: Any, y: Any, n_threads: int | None, *, reset: bool, dtype: Any = (np.float64, np.float32)
-) -> tuple[Array, Array]:
-    """Return rows and targets as scikit-learn checks them; finite rows are looked for with all threads."""
-    dtype = list(dtype) if isinstance(dtype, tuple) else dtype
-    x, targets = validate_data(
-        model, X, y, dtype=dtype, order="C", ensure_all_finite=False, y_numeric=is_regressor(model), reset=reset
-    )
-    _estimators.check_finite(x, n_threads, estimator=model)
-    return x, targets
-
-
-def _sample_weight(weight: ArrayLike | None, n: int, name: str = "sample_weight") -> Array | None:
-    if weight is None:
-        return None
-    try:
-        settled, _ = _validate.weights(weight, n, np.dtype(np.float64))
-    except (TypeError, ValueError) as error:
-        raise type(error)(str(error).replace("sample_weight", name)) from None
-    return np.asarray(settled)
-
-
-def _as(weight: Array | None, dtype: np.dtype[Any]) -> Array | None:
-    return None if weight is None else weight.astype(dtype, copy=False)
-
-
-def _seeds(model: Any, partial: bool) -> list[np.random.SeedSequence]:
-    """Return a seed for each use; a later `partial_fit` with the same random state has others."""
-    seed = check_random_state(model.random_state).randint(np.iinfo(np.int32).max)
-    step = model.t_ if partial and hasattr(model, "coef_") else 0
-    return np.random.SeedSequence([seed, step]).spawn(4)
-
-
-def _training_weight(targets: Targets, y: Array, weight: Array | None, used: Any, partial: bool) -> Array | None:
-    """Return what each row counts in training, with its class's weight; but for `partial_fit` the mean is 1."""
-    of_class = targets.class_weight(y, weight)
-    if of_class is not None:
-        weight = of_class if weight is None else weight * of_class
-    if weight is None or partial:
-        return weight
-    mean = float(weight[used].mean())
-    if not mean > 0:
-        raise ValueError("all training rows have weight 0; at least one must count")
-    scaled: Array = weight / mean
-    return scaled
-
-
-def _split(model: Any, y: Array, seed: np.random.SeedSequence) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    parts = train_test_split(
-        np.arange(len(y)),
-        test_size=model.validation_fraction,
-        random_state=int(seed.generate_state(1)[0]),
-        stratify=None if is_regressor(model) else y,
-    )
-    return parts[0], parts[1]
-
-
-def _batch_size(model: Any, n: int) -> int:
-    return min(200, n) if model.batch_size == "auto" else int(model.batch_size)
-
-
-def _training_rows(model: Any, rows: Rows, used: Any, rng: np.random.Generator) -> Rows | None:
-    """Return the rows on which the training figures are to be measured."""
-    how = model.train_metrics
-    if how == "running":
-        return None
-    if how == "batch":
-        return rows
-    everything = isinstance(used, slice)
-    if how == "full":
-        return rows if everything else rows.take(used)
-    chosen = np.arange(len(rows.X)) if everything else used
-    if rows.weight is not None:
-        chosen = chosen[rows.weight[chosen] > 0]  # others would say nothing
-    return rows.take(np.sort(rng.permutation(chosen)[:how]))
-
-
-def _scorer(model: Any, targets: Targets) -> Any:
-    """Return a function that scores weights by what the parameter `scoring` names."""
-    if model.scoring in (None, "loss"):
-        return None
-    scorer = check_scoring(model, model.scoring)
-
-    def score(weights: Weights, rows: Rows) -> float:
-        more = {} if rows.weight is None else {"sample_weight": rows.weight}
-        return float(scorer(model._with(weights, names=False), rows.X, targets.of(rows.y), **more))
-
-    return score
+    given = _given(coef_init, intercept_init, targets.n_scores, settled.rows.X)
+    return Prepared(task, targets.n_scores, settled.batches, settled.evaluations, settled.init, given, settled.data)
 
 
 def _given(coef: Any, intercept: Any, n_scores: int, x: Array) -> tuple[Array | None, Array | None]:
@@ -279,7 +142,7 @@ def fit_together(
         prepared.task, [_member(model, prepared, again, state, done) for model in firsts], done=done, state=state
     )
     steps = prepared.batches.steps
-    runs = [_run(model, column, prepared, partial) for model, column in zip(models, places, strict=True)]
+    runs = [new_run(model, column, prepared.batches, partial) for model, column in zip(models, places, strict=True)]
 
     hooks = None
     if len(models) == 1 and not partial:
@@ -298,61 +161,19 @@ def fit_together(
 def fit_one(model: Any, prepared: Prepared, *, partial: bool = False) -> None:
     """Train one model, show its progress, and say what went wrong."""
     if model.verbose and not partial:
-        with Progress(_max_steps(model, prepared), prepared.batches, type(model).__name__) as progress:
+        with Progress(max_steps(model, prepared.batches), prepared.batches, type(model).__name__) as progress:
             (run,) = fit_together([model], prepared, progress=progress)
     else:
         (run,) = fit_together([model], prepared, partial=partial)
-    # Warnings point at the caller: there are two calls in between, or `fit` in what scikit-learn wraps around it.
-    level = 4 if partial else 3 + WRAPPED
-    if run.diverged_at is not None:
-        warnings.warn(divergence(model, run), DivergenceWarning, stacklevel=level)
-    elif not (partial or model.warm_start) and _gets_worse(model, prepared, run):
-        last = run.history.arrays()["train_loss"][-1]
-        warnings.warn(
-            f"training diverges: the training loss was {run.first_loss:.4g} at first, and is {last:.4g} at step "
-            f"{run.steps}. {_advice(model)}",
-            DivergenceWarning,
-            stacklevel=level,
-        )
-    elif run.status == "interrupted":
-        text = f"training was interrupted after step {run.steps}; the model keeps what it had"
-        warnings.warn(text, stacklevel=level)
-    elif run.status == "max_iter" and model.tol is not None and not partial:
-        warnings.warn(
-            f"training ended after max_iter={model.max_iter} epochs or max_steps={model.max_steps} steps before it "
-            "converged; tol=None trains for a given time",
-            ConvergenceWarning,
-            stacklevel=level,
-        )
+    say_what_became(model, run, partial=partial, penalty=lambda: _first_penalty(model, prepared))
 
 
-def divergence(model: Any, run: Run) -> str:
-    """Say at which step a run diverged, with which loss, and which weights it keeps."""
-    assert run.diverged_at is not None
-    step, loss = run.diverged_at
-    found = f"loss {loss:g}" if not math.isfinite(loss) else f"weights that are not finite, loss {loss:g} before them"
-    if run.best_step is not None:
-        kept = f"the best weights so far, of step {run.best_step},"
-    else:
-        steps = run.history.arrays()["step"]
-        kept = f"the weights after step {steps[-2]}" if len(steps) > 1 else "the initial weights"
-    return f"training diverged: {found} at step {step}; {kept} are kept. {_advice(model)}"
-
-
-def _gets_worse(model: Any, prepared: Prepared, run: Run) -> bool:
-    """Say whether a training from the beginning ended far above where it began, the penalty included."""
-    if not run.is_worse_than_at_first():
-        return False
+def _first_penalty(model: Any, prepared: Prepared) -> float:
+    """Return the penalty of the weights that a training begins with."""
     member = _member(model, prepared, again=False, state=None, done=0)
     coef = member.weights.coef.astype(np.float64)
     with np.errstate(over="ignore"):
-        penalty = float(0.5 * member.l2 * np.square(coef).sum() + member.l1 * np.abs(coef).sum())
-    return run.is_worse_than_at_first(penalty)
-
-
-def _advice(model: Any) -> str:
-    now = f"learning_rate={model.learning_rate!r}, eta0={model.eta0:g}"
-    return f"Smaller steps (now {now}) or standardised features help"
+        return float(0.5 * member.l2 * np.square(coef).sum() + member.l1 * np.abs(coef).sum())
 
 
 def identity(model: Any, names: Sequence[str]) -> tuple[Any, ...]:
@@ -396,26 +217,3 @@ def _initial(model: Any, prepared: Prepared, again: bool) -> Weights:
         begin = Weights(normal[:, :-1], normal[:, -1] * bool(model.fit_intercept))
     coef, intercept = prepared.given
     return Weights(begin.coef if coef is None else coef, begin.intercept if intercept is None else intercept)
-
-
-def _max_steps(model: Any, prepared: Prepared) -> int:
-    most = int(model.max_iter) * prepared.batches.steps
-    return most if model.max_steps is None else min(most, int(model.max_steps))
-
-
-def _run(model: Any, column: int, prepared: Prepared, partial: bool) -> Run:
-    history = History(model.history_ if partial and hasattr(model, "coef_") else None)
-    if partial:
-        return Run(column, prepared.batches.steps, Watch("train_loss", tol=None, patience=1), history)
-    if model.early_stopping:
-        watched = "validation_loss" if model.scoring == "loss" else "validation_score"
-        keep = {True: "first", False: None}.get(model.keep_best, model.keep_best)
-    else:
-        watched, keep = "train_loss", None
-    watch = Watch(watched, tol=model.tol, patience=model.n_iter_no_change, keep=keep)
-
-    def called(callback: Any) -> Any:
-        return lambda row, weights: callback(FitState(**row, _estimator=lambda: model._with(weights())))
-
-    callbacks = [called(callback) for callback in callables(model.callbacks)]
-    return Run(column, _max_steps(model, prepared), watch, history, callbacks)

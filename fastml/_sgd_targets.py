@@ -42,7 +42,7 @@ class NumberTargets:
     """Targets of a regression."""
 
     loss: str
-    n_scores = 1
+    n_scores: int = 1
 
     def settle(self, y: Array, dtype: Any) -> Array:
         """Return targets as the kernels take them."""

@@ -1,4 +1,4 @@
-"""The size of each step of `SGDClassifier` and `SGDRegressor`."""
+"""The size of each step of the models that are trained by steps."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ._fitting import Batches, Rates, Rows
 from ._linear_training import LinearTask
 
-__all__ = ["step_sizes"]
+__all__ = ["given_sizes", "step_sizes"]
 
 #: Bounds of the second derivative of a loss in a row's scores; for losses with kinks, what works as well.
 _CURVATURE = {
@@ -24,21 +24,25 @@ _ROWS, _POWERS = 2000, 15
 
 
 def step_sizes(model: Any, task: LinearTask, batches: Batches) -> Rates:
-    """Return the function that gives the sizes of `count` steps after `done` ones."""
-    rate, eta0 = model.learning_rate, model.eta0
+    """Return the function that gives the sizes of `count` steps of a linear model after `done` ones."""
+    if not (isinstance(model.learning_rate, str) and model.learning_rate == "optimal"):
+        return given_sizes(model.learning_rate, model.eta0, model.power_t)
+    alpha = model.alpha
+    # scikit-learn begins with 1 / alpha^(1/4), L. Bottou's guess of a typical weight.
+    first = min(alpha**-0.25, _stable(task, batches))
+    return lambda done, count: 1 / (1 / first + alpha * np.arange(done, done + count))
+
+
+def given_sizes(rate: Any, first: float, power: float) -> Rates:
+    """Return the function for "constant", "invscaling", a function of t or a list of sizes."""
     if callable(rate):
         return lambda done, count: _sizes([rate(done + t) for t in range(1, count + 1)], "learning_rate(t)")
     if not isinstance(rate, str):
         sizes = _sizes(rate, "learning_rate")
         return lambda done, count: sizes[np.minimum(np.arange(done, done + count), len(sizes) - 1)]
     if rate == "constant":
-        return lambda done, count: np.full(count, float(eta0))
-    if rate == "invscaling":
-        return lambda done, count: eta0 / np.arange(done + 1.0, done + count + 1) ** model.power_t
-    alpha = model.alpha
-    # scikit-learn begins with 1 / alpha^(1/4), L. Bottou's guess of a typical weight.
-    first = min(alpha**-0.25, _stable(task, batches))
-    return lambda done, count: 1 / (1 / first + alpha * np.arange(done, done + count))
+        return lambda done, count: np.full(count, float(first))
+    return lambda done, count: first / np.arange(done + 1.0, done + count + 1) ** power
 
 
 def _stable(task: LinearTask, batches: Batches) -> float:

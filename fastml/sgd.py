@@ -7,18 +7,18 @@ at once.
 
 from __future__ import annotations
 
-import copy
 from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+from sklearn.base import ClassifierMixin, RegressorMixin
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from . import _estimators
-from ._callbacks import CallbackSupportMixin, callables, with_callbacks
-from ._fitting import SAMPLING, Array, DivergenceWarning, Run
+from ._callbacks import with_callbacks
+from ._fitting import SAMPLING, Array, DivergenceWarning
+from ._iterative import IterativeModel, known_classes
 from ._linear_training import Weights
 from ._sgd_fitting import fit_one, prepare
 from ._sgd_targets import ClassTargets, NumberTargets
@@ -26,7 +26,7 @@ from ._sgd_targets import ClassTargets, NumberTargets
 __all__ = ["DivergenceWarning", "SGDClassifier", "SGDRegressor"]
 
 
-class _SGD(CallbackSupportMixin, BaseEstimator):
+class _SGD(IterativeModel):
     """What classifier and regressor share."""
 
     _losses: tuple[str, ...]
@@ -86,16 +86,8 @@ class _SGD(CallbackSupportMixin, BaseEstimator):
         if self.penalty == "elasticnet":
             p.number(self.l1_ratio, "l1_ratio", most=1)
         p.flag(self.fit_intercept, "fit_intercept")
-        p.positive_integer(self.max_iter, "max_iter")
-        for name in ("max_steps", "evaluate_every"):
-            if getattr(self, name) is not None:
-                p.positive_integer(getattr(self, name), name)
-        if self.tol is not None:
-            p.number(self.tol, "tol")
-        if not isinstance(self.batch_size, str) or self.batch_size != "auto":
-            p.positive_integer(self.batch_size, "batch_size")
+        self._check_course()
         p.one_of(self.sampling, "sampling", SAMPLING)
-        p.flag(self.drop_last, "drop_last")
         if isinstance(self.learning_rate, str):
             p.one_of(self.learning_rate, "learning_rate", ("constant", "invscaling", "optimal"))
             if self.learning_rate == "optimal" and not self.alpha:
@@ -108,49 +100,13 @@ class _SGD(CallbackSupportMixin, BaseEstimator):
             p.positive_integer(self.average, "average")
         p.one_of(self.init, "init", ("zeros", "normal"))
         p.number(self.init_scale, "init_scale")
-        p.flag(self.early_stopping, "early_stopping")
-        p.number(self.validation_fraction, "validation_fraction", most=1, above=True)
-        p.positive_integer(self.n_iter_no_change, "n_iter_no_change")
-        p.one_of(self.keep_best, "keep_best", (True, False, "first", "last"))
-        p.positive_integer(self.evaluations_per_epoch, "evaluations_per_epoch")
-        if isinstance(self.train_metrics, str):
-            p.one_of(self.train_metrics, "train_metrics", ("running", "batch", "full"))
-        else:
-            p.positive_integer(self.train_metrics, "train_metrics")
-        p.flag(self.warm_start, "warm_start")
-        callables(self.callbacks)
 
     def _partial_fit(self, X: ArrayLike, y: ArrayLike, sample_weight: Any, classes: Any = None) -> Self:
         self._check_parameters()
-        if self.early_stopping:
-            raise ValueError("partial_fit does not support early_stopping=True")
-        if getattr(self, "class_weight", None) == "balanced":
-            raise ValueError("class_weight='balanced' needs all rows at once; partial_fit takes a dictionary")
+        self._check_partial()
         prepared = prepare(self, X, y, sample_weight=sample_weight, classes=classes, partial=True)
         fit_one(self, prepared, partial=True)
         return self
-
-    def _take(self, run: Run, done: int, epochs: int) -> None:
-        """Store what became of a training that began after `done` steps."""
-        for name, value in self._attributes(run.weights).items():
-            setattr(self, name, value)
-        self.history_ = run.history.arrays()
-        self.n_iter_ = epochs
-        self.t_ = done + run.steps + 1
-        self.best_step_ = run.best_step
-        self._state = run.state
-
-    def _with(self, weights: Weights, *, names: bool = True) -> Self:
-        """Return a fitted copy with these weights; without the names of the columns for rows that have none."""
-        fitted = copy.copy(self)
-        for name, value in self._attributes(weights).items():
-            setattr(fitted, name, value)
-        if not names and hasattr(fitted, "feature_names_in_"):
-            del fitted.feature_names_in_
-        return fitted
-
-    def _attributes(self, weights: Weights) -> dict[str, Any]:
-        raise NotImplementedError
 
     def _scores(self, X: ArrayLike) -> Array:
         """Return the scores (n, C)."""
@@ -489,14 +445,7 @@ class SGDClassifier(ClassifierMixin, _SGD):
             _estimators.one_of(self.class_weight, "class_weight", ("balanced", None))
 
     def _new_targets(self, y: Array, classes: Any, partial: bool) -> ClassTargets:
-        if not partial:
-            self.classes_, _ = _estimators.encode_labels(y)
-        elif not hasattr(self, "coef_"):
-            if classes is None:
-                raise ValueError("the first call of partial_fit needs all classes: partial_fit(X, y, classes=...)")
-            self.classes_, _ = _estimators.encode_labels(np.asarray(classes))
-        elif classes is not None and not np.array_equal(self.classes_, np.unique(classes)):
-            raise ValueError(f"classes is {classes!r}; the first call of partial_fit had {self.classes_!r}")
+        self.classes_ = known_classes(self, y, classes, partial)
         return self._targets()
 
     def _targets(self) -> ClassTargets:

@@ -91,7 +91,7 @@ if TYPE_CHECKING:
     from .logistic import *  # noqa: F403
     from .margin import *  # noqa: F403
     from .multinomial import *  # noqa: F403
-    from .network import *  # noqa: F403
     from .neighbors import *  # noqa: F403
+    from .network import *  # noqa: F403
     from .regression import *  # noqa: F403
     from .training import *  # noqa: F403

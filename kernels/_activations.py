@@ -27,7 +27,7 @@ _RELU, _LOGISTIC, _TANH = range(1, 4)
 
 @inner
 def activate(kind, z, a):  # type: ignore[no-untyped-def]
-    """A = activation of z."""
+    """Store the activations of z in a."""
     if kind == _RELU:
         for j in range(a.size):
             a[j] = maximum(z[j], like(z[j], 0))

@@ -1,8 +1,8 @@
 """Networks of fully connected layers: the compiled loop over batches, forwards, backwards and the step.
 
-What a batch takes is a *program*, a table with one operation in each line: fetch the rows, forward to a level, the loss,
-back to a level, the step of a level's weights. Each operation is a number of tasks that may run at the same time, a
-few units of a level or a few columns of a matrix. Threads share the tasks; they meet (`_team`) where an operation needs
+What a batch takes is a *program*, a table with one operation in each line: fetch the rows, forward to a level, the
+loss, back to a level, the step of a level's weights. Each operation is a number of tasks that may run at the same
+time, a few units of a level or a few columns of a matrix. Threads share the tasks; they meet (`_team`) where an operation needs
 what others have made. What is too little to share the first thread does alone.
 
 *Levels* are 0 (the columns of X) to the number of layers (the scores). Values of a level are a block of `_layers`, one
@@ -76,7 +76,7 @@ _binary_cross_entropy, _squared_error = POINTWISE["binary_cross_entropy"], POINT
 def _make_units(block, n, stack, first, last, Z, X, ahead):  # type: ignore[no-untyped-def]
     """Z[i, s] = block[i] . stack[s] for i < n, first <= s < last.
 
-    Meanwhile the rows `ahead` of X are asked for, a few at a time: the CPU can wait for some dozens of cache lines only.
+    Meanwhile the rows `ahead` of X are asked for, a few at a time: the CPU can wait for some dozens of lines only.
     """
     rows = max(8, _ROWS_BYTES // (block.shape[1] * block.itemsize) // 8 * 8)
     fours, asked = first + (last - first) // UNITS * UNITS, 0
@@ -94,13 +94,13 @@ def _make_units(block, n, stack, first, last, Z, X, ahead):  # type: ignore[no-u
 
 @inner
 def _row_key(seed, batch, level, row):  # type: ignore[no-untyped-def]
-    """A number that no other row of a batch has."""
+    """Return a number that no other row of a batch has."""
     return mixed(mixed(mixed(seed, batch), level), row)
 
 
 @inner
 def _dropout_scale(threshold, like_this):  # type: ignore[no-untyped-def]
-    """What values that are kept are multiplied by, so that the mean stays."""
+    """Return what values that are kept are multiplied by, so that the mean stays."""
     return like(like_this, 1 / (1 - threshold * 2.0**-63))
 
 
@@ -341,8 +341,8 @@ def _fetch(X, order, first, last, n, levels, blocks):  # type: ignore[no-untyped
 
 @inner
 def _operate(
-    operation, level, first, last, n, at, first_row, length, last_chunk, whole, X, indices, T, weight, order, step, levels,
-    loss, rule, seed, batch, numbers, decay, shrink, parameters, moments, totals, blocks, slopes, sums, own, work,
+    operation, level, first, last, n, at, first_row, length, last_chunk, whole, X, indices, T, weight, order, step,
+    levels, loss, rule, seed, batch, numbers, decay, shrink, parameters, moments, totals, blocks, slopes, sums, own, work,
 ):  # type: ignore[no-untyped-def]  # fmt: skip
     """Do some tasks of an operation on n rows, from `first_row` of a batch and number `at` of `order` on."""
     if operation == FETCH:
@@ -375,8 +375,8 @@ def _operate(
 
 @kernel
 def train(  # type: ignore[no-untyped-def]
-    thread, X, indices, T, weight, order, steps, levels, program, constants, numbers, decay, shrink, parameters, moments,
-    totals, blocks, slopes, losses, sums, board, own, state,
+    thread, X, indices, T, weight, order, steps, levels, program, constants, numbers, decay, shrink, parameters,
+    moments, totals, blocks, slopes, losses, sums, board, own, state,
 ):  # fmt: skip
     """Go on until all batches are done (true), or until it is time to look at Python."""
     loss, batch_size, rows, rule, seed, batches_before, n_threads = constants

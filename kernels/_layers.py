@@ -7,9 +7,9 @@ the intercepts and ones, then come zeros up to whole vectors. So products need n
 products, ``sum_i G[i]' block[i]``, which is what gradients are, and either stores them or takes a step with them: then
 the gradient never leaves the registers.
 
-Sums. A unit's value is summed in one vector, and its lanes are then added up in a fixed tree. An entry of a gradient is
-summed row after row. Bits depend on neither the tile nor on what else is computed, so threads may share the units in any
-way.
+Sums. A unit's value is summed in one vector, and its lanes are then added up in a fixed tree. An entry of a gradient
+is summed row after row. Bits depend on neither the tile nor on what else is computed, so threads may share the units
+in any way.
 """
 
 from __future__ import annotations
@@ -159,7 +159,7 @@ def outer_strip(typingctx, units, turned, descend, block, n, G, s, target, top, 
 
 
 def _in_tiles(e: Emitter, begin: ir.Value, end: ir.Value, most: int, unit: int, tile: Any) -> None:
-    """Call ``tile(at, length)`` so that the lengths, counted in `unit`, fill begin to end: `most`, then halves of it."""
+    """Call ``tile(at, length)`` so that lengths, in `unit`, fill begin to end: `most`, then halves of it."""
     builder, length = e.builder, most
     while length > 0:
         step = e.number(length * unit)

@@ -25,7 +25,8 @@ from ._jit import inner, intrinsic
 from ._simd import target
 
 __all__ = [
-    "GROUP", "Emitter", "add_gradient", "aligned", "copy_row", "padded", "prefetch_item", "prefetch_row", "stack_scores",
+    "GROUP", "Emitter", "add_gradient", "aligned", "copy_row", "padded", "prefetch_item", "prefetch_row",
+    "stack_scores",
 ]  # fmt: skip
 
 #: Rows of a block come in whole groups: a tile of one score has as many.

@@ -31,6 +31,7 @@ from __future__ import annotations
 import math
 import numbers
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -542,7 +543,7 @@ def network_model(
     if sizes[0] != X.shape[1]:
         raise ValueError(f"units[0] is {sizes[0]}, X has {X.shape[1]} columns; they must be equal")
     flat = real(parameters, "parameters")
-    wanted = sum((inputs + 1) * outputs for inputs, outputs in zip(sizes, sizes[1:], strict=False))
+    wanted = sum((inputs + 1) * outputs for inputs, outputs in pairwise(sizes))
     if flat.shape != (wanted,):
         raise ValueError(f"parameters has shape {flat.shape}; units {tuple(sizes)} need ({wanted},)")
     return X, layers(settle(flat, X.dtype), sizes)
@@ -551,7 +552,7 @@ def network_model(
 def layers(parameters: Array, units: Sequence[int]) -> list[tuple[Array, Array]]:
     """Return views of the weights (units, inputs) and intercepts (units,) of each layer."""
     found, at = [], 0
-    for inputs, outputs in zip(units, units[1:], strict=False):
+    for inputs, outputs in pairwise(units):
         middle, end = at + outputs * inputs, at + outputs * (inputs + 1)
         found.append((parameters[at:middle].reshape(outputs, inputs), parameters[middle:end]))
         at = end

@@ -31,9 +31,12 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from importlib import import_module
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from . import _validate
 
 __all__ = ["ENTRIES", "TAILS", "Dtypes", "Entry", "Inputs", "Tolerance", "Truth", "check", "outputs"]
 
@@ -745,6 +748,170 @@ def _evaluation_truth(name: str, rtol: dict[str, float]) -> Callable[[Inputs], T
     return truth
 
 
+class _Level(NamedTuple):
+    """Values of a level of a network, how far a tier's may be off in units of rtol, distance from the kink."""
+
+    values: Array
+    reach: Array
+    kink: Array
+
+
+#: Activation functions: value, derivative, and bounds of the second derivative and of the derivative's jump at 0.
+_ACTIVATIONS: dict[str, tuple[Callable[[Array], Array], Callable[[Array], Array], float, float]] = {
+    "identity": (lambda z: z, np.ones_like, 0, 0),
+    "relu": (lambda z: np.maximum(z, 0), lambda z: (z > 0).astype(z.dtype), 0, 1),
+    "tanh": (np.tanh, lambda z: 1 - np.tanh(z) ** 2, 0.77, 0),
+    "logistic": (_true_sigmoid, lambda z: _true_sigmoid(z) * _true_sigmoid(-z), 0.1, 0),
+}
+
+
+def _network_levels(x: Array, layers: Any, off: Any, activation: str) -> tuple[list[_Level], list[Array]]:
+    """Return values of all levels and the inputs of the activations; parameters may be off by `off` units."""
+    function = _ACTIVATIONS[activation][0]
+    levels, raw = [_Level(x, np.zeros_like(x), np.full(x.shape, np.inf))], []
+    for place, ((W, b), (W_off, b_off)) in enumerate(zip(layers, off, strict=True)):
+        values, reach, _ = levels[-1]
+        z = values @ W.T + b
+        z_reach = (np.abs(values) + reach) @ np.abs(W).T + np.abs(b) + np.abs(values) @ W_off.T + b_off
+        raw.append(z)
+        last = place == len(layers) - 1
+        a = z if last else function(z)
+        levels.append(_Level(a, z_reach + np.abs(a), np.abs(z)))
+    return levels, raw
+
+
+def _network_pass(
+    name: str, x: Array, y: Array, layers: Any, off: Any, activation: str, shares: Array, rtol: float, dtype: Any
+) -> tuple[tuple[Array, Array], list[Array], list[Array], list[Array]]:
+    """Return ``shares @ losses`` with its scale; gradient, its scale and slack, of weights and intercepts in turn."""
+    loss = _LOSSES[name]
+    _, derivative, curvature, jump = _ACTIVATIONS[activation]
+    levels, raw = _network_levels(x, layers, off, activation)
+    scores, reach, _ = levels[-1]
+    if loss.target == "class":
+        rows = _rows(name, scores, y, dtype)
+        slopes, slope_scale, losses, loss_scale = rows.slopes, rows.slope_scale, rows.losses, rows.loss_scale
+    else:
+        parts = [_rows(name, z, t, dtype) for z, t in zip(scores.T, y.T, strict=True)]
+        slopes, slope_scale = (np.stack([getattr(p, f) for p in parts], 1) for f in ("slopes", "slope_scale"))
+        losses, loss_scale = (sum(getattr(p, f) for p in parts) for f in ("losses", "loss_scale"))
+    steepest = np.abs(slopes).sum(axis=1)
+    widest = reach.max(axis=1)
+    value = shares @ losses
+    value_scale = shares @ (loss_scale + widest * (steepest + loss.curvature * rtol * widest))
+    column = shares[:, None]
+    slopes, slope_scale = column * slopes, column * (slope_scale + loss.curvature * reach.max(axis=1, keepdims=True))
+    slack = np.zeros_like(slopes)
+    gradient: list[Array] = []
+    scales: list[Array] = []
+    slacks: list[Array] = []
+    for place in range(len(layers) - 1, -1, -1):
+        values, value_reach, kink = levels[place]
+        W, W_off = layers[place][0], off[place][0]
+        sizes = np.abs(values)
+        gradient[:0] = [slopes.T @ values, slopes.sum(axis=0)]
+        scales[:0] = [slope_scale.T @ sizes + np.abs(slopes).T @ value_reach, slope_scale.sum(axis=0)]
+        slacks[:0] = [slack.T @ sizes, slack.sum(axis=0)]
+        if place == 0:
+            break
+        here = derivative(raw[place - 1])
+        below = slopes @ W
+        reach_below = slope_scale @ np.abs(W) + np.abs(slopes) @ (np.abs(W) + W_off)
+        near = jump * (kink <= 2 * rtol * value_reach)
+        slack = (slack @ np.abs(W)) * np.maximum(np.abs(here), near) + near * np.abs(below)
+        # A derivative that is made from the value, 1 − a², has the rounding of a number near 1.
+        slope_scale = reach_below * np.abs(here) + np.abs(below) * (np.abs(here) + curvature * (value_reach + 1))
+        slopes = below * here
+    return (value, value_scale), gradient, scales, slacks
+
+
+def _wide_layers(parameters: Array, units: Size, wide: Any) -> list[tuple[Array, Array]]:
+    return _validate.layers(parameters.astype(wide), units)
+
+
+def _joined(parts: list[Array]) -> Array:
+    return np.concatenate([part.ravel() for part in parts])
+
+
+def _network_scores_truth(inputs: Inputs) -> Truth:
+    X, parameters, units = inputs.args
+    wide = _wide(X.dtype, 4 * len(X) * len(parameters))
+    layers = _wide_layers(parameters, units, wide)
+    off = _wide_layers(np.zeros_like(parameters), units, wide)
+    levels, _ = _network_levels(X.astype(wide), layers, off, inputs.kwargs["activation"])
+    return Truth((levels[-1].values,), (X.dtype,), (levels[-1].reach,))
+
+
+def _row_shares(weights: Array | None, n: int, wide: Any) -> Array:
+    """Return the weights of rows, scaled to a mean of 1."""
+    w = np.ones(n, wide) if weights is None else weights.astype(wide)
+    return np.asarray(w * (n / w.sum()))
+
+
+def _network_gradient_truth(name: str, rtol: dict[str, float]) -> Callable[[Inputs], Truth]:
+    def truth(inputs: Inputs) -> Truth:
+        _, X, y, parameters, units = inputs.args
+        dtype = X.dtype
+        wide = _wide(dtype, 4 * len(X) * len(parameters))
+        layers, off = (_wide_layers(p, units, wide) for p in (parameters, np.zeros_like(parameters)))
+        shares = _row_shares(inputs.kwargs.get("sample_weight"), len(X), wide) / len(X)
+        l2, activation = wide(dtype.type(inputs.kwargs["l2"])), inputs.kwargs["activation"]
+        (value, value_scale), gradient, scales, slacks = _network_pass(
+            name, X.astype(wide), y, layers, off, activation, shares, rtol[dtype.name], dtype
+        )
+        for place, (W, _) in enumerate(layers):
+            value += l2 / 2 * np.square(W).sum()
+            value_scale += l2 / 2 * np.square(W).sum()
+            gradient[2 * place] = gradient[2 * place] + l2 * W
+            scales[2 * place] = scales[2 * place] + l2 * np.abs(W)
+        more = _summed(len(X), dtype, rtol)
+        return Truth(
+            (value, _joined(gradient)),
+            (None, dtype),
+            (value_scale * more, _joined(scales) * more),
+            (0.0, _joined(slacks)),
+        )
+
+    return truth
+
+
+def _network_training_truth(name: str, rtol: dict[str, float]) -> Callable[[Inputs], Truth]:
+    def truth(inputs: Inputs) -> Truth:
+        _, X, y, parameters, units, order = inputs.args
+        settings, dtype = inputs.kwargs, X.dtype
+        wide = _wide(dtype, 4 * len(X) * len(parameters))
+        step, l2, momentum = (wide(dtype.type(settings[key])) for key in ("steps", "l2", "momentum"))
+        w = _row_shares(settings.get("sample_weight"), len(X), wide)
+        # Row 0 of each is the model, row 1 how far a tier's may be off in units of rtol, row 2 what kinks may add.
+        model = np.zeros((3, len(parameters)), wide)
+        model[0] = parameters
+        velocity = np.zeros_like(model)
+        ones = [(np.ones_like(W), np.zeros_like(b)) for W, b in _wide_layers(model[0], units, wide)]
+        penalised = l2 * _joined([part for layer in ones for part in layer])
+        losses = []
+        for at in range(0, len(order), settings["batch_size"]):
+            rows = order[at : at + settings["batch_size"]]
+            layers = _wide_layers(model[0], units, wide)
+            off = _wide_layers(model[1] + model[2] / rtol[dtype.name], units, wide)
+            value, *parts = _network_pass(
+                name, X[rows].astype(wide), y[rows], layers, off, settings["activation"], w[rows] / len(rows),
+                rtol[dtype.name], dtype,
+            )  # fmt: skip
+            losses.append(value)
+            gradient = np.stack([_joined(part) for part in parts])
+            gradient[1] *= _summed(len(rows), dtype, rtol)
+            gradient += penalised * np.stack((model[0], np.abs(model[0]) + model[1], model[2]))
+            move = np.stack((-step * gradient[0], *(step * gradient[1:])))
+            velocity = momentum * velocity + move
+            velocity[1] += np.abs(velocity[0]) / 8  # a rounding or two, of 16 eps
+            model = model + (momentum * velocity + move if settings["nesterov"] else velocity)
+            model[1] += np.abs(model[0]) / 8
+        values, scales = (np.array(column) for column in zip(*losses, strict=True))
+        return Truth((model[0], values), (dtype, np.float64), (np.abs(model[0]) + model[1], scales), (model[2], 0.0))
+
+    return truth
+
+
 # -- entries ---------------------------------------------------------------------------------------
 
 ENTRIES: dict[str, Entry] = {}
@@ -1186,6 +1353,139 @@ def _add_evaluation(name: str) -> None:
     )
 
 
+_NETWORK_SIZES: dict[str, Size] = {
+    "tiny": (29, 19, 9, 4),
+    "default": (10_000, 784, 40, 10),
+    "full": (60_000, 784, 800, 10),
+}
+_NETWORK_TOLERANCE = _tolerances(
+    16,
+    "sums over blocks of columns, units or rows, relative to the sums of magnitudes; the scale of a level adds what "
+    "the levels before have left",
+)
+
+
+def _network_inputs(size: Size, dtype: str, regime: str, seed: int) -> tuple[np.random.Generator, Array, Array, Size]:
+    """Return a generator, X, parameters and units of a network with one hidden layer."""
+    rng = np.random.default_rng(seed)
+    n, *units = size
+    X = _normal(rng, (n, units[0]), dtype)
+    parts = []
+    for inputs, outputs in pairwise(units):
+        parts += [_normal(rng, (outputs, inputs), dtype) / math.sqrt(inputs), _normal(rng, (outputs,), dtype) / 2]
+    parameters = np.concatenate([part.ravel() for part in parts]).astype(dtype)
+    if regime == "extreme":
+        X[::3] = 0
+        X[1::3] *= 100
+        parameters *= 10
+    return rng, X, parameters, tuple(units)
+
+
+def _network_targets(rng: np.random.Generator, name: str, n: int, outputs: int, dtype: str) -> Array:
+    target = _LOSSES[name].target
+    if target == "class":
+        return _targets(rng, target, n, outputs, dtype, None)
+    return _targets(rng, target, n * outputs, 1, dtype, None).reshape(n, outputs)
+
+
+def _network_products(size: Size) -> float:
+    n, d, m, c = size
+    return n * m * (d + c)
+
+
+def _add_network_scores(activation: str) -> None:
+    def make(size: Size, dtype: str, regime: str = "typical", seed: int = 0) -> Inputs:
+        _, X, parameters, units = _network_inputs(size, dtype, regime, seed)
+        return Inputs((X, parameters, units), {"activation": activation})
+
+    def size_bytes(size: Size, dtype: str) -> float:
+        n, d, m, c = size
+        return (n * (d + c) + m * (d + 1) + c * (m + 1)) * _itemsize(dtype)
+
+    _add(
+        Entry(
+            key=f"network_scores[{activation}]",
+            function="network_scores",
+            family="network",
+            formula=f"a₀ = x; aₖ = {activation}(Wₖaₖ₋₁ + bₖ); z = Wa + b",
+            dtypes=_FLOATS,
+            sizes=_NETWORK_SIZES,
+            axes=("n", "d", "m", "c"),
+            make=make,
+            regimes=_REGIMES,
+            work=lambda size: 2 * _network_products(size),
+            unit="flop",
+            bytes=size_bytes,
+            flops=lambda size: 2 * _network_products(size),
+            limit="gemm",
+            tolerance=_NETWORK_TOLERANCE,
+            loop_size=(20, 784, 40, 10),
+            specialisations=len(_FLOATS),
+            truth=_network_scores_truth,
+        )
+    )
+
+
+def _add_network(name: str, activation: str, *, training: bool) -> None:
+    loss, rtol = _LOSSES[name], _rtol(_NETWORK_TOLERANCE)
+
+    def batch(n: int) -> int:
+        return max(1, min(128, n // 3))
+
+    def make(size: Size, dtype: str, regime: str = "typical", seed: int = 0) -> Inputs:
+        rng, X, parameters, units = _network_inputs(size, dtype, regime, seed)
+        y = _network_targets(rng, name, size[0], units[-1], dtype)
+        kwargs: dict[str, Any] = {"activation": activation, "l2": 0.01}
+        if regime == "weighted":
+            kwargs["sample_weight"] = _weights(rng, size[0], dtype)
+        if not training:
+            return Inputs((name, X, y, parameters, units), kwargs)
+        # So small that errors of the first steps do not grow much.
+        steps = 0.1 / (sum(units) * -(-size[0] // batch(size[0])))
+        kwargs |= {"batch_size": batch(size[0]), "steps": steps, "momentum": 0.5, "nesterov": regime == "weighted"}
+        return Inputs((name, X, y, parameters, units, rng.permutation(size[0])), kwargs)
+
+    def size_bytes(size: Size, dtype: str) -> float:
+        n, d, m, c = size
+        parameters = 2 * (m * (d + 1) + c * (m + 1))
+        return (n * d + parameters) * _itemsize(dtype) + n * (
+            _INDEX if loss.target == "class" else c * _itemsize(dtype)
+        )
+
+    def flops(size: Size) -> float:  # forwards, and backwards twice but for the first layer
+        n, d, m, c = size
+        return 2 * n * m * (2 * d + 3 * c)
+
+    function = "train_network" if training else "network_loss_gradient"
+    _add(
+        Entry(
+            key=f"{function}[{name}]",
+            function=function,
+            family="network",
+            formula=f"a = {activation}(W₁x + b₁), z = W₂a + b₂; {loss.formula}"
+            + (
+                "; v ← μv − ηg, p ← p + v, batch after batch"
+                if training
+                else " + λ/2·‖W‖²; gradient by backpropagation"
+            ),
+            dtypes={dtype: Dtypes("float64", dtype) for dtype in _FLOATS},
+            sizes=_NETWORK_SIZES,
+            axes=("n", "d", "m", "c"),
+            make=make,
+            regimes=("typical", "tails", "weighted") if training else _LOSS_REGIMES,
+            work=flops,
+            unit="flop",
+            bytes=size_bytes,
+            flops=flops,
+            limit="gemm",
+            tolerance=_NETWORK_TOLERANCE,
+            loop_size=(20, 784, 40, 10),
+            specialisations=len(_FLOATS),
+            truth=(_network_training_truth if training else _network_gradient_truth)(name, rtol),
+        )
+    )
+
+
 for _kind in ("l1", "l2", "squared", "linf"):
     _add_pairwise(_kind)
 for _kind in ("l1", "l2", "linf"):
@@ -1210,3 +1510,9 @@ for _kind in _LOSSES:
 for _kind in _LOSSES:
     _add_training(_kind)
     _add_evaluation(_kind)
+_add_network_scores("relu")
+_add_network_scores("tanh")
+for _training in (False, True):
+    _add_network("softmax_cross_entropy", "relu", training=_training)
+    _add_network("binary_cross_entropy", "tanh", training=_training)
+    _add_network("squared_error", "logistic", training=_training)

@@ -103,8 +103,8 @@ def network_scores(
 
     Notes
     -----
-    Cost: P multiply-adds for each row. A row's scores have the same bits whatever the other rows are. Work space: a copy
-    of the parameters; per thread the values of all layers for up to 256 rows.
+    Cost: P multiply-adds for each row. A row's scores have the same bits whatever the other rows are. Work space: a
+    copy of the parameters; per thread the values of all layers for up to 256 rows.
 
     Examples
     --------

@@ -77,7 +77,7 @@ def test_output_dtypes_are_those_of_the_catalogue(entry, dtype, tier, seed):
     arrays = [part for part in (result if isinstance(result, tuple) else (result,)) if isinstance(part, np.ndarray)]
     if entry.function == "k_nearest":
         assert arrays.pop().dtype == np.intp
-    if entry.function == "train_linear":
+    if entry.function in ("train_linear", "train_network"):
         assert arrays.pop().dtype == np.float64
     if not arrays:
         assert type(result) is float

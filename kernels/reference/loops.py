@@ -878,7 +878,7 @@ def _activation(z: float, name: str) -> float:
 
 
 def _slope(a: float, name: str) -> float:
-    """Derivative of an activation function where its value is a."""
+    """Return the derivative of an activation function where its value is a."""
     if name == "relu":
         return float(a > 0)
     if name == "tanh":

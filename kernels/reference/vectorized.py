@@ -1111,7 +1111,9 @@ def train_network(
     dtype = x.dtype
     flat = np.concatenate([part.ravel() for layer in given for part in layer])
     layers = _validate.layers(flat, units)
-    decay = np.concatenate([np.full(part.size, penalty if part.ndim == 2 else 0, dtype) for layer in layers for part in layer])
+    decay = np.concatenate(
+        [np.full(part.size, penalty if part.ndim == 2 else 0, dtype) for layer in layers for part in layer]
+    )
     velocity = np.zeros_like(flat)
     losses = np.empty(len(a.steps))
     for batch, step in enumerate(a.steps):

@@ -1,0 +1,86 @@
+"""What the models have in common that are trained step by step."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator
+
+from . import _estimators as p
+from ._callbacks import CallbackSupportMixin, callables
+from ._fitting import Array, Run
+
+__all__ = ["IterativeModel", "known_classes"]
+
+
+class IterativeModel(CallbackSupportMixin, BaseEstimator):
+    """A model with a history, whose training `_fitting` runs."""
+
+    def _check_course(self) -> None:
+        """Check the parameters that say how long training lasts, and what is looked at meanwhile."""
+        p.positive_integer(self.max_iter, "max_iter")
+        for name in ("max_steps", "evaluate_every"):
+            if getattr(self, name) is not None:
+                p.positive_integer(getattr(self, name), name)
+        if self.tol is not None:
+            p.number(self.tol, "tol")
+        if not isinstance(self.batch_size, str) or self.batch_size != "auto":
+            p.positive_integer(self.batch_size, "batch_size")
+        p.flag(self.drop_last, "drop_last")
+        p.flag(self.early_stopping, "early_stopping")
+        p.number(self.validation_fraction, "validation_fraction", most=1, above=True)
+        p.positive_integer(self.n_iter_no_change, "n_iter_no_change")
+        p.one_of(self.keep_best, "keep_best", (True, False, "first", "last"))
+        p.positive_integer(self.evaluations_per_epoch, "evaluations_per_epoch")
+        if isinstance(self.train_metrics, str):
+            p.one_of(self.train_metrics, "train_metrics", ("running", "batch", "full"))
+        else:
+            p.positive_integer(self.train_metrics, "train_metrics")
+        p.flag(self.warm_start, "warm_start")
+        callables(self.callbacks)
+
+    def _check_partial(self) -> None:
+        """Check that the parameters are such that rows may come piece by piece."""
+        if self.early_stopping:
+            raise ValueError("partial_fit does not support early_stopping=True")
+        if getattr(self, "class_weight", None) == "balanced":
+            raise ValueError("class_weight='balanced' needs all rows at once; partial_fit takes a dictionary")
+
+    def _take(self, run: Run, done: int, epochs: int) -> None:
+        """Store what became of a training that began after `done` steps."""
+        for name, value in self._attributes(run.weights).items():
+            setattr(self, name, value)
+        self.history_ = run.history.arrays()
+        self.n_iter_ = epochs
+        self.t_ = done + run.steps + 1
+        self.best_step_ = run.best_step
+        self._state = run.state
+
+    def _with(self, weights: Any, *, names: bool = True) -> Self:
+        """Return a fitted copy with these weights; without the names of the columns for rows that have none."""
+        fitted = copy.copy(self)
+        for name, value in self._attributes(weights).items():
+            setattr(fitted, name, value)
+        if not names and hasattr(fitted, "feature_names_in_"):
+            del fitted.feature_names_in_
+        return fitted
+
+    def _attributes(self, weights: Any) -> dict[str, Any]:
+        raise NotImplementedError
+
+
+def known_classes(model: Any, y: Array, classes: Any, partial: bool) -> NDArray[Any]:
+    """Return the labels, sorted: those of y, or in `partial_fit` those that the first call was given."""
+    if not partial:
+        return p.encode_labels(y)[0]
+    if not hasattr(model, "t_"):
+        if classes is None:
+            raise ValueError("the first call of partial_fit needs all classes: partial_fit(X, y, classes=...)")
+        return p.encode_labels(np.asarray(classes))[0]
+    known: NDArray[Any] = model.classes_
+    if classes is not None and not np.array_equal(known, np.unique(classes)):
+        raise ValueError(f"classes is {classes!r}; the first call of partial_fit had {known!r}")
+    return known

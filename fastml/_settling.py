@@ -1,0 +1,221 @@
+"""What every iterative model has settled before it is trained: rows, targets, weights, batches, evaluations, seeds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import is_regressor
+from sklearn.metrics import check_scoring
+from sklearn.model_selection import train_test_split
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import column_or_1d, validate_data
+
+from . import _estimators
+from ._fitting import Array, Batches, Evaluations, Rows
+from ._sgd_targets import Targets
+from .kernels import _validate
+
+__all__ = ["Settled", "settle"]
+
+#: What each seed is for, so that no random number depends on how many are drawn for something else.
+_ORDER, _INIT, _SPLIT, _SUBSET, _DROPOUT = range(5)
+
+
+@dataclass(frozen=True, eq=False)
+class Settled:
+    """What a training needs, whatever it trains.
+
+    Attributes
+    ----------
+    rows : Rows
+        All rows that came for training, with what each counts in it.
+    targets : Targets
+        What the model knows of its targets.
+    batches : Batches
+        The order of the rows.
+    evaluations : Evaluations
+        When to evaluate, and on what.
+    init, dropout : SeedSequence
+        Seeds of random initial weights, and of what is dropped.
+    score : callable or None
+        Gives the score of weights on rows; None is the model's own.
+    n_threads : int or None
+        As everywhere in the kernels.
+    data : tuple
+        Rows, targets and weights as they came, for callbacks.
+    """
+
+    rows: Rows
+    targets: Targets
+    batches: Batches
+    evaluations: Evaluations
+    init: np.random.SeedSequence
+    dropout: np.random.SeedSequence
+    score: Any
+    n_threads: int | None
+    data: tuple[Array, Array, Array | None]
+
+
+def settle(
+    model: Any,
+    X: ArrayLike,
+    y: ArrayLike,
+    *,
+    X_val: ArrayLike | None = None,
+    y_val: ArrayLike | None = None,
+    sample_weight: ArrayLike | None = None,
+    sample_weight_val: ArrayLike | None = None,
+    classes: ArrayLike | None = None,
+    partial: bool = False,
+    sampling: str,
+) -> Settled:
+    """Check data, and settle what a training needs."""
+    n_threads = _estimators.threads(model.n_jobs)
+    x, y = _checked(model, X, y, n_threads, reset=not (partial and hasattr(model, "t_")))
+    targets = model._new_targets(y, classes, partial)
+    weight = _sample_weight(sample_weight, len(x))
+    if partial and weight is not None:
+        weight = np.asarray(sample_weight, np.float64)  # not multiplied by anything, as very small ones are above
+    rows = Rows(x, targets.settle(y, x.dtype), _as(weight, x.dtype))
+    seeds = _seeds(model, partial)
+
+    train_rows: int | NDArray[np.intp] = len(x)
+    if (X_val is None) != (y_val is None):
+        raise ValueError("X_val and y_val go together; one of them is missing")
+    if X_val is None and sample_weight_val is not None:
+        raise ValueError("sample_weight_val goes with X_val and y_val, which are missing")
+    if X_val is not None:
+        try:
+            x_val, y_val = _checked(model, X_val, y_val, n_threads, reset=False, dtype=x.dtype)
+            targets_val = targets.settle(y_val, x.dtype)
+        except (TypeError, ValueError) as error:
+            kind = TypeError if isinstance(error, TypeError) else ValueError
+            raise kind(f"X_val, y_val: {error}") from error
+        w_val = _sample_weight(sample_weight_val, len(x_val), "sample_weight_val")
+        validation = Rows(x_val, targets_val, _as(w_val, x.dtype))
+    elif model.early_stopping:
+        train_rows, held_out = _split(model, y, seeds[_SPLIT])
+        validation = rows.take(held_out)
+        if validation.weight is not None and not validation.weight.any():
+            raise ValueError("all rows set aside for validation have weight 0; at least one must count")
+    else:
+        validation = None
+
+    used = slice(None) if isinstance(train_rows, int) else train_rows
+    n = train_rows if isinstance(train_rows, int) else len(train_rows)
+    rng = np.random.default_rng(seeds[_ORDER])
+    evaluations = Evaluations(
+        steps=model.evaluate_every,
+        per_epoch=model.evaluations_per_epoch,
+        train=_training_rows(model, rows, used, np.random.default_rng(seeds[_SUBSET])),
+        last_batch=model.train_metrics == "batch",
+        validation=validation,
+    )
+    return Settled(
+        Rows(x, rows.y, _as(_training_weight(targets, y, weight, used, partial), x.dtype)),
+        targets,
+        Batches(train_rows, _batch_size(model, n), sampling, model.drop_last, rng),
+        evaluations,
+        seeds[_INIT],
+        seeds[_DROPOUT],
+        _scorer(model, targets),
+        n_threads,
+        (x, y, weight),
+    )
+
+
+def _checked(
+    model: Any, X: Any, y: Any, n_threads: int | None, *, reset: bool, dtype: Any = (np.float64, np.float32)
+) -> tuple[Array, Array]:
+    """Return rows and targets as scikit-learn checks them; finite rows are looked for with all threads."""
+    dtype = list(dtype) if isinstance(dtype, tuple) else dtype
+    several = getattr(model, "_several_outputs", False)
+    x, targets = validate_data(
+        model, X, y, dtype=dtype, order="C", ensure_all_finite=False, y_numeric=is_regressor(model),
+        multi_output=several, reset=reset,
+    )  # fmt: skip
+    if several and targets.ndim == 2 and targets.shape[1] == 1:
+        targets = column_or_1d(targets, warn=True)
+    _estimators.check_finite(x, n_threads, estimator=model)
+    return x, targets
+
+
+def _sample_weight(weight: ArrayLike | None, n: int, name: str = "sample_weight") -> Array | None:
+    if weight is None:
+        return None
+    try:
+        settled, _ = _validate.weights(weight, n, np.dtype(np.float64))
+    except (TypeError, ValueError) as error:
+        raise type(error)(str(error).replace("sample_weight", name)) from None
+    return np.asarray(settled)
+
+
+def _as(weight: Array | None, dtype: np.dtype[Any]) -> Array | None:
+    return None if weight is None else weight.astype(dtype, copy=False)
+
+
+def _seeds(model: Any, partial: bool) -> list[np.random.SeedSequence]:
+    """Return a seed for each use; a later `partial_fit` with the same random state has others."""
+    seed = check_random_state(model.random_state).randint(np.iinfo(np.int32).max)
+    step = model.t_ if partial and hasattr(model, "t_") else 0
+    return np.random.SeedSequence([seed, step]).spawn(5)
+
+
+def _training_weight(targets: Targets, y: Array, weight: Array | None, used: Any, partial: bool) -> Array | None:
+    """Return what each row counts in training, with its class's weight; but for `partial_fit` the mean is 1."""
+    of_class = targets.class_weight(y, weight)
+    if of_class is not None:
+        weight = of_class if weight is None else weight * of_class
+    if weight is None or partial:
+        return weight
+    mean = float(weight[used].mean())
+    if not mean > 0:
+        raise ValueError("all training rows have weight 0; at least one must count")
+    scaled: Array = weight / mean
+    return scaled
+
+
+def _split(model: Any, y: Array, seed: np.random.SeedSequence) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    parts = train_test_split(
+        np.arange(len(y)),
+        test_size=model.validation_fraction,
+        random_state=int(seed.generate_state(1)[0]),
+        stratify=None if is_regressor(model) else y,
+    )
+    return parts[0], parts[1]
+
+
+def _batch_size(model: Any, n: int) -> int:
+    return min(200, n) if model.batch_size == "auto" else int(model.batch_size)
+
+
+def _training_rows(model: Any, rows: Rows, used: Any, rng: np.random.Generator) -> Rows | None:
+    """Return the rows on which the training figures are to be measured."""
+    how = model.train_metrics
+    if how == "running":
+        return None
+    if how == "batch":
+        return rows
+    everything = isinstance(used, slice)
+    if how == "full":
+        return rows if everything else rows.take(used)
+    chosen = np.arange(len(rows.X)) if everything else used
+    if rows.weight is not None:
+        chosen = chosen[rows.weight[chosen] > 0]  # others would say nothing
+    return rows.take(np.sort(rng.permutation(chosen)[:how]))
+
+
+def _scorer(model: Any, targets: Targets) -> Any:
+    """Return a function that scores weights by what the parameter `scoring` names."""
+    if model.scoring in (None, "loss"):
+        return None
+    scorer = check_scoring(model, model.scoring)
+
+    def score(weights: Any, rows: Rows) -> float:
+        more = {} if rows.weight is None else {"sample_weight": rows.weight}
+        return float(scorer(model._with(weights, names=False), rows.X, targets.of(rows.y), **more))
+
+    return score
