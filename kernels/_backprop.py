@@ -2,8 +2,8 @@
 
 What a batch takes is a *program*, a table with one operation in each line: fetch the rows, forward to a level, the
 loss, back to a level, the step of a level's weights. Each operation is a number of tasks that may run at the same
-time, a few units of a level or a few columns of a matrix. Threads share the tasks; they meet (`_team`) where an operation needs
-what others have made. What is too little to share the first thread does alone.
+time, a few units of a level or a few columns of a matrix. Threads share the tasks; they meet (`_team`) where an
+operation needs what others have made. What is too little to share the first thread does alone.
 
 *Levels* are 0 (the columns of X) to the number of layers (the scores). Values of a level are a block of `_layers`, one
 row for each row of a batch, with ones for the intercepts; weights between two levels are a stack. Each thread writes
@@ -342,7 +342,8 @@ def _fetch(X, order, first, last, n, levels, blocks):  # type: ignore[no-untyped
 @inner
 def _operate(
     operation, level, first, last, n, at, first_row, length, last_chunk, whole, X, indices, T, weight, order, step,
-    levels, loss, rule, seed, batch, numbers, decay, shrink, parameters, moments, totals, blocks, slopes, sums, own, work,
+    levels, loss, rule, seed, batch, numbers, decay, shrink, parameters, moments, totals, blocks, slopes, sums, own,
+    work,
 ):  # type: ignore[no-untyped-def]  # fmt: skip
     """Do some tasks of an operation on n rows, from `first_row` of a batch and number `at` of `order` on."""
     if operation == FETCH:

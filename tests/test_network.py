@@ -1,0 +1,445 @@
+"""Networks: steps as NumPy takes them, gradients against differences, the same bits for any threads, Ctrl-C."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+
+from fastml import kernels
+from fastml.kernels import _activations, _threads, network
+from fastml.kernels.network import NetworkTraining
+from fastml.kernels.reference import vectorized
+
+FLOATS = ("float32", "float64")
+ACTIVATIONS = ("relu", "tanh", "logistic", "identity")
+LOSSES = ("softmax_cross_entropy", "binary_cross_entropy", "squared_error")
+
+# Units of the levels, rows of a batch: on both sides of vectors, strips, tiles and blocks.
+SHAPES = [
+    ((1, 1), 1),
+    ((3, 2, 1), 2),
+    ((7, 3, 4, 2), 3),
+    ((15, 4, 5), 4),
+    ((16, 5, 15, 3), 5),
+    ((17, 16, 7), 7),
+    ((33, 31, 17, 6), 13),
+    ((9, 64, 65, 9), 33),
+    ((5, 130, 3), 64),
+    ((20, 11, 4), 300),
+]
+
+
+def layers_of(rng, units, dtype):
+    """Weights and intercepts of each layer."""
+    weights = [(rng.normal(size=(b, a)) / np.sqrt(a)).astype(dtype) for a, b in pairwise(units)]
+    return weights, [(rng.normal(size=b) / 2).astype(dtype) for b in units[1:]]
+
+
+def targets_of(rng, loss, n, outputs, dtype):
+    if loss == "softmax_cross_entropy":
+        return rng.integers(0, outputs, n)
+    return rng.random((n, outputs)).astype(dtype)
+
+
+def flat(weights, biases):
+    return np.concatenate([part.ravel() for layer in zip(weights, biases, strict=True) for part in layer])
+
+
+def close(actual, expected, dtype):
+    tolerance = {"rtol": 5e-5, "atol": 5e-5} if dtype == "float32" else {"rtol": 1e-9, "atol": 1e-11}
+    assert_allclose(actual, expected, **tolerance)
+
+
+# ------------------------------------------------------------------------------------------ steps
+
+
+def plain(loss, X, y, weights, biases, order, batch_size, steps, *, activation, weight=None, l2=0.0, rule="sgd",
+          momentum=0.0, nesterov=False, beta_1=0.9, beta_2=0.999, epsilon=1e-8, weight_decay=0.0):  # fmt: skip
+    """One network in float64, step by step as the documentation has it: parameters and losses."""
+    units = [X.shape[1], *(len(b) for b in biases)]
+    p = flat(weights, biases).astype(np.float64)
+    penalised = flat([np.ones_like(W) for W in weights], [np.zeros_like(b) for b in biases]).astype(np.float64)
+    v, m, losses = np.zeros_like(p), np.zeros_like(p), []
+    for t, step in enumerate(steps, 1):
+        rows = order[(t - 1) * batch_size : t * batch_size]
+        w = np.ones(len(rows)) if weight is None else weight[rows].astype(np.float64)
+        target = y[rows] if y.ndim == 1 else y[rows].astype(np.float64)
+        value, g = vectorized.network_loss_gradient(
+            loss, X[rows].astype(np.float64), target, p, units, activation=activation, sample_weight=w
+        )
+        scale = w.sum() / len(rows)
+        losses.append(value * scale)
+        g = g * scale + l2 * penalised * p
+        if rule == "adam":
+            m = beta_1 * m + (1 - beta_1) * g
+            v = beta_2 * v + (1 - beta_2) * g * g
+            move = m / (1 - beta_1**t) / (np.sqrt(v / (1 - beta_2**t)) + epsilon)
+            p = p - step * move - step * weight_decay * penalised * p
+            continue
+        v = momentum * v - step * g
+        p = p + (momentum * v - step * g if nesterov else v)
+    return p, losses
+
+
+RULES = {
+    "plain": {"l2": 0.1},
+    "momentum": {"momentum": 0.9},
+    "nesterov": {"momentum": 0.8, "nesterov": True, "l2": 0.01},
+    "adam": {"rule": "adam", "l2": 0.01, "epsilon": 1e-4},
+    "adamw": {"rule": "adam", "weight_decay": 0.5, "beta_1": 0.7, "beta_2": 0.9, "epsilon": 1e-4},
+}
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("loss", LOSSES)
+def test_training_is_the_documented_loop(rng, loss, dtype, rule):
+    for number, (units, batch_size) in enumerate(SHAPES):
+        activation = ACTIVATIONS[1 + number % 3]  # without a kink
+        X, y = rng.normal(size=(70, units[0])).astype(dtype), targets_of(rng, loss, 70, units[-1], dtype)
+        weights, biases = layers_of(rng, units, dtype)
+        weight = rng.uniform(0, 2, 70).astype(dtype) if number % 2 else None
+        order = rng.integers(0, 70, 3 * batch_size + batch_size // 2)
+        steps = rng.uniform(0.001, 0.02, -(-len(order) // batch_size)).astype(dtype)
+        training = NetworkTraining(
+            loss, X, y, weights, biases, activation=activation, sample_weight=weight, **RULES[rule]
+        )
+        losses = training.run(order, batch_size, steps)
+        assert losses.shape == steps.shape
+        assert training.n_steps == len(steps)
+        expected, expected_losses = plain(
+            loss, X, y, weights, biases, order, batch_size, steps, activation=activation, weight=weight, **RULES[rule]
+        )
+        close(losses, expected_losses, dtype)
+        close(flat(training.weights, training.biases), expected, dtype)
+
+
+def test_a_batch_larger_than_a_block_is_one_step(rng):
+    """The chunks of a batch make the gradient of all its rows."""
+    units = (6, 9, 3)
+    X, y = rng.normal(size=(700, 6)), rng.integers(0, 3, 700)
+    weights, biases = layers_of(rng, units, "float64")
+    for rule in RULES.values():
+        training = NetworkTraining("softmax_cross_entropy", X, y, weights, biases, activation="tanh", **rule)
+        losses = training.run(np.arange(700), 600, [0.1, 0.2])
+        expected, expected_losses = plain(
+            "softmax_cross_entropy", X, y, weights, biases, np.arange(700), 600, [0.1, 0.2], activation="tanh", **rule
+        )
+        close(losses, expected_losses, "float64")
+        close(flat(training.weights, training.biases), expected, "float64")
+
+
+def test_a_state_goes_on_as_if_nothing_had_been(rng, same_bits):
+    units, order = (5, 8, 3), rng.permutation(60)
+    X, y = rng.normal(size=(60, 5)), rng.integers(0, 3, 60)
+    layers = layers_of(rng, units, "float64")
+
+    def new() -> NetworkTraining:
+        return NetworkTraining("softmax_cross_entropy", X, y, *layers, rule="adam", dropout=0.5, seed=3)
+
+    once, first, second = new(), new(), new()
+    losses = once.run(order, 6, 0.01)
+    begun = first.run(order[:24], 6, 0.01)
+    second.set_state(first.get_state())
+    same_bits(np.concatenate([begun, second.run(order[24:], 6, 0.01)]), losses)
+    same_bits(flat(second.weights, second.biases), flat(once.weights, once.biases))
+
+
+# --------------------------------------------------------------------------------------- gradients
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("loss", LOSSES)
+def test_gradients_are_differences(ops, rng, loss, activation):
+    units = (4, 6, 5, 3)
+    X, y = rng.normal(size=(12, 4)), targets_of(rng, loss, 12, 3, "float64")
+    p = flat(*layers_of(rng, units, "float64"))
+    settings = {"activation": activation, "l2": 0.1, "sample_weight": rng.uniform(0, 1, 12)}
+    _, gradient = ops.network_loss_gradient(loss, X, y, p, units, **settings)
+    step = 1e-6
+    for place in range(len(p)):
+        here = [p + step * sign * (np.arange(len(p)) == place) for sign in (1, -1)]
+        up, down = (ops.network_loss_gradient(loss, X, y, q, units, **settings)[0] for q in here)
+        assert abs((up - down) / (2 * step) - gradient[place]) < 1e-7
+
+
+def test_the_larger_of_two_numbers(ops, rng):
+    """Half of h(x + y) - h(-x - y) + h(x - y) + h(-x + y), with h the positive part, is the larger of x and y."""
+    hidden, output = np.array([[1, 1], [-1, -1], [1, -1], [-1, 1]]), np.array([0.5, -0.5, 0.5, 0.5])
+    X = np.concatenate([rng.normal(size=(200, 2)) * 10.0 ** rng.integers(-8, 8, (200, 1)), [[0, 0], [2, 2], [-3, -3]]])
+    scores = ops.network_scores(X, np.concatenate([hidden.ravel(), np.zeros(4), output, [0]]), (2, 4, 1))
+    assert (np.abs(scores[:, 0] - X.max(axis=1)) <= 1e-15 * np.abs(X).sum(axis=1)).all()
+
+
+# ----------------------------------------------------------------------------------------- dropout
+
+
+def test_dropout_leaves_the_mean_and_drops_its_share(rng):
+    """With identity and one layer of ones, what is left of a unit is 0 or 1 / (1 - share)."""
+    X, ones = np.ones((4000, 1)), np.ones((50, 1))
+    training = NetworkTraining(
+        "squared_error", X, np.zeros((4000, 1)), [ones, np.ones((1, 50))], [np.zeros(50), np.zeros(1)],
+        activation="identity", dropout=0.25, seed=1,
+    )  # fmt: skip
+    losses = training.run(np.arange(4000), 1, 0.0)
+    kept = np.sqrt(2 * losses) * 0.75
+    assert_allclose(kept, kept.round(), atol=1e-9)  # whole units
+    assert abs(kept.mean() - 37.5) < 4 * np.sqrt(50 * 0.25 * 0.75 / 4000)
+    assert abs(kept.var() - 50 * 0.25 * 0.75) < 1
+
+
+def test_the_gradient_under_dropout_is_that_of_what_was_kept(rng):
+    """A step of a network with dropout is a step of the network without the dropped units, for one row."""
+    for activation in ACTIVATIONS:
+        X, y = rng.normal(size=(1, 5)), np.array([1])
+        weights, biases = layers_of(rng, (5, 12, 3), "float64")
+        steps = {}
+        for dropout in (0.0, 0.5):
+            training = NetworkTraining(
+                "softmax_cross_entropy", X, y, weights, biases, activation=activation, dropout=dropout, seed=7
+            )
+            training.run([0], 1, 0.1)
+            steps[dropout] = training
+        moved = (steps[0.5].weights[0] != weights[0]).any(axis=1)
+        assert 0 < moved.sum() < 12
+        if activation != "relu":  # which drops some by itself
+            twin = getattr(_activations.mixed, "twin", _activations.mixed)
+            key = twin(twin(twin(7, 0), 1), 0)
+            np.testing.assert_array_equal(moved, [twin(key, unit) >= 1 << 62 for unit in range(12)])
+        alone = NetworkTraining(
+            "softmax_cross_entropy", X, y, [weights[0][moved], 2 * weights[1][:, moved]], [biases[0][moved], biases[1]],
+            activation=activation,
+        )  # fmt: skip
+        alone.run([0], 1, 0.1)
+        assert_allclose(steps[0.5].weights[0][moved], alone.weights[0], rtol=1e-12)
+        assert_allclose(steps[0.5].biases[1], alone.biases[1], rtol=1e-12)
+
+
+# ---------------------------------------------------------------------------------------- same bits
+
+
+@pytest.mark.needs_jit
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("rule", RULES)
+def test_any_number_of_threads_gives_the_same_bits(rng, same_bits, monkeypatch, rule, dtype):
+    monkeypatch.setattr(network, "_ALONE_SECONDS", 1e-8)  # so that small operations are shared as well
+    for units, batch_size in (((33, 40, 10), 10), ((20, 70, 37, 30, 5), 33), ((784, 40, 10), 10), ((9, 50, 3), 600)):
+        n = 900
+        X, y = rng.normal(size=(n, units[0])).astype(dtype), rng.integers(0, units[-1], n)
+        layers, order = layers_of(rng, units, dtype), np.tile(rng.permutation(n), 3)
+        results = []
+        for n_threads in (1, 2, 3, 8, None):
+            training = NetworkTraining(
+                "softmax_cross_entropy", X, y, *layers, dropout=0.2, n_threads=n_threads, **RULES[rule]
+            )
+            losses = training.run(order, batch_size, 0.01)
+            results.append((losses, flat(training.weights, training.biases)))
+        for result in results[1:]:
+            for got, want in zip(result, results[0], strict=True):
+                same_bits(got, want, f"{units}, {batch_size}:")
+
+
+@pytest.mark.needs_jit
+def test_helpers_do_take_part(rng, monkeypatch):
+    """Otherwise the test of the bits would say nothing: both threads finish operations."""
+    monkeypatch.setattr(network, "_ALONE_SECONDS", 1e-8)
+    X, y = rng.normal(size=(2000, 300)).astype(np.float32), rng.integers(0, 10, 2000)
+    training = NetworkTraining("softmax_cross_entropy", X, y, *layers_of(rng, (300, 200, 10), np.float32), n_threads=2)
+    train, threads = network.train, set()
+
+    def seen(thread, *arguments):
+        done = train(thread, *arguments)
+        if arguments[-1][2] == 2:  # members
+            threads.add(thread)
+        return done
+
+    monkeypatch.setattr(network, "train", seen)
+    for _ in range(50):
+        training.run(np.tile(np.arange(2000), 5), 64, 0.01)
+        if threads == {0, 1}:
+            break
+    assert threads == {0, 1}
+
+
+@pytest.mark.needs_jit
+def test_without_helpers_the_leader_goes_on_alone(rng, same_bits, monkeypatch):
+    X, y = rng.normal(size=(500, 64)), rng.integers(0, 10, 500)
+    layers = layers_of(rng, (64, 64, 10), "float64")
+    alone = NetworkTraining("softmax_cross_entropy", X, y, *layers, n_threads=1)
+    expected = alone.run(np.arange(500), 20, 0.1)
+    monkeypatch.setattr(_threads, "_submit", lambda work, n_helpers: None)
+    training = NetworkTraining("softmax_cross_entropy", X, y, *layers, n_threads=4)
+    same_bits(training.run(np.arange(500), 20, 0.1), expected)
+
+
+@pytest.mark.needs_jit
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_scores_of_a_row_do_not_depend_on_the_others(rng, same_bits, dtype):
+    units = (37, 21, 5)
+    X, p = rng.normal(size=(1500, 37)).astype(dtype), flat(*layers_of(rng, units, dtype))
+    expected = kernels.network_scores(X, p, units, activation="tanh", n_threads=1)
+    for n_threads in (2, 3, None):
+        same_bits(kernels.network_scores(X, p, units, activation="tanh", n_threads=n_threads), expected)
+    for rows in (slice(3, 4), slice(10, 17), slice(255, 900)):
+        same_bits(kernels.network_scores(X[rows], p, units, activation="tanh"), expected[rows])
+
+
+# --------------------------------------------------------------------------------------- interrupts
+
+
+@pytest.mark.needs_jit
+@pytest.mark.parametrize("n_threads", [1, 2])
+@pytest.mark.parametrize("batch_size", [10, 600])
+def test_ctrl_c_keeps_the_last_complete_batch(rng, same_bits, n_threads, batch_size):
+    X, y = rng.normal(size=(5000, 200)).astype(np.float32), rng.integers(0, 10, 5000)
+    layers = layers_of(rng, (200, 150, 10), np.float32)
+    order = np.tile(rng.permutation(5000), 200)
+
+    def new(n_threads: int) -> NetworkTraining:
+        return NetworkTraining("softmax_cross_entropy", X, y, *layers, momentum=0.5, n_threads=n_threads)
+
+    training = new(n_threads)
+    training.run(order[:600], batch_size, 0.01)  # compiled, and the pool's threads are there
+    training.set_state(new(1).get_state())
+    timer = threading.Timer(0.15, signal.raise_signal, [signal.SIGINT])
+    begin = time.perf_counter()
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        training.run(order, batch_size, 0.01)
+    timer.join()
+    assert time.perf_counter() - begin < 5
+    assert 0 < training.n_steps < len(order) // batch_size
+    again = new(1)
+    again.run(order[: training.n_steps * batch_size], batch_size, 0.01)
+    same_bits(flat(training.weights, training.biases), flat(again.weights, again.biases))
+    training.run(order[:600], batch_size, 0.01)  # and it goes on
+
+
+@pytest.mark.needs_jit
+def test_a_batch_that_others_have_begun_to_step_is_completed(rng, same_bits, monkeypatch):
+    """Interrupts at every place where Python is reached, with helpers that lag behind."""
+    monkeypatch.setattr(network, "_ALONE_SECONDS", 1e-8)
+    X, y = rng.normal(size=(400, 30)), rng.integers(0, 4, 400)
+    layers, order = layers_of(rng, (30, 24, 4), "float64"), np.tile(rng.permutation(400), 30)
+    train, calls = network.train, 0
+    for stop_at in (1, 2, 3, 5, 8, 13, 21):
+        calls = 0
+
+        def stopping(thread, *arguments, stop_at=stop_at):
+            nonlocal calls
+            done = train(thread, *arguments)
+            calls += thread == 0
+            if thread == 0 and calls == stop_at and not done:
+                raise KeyboardInterrupt
+            return done
+
+        training = NetworkTraining("softmax_cross_entropy", X, y, *layers, n_threads=4)
+        monkeypatch.setattr(network, "train", stopping)
+        monkeypatch.setattr(network, "_CALL_SECONDS", 1e-4)
+        with pytest.raises(KeyboardInterrupt):
+            training.run(order, 20, 0.01)
+        monkeypatch.setattr(network, "train", train)
+        again = NetworkTraining("softmax_cross_entropy", X, y, *layers, n_threads=1)
+        again.run(order[: training.n_steps * 20], 20, 0.01)
+        same_bits(flat(training.weights, training.biases), flat(again.weights, again.biases), f"stopped at {stop_at}:")
+
+
+@pytest.mark.needs_jit
+@pytest.mark.parametrize("shape", [((784, 40, 10), 10), ((784, 800, 10), 128), ((3000, 2000, 10), 2000)])
+def test_no_compiled_call_takes_long(rng, monkeypatch, shape):
+    """CPU time, so that a busy machine does not count."""
+    units, batch_size = shape
+    train, seconds = network.train, []
+
+    def timed(*arguments):
+        begin = time.thread_time()
+        done = train(*arguments)
+        seconds.append(time.thread_time() - begin)
+        return done
+
+    n = 4000 if units[0] > 1000 else 20_000
+    X, y = rng.normal(size=(n, units[0])).astype(np.float32), rng.integers(0, 10, n)
+    training = NetworkTraining("softmax_cross_entropy", X, y, *layers_of(rng, units, np.float32), n_threads=1)
+    training.run(np.arange(10), 10, 0.0)
+    monkeypatch.setattr(network, "train", timed)
+    training.run(rng.permutation(n), batch_size, 1e-4)
+    assert len(seconds) > 1
+    assert max(seconds) < 0.3  # 0.04 is aimed at, on a machine as fast as the one that the estimate was made on
+
+
+def test_rows_that_do_not_exist_are_refused(rng):
+    training = NetworkTraining("squared_error", np.ones((3, 2)), np.ones((3, 1)), [np.ones((1, 2))], [np.zeros(1)])
+    for order in ([0, 3], [-1]):
+        with pytest.raises(ValueError, match=r"outside 0\.\.2; X has 3 rows"):
+            training.run(order, 1, 0.1)
+    assert training.run([], 1, 0.1).size == 0
+
+
+# ---------------------------------------------------------------------------------- public functions
+
+
+def arguments(rng):
+    X, y = rng.normal(size=(12, 3)), rng.integers(0, 2, 12)
+    given = {"loss": "softmax_cross_entropy", "X": X, "y": y, "parameters": rng.normal(size=26), "units": (3, 4, 2)}
+    return given | {"order": rng.permutation(12), "batch_size": 5, "steps": 0.1}
+
+
+BAD = {
+    "loss": ({"loss": "hinge"}, ValueError, ("loss is 'hinge'", "'squared_error'")),
+    "loss-type": ({"loss": 3}, TypeError, ("loss is 3",)),
+    "activation": ({"activation": "swish"}, ValueError, ("activation is 'swish'", "'relu'")),
+    "units-type": ({"units": 5}, ValueError, ("units is 5",)),
+    "units-short": ({"units": (3,)}, ValueError, ("units is (3,)",)),
+    "units-zero": ({"units": (3, 0, 2)}, ValueError, ("units[1] is 0",)),
+    "units-columns": ({"units": (4, 4, 2)}, ValueError, ("units[0] is 4", "X has 3 columns")),
+    "parameters": ({"parameters": np.ones(25)}, ValueError, ("parameters has shape (25,)", "(26,)")),
+    "y-classes": ({"y": np.full(12, 2)}, ValueError, ("y[0] is 2", "0..1")),
+    "y-shape": ({"loss": "squared_error", "y": np.ones(12)}, ValueError, ("y has shape (12,)", "(12, 2)")),
+    "y-range": ({"loss": "binary_cross_entropy", "y": np.full((12, 2), 2.0)}, ValueError, ("y[0, 0] is 2.0",)),
+    "X-rows": ({"X": np.ones((0, 3)), "y": np.ones(0, int)}, ValueError, ("X has 0 rows",)),
+    "weights": ({"sample_weight": np.zeros(12)}, ValueError, ("sample_weight", "zero everywhere")),
+    "l2": ({"l2": -1.0}, ValueError, ("l2 is -1.0",)),
+    "order": ({"order": [12]}, ValueError, ("order[0] is 12",)),
+    "batch-size": ({"batch_size": 0}, ValueError, ("batch_size is 0",)),
+    "steps": ({"steps": [0.1, 0.1]}, ValueError, ("steps has shape (2,)", "3 batches")),
+    "momentum": ({"momentum": 2.0}, ValueError, ("momentum is 2.0",)),
+    "nesterov": ({"nesterov": 1}, TypeError, ("nesterov is 1",)),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_arguments_are_named(ops, rng, case):
+    changes, error, parts = BAD[case]
+    with pytest.raises(error) as caught:
+        ops.train_network(**arguments(rng) | changes)
+    for part in parts:
+        assert part in str(caught.value)
+
+
+@pytest.mark.parametrize("n_threads", [0, -1, 1.5, True])
+def test_bad_numbers_of_threads(rng, n_threads):
+    with pytest.raises((TypeError, ValueError), match="n_threads must be None or a positive integer"):
+        kernels.train_network(**arguments(rng) | {"X": np.ones((12, 300)), "parameters": np.ones(300 * 300 + 902)}
+                              | {"units": (300, 300, 2)}, n_threads=n_threads)  # fmt: skip
+
+
+def test_target_probabilities_are_class_indices_with_certainty(ops, rng):
+    given = arguments(rng)
+    expected = ops.train_network(**given)
+    for got, want in zip(ops.train_network(**given | {"y": np.eye(2)[given["y"]]}), expected, strict=True):
+        assert_allclose(got, want, rtol=1e-12)
+
+
+def test_weights_only_count_by_their_ratios(ops, rng):
+    given = arguments(rng) | {"sample_weight": rng.uniform(0.5, 1, 12)}
+    expected = ops.train_network(**given)
+    for got, want in zip(
+        ops.train_network(**given | {"sample_weight": 8 * given["sample_weight"]}), expected, strict=True
+    ):
+        np.testing.assert_array_equal(got, want)

@@ -1,0 +1,266 @@
+"""MLPClassifier and MLPRegressor: scikit-learn's networks step by step, its rules, and our own promises."""
+
+from __future__ import annotations
+
+import pickle
+import signal
+import threading
+import warnings
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+from sklearn import neural_network as theirs
+from sklearn.base import clone
+from sklearn.datasets import load_digits
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
+from sklearn.utils.estimator_checks import check_estimator
+
+from fastml import DivergenceWarning, MLPClassifier, MLPRegressor
+
+MODELS = {MLPClassifier: theirs.MLPClassifier, MLPRegressor: theirs.MLPRegressor}
+
+
+@pytest.fixture
+def classes(rng):
+    """Rows and labels of three classes."""
+    X, y = rng.normal(size=(90, 5)), np.arange(90) % 3
+    X[:, 0] += 2 * y
+    return X, np.array(["c", "a", "b"])[y]
+
+
+@pytest.fixture
+def numbers(rng):
+    """Rows and numbers."""
+    X = rng.normal(size=(90, 5))
+    return X, np.sin(X[:, 0]) + X[:, 1]
+
+
+def same_weights(ours, expected, **tolerance):
+    for got, want in zip((*ours.coefs_, *ours.intercepts_), (*expected.coefs_, *expected.intercepts_), strict=True):
+        assert_allclose(got, want, **tolerance)
+
+
+# ------------------------------------------------------------------------------------- scikit-learn
+
+
+@pytest.mark.needs_jit
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("model", [MLPClassifier(), MLPRegressor(), MLPClassifier(solver="sgd")], ids=repr)
+def test_scikit_learns_checks(model):
+    results = check_estimator(model, on_fail=None, on_skip=None)
+    assert [(r["check_name"], r["exception"]) for r in results if r["status"] in ("failed", "xfail")] == []
+    assert {r["check_name"] for r in results if r["status"] == "skipped"} <= {"check_array_api_input"}
+    assert len(results) > 40
+
+
+@pytest.mark.parametrize("ours", MODELS)
+def test_names_and_defaults_are_scikit_learns(ours):
+    expected, params = MODELS[ours]().get_params(), ours().get_params()
+    common = set(expected) & set(params)
+    assert {name: params[name] for name in common} == {name: expected[name] for name in common}
+    assert set(expected) - set(params) <= {"max_fun", "loss"}
+
+
+@pytest.mark.parametrize("activation", ["relu", "tanh", "logistic", "identity"])
+@pytest.mark.parametrize("ours", MODELS)
+@pytest.mark.parametrize(
+    "solver",
+    [
+        {"solver": "sgd", "momentum": 0.9, "nesterovs_momentum": True, "learning_rate_init": 0.05},
+        {"solver": "sgd", "momentum": 0.5, "nesterovs_momentum": False, "learning_rate_init": 0.05},
+        # scikit-learn adds epsilon before the correction: one so small makes no difference.
+        {"solver": "adam", "epsilon": 1e-30, "learning_rate_init": 0.01},
+    ],
+    ids=["nesterov", "momentum", "adam"],
+)
+def test_epochs_are_scikit_learns(classes, numbers, ours, activation, solver):
+    """From the same weights, in the same order of rows, batches that fill the epoch."""
+    X, y = classes if ours is MLPClassifier else numbers
+    shared = {"hidden_layer_sizes": (7, 4), "activation": activation, "alpha": 0.3, "batch_size": 15, "shuffle": False}
+    shared |= {"random_state": 0, **solver}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        # A first epoch of steps that are nothing leaves the initial weights.
+        begin = MODELS[ours](max_iter=1, **shared | {"learning_rate_init": 1e-300}).fit(X, y)
+        expected = MODELS[ours](max_iter=3, **shared).fit(X, y)
+    model = ours(max_iter=3, tol=None, warm_start=True, **shared).fit(X, y)
+    model.coefs_, model.intercepts_ = begin.coefs_, begin.intercepts_
+    same_weights(model.fit(X, y), expected, rtol=1e-6, atol=1e-8)
+
+
+def test_two_classes_are_scikit_learns(rng):
+    X = rng.normal(size=(60, 4))
+    y = np.where(X[:, 0] > 0, "yes", "no")
+    model = MLPClassifier((6,), random_state=0, max_iter=300, learning_rate_init=0.01).fit(X, y)
+    assert model.out_activation_ == "logistic"
+    assert model.n_outputs_ == 1
+    assert model.score(X, y) > 0.95
+    probabilities = model.predict_proba(X)
+    assert_allclose(probabilities.sum(axis=1), 1)
+    np.testing.assert_array_equal(model.classes_[probabilities.argmax(axis=1)], model.predict(X))
+    assert_allclose(model.predict_log_proba(X), np.log(probabilities), atol=1e-12)
+
+
+# ------------------------------------------------------------------------------------------ learning
+
+
+@pytest.mark.needs_jit
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_digits(dtype):
+    X, y = load_digits(return_X_y=True)
+    X = (X / 16).astype(dtype)
+    for settings in ({"solver": "sgd", "learning_rate_init": 0.1}, {}, {"dropout": 0.2}, {"weight_decay": 0.1}):
+        model = MLPClassifier((40,), batch_size=10, max_iter=20, tol=None, random_state=0, **settings)
+        model.fit(X[:1200], y[:1200], X_val=X[1200:], y_val=y[1200:])
+        assert model.coefs_[0].dtype == model.predict_proba(X[:2]).dtype == dtype
+        assert model.history_["validation_score"][-1] == model.score(X[1200:], y[1200:]) > 0.9
+        assert model.history_["train_loss"][-1] < 0.15
+
+
+def test_several_targets(rng):
+    X = rng.normal(size=(200, 3))
+    y = np.column_stack([X[:, 0], X[:, 1] - X[:, 2]])
+    model = MLPRegressor((20,), learning_rate_init=0.01, batch_size=20, max_iter=60, tol=None, random_state=0).fit(X, y)
+    assert model.predict(X).shape == (200, 2)
+    assert model.score(X, y) > 0.98
+    assert model.n_outputs_ == 2
+
+
+@pytest.mark.parametrize("model", [MLPClassifier, MLPRegressor])
+def test_the_seed_decides_everything(model, classes, numbers, same_bits):
+    X, y = classes if model is MLPClassifier else numbers
+    settings = {"hidden_layer_sizes": (6, 5), "dropout": 0.3, "max_iter": 4, "tol": None, "batch_size": 7}
+    one, two, other = (model(random_state=seed, **settings).fit(X, y) for seed in (1, 1, 2))
+    for a, b, c in zip(one.coefs_, two.coefs_, other.coefs_, strict=True):
+        same_bits(a, b)
+        assert (a != c).any()
+    same_bits(model(random_state=1, n_jobs=2, **settings).fit(X, y).coefs_[0], one.coefs_[0])
+
+
+def test_partial_fit_goes_on_like_fit(classes, same_bits):
+    X, y = classes
+    settings = {"hidden_layer_sizes": (6,), "batch_size": 9, "shuffle": False, "random_state": 0, "dropout": 0.0}
+    whole = MLPClassifier(max_iter=4, tol=None, **settings).fit(X, y)
+    pieces = MLPClassifier(**settings)
+    for _ in range(4):
+        pieces.partial_fit(X, y, classes=["a", "b", "c"])
+    for a, b in zip(pieces.coefs_, whole.coefs_, strict=True):
+        same_bits(a, b)
+    assert pieces.t_ == whole.t_ == 41
+    assert len(pieces.history_["step"]) == 4
+
+
+def test_partial_fit_needs_classes_and_all_of_them(classes):
+    X, y = classes
+    with pytest.raises(ValueError, match=r"needs all classes"):
+        MLPClassifier().partial_fit(X, y)
+    model = MLPClassifier((3,)).partial_fit(X, y, classes=["a", "b", "c"])
+    with pytest.raises(ValueError, match=r"had array"):
+        model.partial_fit(X, y, classes=["a", "b"])
+    with pytest.raises(ValueError, match="early_stopping"):
+        MLPClassifier(early_stopping=True).partial_fit(X, y, classes=["a", "b", "c"])
+
+
+def test_warm_start_begins_with_the_weights_from_before(classes):
+    X, y = classes
+    model = MLPClassifier((5,), max_iter=30, tol=None, random_state=0, warm_start=True, learning_rate_init=0.01)
+    first = model.fit(X, y).history_["train_loss"][-1]
+    assert model.fit(X, y).history_["train_loss"][0] < first + 0.05
+    with pytest.raises(ValueError, match="layers are to have shapes"):
+        model.set_params(hidden_layer_sizes=(6,)).fit(X, y)
+
+
+def test_weights_of_rows_and_of_classes(classes, same_bits):
+    X, y = classes
+    settings = {"hidden_layer_sizes": (5,), "batch_size": 90, "max_iter": 5, "tol": None, "random_state": 0}
+    weight = np.where(y == "a", 3.0, 1.0)
+    by_rows = MLPClassifier(**settings).fit(X, y, sample_weight=weight)
+    by_class = MLPClassifier(class_weight={"a": 3.0}, **settings).fit(X, y)
+    same_bits(by_rows.coefs_[0], by_class.coefs_[0])
+    twice = np.repeat(np.arange(90), np.where(y == "a", 3, 1))
+    repeated = MLPClassifier(**settings | {"batch_size": len(twice), "alpha": 0}).fit(X[twice], y[twice])
+    same_weights(MLPClassifier(**settings | {"alpha": 0}).fit(X, y, sample_weight=weight), repeated, rtol=1e-7)
+
+
+def test_early_stopping_keeps_the_best_weights(rng):
+    X, y = rng.normal(size=(300, 20)), rng.integers(0, 2, 300)  # nothing to learn
+    model = MLPClassifier((50,), max_iter=100, early_stopping=True, n_iter_no_change=5, random_state=0, batch_size=10)
+    model.fit(X[:200], y[:200], X_val=X[200:], y_val=y[200:])
+    scores = model.history_["validation_score"]
+    assert len(scores) < 100
+    assert model.score(X[200:], y[200:]) == scores.max()
+    assert model.best_step_ == model.history_["step"][scores.argmax()]
+
+
+def test_callbacks_see_the_model_and_end_the_training(classes):
+    X, y = classes
+    seen = []
+
+    def look(state):
+        seen.append(state.fitted_estimator.score(X, y))
+        return state.epoch >= 3
+
+    model = MLPClassifier((5,), callbacks=look, random_state=0).fit(X, y)
+    assert len(seen) == 3
+    assert seen[-1] == model.score(X, y)
+
+
+def test_progress_is_shown(classes, capsys):
+    MLPClassifier((5,), max_iter=3, tol=None, verbose=1, random_state=0).fit(*classes)
+    assert "MLPClassifier: 100%" in capsys.readouterr().err
+
+
+def test_a_diverging_training_says_so(numbers):
+    X, y = numbers
+    with pytest.warns(DivergenceWarning, match="learning_rate_init=1e"):
+        model = MLPRegressor((5,), solver="sgd", learning_rate_init=1e6, batch_size=10, random_state=0).fit(X, y)
+    assert all(np.isfinite(part).all() for part in model.coefs_)
+
+
+@pytest.mark.needs_jit
+def test_ctrl_c_keeps_what_there_is(rng):
+    X, y = rng.normal(size=(5000, 300)), rng.integers(0, 3, 5000)
+    MLPClassifier((50,), max_iter=1, tol=None).fit(X[:50], y[:50])
+    timer = threading.Timer(0.5, signal.raise_signal, [signal.SIGINT])
+    timer.start()
+    with pytest.warns(UserWarning, match="interrupted after step"):
+        model = MLPClassifier((50,), max_iter=100_000, tol=None, random_state=0).fit(X, y)
+    timer.join()
+    assert model.predict(X[:5]).shape == (5,)
+
+
+def test_models_are_copied_and_kept(classes, same_bits):
+    X, y = classes
+    model = MLPClassifier((5,), max_iter=3, tol=None, random_state=0).fit(X, y)
+    same_bits(pickle.loads(pickle.dumps(model)).predict_proba(X), model.predict_proba(X))
+    with pytest.raises(NotFittedError):
+        clone(model).predict(X)
+
+
+BAD = {
+    "hidden_layer_sizes": ((5, 0), r"hidden_layer_sizes\[1\] is 0"),
+    "activation": ("swish", "activation is 'swish'"),
+    "solver": ("lbfgs", "solver is 'lbfgs'"),
+    "alpha": (-1, "alpha is -1"),
+    "weight_decay": (-1, "weight_decay is -1"),
+    "dropout": (1.0, r"dropout\[0\] is 1.0"),
+    "learning_rate": ("adaptive", "learning_rate is 'adaptive'"),
+    "learning_rate_init": (0, "learning_rate_init is 0"),
+    "momentum": (2, "momentum is 2"),
+    "beta_1": (1.0, "beta_1 is 1"),
+    "epsilon": (0, "epsilon is 0"),
+    "batch_size": (0, "batch_size is 0"),
+    "shuffle": (1, "shuffle is 1"),
+    "class_weight": ("even", "class_weight is 'even'"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_parameters_are_named(classes, name):
+    value, message = BAD[name]
+    with pytest.raises((ValueError, TypeError), match=message):
+        MLPClassifier(**{name: value}).fit(*classes)
+    if name == "dropout":
+        with pytest.raises(ValueError, match="dropout has 2 entries; there are 1 hidden layers"):
+            MLPClassifier(dropout=(0.1, 0.2)).fit(*classes)
