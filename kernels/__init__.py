@@ -2,13 +2,13 @@ r"""Compiled kernels on arrays: distances, neighbours, losses and their gradient
 
 How the modules stand on each other::
 
-    distances  neighbors    logistic  regression  margin  multinomial   linear     training     public, by family
-         \      /                \      |        /    \       |       /    \          |
-          _blocks                   _pointwise          _rowwise      _products   _descent      panels, loops
-             |                           |                  |             |       |      \
-           _simd                      _losses             _math         _simd   _stacks  _team  tiles, formulas, threads
+    distances  neighbors    logistic  regression  margin  multinomial   linear   training  network    public, by family
+         \      /                \      |        /    \       |       /    \        |         |
+          _blocks                   _pointwise          _rowwise      _products _descent  _backprop   panels, loops
+             |                           |                  |             |     |      \   /     |
+           _simd                      _losses             _math         _simd _stacks  _team  _layers  tiles, threads
                                          |
-                                       _math                                                    functions
+                                       _math                                                          functions
     _jit (how to compile), _validate (arguments), _threads: used by all
 
 No module bears the name of a function, so that ``kernels.softmax`` is always the function.

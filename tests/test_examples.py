@@ -510,3 +510,24 @@ def test_seeds_repeats_what_depends_on_them(example, capsys):
     np.testing.assert_allclose(first[0], example("w11").main([]).last_loss, rtol=0)
     np.testing.assert_allclose(first, first[0], rtol=0.05)
     assert len(capsys.readouterr().out.splitlines()) > len(found)
+
+
+def check_w21(found):
+    assert found.error <= 4 * np.finfo(np.float64).eps
+    scores = {step: model.history_["validation_score"] for step, model in found.models.items()}
+    assert max(scores, key=lambda step: scores[step][-1]) in (0.1, 1.0)
+    assert scores[0.001][-1] < scores[0.1][-1]
+    return scores
+
+
+def test_w21_the_maximum_and_six_steps(example, tmp_path):
+    scores = check_w21(example("w21").main(["--plot", str(tmp_path / "plots.png")]))
+    assert scores[0.1][-1] > 0.85
+    assert (tmp_path / "plots.png").stat().st_size > 10_000
+
+
+@needs_data
+@pytest.mark.slow
+def test_w21_on_mnist(example):
+    scores = check_w21(example("w21").main(["--full"]))
+    assert scores[0.1][-1] >= 0.9
