@@ -1,7 +1,7 @@
 """W21: networks. The larger of two numbers from four units, and what the step size does to a network of digits.
 
-A network with four hidden ReLU units computes max(x, y) exactly, up to rounding. Then one with 40 hidden units learns to
-read digits from batches of 10, with steps from 0.001 to 100: too small, good, and too large. Default: scikit-learn's
+A network with four hidden ReLU units computes max(x, y) exactly, up to rounding. Then one with 40 hidden units learns
+to read digits from batches of 10, with steps from 0.001 to 100: too small, good, and too large. Default: scikit-learn's
 digits, 10 epochs. With --full: 10,000 images of MNIST, 30 epochs; --images 50000 takes so many.
 """
 
@@ -23,7 +23,7 @@ STEPS = (0.001, 0.01, 0.1, 1.0, 10.0, 100.0)
 # Accuracy on the test images of MNIST with a step of 0.1 after 30 epochs on 50,000 images.
 KNOWN_OF_50_000 = 0.9423
 
-#: Units of the four hidden ReLU units, and of the sum of what they say.
+#: Weights and intercepts of four hidden units, and of the sum of what they say.
 LARGER_OF_TWO = np.concatenate([np.ravel([[1, 1], [-1, -1], [1, -1], [-1, 1]]), np.zeros(4), [0.5, -0.5, 0.5, 0.5, 0]])
 
 
@@ -67,7 +67,7 @@ def draw(models: dict[float, MLPClassifier], file: Path) -> None:
     shown += (("score", "validation_score", "test accuracy"),)
     for ax, (quantity, column, title) in zip(panels, shown, strict=True):
         histories = {
-            f"step {step:g}": {name: model.history_[name] for name in ("epoch", column)}
+            f"step {step:g}": {"epoch": model.history_["epoch"], column: model.history_[column]}
             for step, model in models.items()
         }
         plot.learning_curves(histories, ax, quantities=[quantity])
@@ -94,9 +94,7 @@ def main(argv: Sequence[str] | None = None) -> Found:
     models = {}
     for step in STEPS:
         seconds, models[step] = timed(train, step, parts, epochs, options.seed, options.threads)
-        history = models[step].history_
-        figures = (history[name][-1] for name in ("train_loss", "train_score"))
-        loss, score = figures
+        loss, score = (models[step].history_[name][-1] for name in ("train_loss", "train_score"))
         test = models[step].score(X_test, dataset.y_test)
         print(f"  {step:>6g} {seconds:>8.2f} {loss:>14.4g} {score:>9.4f} {test:>7.4f}")
     if options.full and n == 50_000:
