@@ -33,8 +33,8 @@ from ._stacks import copy_row, prefetch_row
 from ._team import begin, come, is_closed, members_of, shared, taken_in, write_mark
 
 __all__ = [
-    "ALONE", "BACKWARD", "COMING", "FETCH", "FORWARD", "LIMIT", "LOSS", "LOSSES", "LOSS_ROWS", "MEET", "MOST",
-    "PLACE", "RULES", "STAGE", "STEP", "WORKING", "evaluate", "train",
+    "ALONE", "BACKWARD", "COMING", "FETCH", "FORWARD", "LIMIT", "LOSS", "LOSSES", "LOSS_ROWS", "MEET",
+    "MEMBERS_NOW", "MOST",    "PLACE", "RULES", "STAGE", "STEP", "WORKING", "evaluate", "train",
 ]  # fmt: skip
 
 #: Operations of a program; a line is operation, level, whether it is done alone, whether to meet afterwards.
@@ -47,7 +47,7 @@ _UNITS, _PITCH, _BLOCK, _SLOPES, _STACK, _ACTIVATION, _THRESHOLD = range(7)
 
 #: Where a thread stands: the line of the program, counted from the first batch; round; members; what it is doing; how
 #: many members there may be; chunks to do before it comes back.
-PLACE, STAGE, MOST, LIMIT = 0, 3, 4, 5
+PLACE, MEMBERS_NOW, STAGE, MOST, LIMIT = 0, 2, 3, 4, 5
 WORKING, WAITING, COMING = range(3)
 
 #: How a step is taken; their places are their numbers. "gradient": there is none.
@@ -396,7 +396,7 @@ def train(  # type: ignore[no-untyped-def]
         if stage == WORKING:
             batch, first_row = place // (chunks * lines), place // lines % chunks * rows
             if batch == steps.shape[0]:
-                state[PLACE] = place
+                state[:] = (place, number, members, stage, allowed, limit)
                 return True
             length = min(batch_size, order.size - batch * batch_size)
             n, at = min(rows, length - first_row), batch * batch_size + first_row

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ from ._backprop import (
     LOSS_ROWS,
     LOSSES,
     MEET,
+    MEMBERS_NOW,
     MOST,
     PLACE,
     RULES,
@@ -385,12 +387,24 @@ class _Plan:
             line[ALONE] = seconds < _ALONE_SECONDS and operation != FETCH
         if table[1:, ALONE].all():
             table[0, ALONE] = 1
-        following = np.roll(table, -1, axis=0)
-        # The step of a level is independent of what comes after it, unless that is the next batch.
-        independent = (table[:, 0] == STEP) & (following[:, 0] != FETCH)
-        table[:, MEET] = ~independent & ~((table[:, ALONE] == 1) & (following[:, ALONE] == 1))
+        since: list[Array] = []  # operations since the last meeting
+        for before, line in pairwise(table):
+            since.append(before)
+            if any(_needs(line, other) and not (line[ALONE] and other[ALONE]) for other in since):
+                before[MEET] = 1
+                since.clear()
         table[-1, MEET] = 1
         return readonly(table)
+
+
+def _needs(line: Array, before: Array) -> bool:
+    """Say whether an operation of a program cannot begin until one before it is done."""
+    operation, level, *_ = line
+    other, there, *_ = before
+    if operation == STEP:  # the step of a level changes the weights that lead back to the one below
+        return bool(other == LOSS or (other == BACKWARD and there in (level, level - 1)))
+    # The others are a chain: each needs the last one before it that is no step.
+    return bool(other != STEP)
 
 
 class NetworkTraining:
@@ -597,11 +611,10 @@ class NetworkTraining:
 
     def _finish_batch(self, arguments: tuple[Any, ...], states: list[Array], lines: int) -> None:
         """Complete the batch that was interrupted, in this thread: some may have taken their part of the step."""
-        states[0][LIMIT] = 0
+        states[0][LIMIT], states[0][MOST] = 0, states[0][MEMBERS_NOW]
         while states[0][STAGE] != WORKING:
             for thread, state in enumerate(states):
-                if state[STAGE] != COMING:
-                    train(thread, *arguments, self._desks[thread], state)
+                train(thread, *arguments, self._desks[thread], state)
 
     def _sizes(self, steps: ArrayLike, batches: int) -> Array:
         """Return for each batch its step size, and the factors that correct Adam's means."""

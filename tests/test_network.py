@@ -227,8 +227,9 @@ def test_the_gradient_under_dropout_is_that_of_what_was_kept(rng):
 @pytest.mark.needs_jit
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("rule", RULES)
-def test_any_number_of_threads_gives_the_same_bits(rng, same_bits, monkeypatch, rule, dtype):
-    monkeypatch.setattr(network, "_ALONE_SECONDS", 1e-8)  # so that small operations are shared as well
+@pytest.mark.parametrize("alone", [1e-8, 1e-6, 3e-6])  # from all operations shared to the largest ones only
+def test_any_number_of_threads_gives_the_same_bits(rng, same_bits, monkeypatch, rule, dtype, alone):
+    monkeypatch.setattr(network, "_ALONE_SECONDS", alone)
     for units, batch_size in (((33, 40, 10), 10), ((20, 70, 37, 30, 5), 33), ((784, 40, 10), 10), ((9, 50, 3), 600)):
         n = 900
         X, y = rng.normal(size=(n, units[0])).astype(dtype), rng.integers(0, units[-1], n)
