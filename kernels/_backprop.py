@@ -33,8 +33,8 @@ from ._stacks import copy_row, prefetch_row
 from ._team import begin, come, is_closed, members_of, shared, taken_in, write_mark
 
 __all__ = [
-    "ALONE", "BACKWARD", "COMING", "FETCH", "FORWARD", "LIMIT", "LOSS", "LOSSES", "LOSS_ROWS", "MEET",
-    "MEMBERS_NOW", "MOST",    "PLACE", "RULES", "STAGE", "STEP", "WORKING", "evaluate", "train",
+    "ALONE", "BACKWARD", "COMING", "FETCH", "FORWARD", "LIMIT", "LOSS", "LOSSES", "LOSS_ROWS", "MEET", "MEMBERS_NOW",
+    "MOST", "PLACE", "RULES", "STAGE", "STEP", "WORKING", "evaluate", "train",
 ]  # fmt: skip
 
 #: Operations of a program; a line is operation, level, whether it is done alone, whether to meet afterwards.
