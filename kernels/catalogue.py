@@ -1441,16 +1441,16 @@ def _add_network(name: str, activation: str, *, training: bool) -> None:
         if not training:
             return Inputs((name, X, y, parameters, units), kwargs)
         # So small that errors of the first steps do not grow much.
-        steps = 0.1 / (sum(units) * -(-size[0] // batch(size[0])))
+        steps = 0.1 / (sum(units) * -(-size[0] // batch(size[0]))) * (1e-6 if regime == "extreme" else 1)
         kwargs |= {"batch_size": batch(size[0]), "steps": steps, "momentum": 0.5, "nesterov": regime == "weighted"}
         return Inputs((name, X, y, parameters, units, rng.permutation(size[0])), kwargs)
 
     def size_bytes(size: Size, dtype: str) -> float:
         n, d, m, c = size
         parameters = 2 * (m * (d + 1) + c * (m + 1))
-        return (n * d + parameters) * _itemsize(dtype) + n * (
-            _INDEX if loss.target == "class" else c * _itemsize(dtype)
-        )
+        of_batches = n * _INDEX + 8 * -(-n // batch(n)) if training else 0
+        targets = n * (_INDEX if loss.target == "class" else c * _itemsize(dtype))
+        return (n * d + parameters) * _itemsize(dtype) + targets + of_batches
 
     def flops(size: Size) -> float:  # forwards, and backwards twice but for the first layer
         n, d, m, c = size
@@ -1463,16 +1463,12 @@ def _add_network(name: str, activation: str, *, training: bool) -> None:
             function=function,
             family="network",
             formula=f"a = {activation}(W₁x + b₁), z = W₂a + b₂; {loss.formula}"
-            + (
-                "; v ← μv − ηg, p ← p + v, batch after batch"
-                if training
-                else " + λ/2·‖W‖²; gradient by backpropagation"
-            ),
+            + ("; v ← μv − ηg, p ← p + v, batch by batch" if training else " + λ/2·‖W‖²; gradient by backpropagation"),
             dtypes={dtype: Dtypes("float64", dtype) for dtype in _FLOATS},
             sizes=_NETWORK_SIZES,
             axes=("n", "d", "m", "c"),
             make=make,
-            regimes=("typical", "tails", "weighted") if training else _LOSS_REGIMES,
+            regimes=_LOSS_REGIMES,
             work=flops,
             unit="flop",
             bytes=size_bytes,

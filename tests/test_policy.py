@@ -573,7 +573,7 @@ def accumulating_kernels(signatures: dict[str, dict[str, int]]) -> set[str]:
 DOUBLE_BY_NATURE = {"_bounds._sift", "_permutation._place"}
 
 #: What a kernel may do beside widening and adding: the sums of a large batch become float32 again at its end.
-NARROWING = "_descent."
+NARROWING = ("_descent.", "_backprop.train")
 
 # ------------------------------------------------------------------------ no hidden float64: tests
 

@@ -82,7 +82,7 @@ def test_agreement_as_another_target(target, vector_bytes, tmp_path):
     if not has(NEEDED[target]):
         pytest.skip(f"this CPU cannot run code for {target}")
     # Some processes: most of the time goes into compiling, and most of that into linear models.
-    groups: dict[str, list[str]] = {"linear": [], "training": [], "others": []}
+    groups: dict[str, list[str]] = {"linear": [], "training": [], "network": [], "others": []}
     for key, entry in catalogue.ENTRIES.items():
         groups[entry.family if entry.family in groups else "others"].append(key)
     results = [outcome(process) for process in [begin(target, tmp_path, keys) for keys in groups.values()]]
