@@ -36,8 +36,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import _validate
-
 __all__ = ["ENTRIES", "TAILS", "Dtypes", "Entry", "Inputs", "Tolerance", "Truth", "check", "outputs"]
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -826,7 +824,13 @@ def _network_pass(
 
 
 def _wide_layers(parameters: Array, units: Size, wide: Any) -> list[tuple[Array, Array]]:
-    return _validate.layers(parameters.astype(wide), units)
+    """Return weights and intercepts of each layer."""
+    layers, at, values = [], 0, parameters.astype(wide)
+    for inputs, outputs in pairwise(units):
+        W = values[at : at + inputs * outputs].reshape(outputs, inputs)
+        at += (inputs + 1) * outputs
+        layers.append((W, values[at - outputs : at]))
+    return layers
 
 
 def _joined(parts: list[Array]) -> Array:
