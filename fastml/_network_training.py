@@ -1,4 +1,4 @@
-"""Networks as the training loop wants them, on `fastml.kernels.network`."""
+"""Networks as the training loop wants them, on `fastml.kernels._networks`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sklearn.metrics import r2_score
 
 from . import kernels
 from ._fitting import Rows
-from .kernels.network import NetworkTraining, scores_of
+from .kernels._networks import NetworkTraining, scores_of
 
 __all__ = ["Layers", "NetworkColumn", "NetworkTask"]
 

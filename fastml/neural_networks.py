@@ -20,8 +20,8 @@ from ._iterative import IterativeModel, known_classes
 from ._network_fitting import fit_network
 from ._network_training import Layers
 from ._sgd_targets import ClassTargets, NumberTargets
+from .kernels._networks import scores_of
 from .kernels._validate import ACTIVATIONS
-from .kernels.network import scores_of
 
 __all__ = ["MLPClassifier", "MLPRegressor"]
 

@@ -19,7 +19,7 @@ At most 1.2 ulp.
 softplus and sigmoid. From e^-|z|, with what 1 + p and the sums after it lose to rounding put back before the
 last operation (Fast2Sum, Dekker; 2Sum, Knuth). softplus: At most 1.9 ulp. sigmoid: At most 1.9 ulp.
 
-tanh. From e^-2|z| - 1 = 2^n (1 + p) - 1, which is made without cancellation. At most TANHULP ulp.
+tanh. From e^-2|z| - 1 = 2^n (1 + p) - 1, which is made without cancellation.
 
 The bounds hold with and without fused multiply-add, where results are subnormal too. They round up the
 largest errors found: among all arguments for float32, in dense sweeps for float64.

@@ -12,8 +12,8 @@ import pytest
 from numpy.testing import assert_allclose
 
 from fastml import kernels
-from fastml.kernels import _activations, _threads, network
-from fastml.kernels.network import NetworkTraining
+from fastml.kernels import _activations, _networks, _threads
+from fastml.kernels._networks import NetworkTraining
 from fastml.kernels.reference import vectorized
 
 FLOATS = ("float32", "float64")
@@ -229,7 +229,7 @@ def test_the_gradient_under_dropout_is_that_of_what_was_kept(rng):
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("alone", [1e-8, 1e-6, 3e-6])  # from all operations shared to the largest ones only
 def test_any_number_of_threads_gives_the_same_bits(rng, same_bits, monkeypatch, rule, dtype, alone):
-    monkeypatch.setattr(network, "_ALONE_SECONDS", alone)
+    monkeypatch.setattr(_networks, "_ALONE_SECONDS", alone)
     for units, batch_size in (((33, 40, 10), 10), ((20, 70, 37, 30, 5), 33), ((784, 40, 10), 10), ((9, 50, 3), 600)):
         n = 900
         X, y = rng.normal(size=(n, units[0])).astype(dtype), rng.integers(0, units[-1], n)
@@ -249,10 +249,10 @@ def test_any_number_of_threads_gives_the_same_bits(rng, same_bits, monkeypatch, 
 @pytest.mark.needs_jit
 def test_helpers_do_take_part(rng, monkeypatch):
     """Otherwise the test of the bits would say nothing: both threads finish operations."""
-    monkeypatch.setattr(network, "_ALONE_SECONDS", 1e-8)
+    monkeypatch.setattr(_networks, "_ALONE_SECONDS", 1e-8)
     X, y = rng.normal(size=(2000, 300)).astype(np.float32), rng.integers(0, 10, 2000)
     training = NetworkTraining("softmax_cross_entropy", X, y, *layers_of(rng, (300, 200, 10), np.float32), n_threads=2)
-    train, threads = network.train, set()
+    train, threads = _networks.train, set()
 
     def seen(thread, *arguments):
         done = train(thread, *arguments)
@@ -260,7 +260,7 @@ def test_helpers_do_take_part(rng, monkeypatch):
             threads.add(thread)
         return done
 
-    monkeypatch.setattr(network, "train", seen)
+    monkeypatch.setattr(_networks, "train", seen)
     for _ in range(50):
         training.run(np.tile(np.arange(2000), 5), 64, 0.01)
         if threads == {0, 1}:
@@ -325,10 +325,10 @@ def test_ctrl_c_keeps_the_last_complete_batch(rng, same_bits, n_threads, batch_s
 @pytest.mark.needs_jit
 def test_a_batch_that_others_have_begun_to_step_is_completed(rng, same_bits, monkeypatch):
     """Interrupts at every place where Python is reached, with helpers that lag behind."""
-    monkeypatch.setattr(network, "_ALONE_SECONDS", 1e-8)
+    monkeypatch.setattr(_networks, "_ALONE_SECONDS", 1e-8)
     X, y = rng.normal(size=(400, 30)), rng.integers(0, 4, 400)
     layers, order = layers_of(rng, (30, 24, 4), "float64"), np.tile(rng.permutation(400), 30)
-    train, calls = network.train, 0
+    train, calls = _networks.train, 0
     for stop_at in (1, 2, 3, 5, 8, 13, 21):
         calls = 0
 
@@ -341,11 +341,11 @@ def test_a_batch_that_others_have_begun_to_step_is_completed(rng, same_bits, mon
             return done
 
         training = NetworkTraining("softmax_cross_entropy", X, y, *layers, n_threads=4)
-        monkeypatch.setattr(network, "train", stopping)
-        monkeypatch.setattr(network, "_CALL_SECONDS", 1e-4)
+        monkeypatch.setattr(_networks, "train", stopping)
+        monkeypatch.setattr(_networks, "_CALL_SECONDS", 1e-4)
         with pytest.raises(KeyboardInterrupt):
             training.run(order, 20, 0.01)
-        monkeypatch.setattr(network, "train", train)
+        monkeypatch.setattr(_networks, "train", train)
         again = NetworkTraining("softmax_cross_entropy", X, y, *layers, n_threads=1)
         again.run(order[: training.n_steps * 20], 20, 0.01)
         same_bits(flat(training.weights, training.biases), flat(again.weights, again.biases), f"stopped at {stop_at}:")
@@ -356,7 +356,7 @@ def test_a_batch_that_others_have_begun_to_step_is_completed(rng, same_bits, mon
 def test_no_compiled_call_takes_long(rng, monkeypatch, shape):
     """CPU time, so that a busy machine does not count."""
     units, batch_size = shape
-    train, seconds = network.train, []
+    train, seconds = _networks.train, []
 
     def timed(*arguments):
         begin = time.thread_time()
@@ -368,7 +368,7 @@ def test_no_compiled_call_takes_long(rng, monkeypatch, shape):
     X, y = rng.normal(size=(n, units[0])).astype(np.float32), rng.integers(0, 10, n)
     training = NetworkTraining("softmax_cross_entropy", X, y, *layers_of(rng, units, np.float32), n_threads=1)
     training.run(np.arange(10), 10, 0.0)
-    monkeypatch.setattr(network, "train", timed)
+    monkeypatch.setattr(_networks, "train", timed)
     training.run(rng.permutation(n), batch_size, 1e-4)
     assert len(seconds) > 1
     assert max(seconds) < 0.3  # 0.04 is aimed at, on a machine as fast as the one that the estimate was made on

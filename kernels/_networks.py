@@ -1,0 +1,443 @@
+"""Networks of fully connected layers: how they lie in memory, what a batch takes, and their training and scores.
+
+A batch of a small network takes microseconds. So many of them are done in one compiled call, which comes back to Python
+a few dozen times a second, for Ctrl-C; `_backprop` has the loop, and `_team` how threads share the work in it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from . import _threads, _validate
+from ._backprop import (
+    ALONE,
+    BACKWARD,
+    COMING,
+    FETCH,
+    FORWARD,
+    LIMIT,
+    LOSS,
+    LOSS_ROWS,
+    LOSSES,
+    MEET,
+    MEMBERS_NOW,
+    MOST,
+    PLACE,
+    RULES,
+    STAGE,
+    STEP,
+    WORKING,
+    evaluate,
+    train,
+)  # fmt: skip
+from ._jit import jit_enabled, readonly
+from ._layers import UNITS
+from ._stacks import aligned, padded
+from ._team import MEMBERS, leave, new_board, reset
+
+__all__ = ["NetworkTraining", "scores_of"]
+
+Array = NDArray[Any]
+
+#: Rows of a block, at least and at most, and multiply-adds of a chunk of rows: what a call takes at least.
+_LEAST_ROWS, _MOST_ROWS, _CHUNK_PRODUCTS = 16, 256, 1 << 30
+
+#: Seconds on one core, roughly: a multiply-add (of float32), the loss of a score, an operation, an update of a weight.
+_PRODUCT, _TERM, _OPERATION, _UPDATE = 2.5e-11, 5e-9, 1e-7, 2e-10
+
+#: Operations that take less are not shared: a meeting takes as long.
+_ALONE_SECONDS = 1e-6
+
+#: Seconds that a compiled call should take at most, and below which a second thread costs more than it gains.
+_CALL_SECONDS, _SERIAL_SECONDS = 0.04, 5e-4
+
+#: Waits, at once and per second, after which the leader of a team goes on alone: the others have no CPU.
+_PATIENCE = 5, 200
+
+
+#: Rows of a task when scores are made.
+_TASK_ROWS = 256
+
+
+def scores_of(
+    X: Array, weights: Sequence[Array], biases: Sequence[Array], *, activation: str, n_threads: int | None
+) -> Array:
+    """Return the scores of settled rows; what `network_scores` and the estimators stand on."""
+    plan = _Plan(_units(weights), activation, [0.0] * (len(weights) - 1), X.dtype)
+    flat, _, _ = _stacks(plan, weights, biases)
+    n, rows = len(X), min(plan.rows, max(1, len(X)))
+    scores = np.empty((n, plan.units[-1]), X.dtype)
+    task_rows = rows * max(1, _TASK_ROWS // rows)
+    levels, parameters, X = plan.levels(rows), readonly(flat), readonly(X)
+
+    def work(first: int, last: int) -> None:
+        evaluate(X, levels, parameters, task_rows, rows, first, last, plan.blocks(rows), plan.own(rows), scores)
+
+    seconds, tasks = sum(plan.products) * _PRODUCT * (X.itemsize // 4), -(-n // task_rows)
+    if n_threads is None and n * seconds < _SERIAL_SECONDS:
+        work(0, tasks)
+    else:
+        most = max(1, int(_CALL_SECONDS / (task_rows * seconds)))
+        _threads.run_ranges(work, tasks, _threads.resolve(n_threads), most=most)
+    return scores
+
+
+class _Plan:
+    """How a network lies in memory, and what a batch takes: by its shape and dtype alone.
+
+    Parameters
+    ----------
+    units : sequence of int
+        Columns of X, units of each hidden layer, scores.
+    activation : str
+        Of the hidden layers.
+    dropout : sequence of float
+        Share of each hidden layer's values that is dropped.
+    """
+
+    def __init__(self, units: Sequence[int], activation: str, dropout: Sequence[float], dtype: np.dtype[Any]) -> None:
+        outputs = len(units) - 1
+        self.units, self.dtype = tuple(units), dtype
+        self.pitches = [padded(count + 1, dtype) for count in units[:-1]] + [units[-1]]
+        #: Multiply-adds of one row: forwards once, backwards twice but for the first layer.
+        self.products = [count * pitch for count, pitch in zip(units[1:], self.pitches, strict=False)]
+        fitting = _CHUNK_PRODUCTS // (3 * sum(self.products))
+        self.rows = min(_MOST_ROWS, max(_LEAST_ROWS, fitting // LOSS_ROWS * LOSS_ROWS))
+        stacks = np.cumsum([0, 0, *self.products])
+        self.size = int(stacks[-1])
+        thresholds = [0, *(int(share * 2.0**63) for share in dropout), 0]
+        activations = [0, *[_validate.ACTIVATIONS.index(activation)] * (outputs - 1), 0]
+        self._fixed = [list(units), self.pitches, activations, thresholds, stacks[:-1].tolist()]
+
+    def levels(self, rows: int) -> Array:
+        """Return the kernels' table of levels, for blocks of so many rows."""
+        units, pitches, activations, thresholds, stacks = self._fixed
+        # Slopes and values of a level have the same shape; each row of each level begins a cache line.
+        begins = [rows * padded(pitch, self.dtype) for pitch in pitches]
+        places = np.cumsum([0, *begins])[:-1].tolist()
+        return readonly(np.array([units, pitches, places, places, stacks, activations, thresholds], np.int64))
+
+    def blocks(self, rows: int) -> Array:
+        """Make blocks for so many rows, with the ones that stand for the intercepts."""
+        levels = self.levels(rows)
+        flat = aligned((rows * sum(padded(pitch, self.dtype) for pitch in self.pitches),), self.dtype)
+        for units, pitch, begin in levels[:3, :-1].T.tolist():
+            flat[begin : begin + rows * pitch].reshape(rows, pitch)[:, units] = 1
+        return flat
+
+    def own(self, rows: int) -> Array:
+        """Make what a thread has for itself: values or slopes of a level, or a strip of a gradient."""
+        return aligned((max(rows, UNITS) * max(self.pitches),), self.dtype)
+
+    def seconds(self, rows: int) -> list[tuple[int, int, float]]:
+        """Return the operations on so many rows: which, of which level, and roughly how long it takes one core."""
+        outputs, wide = len(self.units) - 1, self.dtype.itemsize // 4
+        products = [rows * product * _PRODUCT * wide for product in self.products]
+        steps = [product * _UPDATE * wide for product in self.products]
+        last = rows * self.units[-1]
+        operations = [(FETCH, 0, rows * self.pitches[0] * wide * 1e-10)]
+        operations += [(FORWARD, level, products[level - 1]) for level in range(1, outputs + 1)]
+        operations.append((LOSS, outputs, last * _TERM))
+        for level in range(outputs, 0, -1):
+            if level == outputs and level > 1:
+                operations.append((BACKWARD, level - 1, products[level - 1]))
+            operations.append((STEP, level, products[level - 1] + steps[level - 1]))
+            if level > 2:
+                operations.append((BACKWARD, level - 2, products[level - 2]))
+        return operations
+
+    def program(self, rows: int) -> Array:
+        """Return the kernels' table of operations on batches of so many rows."""
+        operations = self.seconds(rows)
+        table = np.zeros((len(operations), 4), np.int64)
+        for line, (operation, level, seconds) in zip(table, operations, strict=True):
+            line[:2] = operation, level
+            line[ALONE] = seconds < _ALONE_SECONDS and operation != FETCH
+        if table[1:, ALONE].all():
+            table[0, ALONE] = 1
+        since: list[Array] = []  # operations since the last meeting
+        for before, line in pairwise(table):
+            since.append(before)
+            if any(_needs(line, other) and not (line[ALONE] and other[ALONE]) for other in since):
+                before[MEET] = 1
+                since.clear()
+        table[-1, MEET] = 1
+        return readonly(table)
+
+
+def _needs(line: Array, before: Array) -> bool:
+    """Say whether an operation of a program cannot begin until one before it is done."""
+    operation, level, *_ = line
+    other, there, *_ = before
+    if operation == STEP:  # the step of a level changes the weights that lead back to the one below
+        return bool(other == LOSS or (other == BACKWARD and there in (level, level - 1)))
+    # The others are a chain: each needs the last one before it that is no step.
+    return bool(other != STEP)
+
+
+class NetworkTraining:
+    """A network of fully connected layers in training.
+
+    This is what `train_network` and the estimators stand on: it assumes that its arguments are settled, and keeps the
+    state between calls.
+
+    Parameters
+    ----------
+    loss : {"softmax_cross_entropy", "binary_cross_entropy", "squared_error"}
+        The loss of a row is that of `linear_loss_gradient`; over several scores the latter two are summed.
+    X : ndarray of shape (n, D), float32 or float64, C-contiguous
+        Rows; not copied.
+    y : ndarray of shape (n,), class indices of dtype intp, or (n, C) of the dtype of X
+        Targets: for "softmax_cross_entropy" of either form, else (n, C).
+    weights : sequence of array-like of shape (units, inputs)
+        Weights of each layer to begin with; copied.
+    biases : sequence of array-like of shape (units,)
+        Intercepts to begin with; copied.
+    activation : {"identity", "relu", "logistic", "tanh"}
+        What the hidden layers do to their values.
+    rule : {"sgd", "adam"}
+        How steps are taken.
+    l2 : float
+        Adds ``l2 / 2 ‖W‖²`` to the loss that is trained.
+    momentum : float
+        For "sgd".
+    nesterov : bool
+        Whether to use Nesterov's form of momentum.
+    beta_1, beta_2, epsilon : float
+        For "adam".
+    weight_decay : float
+        For "adam": each step also takes ``step * weight_decay * W`` off W.
+    dropout : float or sequence of float
+        Share of the values of each hidden layer that is set to 0 in training.
+    seed : int
+        What is dropped depends on it, and on the number of the step.
+    sample_weight : ndarray of shape (n,) of the dtype of X, optional
+        Weights of the rows, used as they are: the loss of a batch is Σ w l / (rows of the batch).
+    n_threads : int, optional
+        Threads to use, of which at most 8 work; None means all that this process may use.
+
+    Attributes
+    ----------
+    weights, biases : list of ndarray
+        What the network is now: views that `run` writes to, and that may be written to between runs.
+    n_steps : int
+        Batches done so far.
+    """
+
+    def __init__(
+        self,
+        loss: str,
+        X: Array,
+        y: Array,
+        weights: Sequence[ArrayLike],
+        biases: Sequence[ArrayLike],
+        *,
+        activation: str = "relu",
+        rule: str = "sgd",
+        l2: float = 0.0,
+        momentum: float = 0.0,
+        nesterov: bool = False,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-8,
+        weight_decay: float = 0.0,
+        dropout: float | Sequence[float] = 0.0,
+        seed: int = 0,
+        sample_weight: Array | None = None,
+        n_threads: int | None = None,
+    ) -> None:
+        units, dtype = _units(weights), X.dtype
+        hidden = len(units) - 2
+        shares = [float(dropout)] * hidden if isinstance(dropout, (int, float)) else list(dropout)
+        self._plan = plan = _Plan(units, activation, shares, dtype)
+        if rule == "sgd" and momentum:
+            rule = "nesterov" if nesterov else "momentum"
+        self._loss, self._rule, self._seed, self._n_threads = LOSSES.index(loss), RULES.index(rule), seed, n_threads
+        self._betas = beta_1, beta_2
+        none = np.empty(0, dtype)
+        indices = np.ascontiguousarray(y, np.intp) if y.ndim == 1 else np.empty(0, np.intp)
+        targets = np.empty((0, units[-1]), dtype) if y.ndim == 1 else np.ascontiguousarray(y, dtype)
+        shares_of_rows = none if sample_weight is None else np.ascontiguousarray(sample_weight, dtype)
+        self._data = readonly(X), readonly(indices), readonly(targets), readonly(shares_of_rows)
+        self._numbers = readonly(np.array([momentum, beta_1, beta_2, epsilon], dtype))
+        self._penalties = tuple(self._per_column(strength) for strength in (l2, weight_decay))
+        self._parameters, self.weights, self.biases = _stacks(plan, weights, biases)
+        kept = {"sgd": 0, "gradient": 0}.get(rule, 1)
+        self._moments = aligned((2, plan.size if kept else 0), dtype)
+        self._totals = np.zeros(0)
+        self._desks: list[Array] = []
+        self._rows = 0
+        self._board = new_board()
+        self.n_steps = 0
+
+    def _per_column(self, strength: float) -> Array:
+        """Return a penalty's strength for each column of each stack: none for the intercepts."""
+        table = np.zeros((len(self._plan.products), max(self._plan.pitches)), self._plan.dtype)
+        for row, inputs in zip(table, self._plan.units, strict=False):
+            row[:inputs] = strength
+        return readonly(table)
+
+    def gradient(self) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
+        """Return the gradient in weights and intercepts of each layer that `run` left with the rule "gradient"."""
+        return list(zip(*_views(self._plan, self._totals), strict=True))
+
+    def get_state(self) -> dict[str, Any]:
+        """Return copies of all that `run` changes."""
+        return {"parameters": self._parameters.copy(), "moments": self._moments.copy(), "n_steps": self.n_steps}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Go back to a state that `get_state` returned."""
+        self._parameters[...] = state["parameters"]
+        self._moments[...] = state["moments"]
+        self.n_steps = state["n_steps"]
+
+    def run(self, order: ArrayLike, batch_size: int, steps: ArrayLike) -> NDArray[np.float64]:
+        """Train on ``X[order[:batch_size]]``, ``X[order[batch_size:2 * batch_size]]``, and so on.
+
+        Parameters
+        ----------
+        order : array-like of shape (N,), intp
+            Numbers of rows; the last batch may be shorter.
+        batch_size : int
+            Rows of a batch.
+        steps : float or array-like of shape (number of batches,)
+            Step sizes.
+
+        Returns
+        -------
+        ndarray of shape (number of batches,), float64
+            Mean weighted loss of each batch before its step, without penalty.
+
+        Raises
+        ------
+        ValueError
+            If `order` has a number that no row has.
+
+        Notes
+        -----
+        Ctrl-C ends it within a fraction of a second: weights, intercepts and `n_steps` are then as after the last
+        batch that was completed.
+        """
+        order = np.ascontiguousarray(order, np.intp)
+        n = len(self._data[0])
+        if order.size == 0:
+            return np.zeros(0)
+        if np.maximum.reduce(order.view(np.uintp)) >= n:  # negative numbers are very large ones
+            raise ValueError(f"order has a number outside 0..{n - 1}; X has {n} rows")
+        batch_size = min(batch_size, order.size)
+        batches = -(-order.size // batch_size)
+        losses = np.zeros(batches)
+        rows = min(batch_size, self._plan.rows)
+        program, operations = self._plan.program(rows), self._plan.seconds(rows)
+        chunk_seconds = sum(seconds + _OPERATION for _, _, seconds in operations)
+        chunks = -(-batch_size // rows)
+        n_threads = self._thread_count(program, batches * chunks * chunk_seconds)
+        self._make_room(rows, n_threads, chunks > 1 or RULES[self._rule] == "gradient")
+        constants = np.array([self._loss, batch_size, rows, self._rule, self._seed, self.n_steps, n_threads])
+        arguments = (
+            *self._data, readonly(order), readonly(self._sizes(steps, batches)), self._plan.levels(rows), program,
+            readonly(constants), self._numbers, *self._penalties, self._parameters, self._moments, self._totals,
+            self._blocks, self._slopes, losses, np.zeros(-(-rows // LOSS_ROWS)), self._board,
+        )  # fmt: skip
+        limit = max(1, int(_CALL_SECONDS / chunk_seconds))
+        self._train(arguments, n_threads, limit, len(program) * chunks)
+        lengths = np.diff(np.append(np.arange(0, order.size, batch_size), order.size))
+        return losses / lengths
+
+    def _train(self, arguments: tuple[Any, ...], n_threads: int, limit: int, lines: int) -> None:
+        """Call the kernel until all batches are done; `lines` of the program make a batch."""
+        before = self.n_steps
+        states = [
+            np.array([0, 0, 1, COMING if thread else WORKING, n_threads, limit], np.int64)
+            for thread in range(n_threads)
+        ]
+
+        def work(thread: int) -> Iterator[None]:
+            state, waits, started = states[thread], 0, time.perf_counter()
+            try:
+                while not train(thread, *arguments, self._desks[thread], state):
+                    if state[STAGE] == WORKING:
+                        state[LIMIT] = limit
+                    else:
+                        time.sleep(0)  # the others do not get on: they may need this CPU
+                        waits += 1
+                        if waits > _PATIENCE[0] + _PATIENCE[1] * (time.perf_counter() - started):
+                            state[MOST] = 1
+                    yield
+            finally:
+                if thread == 0:
+                    leave(self._board)
+
+        reset(self._board)
+        try:
+            _threads.run(work, n_threads, n_threads)
+        except BaseException:
+            self._finish_batch(arguments, states, lines)
+            raise
+        finally:
+            self.n_steps = before + int(states[0][PLACE]) // lines
+
+    def _finish_batch(self, arguments: tuple[Any, ...], states: list[Array], lines: int) -> None:
+        """Complete the batch that was interrupted, in this thread: some may have taken their part of the step."""
+        states[0][LIMIT], states[0][MOST] = 0, states[0][MEMBERS_NOW]
+        while states[0][STAGE] != WORKING:
+            for thread, state in enumerate(states):
+                train(thread, *arguments, self._desks[thread], state)
+
+    def _sizes(self, steps: ArrayLike, batches: int) -> Array:
+        """Return for each batch its step size, and the factors that correct Adam's means."""
+        size = np.empty(batches)
+        size[...] = steps
+        corrections = (1 - beta ** (self.n_steps + np.arange(1.0, batches + 1)) for beta in self._betas)
+        of_mean, of_square = (np.where(correction > 0, correction, 1) for correction in corrections)
+        return np.column_stack([size, size / of_mean, 1 / np.sqrt(of_square)]).astype(self._plan.dtype)
+
+    def _thread_count(self, program: Array, seconds: float) -> int:
+        """Return how many threads to use for so much work: a power of two."""
+        if not jit_enabled() or program[:, ALONE].all() or (self._n_threads is None and seconds < _SERIAL_SECONDS):
+            return 1
+        wanted = min(MEMBERS, _threads.resolve(self._n_threads))
+        return 1 << (wanted.bit_length() - 1)
+
+    def _make_room(self, rows: int, n_threads: int, totals: bool) -> None:
+        if rows != self._rows:
+            self._rows = rows
+            self._blocks, self._slopes = self._plan.blocks(rows), self._plan.blocks(rows)
+            self._desks = []
+        while len(self._desks) < n_threads:
+            self._desks.append(self._plan.own(rows))
+        if totals:
+            self._totals = np.zeros(self._plan.size)
+
+
+def _units(weights: Sequence[ArrayLike]) -> list[int]:
+    shapes = [np.shape(W) for W in weights]
+    return [shapes[0][1], *(shape[0] for shape in shapes)]
+
+
+def _stacks(
+    plan: _Plan, weights: Sequence[ArrayLike], biases: Sequence[ArrayLike]
+) -> tuple[Array, list[Array], list[Array]]:
+    """Copy weights and intercepts to one flat array; return it, and views of both."""
+    flat = aligned((plan.size,), plan.dtype)
+    views, shifts = _views(plan, flat)
+    for view, W in zip([*views, *shifts], [*weights, *biases], strict=True):
+        view[...] = W
+    return flat, views, shifts
+
+
+def _views(plan: _Plan, flat: Array) -> tuple[list[Array], list[Array]]:
+    """Return the weights and the intercepts of each layer in a flat array of stacks."""
+    weights, biases, at = [], [], 0
+    for inputs, outputs, pitch in zip(plan.units, plan.units[1:], plan.pitches, strict=False):
+        stack = flat[at : at + outputs * pitch].reshape(outputs, pitch)
+        weights.append(stack[:, :inputs])
+        biases.append(stack[:, inputs])
+        at += outputs * pitch
+    return weights, biases
