@@ -73,6 +73,9 @@ def draw(models: dict[float, MLPClassifier], file: Path) -> None:
         plot.learning_curves(histories, ax, quantities=[quantity])
         ax.set_ylabel(title)
     panels[1].set_yscale("log")
+    for ax in panels[:2]:
+        ax.get_legend().remove()
+    panels[2].get_legend().set_title(None)  # no line is dashed here
     figure.savefig(file, dpi=150)
     print(f"plots: {file}")
 
