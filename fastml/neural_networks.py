@@ -148,14 +148,14 @@ class _MLP(IterativeModel):
 
     def _check_parameters(self) -> None:
         p = _estimators
-        sizes = self.hidden_layer_sizes if np.iterable(self.hidden_layer_sizes) else [self.hidden_layer_sizes]
+        sizes = list(self.hidden_layer_sizes) if np.iterable(self.hidden_layer_sizes) else [self.hidden_layer_sizes]
         for place, size in enumerate(sizes):
             p.positive_integer(size, f"hidden_layer_sizes[{place}]")
         p.one_of(self.activation, "activation", ACTIVATIONS)
         p.one_of(self.solver, "solver", ("adam", "sgd"))
         p.number(self.alpha, "alpha")
         p.number(self.weight_decay, "weight_decay")
-        shares = self.dropout if np.iterable(self.dropout) else [self.dropout] * len(sizes)
+        shares = list(self.dropout) if np.iterable(self.dropout) else [self.dropout] * len(sizes)
         if len(shares) != len(sizes):
             raise ValueError(f"dropout has {len(shares)} entries; there are {len(sizes)} hidden layers")
         for place, share in enumerate(shares):

@@ -258,10 +258,10 @@ def _narrow(total, part):  # type: ignore[no-untyped-def]
 
 
 @inner
-def _step(
+def _step(  # type: ignore[no-untyped-def]
     levels, level, first, last, n, rule, whole, parameters, moments, totals, blocks, slopes, own, decay, shrink, step,
     numbers,
-):  # type: ignore[no-untyped-def]  # fmt: skip
+):  # fmt: skip
     """Make the gradient of the weights that lead to some strips of a level's units, and take their step.
 
     `whole`: the rows are the whole batch; else the gradient goes to `totals`. A plain step is taken in registers.
@@ -340,11 +340,11 @@ def _fetch(X, order, first, last, n, levels, blocks):  # type: ignore[no-untyped
 
 
 @inner
-def _operate(
+def _operate(  # type: ignore[no-untyped-def]
     operation, level, first, last, n, at, first_row, length, last_chunk, whole, X, indices, T, weight, order, step,
     levels, loss, rule, seed, batch, numbers, decay, shrink, parameters, moments, totals, blocks, slopes, sums, own,
     work,
-):  # type: ignore[no-untyped-def]  # fmt: skip
+):  # fmt: skip
     """Do some tasks of an operation on n rows, from `first_row` of a batch and number `at` of `order` on."""
     if operation == FETCH:
         _fetch(X, order[at : at + n], first, last, n, levels, blocks)

@@ -7,7 +7,7 @@ a few dozen times a second, for Ctrl-C; `_backprop` has the loop, and `_team` ho
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -358,10 +358,14 @@ class NetworkTraining:
             for thread in range(n_threads)
         ]
 
+        def call(thread: int) -> bool:
+            everything: tuple[Any, ...] = (thread, *arguments, self._desks[thread], states[thread])
+            return bool(train(*everything))
+
         def work(thread: int) -> Iterator[None]:
             state, waits, started = states[thread], 0, time.perf_counter()
             try:
-                while not train(thread, *arguments, self._desks[thread], state):
+                while not call(thread):
                     if state[STAGE] == WORKING:
                         state[LIMIT] = limit
                     else:
@@ -378,17 +382,17 @@ class NetworkTraining:
         try:
             _threads.run(work, n_threads, n_threads)
         except BaseException:
-            self._finish_batch(arguments, states, lines)
+            self._finish_batch(call, states)
             raise
         finally:
             self.n_steps = before + int(states[0][PLACE]) // lines
 
-    def _finish_batch(self, arguments: tuple[Any, ...], states: list[Array], lines: int) -> None:
+    def _finish_batch(self, call: Callable[[int], bool], states: list[Array]) -> None:
         """Complete the batch that was interrupted, in this thread: some may have taken their part of the step."""
         states[0][LIMIT], states[0][MOST] = 0, states[0][MEMBERS_NOW]
         while states[0][STAGE] != WORKING:
-            for thread, state in enumerate(states):
-                train(thread, *arguments, self._desks[thread], state)
+            for thread in range(len(states)):
+                call(thread)
 
     def _sizes(self, steps: ArrayLike, batches: int) -> Array:
         """Return for each batch its step size, and the factors that correct Adam's means."""
