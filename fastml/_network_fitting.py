@@ -15,6 +15,7 @@ from ._progress import Progress
 from ._runs import max_steps, new_run, say_what_became
 from ._settling import Settled, settle
 from ._step_sizes import given_sizes
+from .kernels._networks import Norm
 
 __all__ = ["fit_network", "hidden_sizes"]
 
@@ -60,6 +61,7 @@ def _task(model: Any, settled: Settled) -> NetworkTask:
         "epsilon": model.epsilon,
         "weight_decay": model.weight_decay if adam else 0.0,
         "dropout": _shares(model.dropout, len(hidden_sizes(model))),
+        "norm_share": model.batch_norm_momentum,
         "seed": int(settled.dropout.generate_state(1, np.uint64)[0] >> 1),
     }
     return NetworkTask(settled.targets.loss, settled.rows, model.activation, settings, settled.n_threads, settled.score)
@@ -95,12 +97,22 @@ def _initial(model: Any, settled: Settled, again: bool) -> Layers:
         wanted = [(outputs, inputs) for inputs, outputs in pairwise(units)]
         if before != wanted:
             raise ValueError(f"the layers are to have shapes {wanted}, but those from before have {before}")
-        return Layers([W.T.astype(dtype) for W in model.coefs_], [b.astype(dtype) for b in model.intercepts_])
+        layers = Layers([W.T.astype(dtype) for W in model.coefs_], [b.astype(dtype) for b in model.intercepts_], [])
+        if bool(model.batch_norm_scales_) != (model.batch_norm and len(units) > 2):
+            raise ValueError(f"batch_norm is {model.batch_norm!r}; the layers from before are of another kind")
+        for norm in model._norms():
+            layers.norms.append(Norm(*(part.astype(dtype) for part in norm)))
+        return layers
     rng = np.random.default_rng(settled.init)
     factor = 2 if model.activation == "logistic" else 6
-    layers = Layers([], [])
+    layers = Layers([], [], [])
     for inputs, outputs in pairwise(units):
         bound = math.sqrt(factor / (inputs + outputs))  # X. Glorot and Y. Bengio (2010)
         layers.weights.append(rng.uniform(-bound, bound, (outputs, inputs)).astype(dtype))
         layers.biases.append(rng.uniform(-bound, bound, outputs).astype(dtype))
+    if model.batch_norm:
+        for shifts in layers.biases[:-1]:
+            shifts[:] = 0
+            ones = np.ones_like(shifts)
+            layers.norms.append(Norm(ones, np.zeros_like(ones), ones))
     return layers

@@ -5,6 +5,7 @@ goes on is ``scale x + shift``. Slopes g in that are slopes scale / sqrt(v + eps
 
 Means are made first, variances from what is left, so that nothing cancels. All are sums over the rows in their order,
 in float64 where that has come from float32: they depend neither on the other units nor on how threads share these.
+What a loop over units does to one of them is a `scalar`: operations in a fixed form, in vectors and beside them.
 
 Source: S. Ioffe and C. Szegedy, "Batch normalization" (2015).
 """
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ._jit import inner
+from ._jit import inner, scalar
 from ._math import like
 from ._validate import NORM_EPSILON
 
@@ -22,6 +23,31 @@ __all__ = ["MEAN", "NORMS", "SCALE", "SHIFT", "VARIANCE", "normalise", "normalis
 #: Rows of an array of norms, and how many they are; the last two are running statistics.
 SCALE, SHIFT, MEAN, VARIANCE = range(4)
 NORMS = 4
+
+
+@scalar
+def _quotient(value, divisor):  # type: ignore[no-untyped-def]
+    return value / divisor
+
+
+@scalar
+def _inverse_deviation(variance):  # type: ignore[no-untyped-def]
+    return like(variance, 1) / np.sqrt(variance + like(variance, NORM_EPSILON))
+
+
+@scalar
+def _on_a_line(x, scale, shift):  # type: ignore[no-untyped-def]
+    return scale * x + shift
+
+
+@scalar
+def _nearer(running, new, share):  # type: ignore[no-untyped-def]
+    return running + share * (new - running)
+
+
+@scalar
+def _slope(g, x, factor, mean, mean_product):  # type: ignore[no-untyped-def]
+    return factor * ((g - mean) - x * mean_product)
 
 
 @inner
@@ -42,7 +68,7 @@ def _narrowed(total, n, mean):  # type: ignore[no-untyped-def]
     for j in range(total.size):
         mean[j] = total[j]
     for j in range(total.size):
-        mean[j] /= like(mean[j], n)
+        mean[j] = _quotient(mean[j], like(mean[j], n))
     for j in range(total.size):
         total[j] = 0
 
@@ -59,13 +85,13 @@ def _scaled(z, inverse, scale, shift, kept):  # type: ignore[no-untyped-def]
     for j in range(z.size):
         kept[j] = z[j] * inverse[j]
     for j in range(z.size):
-        z[j] = scale[j] * kept[j] + shift[j]
+        z[j] = _on_a_line(kept[j], scale[j], shift[j])
 
 
 @inner
 def _follow(running, new, share):  # type: ignore[no-untyped-def]
     for j in range(running.size):
-        running[j] += share * (new[j] - running[j])
+        running[j] = _nearer(running[j], new[j], share)
 
 
 @inner
@@ -90,19 +116,20 @@ def normalise(Z, first, last, n, norms, at, kept, running_share):  # type: ignor
         _follow(norms[MEAN, here], mean, running_share)
     _narrowed(total, n, mean)
     for j in range(count):
-        inverse[j] = like(zero, 1) / np.sqrt(mean[j] + like(zero, NORM_EPSILON))
+        inverse[j] = _inverse_deviation(mean[j])
     if running_share > zero and n > 1:
+        unbiased = like(zero, n) / like(zero, n - 1)
         for j in range(count):
-            mean[j] *= like(zero, n) / like(zero, n - 1)
+            mean[j] *= unbiased
         _follow(norms[VARIANCE, here], mean, running_share)
     for i in range(n):
         _scaled(Z[i, first:last], inverse, norms[SCALE, here], norms[SHIFT, here], kept[i + 1, first:last])
 
 
 @inner
-def _slopes(g, x, factor, of_shift, of_scale):  # type: ignore[no-untyped-def]
+def _slopes(g, x, factor, mean, mean_product):  # type: ignore[no-untyped-def]
     for j in range(g.size):
-        g[j] = factor[j] * (g[j] - of_shift[j] - x[j] * of_scale[j])
+        g[j] = _slope(g[j], x[j], factor[j], mean[j], mean_product[j])
 
 
 @inner
@@ -122,8 +149,8 @@ def normalise_slopes(G, first, last, n, scale, kept, of_scale, of_shift):  # typ
         mean[j] = of_shift[j]
         mean_product[j] = of_scale[j]
     for j in range(count):
-        mean[j] /= like(mean[j], n)
-        mean_product[j] /= like(mean[j], n)
+        mean[j] = _quotient(mean[j], like(mean[j], n))
+        mean_product[j] = _quotient(mean_product[j], like(mean[j], n))
         factor[j] = scale[j] * inverse[j]
     for i in range(n):
         _slopes(G[i, first:last], kept[i + 1, first:last], factor, mean, mean_product)
