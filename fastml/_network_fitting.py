@@ -12,7 +12,7 @@ from ._callbacks import Hooks
 from ._fitting import train
 from ._network_training import Layers, NetworkColumn, NetworkTask
 from ._progress import Progress
-from ._runs import max_steps, new_run, say_what_became
+from ._runs import check_resumed, max_steps, new_run, resumable, resumed, say_what_became
 from ._settling import Settled, settle
 from ._step_sizes import given_sizes
 from .kernels._networks import Norm
@@ -20,15 +20,23 @@ from .kernels._networks import Norm
 __all__ = ["fit_network", "hidden_sizes"]
 
 
-def fit_network(model: Any, X: Any, y: Any, *, partial: bool = False, **more: Any) -> None:
+def fit_network(model: Any, X: Any, y: Any, *, partial: bool = False, resume: bool = False, **more: Any) -> None:
     """Train a network, show its progress, and say what went wrong."""
-    settled = settle(model, X, y, partial=partial, sampling="permutation" if model.shuffle else "sequential", **more)
+    before = resumed(model) if resume else None
+    settled = settle(
+        model, X, y, partial=partial, sampling="permutation" if model.shuffle else "sequential",
+        seed=None if before is None else before.seed, **more,
+    )  # fmt: skip
     batches = settled.batches
     again = partial and hasattr(model, "t_")
-    done = model.t_ - 1 if again else 0
-    first = _initial(model, settled, again)
-    network = NetworkColumn(_task(model, settled), first, done=done, state=model._state if again else None)
+    done, course = model.t_ - 1 if again else 0, None
+    first, state = _initial(model, settled, again or before is not None), model._state if again else None
+    if before is not None:
+        check_resumed(before, settled)
+        course, state = before.course, before.course.state
+    network = NetworkColumn(_task(model, settled), first, done=done, state=state)
     run = new_run(model, 0, batches, partial)
+    run.resumable = not partial
     hooks = progress = None
     if not partial:
         x, targets, weight = settled.data
@@ -39,11 +47,12 @@ def fit_network(model: Any, X: Any, y: Any, *, partial: bool = False, **more: An
     rates = given_sizes(model.learning_rate, model.learning_rate_init, model.power_t)
     arguments = network, [run], batches, [rates], settled.evaluations
     if progress is None:
-        train(*arguments, hooks=hooks)
+        train(*arguments, hooks=hooks, resume=course)
     else:
         with progress:
-            train(*arguments, hooks=hooks, progress=progress)
+            train(*arguments, hooks=hooks, progress=progress, resume=course)
     model._take(run, done, 1 if partial else -(-run.steps // batches.steps))
+    model._resumable = resumable(run, settled)
     if hooks is not None:
         hooks.end()
     say_what_became(model, run, partial=partial, penalty=lambda: _penalty(model, settled, first))

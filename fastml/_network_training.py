@@ -126,6 +126,10 @@ class NetworkColumn:
         """Return a copy of all that the network needs to go on training."""
         return self._training.get_state()
 
+    def last_losses(self) -> NDArray[np.float64]:
+        """Return the losses of the batches that the last call of `run` has completed."""
+        return self._training.last_losses()[:, np.newaxis]
+
     def keep(self, columns: list[int]) -> None:
         """Do nothing: there is one column."""
 

@@ -29,6 +29,8 @@ __all__ = ["MLPClassifier", "MLPRegressor"]
 class _MLP(IterativeModel):
     """What classifier and regressor share."""
 
+    _records = *IterativeModel._records, Layers, Norm
+
     def __init__(
         self,
         hidden_layer_sizes: Any = (100,),
@@ -114,11 +116,12 @@ class _MLP(IterativeModel):
         y_val: ArrayLike | None = None,
         sample_weight: ArrayLike | None = None,
         sample_weight_val: ArrayLike | None = None,
+        resume: bool = False,
     ) -> Self:
         """Train the network.
 
         Ctrl-C ends the training: the model keeps the weights it has by then (the best ones, where these are kept)
-        and its history, a warning says so, and `fit` returns as usual.
+        and its history, a warning says so, and `fit` returns as usual. With ``resume=True`` it then goes on.
 
         Parameters
         ----------
@@ -133,15 +136,21 @@ class _MLP(IterativeModel):
             What each training row counts. Only the ratios matter.
         sample_weight_val : array-like, optional
             What each row of the validation set counts.
+        resume : bool, default=False
+            Whether to go on where the fit before was ended, by Ctrl-C, a callback, `max_steps` or `max_iter`: with
+            the same data and parameters (and perhaps more of `max_iter`) the result has the same bits as that of a
+            fit that was not ended. One that had converged stays as it is. A model that was not fitted before begins.
 
         Returns
         -------
         self
         """
         self._check_parameters()
+        _estimators.flag(resume, "resume")
         fit_network(
-            self, X, y, X_val=X_val, y_val=y_val, sample_weight=sample_weight, sample_weight_val=sample_weight_val
-        )
+            self, X, y, X_val=X_val, y_val=y_val, sample_weight=sample_weight, sample_weight_val=sample_weight_val,
+            resume=resume,
+        )  # fmt: skip
         return self
 
     def _partial_fit(self, X: ArrayLike, y: ArrayLike, sample_weight: Any, classes: Any = None) -> Self:

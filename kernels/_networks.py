@@ -336,6 +336,7 @@ class NetworkTraining:
         self._desks: list[Array] = []
         self._rows = 0
         self._board = new_board()
+        self._last = np.zeros(0), np.ones(0, np.intp)
         self.n_steps = 0
 
     def _take_norms(self, norms: Sequence[Norm]) -> None:
@@ -378,6 +379,9 @@ class NetworkTraining:
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Go back to a state that `get_state` returned."""
+        for name, array in (("parameters", self._parameters), ("moments", self._moments), ("norms", self._norms)):
+            if state[name].shape != array.shape:
+                raise ValueError(f"{name} from before have shape {state[name].shape}; this network needs {array.shape}")
         self._parameters[...] = state["parameters"]
         self._moments[...] = state["moments"]
         self._norms[...] = state["norms"]
@@ -416,9 +420,11 @@ class NetworkTraining:
             return np.zeros(0)
         if np.maximum.reduce(order.view(np.uintp)) >= n:  # negative numbers are very large ones
             raise ValueError(f"order has a number outside 0..{n - 1}; X has {n} rows")
-        batch_size = min(batch_size, order.size)
+        # One row more than a block would make a last, shorter batch by itself the same steps as behind the others.
+        batch_size = min(batch_size, order.size if self.norms else max(order.size, self._plan.rows + 1))
         batches = -(-order.size // batch_size)
         losses = np.zeros(batches)
+        self._last = losses, np.diff(np.append(np.arange(0, order.size, batch_size), order.size))
         rows = batch_size if self.norms else min(batch_size, self._plan.rows)
         program, operations = self._plan.program(rows), self._plan.seconds(rows)
         chunk_seconds = sum(seconds + _OPERATION for _, _, seconds in operations)
@@ -434,7 +440,11 @@ class NetworkTraining:
         )  # fmt: skip
         limit = max(1, int(_CALL_SECONDS / chunk_seconds))
         self._train(arguments, n_threads, limit, len(program) * chunks)
-        lengths = np.diff(np.append(np.arange(0, order.size, batch_size), order.size))
+        return self.last_losses()
+
+    def last_losses(self) -> NDArray[np.float64]:
+        """Return the losses of the last call of `run`; if Ctrl-C ended it, 0 for batches that were not done."""
+        losses, lengths = self._last
         return losses / lengths
 
     def _train(self, arguments: tuple[Any, ...], n_threads: int, limit: int, lines: int) -> None:
