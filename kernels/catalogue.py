@@ -375,7 +375,8 @@ def _neighbour_truth(metric: str, dtypes: dict[str, Dtypes]) -> Callable[[Inputs
 
 
 def _true_sigmoid(z: Array) -> Array:
-    return 1 / (1 + np.exp(-z))
+    e = np.exp(-np.abs(z))
+    return np.where(z >= 0, 1, e) / (1 + e)
 
 
 def _true_softplus(z: Array) -> Array:
