@@ -356,6 +356,14 @@ class MLPClassifier(ClassifierMixin, _MLP):
     >>> model = model.set_params(random_state=0).fit(X[:1200], y[:1200])
     >>> round(model.score(X[1500:], y[1500:]), 1)
     0.9
+
+    A training that was ended goes on as if it had not been:
+
+    >>> half = MLPClassifier((32,), batch_norm=True, max_iter=2, tol=None, random_state=0).fit(X, y)
+    >>> half = half.set_params(max_iter=4).fit(X, y, resume=True)
+    >>> whole = MLPClassifier((32,), batch_norm=True, max_iter=4, tol=None, random_state=0).fit(X, y)
+    >>> bool((half.coefs_[0] == whole.coefs_[0]).all())
+    True
     """
 
     def __init__(
