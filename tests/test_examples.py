@@ -523,7 +523,7 @@ def check_w21(found):
 def test_w21_the_maximum_and_six_steps(example, tmp_path):
     found = example("w21").main(["--plot", str(tmp_path / "plots.png")])
     assert check_w21(found)[0.1][-1] > 0.85
-    assert found.wide_accuracy > 0.9
+    assert found.wide_accuracy > 0.85
     for name in ("plots", "plots-weights", "plots-errors"):
         assert (tmp_path / f"{name}.png").stat().st_size > 10_000
 
