@@ -3,7 +3,8 @@
 What a batch takes is a *program*, a table with one operation in each line: fetch the rows, forward to a level, the
 loss, back to a level, the step of a level's weights. Each operation is a number of tasks that may run at the same
 time, a few units of a level or a few columns of a matrix. Threads share the tasks; they meet (`_team`) where an
-operation needs what others have made. What is too little to share the first thread does alone.
+operation needs what others have made. Where a level has few weights, threads share the rows instead: then each goes its
+way from the rows to the loss and back without a meeting. What is too little to share the first thread does alone.
 
 *Levels* are 0 (the columns of X) to the number of layers (the scores). Values of a level are a block of `_layers`, one
 row for each row of a batch, with ones for the intercepts; weights between two levels are a stack. Each thread writes
@@ -38,13 +39,15 @@ from ._stacks import copy_row, prefetch_row
 from ._team import begin, come, is_closed, members_of, shared, taken_in, write_mark
 
 __all__ = [
-    "ALONE", "BACKWARD", "COMING", "FETCH", "FORWARD", "LIMIT", "LOSS", "LOSSES", "LOSS_ROWS", "MEET", "MEMBERS_NOW",
-    "MOST", "PLACE", "RULES", "STAGE", "STEP", "WORKING", "evaluate", "train",
+    "ALONE", "BACKWARD", "BY_COLUMNS", "BY_ROWS", "BY_UNITS", "COMING", "FETCH", "FORWARD", "LIMIT", "LOSS", "LOSSES",
+    "LOSS_ROWS", "MEET", "MEMBERS_NOW", "MOST", "PLACE", "RULES", "SHARE", "STAGE", "STEP", "WORKING", "evaluate",
+    "train",
 ]  # fmt: skip
 
-#: Operations of a program; a line is operation, level, whether it is done alone, whether to meet afterwards.
+#: Operations of a program; a line is operation, level, how threads share it, whether to meet afterwards.
 FETCH, FORWARD, LOSS, BACKWARD, STEP = range(5)
-ALONE, MEET = 2, 3
+SHARE, MEET = 2, 3
+BY_UNITS, BY_ROWS, BY_COLUMNS, ALONE = range(4)
 
 #: Rows of a table of levels: units, length of a block's rows, begin of block, slopes and stack, activation, threshold
 #: of the hash below which a value is dropped, begin of the norms (below 0: none) and of what is kept of them.
@@ -62,8 +65,11 @@ _SGD, _MOMENTUM, _NESTEROV, _ADAM, _GRADIENT = range(5)
 #: Losses; their places are their numbers.
 LOSSES = ("softmax_cross_entropy", "binary_cross_entropy", "squared_error")
 
-#: Rows of a task of the loss, and columns of a task on the way back: whole cache lines.
+#: Rows of a task where rows are shared, and columns of a task on the way back: whole cache lines.
 LOSS_ROWS, COLUMNS = 32, 64
+
+#: Columns of a task where the columns of weights are shared.
+_LINE = 16
 
 #: Rows of a block that are worked on together, so that they stay in the second-level cache: their bytes.
 _ROWS_BYTES = 1 << 17
@@ -110,38 +116,42 @@ def _dropout_scale(threshold, like_this):  # type: ignore[no-untyped-def]
 
 
 @inner
-def _make_values(levels, level, first, last, n, parameters, blocks, own, X, ahead):  # type: ignore[no-untyped-def]
-    """Make what goes into a level's units `first` to `last` for the n rows of a block, in `own`; ask for rows of X."""
+def _make_values(levels, level, first, last, row, n, parameters, blocks, own, X, ahead):  # type: ignore[no-untyped-def]
+    """Make what goes into a level's units `first` to `last` for n rows of a block, in `own`; ask for rows of X."""
     below = levels[_PITCH, level - 1]
-    block = matrix(blocks, levels[_BLOCK, level - 1], n, below)
+    block = matrix(blocks, levels[_BLOCK, level - 1] + row * below, n, below)
     stack = matrix(parameters, levels[_STACK, level], levels[_UNITS, level], below)
     _make_units(block, n, stack, first, last, matrix(own, 0, n, levels[_PITCH, level]), X, ahead)
 
 
 @inner
-def _activate_values(levels, level, first, last, n, blocks, own):  # type: ignore[no-untyped-def]
+def _activate_values(levels, level, first, last, row, n, blocks, own):  # type: ignore[no-untyped-def]
     """Put the activations of what is in `own` where others read them."""
     kind, pitch = levels[_ACTIVATION, level], levels[_PITCH, level]
-    Z, values = matrix(own, 0, n, pitch), matrix(blocks, levels[_BLOCK, level], n, pitch)
+    Z, values = matrix(own, 0, n, pitch), matrix(blocks, levels[_BLOCK, level] + row * pitch, n, pitch)
     for i in range(n):
         activate(kind, Z[i, first:last], values[i, first:last])
 
 
 @inner
 def _forward(  # type: ignore[no-untyped-def]
-    levels, level, first, last, n, parameters, blocks, own, norms, normals, running_share, dropping, seed, batch, top,
-    X, ahead,
+    levels, level, first, last, row, n, parameters, blocks, own, norms, normals, running_share, dropping, seed, batch,
+    top, X, ahead,
 ):  # fmt: skip
-    """Make the values of a level's units `first` to `last` for the n rows of a block; ask for rows `ahead` of X."""
+    """Make the values of a level's units `first` to `last` for n rows of a block, from `row` on.
+
+    Meanwhile ask for the rows `ahead` of X.
+    """
     pitch = levels[_PITCH, level]
-    _make_values(levels, level, first, last, n, parameters, blocks, own, X, ahead)
+    _make_values(levels, level, first, last, row, n, parameters, blocks, own, X, ahead)
     if levels[_NORMS, level] >= 0:
         kept = matrix(normals, levels[_KEPT, level], n + 1, pitch)
         normalise(matrix(own, 0, n, pitch), first, last, n, norms, levels[_NORMS, level], kept, running_share)
-    _activate_values(levels, level, first, last, n, blocks, own)
+    _activate_values(levels, level, first, last, row, n, blocks, own)
     threshold = levels[_THRESHOLD, level]
     if dropping and threshold > 0:
-        scale, values = _dropout_scale(threshold, parameters[0]), matrix(blocks, levels[_BLOCK, level], n, pitch)
+        scale = _dropout_scale(threshold, parameters[0])
+        values = matrix(blocks, levels[_BLOCK, level] + row * pitch, n, pitch)
         for i in range(n):
             drop(_row_key(seed, batch, level, top + i), first, threshold, scale, values[i, first:last])
 
@@ -212,15 +222,18 @@ def _losses(loss, Z, G, n, first, last, order, indices, T, weight, scale, work, 
 
 @inner
 def _backward(  # type: ignore[no-untyped-def]
-    levels, level, first, last, n, rule, parameters, moments, totals, blocks, slopes, own, norms, normals, step,
+    levels, level, first, last, row, n, rule, parameters, moments, totals, blocks, slopes, own, norms, normals, step,
     numbers, seed, batch, top,
 ):  # fmt: skip
-    """Make the slopes in a level's units from those of the level above, for some tasks of `COLUMNS` of them."""
+    """Make the slopes in a level's units from those of the level above, for some tasks of `COLUMNS` of them.
+
+    That is for n rows of a block, from `row` on.
+    """
     units, above, pitch = levels[_UNITS, level], levels[_UNITS, level + 1], levels[_PITCH, level]
     pitch_above = levels[_PITCH, level + 1]
-    values = matrix(blocks, levels[_BLOCK, level], n, pitch)
-    G = matrix(slopes, levels[_SLOPES, level], n, pitch)
-    above_G = matrix(slopes, levels[_SLOPES, level + 1], n, pitch_above)
+    values = matrix(blocks, levels[_BLOCK, level] + row * pitch, n, pitch)
+    G = matrix(slopes, levels[_SLOPES, level] + row * pitch, n, pitch)
+    above_G = matrix(slopes, levels[_SLOPES, level + 1] + row * pitch_above, n, pitch_above)
     stack = matrix(parameters, levels[_STACK, level + 1], above, pitch)
     D, zero = matrix(own, 0, n, pitch), parameters[0]
     fours = n // UNITS * UNITS
@@ -316,23 +329,23 @@ def _narrow(total, part):  # type: ignore[no-untyped-def]
 
 @inner
 def _step(  # type: ignore[no-untyped-def]
-    levels, level, first, last, n, rule, whole, parameters, moments, totals, blocks, slopes, own, decay, shrink, step,
-    numbers,
+    levels, level, top, bottom, begin_at, end_at, n, rule, whole, parameters, moments, totals, blocks, slopes, own,
+    decay, shrink, step, numbers,
 ):  # fmt: skip
-    """Make the gradient of the weights that lead to some strips of a level's units, and take their step.
+    """Make the gradient of some weights that lead to a level, and take their step.
 
+    That is of the units `top` to `bottom` and of the columns `begin_at` to `end_at` of the stack.
     `whole`: the rows are the whole batch; else the gradient goes to `totals`. A plain step is taken in registers.
     """
     units, pitch, above = levels[_UNITS, level], levels[_PITCH, level - 1], levels[_PITCH, level]
     block, G = matrix(blocks, levels[_BLOCK, level - 1], n, pitch), matrix(slopes, levels[_SLOPES, level], n, above)
-    stack, begin_at = matrix(parameters, levels[_STACK, level], units, pitch), levels[_STACK, level]
+    stack = matrix(parameters, levels[_STACK, level], units, pitch)
     gradient, decays, shrinks = matrix(own, 0, UNITS, pitch), decay[level - 1], shrink[level - 1]
     panel = max(1, _PANEL // n // COLUMNS) * COLUMNS
-    end = min(units, last * UNITS)
-    for left in range(0, pitch, panel):
-        right = min(pitch, left + panel)
-        for s in range(first * UNITS, end, UNITS):
-            count = min(UNITS, end - s)
+    for left in range(begin_at, end_at, panel):
+        right = min(end_at, left + panel)
+        for s in range(top, bottom, UNITS):
+            count = min(UNITS, bottom - s)
             if whole and rule == _SGD:
                 if count == UNITS:
                     outer_strip(UNITS, False, True, block, n, G, s, stack, s, left, right, decays, step[0])
@@ -346,7 +359,7 @@ def _step(  # type: ignore[no-untyped-def]
                 for k in range(count):
                     outer_strip(1, False, False, block, n, G, s + k, gradient, k, left, right, decays, step[0])
             for k in range(count):
-                part, row = gradient[k, left:right], begin_at + (s + k) * pitch
+                part, row = gradient[k, left:right], levels[_STACK, level] + (s + k) * pitch
                 here = slice(row + left, row + right)
                 if not whole:
                     _add(totals[here], part)
@@ -358,31 +371,33 @@ def _step(  # type: ignore[no-untyped-def]
 
 
 @inner
-def _step_from_totals(levels, level, first, last, rule, parameters, moments, totals, own, decay, shrink, step, numbers):  # type: ignore[no-untyped-def]
-    """Take the step whose gradient has been summed in `totals`, and clear that."""
+def _step_from_totals(  # type: ignore[no-untyped-def]
+    levels, level, top, bottom, begin_at, end_at, rule, parameters, moments, totals, own, decay, shrink, step, numbers
+):
+    """Take the step of some weights, as in `_step`, whose gradient has been summed in `totals`, and clear that."""
     pitch = levels[_PITCH, level - 1]
-    for s in range(first * UNITS, min(levels[_UNITS, level], last * UNITS)):
-        begin_at = levels[_STACK, level] + s * pitch
-        here = slice(begin_at, begin_at + pitch)
-        gradient = own[:pitch]
+    decays, shrinks = decay[level - 1, begin_at:end_at], shrink[level - 1, begin_at:end_at]
+    for s in range(top, bottom):
+        row = levels[_STACK, level] + s * pitch
+        here = slice(row + begin_at, row + end_at)
+        gradient = own[begin_at:end_at]
         _narrow(totals[here], gradient)
         totals[here] = 0
-        _move(
-            rule, parameters[here], gradient, decay[level - 1, :pitch], shrink[level - 1, :pitch], moments[0, here],
-            moments[1, here], step, numbers,
-        )  # fmt: skip
+        _move(rule, parameters[here], gradient, decays, shrinks, moments[0, here], moments[1, here], step, numbers)
 
 
 # -------------------------------------------------------------------------------------------- kernels
 
 
 @inner
-def _tasks(operation, levels, level, n):  # type: ignore[no-untyped-def]
+def _tasks(operation, share, levels, level, n):  # type: ignore[no-untyped-def]
     """Return in how many tasks an operation is done."""
+    if operation == LOSS or share == BY_ROWS:
+        return -(-n // LOSS_ROWS)
     if operation == FETCH:
         return n
-    if operation == LOSS:
-        return -(-n // LOSS_ROWS)
+    if share == BY_COLUMNS:
+        return -(-levels[_PITCH, level - 1] // _LINE)
     if operation == BACKWARD:
         return -(-levels[_PITCH, level] // COLUMNS)
     return -(-levels[_UNITS, level] // UNITS)
@@ -398,23 +413,31 @@ def _fetch(X, order, first, last, n, levels, blocks):  # type: ignore[no-untyped
 
 @inner
 def _operate(  # type: ignore[no-untyped-def]
-    operation, level, first, last, n, at, first_row, length, last_chunk, whole, X, indices, T, weight, order, step,
-    levels, loss, rule, seed, batch, numbers, decay, shrink, parameters, moments, totals, blocks, slopes, norms,
+    operation, level, share, first, last, n, at, first_row, length, last_chunk, whole, X, indices, T, weight, order,
+    step, levels, loss, rule, seed, batch, numbers, decay, shrink, parameters, moments, totals, blocks, slopes, norms,
     normals, sums, own, work,
 ):  # fmt: skip
     """Do some tasks of an operation on n rows, from `first_row` of a batch and number `at` of `order` on."""
+    row, bottom = 0, n  # the rows that it is done for
+    if share == BY_ROWS:
+        row, bottom = first * LOSS_ROWS, min(n, last * LOSS_ROWS)
     if operation == FETCH:
+        if share == BY_ROWS:
+            first, last = row, bottom
         _fetch(X, order[at : at + n], first, last, n, levels, blocks)
     elif operation == FORWARD:
         units, dropping = levels[_UNITS, level], rule != _GRADIENT
-        first, last = first * UNITS, min(units, last * UNITS)
-        # Of the rows that come next, as large a share as this is of the units.
         later = order[at + n : at + 2 * n] if level == 1 else order[:0]
-        later = later[later.size * first // units : later.size * last // units]
+        if share == BY_ROWS:  # those that this thread will fetch
+            first, last = 0, units
+            later = later[min(later.size, row) : min(later.size, bottom)]
+        else:  # as large a share as this is of the units
+            first, last = first * UNITS, min(units, last * UNITS)
+            later = later[later.size * first // units : later.size * last // units]
         running_share = numbers[4] if dropping else like(numbers[4], 0)
         _forward(
-            levels, level, first, last, n, parameters, blocks, own, norms, normals, running_share, dropping, seed,
-            batch, first_row, X, later,
+            levels, level, first, last, row, bottom - row, parameters, blocks, own, norms, normals, running_share,
+            dropping, seed, batch, first_row + row, X, later,
         )  # fmt: skip
     elif operation == LOSS:
         outputs = levels[_UNITS, level]
@@ -422,19 +445,30 @@ def _operate(  # type: ignore[no-untyped-def]
         scale = like(numbers[0], 1) / like(numbers[0], length)
         _losses(loss, Z, G, n, first, last, order[at : at + n], indices, T, weight, scale, work, sums)
     elif operation == BACKWARD:
+        if share == BY_ROWS:
+            first, last = 0, -(-levels[_PITCH, level] // COLUMNS)
         _backward(
-            levels, level, first, last, n, rule, parameters, moments, totals, blocks, slopes, own, norms, normals, step,
-            numbers, seed, batch, first_row,
+            levels, level, first, last, row, bottom - row, rule, parameters, moments, totals, blocks, slopes, own,
+            norms, normals, step, numbers, seed, batch, first_row + row,
         )  # fmt: skip
     else:
+        top, low, begin_at, end_at = (
+            first * UNITS,
+            min(levels[_UNITS, level], last * UNITS),
+            0,
+            levels[_PITCH, level - 1],
+        )
+        if share == BY_COLUMNS:
+            top, low, begin_at, end_at = 0, levels[_UNITS, level], first * _LINE, min(end_at, last * _LINE)
         _step(
-            levels, level, first, last, n, rule, whole, parameters, moments, totals, blocks, slopes, own, decay, shrink,
-            step, numbers,
+            levels, level, top, low, begin_at, end_at, n, rule, whole, parameters, moments, totals, blocks, slopes, own,
+            decay, shrink, step, numbers,
         )  # fmt: skip
         if last_chunk and not whole and rule != _GRADIENT:
             _step_from_totals(
-                levels, level, first, last, rule, parameters, moments, totals, own, decay, shrink, step, numbers
-            )
+                levels, level, top, low, begin_at, end_at, rule, parameters, moments, totals, own, decay, shrink, step,
+                numbers,
+            )  # fmt: skip
 
 
 @kernel
@@ -473,15 +507,15 @@ def train(  # type: ignore[no-untyped-def]
                 limit -= 1
             together = True
             while together:
-                operation, level, alone, meets = program[place % lines]
-                tasks = _tasks(operation, levels, level, n)
+                operation, level, share, meets = program[place % lines]
+                tasks = _tasks(operation, share, levels, level, n)
                 first, last = tasks * thread // members, tasks * (thread + 1) // members
-                if alone != 0:
+                if share == ALONE:
                     first, last = 0, (tasks if thread == 0 else 0)
                 if first < last:
                     _operate(
-                        operation, level, first, last, n, at, first_row, length, first_row + n == length, whole, X,
-                        indices, T, weight, order, steps[batch], levels, loss, rule, seed, batches_before + batch,
+                        operation, level, share, first, last, n, at, first_row, length, first_row + n == length, whole,
+                        X, indices, T, weight, order, steps[batch], levels, loss, rule, seed, batches_before + batch,
                         numbers, decay, shrink, parameters, moments, totals, blocks, slopes, norms, normals, sums, own,
                         work,
                     )  # fmt: skip
@@ -517,6 +551,6 @@ def evaluate(X, levels, parameters, task_rows, rows, first, last, blocks, own, s
             copy_row(X, top + i, block, i)
         for level in range(1, outputs + 1):
             units = levels[_UNITS, level]
-            _make_values(levels, level, 0, units, n, parameters, blocks, own, X, none)
-            _activate_values(levels, level, 0, units, n, blocks, own)
+            _make_values(levels, level, 0, units, 0, n, parameters, blocks, own, X, none)
+            _activate_values(levels, level, 0, units, 0, n, blocks, own)
         scores[top : top + n] = matrix(blocks, levels[_BLOCK, outputs], n, levels[_UNITS, outputs])

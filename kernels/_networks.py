@@ -18,6 +18,9 @@ from . import _threads, _validate
 from ._backprop import (
     ALONE,
     BACKWARD,
+    BY_COLUMNS,
+    BY_ROWS,
+    BY_UNITS,
     COMING,
     FETCH,
     FORWARD,
@@ -30,6 +33,7 @@ from ._backprop import (
     MOST,
     PLACE,
     RULES,
+    SHARE,
     STAGE,
     STEP,
     WORKING,
@@ -55,6 +59,9 @@ _PRODUCT, _TERM, _OPERATION, _UPDATE, _NORMALISED = 2.5e-11, 5e-9, 1e-7, 2e-10, 
 
 #: Operations that take less are not shared: a meeting takes as long.
 _ALONE_SECONDS = 1e-6
+
+#: Threads share rows instead of units from so many rows of a block on, where a level's weights have so few bytes.
+_SHARED_ROWS, _FEW_WEIGHTS = 2 * LOSS_ROWS, 1 << 18
 
 #: Seconds that a compiled call should take at most, and below which a second thread costs more than it gains.
 _CALL_SECONDS, _SERIAL_SECONDS = 0.04, 5e-4
@@ -200,23 +207,43 @@ class _Plan:
                 operations.append((BACKWARD, level - 2, products[level - 2] + norms[level - 3]))
         return operations
 
+    def _is_shared_by_rows(self, operation: int, level: int) -> bool:
+        """Say whether threads share the rows of an operation, or for a step the columns of the weights.
+
+        Then each of them needs all weights of the level on the way, and half of each row for the step.
+        """
+        if operation in (FETCH, LOSS):
+            return True
+        if operation != STEP and self.batch_norm and level < len(self.units) - 1:
+            return False
+        weights = self.products[level if operation == BACKWARD else level - 1]
+        return weights * self.dtype.itemsize <= _FEW_WEIGHTS
+
     def program(self, rows: int) -> Array:
         """Return the kernels' table of operations on batches of so many rows."""
         operations = self.seconds(rows)
         table = np.zeros((len(operations), 4), np.int64)
         for line, (operation, level, seconds) in zip(table, operations, strict=True):
             line[:2] = operation, level
-            line[ALONE] = seconds < _ALONE_SECONDS and operation != FETCH
-        if table[1:, ALONE].all():
-            table[0, ALONE] = 1
+            if rows >= _SHARED_ROWS and self._is_shared_by_rows(operation, level):
+                line[SHARE] = BY_COLUMNS if operation == STEP else BY_ROWS
+            elif seconds < _ALONE_SECONDS and operation != FETCH:
+                line[SHARE] = ALONE
+        if (table[1:, SHARE] == ALONE).all():
+            table[0, SHARE] = ALONE
         since: list[Array] = []  # operations since the last meeting
         for before, line in pairwise(table):
             since.append(before)
-            if any(_needs(line, other) and not (line[ALONE] and other[ALONE]) for other in since):
+            if any(_needs(line, other) and not _stays(line, other) for other in since):
                 before[MEET] = 1
                 since.clear()
         table[-1, MEET] = 1
         return readonly(table)
+
+
+def _stays(line: Array, before: Array) -> bool:
+    """Say whether what an operation needs of one before it is with the same thread."""
+    return bool(line[SHARE] == before[SHARE] != BY_UNITS)
 
 
 def _needs(line: Array, before: Array) -> bool:
@@ -501,7 +528,8 @@ class NetworkTraining:
 
     def _thread_count(self, program: Array, seconds: float) -> int:
         """Return how many threads to use for so much work: a power of two."""
-        if not jit_enabled() or program[:, ALONE].all() or (self._n_threads is None and seconds < _SERIAL_SECONDS):
+        alone = (program[:, SHARE] == ALONE).all()
+        if not jit_enabled() or alone or (self._n_threads is None and seconds < _SERIAL_SECONDS):
             return 1
         wanted = min(MEMBERS, _threads.resolve(self._n_threads))
         return 1 << (wanted.bit_length() - 1)

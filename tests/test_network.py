@@ -361,7 +361,14 @@ def test_the_gradient_under_dropout_and_normalisation_is_differences(rng, activa
 @pytest.mark.parametrize("alone", [1e-8, 1e-6, 3e-6])  # from all operations shared to the largest ones only
 def test_any_number_of_threads_gives_the_same_bits(rng, same_bits, monkeypatch, rule, dtype, alone):
     monkeypatch.setattr(_networks, "_ALONE_SECONDS", alone)
-    for units, batch_size in (((33, 40, 10), 10), ((20, 70, 37, 30, 5), 33), ((784, 40, 10), 10), ((60, 50, 3), 600)):
+    for units, batch_size in (
+        ((33, 40, 10), 10),
+        ((20, 70, 37, 30, 5), 33),
+        ((784, 40, 10), 10),
+        ((60, 50, 3), 600),
+        ((60, 50, 3), 128),
+        ((40, 50, 3), 99),
+    ):
         n = 900
         X, y = rng.normal(size=(n, units[0])).astype(dtype), rng.integers(0, units[-1], n)
         layers, order = layers_of(rng, units, dtype), np.tile(rng.permutation(n), 3)
