@@ -67,7 +67,7 @@ _SHARED_ROWS, _FEW_WEIGHTS = 2 * LOSS_ROWS, 1 << 18
 _CALL_SECONDS, _SERIAL_SECONDS = 0.04, 5e-4
 
 #: Waits, at once and per second, after which the leader of a team goes on alone: the others have no CPU.
-_PATIENCE = 5, 200
+_PATIENCE = 50, 5_000
 
 
 #: Rows of a task when scores are made.
