@@ -521,7 +521,7 @@ def check_w21(found):
 
 
 def test_w21_the_maximum_and_six_steps(example, tmp_path):
-    scores = check_w21(example("w21").main(["--plot", str(tmp_path / "plots.png")]))
+    scores = check_w21(example("w21_networks").main(["--plot", str(tmp_path / "plots.png")]))
     assert scores[0.1][-1] > 0.85
     assert (tmp_path / "plots.png").stat().st_size > 10_000
 
@@ -529,5 +529,5 @@ def test_w21_the_maximum_and_six_steps(example, tmp_path):
 @needs_data
 @pytest.mark.slow
 def test_w21_on_mnist(example):
-    scores = check_w21(example("w21").main(["--full"]))
+    scores = check_w21(example("w21_networks").main(["--full"]))
     assert scores[0.1][-1] >= 0.9
