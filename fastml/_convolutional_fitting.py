@@ -18,8 +18,16 @@ from ._progress import Progress
 from ._runs import max_steps, new_run, say_what_became
 from ._settling import Settled, settle
 from ._step_sizes import given_sizes
-from .kernels._sequence import Convolution, Dense, Images, Network, Normalization, SequenceTraining, Weights
-from .kernels._sequence import scores_of_images
+from .kernels._sequence import (
+    Convolution,
+    Dense,
+    Images,
+    Network,
+    Normalization,
+    SequenceTraining,
+    Weights,
+    scores_of_images,
+)
 
 __all__ = ["as_images", "channel_scales", "fit_images"]
 
@@ -27,8 +35,9 @@ __all__ = ["as_images", "channel_scales", "fit_images"]
 _IMAGES = 256
 
 
-def as_images(X: Array, mean: Array, factor: Array, dtype: np.dtype[Any]) -> Images:
-    """Return rows or images as the kernels take them; bytes stay bytes."""
+def as_images(X: Array, of_channels: tuple[Array, Array], dtype: np.dtype[Any]) -> Images:
+    """Return rows or images as the kernels take them, with mean and factor of each channel; bytes stay bytes."""
+    mean, factor = of_channels
     x = X if X.ndim == 4 else X.reshape(len(X), -1, 1, 1)
     kept = x if x.dtype == dtype or (x.dtype == np.uint8 and dtype == np.float32) else x.astype(dtype)
     return Images(np.ascontiguousarray(kept), mean.astype(dtype), factor.astype(dtype))
@@ -138,7 +147,7 @@ def fit_images(model: Any, X: Any, y: Any, *, partial: bool = False, **more: Any
     network = model._new_network(settled.targets.n_scores, dtype)
     first = _initial(model, settled, network, continues)
     task = _Task(
-        network, settled.targets.loss, rows, lambda x: as_images(x, *model._channels(), dtype),
+        network, settled.targets.loss, rows, lambda x: as_images(x, model._channels(), dtype),
         _settings(model, settled), settled.n_threads, settled.score,
     )  # fmt: skip
     done = model.t_ - 1 if again else 0

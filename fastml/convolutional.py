@@ -40,8 +40,8 @@ class ConvNetClassifier(ClassifierMixin, IterativeModel):
     solver : {"adam", "sgd"}, default="adam"
         Adam with its bias corrections as published, or gradient descent with `momentum`.
     alpha : float, default=0.0001
-        Strength of the squared penalty on the weights of convolutions and linear layers, divided by the rows of a batch:
-        ``alpha / (2 * batch_size) * sum(weight ** 2)`` is added to the mean loss.
+        Strength of the squared penalty on the weights of convolutions and linear layers, divided by the images of a
+        batch: ``alpha / (2 * batch_size) * sum(weight ** 2)`` is added to the mean loss.
     weight_decay : float, default=0.0
         For "adam": each step also takes ``step * weight_decay * weight`` off these weights (AdamW).
     batch_size : int or "auto", default="auto"
@@ -386,7 +386,10 @@ class ConvNetClassifier(ClassifierMixin, IterativeModel):
             lines.append((_short(each), each.output_shape(lines[-1][1]), count))
             total += count
         cells = [("layer", "output", "parameters")]
-        cells += [(name, " x ".join(map(str, out if out[1:] != (1, 1) else out[:1])), f"{count:,}") for name, out, count in lines]
+        cells += [
+            (name, " x ".join(map(str, out if out[1:] != (1, 1) else out[:1])), f"{count:,}")
+            for name, out, count in lines
+        ]
         cells.append(("total", "", f"{total:,}"))
         first, second = (max(20, *(len(row[column]) + 2 for row in cells)) for column in (0, 1))
         second = max(14, *(len(row[1]) + 2 for row in cells))
@@ -469,7 +472,7 @@ class ConvNetClassifier(ClassifierMixin, IterativeModel):
         x = validate_data(self, X, dtype=[np.float64, np.float32, np.uint8], order="C", allow_nd=True, reset=False)
         self._check_images(x, reset=False)
         network = self._network()
-        images = as_images(x, *self._channels(), network.dtype)
+        images = as_images(x, self._channels(), network.dtype)
         return scores_of_images(network, network.pack(self.parameters_), images, _estimators.threads(self.n_jobs))
 
 

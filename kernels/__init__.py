@@ -58,6 +58,16 @@ _FAMILIES = {
     "linear": ("linear_loss_gradient",),
     "training": ("linear_evaluation", "train_linear"),
     "network": ("network_loss_gradient", "network_scores", "train_network"),
+    "convolution": (
+        "conv2d",
+        "conv2d_gradient",
+        "max_pool2d",
+        "max_pool2d_gradient",
+        "avg_pool2d",
+        "avg_pool2d_gradient",
+        "batch_norm",
+        "batch_norm_gradient",
+    ),
 }
 _HOME = {name: family for family, names in _FAMILIES.items() for name in names}
 
@@ -86,6 +96,7 @@ def __dir__() -> list[str]:
 if TYPE_CHECKING:
     from . import catalogue as catalogue
     from . import reference as reference
+    from .convolution import *  # noqa: F403
     from .distances import *  # noqa: F403
     from .linear import *  # noqa: F403
     from .logistic import *  # noqa: F403

@@ -191,7 +191,7 @@ def pass_back(slopes, n, weights, first, last, result):  # type: ignore[no-untyp
 
 @kernel
 def turn(weights, turned, first, last):  # type: ignore[no-untyped-def]
-    """Turn kernels `first` to `last` of a convolution, counted by place, by half a circle, and swap channels in and out.
+    """Turn places `first` to `last` of kernels by half a circle, and swap channels in and out.
 
     Both are (places, channels, channels); the last place comes first.
     """

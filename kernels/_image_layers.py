@@ -51,7 +51,7 @@ def center(x, mean, factor, shift):  # type: ignore[no-untyped-def]
 
 @kernel
 def fetch(X, order, first, last, mean, factor, grid, place):  # type: ignore[no-untyped-def]
-    """Copy images ``X[order]`` of shape (channels, lines, pixels) to a grid, each channel less its mean times a factor."""
+    """Copy images ``X[order]``, (channels, lines, pixels), to a grid: each channel less its mean, times a factor."""
     channels, pitch = X.shape[1], place[_PITCH]
     for i in range(first, last):
         image = X[order[i]]
@@ -227,7 +227,7 @@ def _add(total, part):  # type: ignore[no-untyped-def]
 
 @kernel
 def channel_sums(values, place, sums, first, last):  # type: ignore[no-untyped-def]
-    """Sums over the pixels of each image."""
+    """Add up the pixels of each image."""
     pixels = np.empty(place[_LENGTH], values.dtype)
     for i in range(first, last):
         pixels[:] = 0
@@ -287,7 +287,7 @@ def _add_products(total, d, z, mean):  # type: ignore[no-untyped-def]
 
 @kernel
 def slope_sums(slopes, slopes_place, values, place, mean, sums, products, first, last):  # type: ignore[no-untyped-def]
-    """Sums over the pixels of each image: of the slopes, and of slope times deviation from the mean."""
+    """Add up the slopes in the pixels of each image, and slope times deviation from the mean."""
     pitch, pixels = place[_PITCH], np.empty(place[_LENGTH], values.dtype)
     for i in range(first, last):
         pixels[:] = 0

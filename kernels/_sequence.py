@@ -47,8 +47,8 @@ from ._jit import readonly
 from ._stacks import aligned
 
 __all__ = [
-    "AveragePooling", "Convolution", "Dense", "Dropping", "Flattening", "Images", "Layer", "MaxPooling",
-    "Normalization", "Rectifier", "SequenceTraining", "Weights", "scores_of_images",
+    "AveragePooling", "Convolution", "Dense", "Dropping", "Flattening", "Images", "Layer", "MaxPooling", "Network",
+    "Normalization", "Rectifier", "SequenceTraining", "Weights", "differentiated", "scores_of_images", "worked",
 ]  # fmt: skip
 
 Array = NDArray[Any]
@@ -71,10 +71,10 @@ _PRODUCT, _ENTRY, _SERIAL_SECONDS = 1.2e-11, 1e-9, 1e-3
 
 
 class Work(NamedTuple):
-    """Something to be done: ``call(first, last)`` on images, on parts (`count` of them), or once (count 0)."""
+    """Something to do: ``call(first, last)`` on images (`parts` is None), on so many parts, or once (0 of them)."""
 
     call: Callable[[int, int], object]
-    count: int | None = None
+    parts: int | None = None
 
 
 def _once(call: Callable[[], object]) -> Work:
@@ -152,13 +152,23 @@ def _part(flat: Array, place: tuple[int, tuple[int, ...]]) -> Array:
 
 
 class Network:
-    """Layers, and where their parameters lie."""
+    """Layers, and where their parameters lie.
 
-    def __init__(self, layers: Sequence[Layer], dtype: np.dtype[Any]) -> None:
+    Parameters
+    ----------
+    layers : sequence of Layer
+        The layers, each for the shape that the one before makes.
+    dtype : dtype
+        float32 or float64.
+    exact : bool
+        Whether the input may lie without zeros after the channels of a pixel, if nobody asks for slopes in it.
+    """
+
+    def __init__(self, layers: Sequence[Layer], dtype: np.dtype[Any], *, exact: bool = True) -> None:
         self.layers, self.dtype = list(layers), np.dtype(dtype)
         # Nothing is padded in the input of a first product: its numbers are never read as vectors.
         first = next((layer for layer in self.layers if not isinstance(layer, (Rectifier, Dropping, Flattening))), None)
-        self.exact = isinstance(first, (Convolution, Dense))
+        self.exact = exact and isinstance(first, (Convolution, Dense))
         for layer in self.layers:
             layer.exact = self.exact and layer is first
         self.places = _places(self.layers, self.dtype)
@@ -393,12 +403,12 @@ class Convolution(_Product):
         yield Work(self._add_slopes)
         if self.slopes is None:
             return
-        slopes, given, result, kernel = self.slopes, self.result_slopes, self.spread, self.kernel
+        slopes, given, spread, kernel = self.slopes, self.result_slopes, self.spread, self.kernel
         yield _once(lambda: turn(self.by_place, self.turned, 0, kernel * kernel))
-        if result is not None:
-            yield Work(lambda first, last: copy_lines(given.fixed, given.place, result.flat, result.place, first, last))
-        else:
-            result = given
+        result = given if spread is None else spread
+        if spread is not None:
+            places = given.fixed, given.place, spread.flat, spread.place
+            yield Work(lambda first, last: copy_lines(*places, first, last))
         inner = kernel * result.pitch
         table = _table(
             groups=self.input[1], count=self.input[2], outer=kernel, inner=inner, left_group=result.line,
@@ -774,9 +784,13 @@ class _Plan:
         Whether there is a way back, and a batch is normalised by its own mean.
     dropping : bool
         Whether values are dropped.
+    to_input : bool
+        Whether slopes are wanted in the images.
     """
 
-    def __init__(self, network: Network, weights: Weights, rows: int, *, training: bool, dropping: bool) -> None:
+    def __init__(
+        self, network: Network, weights: Weights, rows: int, *, training: bool, dropping: bool, to_input: bool = False
+    ) -> None:
         self.network, self.weights, self.rows = network, weights, rows
         self.training, self.dropping = training, dropping
         self.dtype = network.dtype
@@ -785,7 +799,7 @@ class _Plan:
         self.gradient = aligned((network.places.size if training else 0,), self.dtype)
         self.layers = [copy.copy(layer) for layer in network.layers]
         self.values = self._value_grids()
-        self.slopes: list[Any] = self._slope_grids() if training else [None] * len(self.values)
+        self.slopes: list[Any] = self._slope_grids(to_input) if training else [None] * len(self.values)
         for number, layer in enumerate(self.layers):
             layer.attach(self, number)
         self._stages: dict[tuple[int, bool], list[list[Work]]] = {}
@@ -806,10 +820,11 @@ class _Plan:
         """Return the zeros that the next layer that does not work in place wants around its input."""
         return next((layer.border for layer in self.layers[number:] if not layer.in_place(self.training)), 0)
 
-    def _slope_grids(self) -> list[Grid | None]:
-        """Make grids for slopes, where a layer below has parameters."""
-        grids: list[Grid | None] = [None]
-        wanted = False
+    def _slope_grids(self, to_input: bool) -> list[Grid | None]:
+        """Make grids for slopes, where they are wanted or a layer below has parameters."""
+        values = self.values[0]
+        grids: list[Grid | None] = [Grid(self.rows, values.shape, self.dtype) if to_input else None]
+        wanted = to_input
         for layer in self.layers:
             back = layer.slopes_border() if wanted else 0
             wanted = wanted or layer.has_parameters
@@ -847,12 +862,12 @@ class _Plan:
         return self._stages[n, back]
 
     def _gradients(self, n: int) -> list[Work]:
-        """Return what makes the gradient of all layers as one work of many parts, the longest first, and what is rest."""
+        """Return what makes the gradient of all layers as one work of many parts, the longest first, and the rest."""
         parts, rest = [], []
         for layer in self.layers:
             for work in layer.gradient(n):
-                if work.count:
-                    parts += [(layer.products() / work.count, work.call, part) for part in range(work.count)]
+                if work.parts:
+                    parts += [(layer.products() / work.parts, work.call, part) for part in range(work.parts)]
                 else:
                     rest.append(work)
         parts.sort(key=lambda part: -part[0])
@@ -868,11 +883,11 @@ class _Plan:
         # Other layers' values pass through the cache too, so that this is but a rule of thumb.
         most = max(1, _GROUP_BYTES // max(1, max(grid.image for grid in self.values) * self.dtype.itemsize))
         for stage in self.stages(n, back):
-            if stage[0].count == 0:
+            if stage[0].parts == 0:
                 for work in stage:
                     work.call(0, 1)
-            elif stage[0].count is None:
-                group = min(most, n) if n_threads == 1 else max(1, min(most, -(-n // (2 * n_threads))))
+            elif stage[0].parts is None:
+                group = max(1, min(most, n if n_threads == 1 else -(-n // (2 * n_threads))))
 
                 def task(number: int, stage: list[Work] = stage, group: int = group) -> None:
                     for work in stage:
@@ -881,7 +896,7 @@ class _Plan:
                 _threads.run(task, -(-n // group), n_threads)
             else:
                 call = stage[0].call
-                _threads.run(lambda part, call=call: call(part, part + 1), stage[0].count, n_threads)  # type: ignore[misc]
+                _threads.run(lambda part, call=call: call(part, part + 1), stage[0].parts, n_threads)  # type: ignore[misc]
 
     def seconds(self, n: int) -> float:
         """Return roughly how long a batch takes one core."""
@@ -894,7 +909,7 @@ def _together(works: Sequence[Work]) -> list[list[Work]]:
     """Put together what follows each other and is done image by image, or once."""
     stages: list[list[Work]] = []
     for work in works:
-        if stages and work.count in (None, 0) and stages[-1][0].count == work.count:
+        if stages and work.parts in (None, 0) and stages[-1][0].parts == work.parts:
             stages[-1].append(work)
         else:
             stages.append([work])
@@ -925,6 +940,40 @@ def scores_of_images(network: Network, weights: Weights, images: Images, n_threa
         plan.run(last - first, threads)
         scores[first:last] = plan.scores()[: last - first, :outputs]
     return scores
+
+
+def worked(layer: Layer, X: Array, parameters: dict[str, Array], n_threads: int | None) -> Array:
+    """Return what one layer makes of images (n, C, H, W)."""
+    plan = _plan_of_layer(layer, X, parameters, back=False)
+    plan.run(len(X), _thread_count(n_threads, plan.seconds(len(X))))
+    return _by_channel(plan.values[-1], len(X))
+
+
+def differentiated(
+    layer: Layer, slopes: Array, X: Array, parameters: dict[str, Array], n_threads: int | None
+) -> tuple[Array, dict[str, Array]]:
+    """Return slopes in what one layer was given, and the gradient in its parameters, from slopes in what it makes."""
+    plan = _plan_of_layer(layer, X, parameters, back=True)
+    threads = _thread_count(n_threads, plan.seconds(len(X)))
+    plan.run(len(X), threads)
+    plan.slopes[-1].pixels(len(X))[...] = slopes.transpose(0, 2, 3, 1)
+    plan.run(len(X), threads, back=True)
+    return _by_channel(plan.slopes[0], len(X)), plan.network._public(plan.gradient, None)[0]
+
+
+def _plan_of_layer(layer: Layer, X: Array, parameters: dict[str, Array], *, back: bool) -> _Plan:
+    network = Network([layer], X.dtype, exact=False)
+    weights = network.pack([parameters])
+    training = back or isinstance(layer, Normalization)
+    plan = _Plan(network, weights, max(1, len(X)), training=training, dropping=False, to_input=back)
+    channels = X.shape[1]
+    plan.images = Images(readonly(X), *(readonly(part(channels, X.dtype)) for part in (np.zeros, np.ones)))
+    plan.order = readonly(np.arange(len(X)))
+    return plan
+
+
+def _by_channel(grid: Grid, n: int) -> Array:
+    return np.ascontiguousarray(grid.pixels(n).transpose(0, 3, 1, 2))
 
 
 # -------------------------------------------------------------------------------------------- training
@@ -1103,9 +1152,10 @@ class SequenceTraining:
             if done[part]:
                 return
             first, last, penalized = self._steps[part]
+            decay, shrink = self._penalties[not penalized]
             take_step(
-                self._rule, self.weights.flat, gradient, self._moments, *self._penalties[not penalized], step,
-                self._numbers, first, last, done, part,
+                self._rule, self.weights.flat, gradient, self._moments, decay, shrink, step, self._numbers, first, last,
+                done, part,
             )  # fmt: skip
 
         try:
