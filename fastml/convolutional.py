@@ -115,7 +115,7 @@ class ConvNetClassifier(ClassifierMixin, IterativeModel):
         convolution, (units, values) of a linear layer, whose values are in the order channel, line, pixel. Of a batch
         normalisation (channels,), and "running_mean" and "running_var" in float64.
     image_shape_ : tuple of int
-        Channels, height and width; (D, 1, 1) for rows.
+        Channels, height and width; (D,) for rows.
     channel_mean_, channel_std_ : ndarray of shape (channels,)
         What `standardize` takes off and divides by; 0 and 1 without.
     classes_ : ndarray of shape (C,)
@@ -376,10 +376,15 @@ class ConvNetClassifier(ClassifierMixin, IterativeModel):
         if image_shape is None or n_classes is None:
             if not hasattr(self, "layers_"):
                 raise ValueError("summary of a network before its fit needs image_shape and n_classes")
-            listed, shape = self.layers_, self.image_shape_
+            listed, shape = self.layers_, _pixels(self.image_shape_)
         else:
-            shape = (*map(int, image_shape), 1, 1)[:3]
-            listed = self._all_layers(shape, 1 if n_classes == 2 else int(n_classes), len(image_shape) == 3)
+            if len(image_shape) not in (1, 3):
+                raise ValueError(
+                    f"image_shape is {image_shape!r}; it must be (channels, height, width), or (D,) for rows"
+                )
+            shape = _pixels([_estimators.positive_integer(size, "image_shape") for size in image_shape])
+            n_scores = _estimators.positive_integer(n_classes, "n_classes")
+            listed = self._all_layers(image_shape, 1 if n_scores == 2 else n_scores)
         lines, total = [("Input", shape, 0)], 0
         for each, layer in zip(listed, layers.chain(listed, shape), strict=True):
             count = sum(int(np.prod(part)) for part in _public_shapes(layer).values())
@@ -424,26 +429,24 @@ class ConvNetClassifier(ClassifierMixin, IterativeModel):
             raise ValueError(f"X has shape {x.shape}; it must be (n, channels, height, width), or (n, D) for rows")
         if 0 in x.shape[1:]:
             raise ValueError(f"X has shape {x.shape}; images must have at least one channel and one pixel")
-        shape = tuple(x.shape[1:]) if x.ndim == 4 else (x.shape[1], 1, 1)
         if reset:
-            self.image_shape_, self._rows_only = shape, x.ndim == 2
-        elif shape != self.image_shape_ or (x.ndim == 2) != self._rows_only:
-            known = self.image_shape_[:1] if self._rows_only else self.image_shape_
-            raise ValueError(f"X has rows of shape {tuple(x.shape[1:])}; those of the fit had {known}")
+            self.image_shape_ = tuple(x.shape[1:])
+        elif x.shape[1:] != self.image_shape_:
+            raise ValueError(f"X has shape {x.shape}; what the fit had was (n, {str(self.image_shape_)[1:]}")
 
-    def _all_layers(self, shape: tuple[int, ...], n_scores: int, images: bool) -> list[Any]:
-        listed = _default_layers(shape, images) if self.layers is None else self.layers
+    def _all_layers(self, shape: Sequence[int], n_scores: int) -> list[Any]:
+        listed = _default_layers(shape) if self.layers is None else self.layers
         if isinstance(listed, str) or not np.iterable(listed):
             raise TypeError(f"layers is {listed!r}; it must be a sequence of layers of fastml.layers, or None")
         return [*listed, layers.Linear(n_scores)]
 
     def _new_network(self, n_scores: int, dtype: np.dtype[Any]) -> Network:
         """Settle the layers; return them as the kernels have them."""
-        self.layers_ = self._all_layers(self.image_shape_, n_scores, not self._rows_only)
-        return Network(layers.chain(self.layers_, self.image_shape_), dtype)
+        self.layers_ = self._all_layers(self.image_shape_, n_scores)
+        return self._network(dtype)
 
-    def _network(self) -> Network:
-        return Network(layers.chain(self.layers_, self.image_shape_), self.parameters_[-1]["weight"].dtype)
+    def _network(self, dtype: np.dtype[Any]) -> Network:
+        return Network(layers.chain(self.layers_, _pixels(self.image_shape_)), dtype)
 
     def _scale_channels(self, X: Array) -> None:
         channels = self.image_shape_[0]
@@ -462,8 +465,7 @@ class ConvNetClassifier(ClassifierMixin, IterativeModel):
         return ClassTargets(self.classes_, "log_loss", "multinomial", self.class_weight)
 
     def _attributes(self, weights: Weights) -> dict[str, Any]:
-        dtype = weights.flat.dtype
-        network = Network(layers.chain(self.layers_, self.image_shape_), dtype)
+        network = self._network(weights.flat.dtype)
         return {"parameters_": network.unpack(weights), "n_outputs_": network.layers[-1].shape[0]}
 
     def _scores(self, X: ArrayLike) -> Array:
@@ -471,13 +473,19 @@ class ConvNetClassifier(ClassifierMixin, IterativeModel):
         check_is_fitted(self)
         x = validate_data(self, X, dtype=[np.float64, np.float32, np.uint8], order="C", allow_nd=True, reset=False)
         self._check_images(x, reset=False)
-        network = self._network()
+        network = self._network(self.parameters_[-1]["weight"].dtype)
         images = as_images(x, self._channels(), network.dtype)
         return scores_of_images(network, network.pack(self.parameters_), images, _estimators.threads(self.n_jobs))
 
 
-def _default_layers(shape: tuple[int, ...], images: bool) -> list[Any]:
-    if not images:
+def _pixels(shape: Sequence[int]) -> tuple[int, int, int]:
+    """Return channels, height and width; a row of numbers is an image of one pixel."""
+    channels, height, width = (*shape, 1, 1)[:3]
+    return channels, height, width
+
+
+def _default_layers(shape: Sequence[int]) -> list[Any]:
+    if len(shape) == 1:
         return [layers.Linear(100), layers.ReLU()]
     found: list[Any] = []
     size = min(shape[1:])

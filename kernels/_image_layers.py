@@ -40,6 +40,12 @@ def _line(flat, place, i, y):  # type: ignore[no-untyped-def]
     return flat[at : at + place[_LENGTH]]
 
 
+@inner
+def _copy(source, target):  # type: ignore[no-untyped-def]
+    for j in range(target.size):
+        target[j] = source[j]
+
+
 @scalar
 def center(x, mean, factor, shift):  # type: ignore[no-untyped-def]
     """(x - mean) factor + shift: the difference first, which is small where both are large."""
@@ -71,7 +77,7 @@ def copy_lines(source, source_place, target, target_place, first, last):  # type
         for y in range(source_place[_LINES]):
             line, to = _line(source, source_place, i, y), _line(target, target_place, i, y)
             for x in range(source_place[_WIDTH]):
-                to[x * apart : x * apart + pitch] = line[x * pitch : (x + 1) * pitch]
+                _copy(line[x * pitch : (x + 1) * pitch], to[x * apart : x * apart + pitch])
 
 
 @kernel
@@ -128,7 +134,7 @@ def max_pool(values, place, result, result_place, index, size, stride, first, la
                     best, places = out[x * pitch : (x + 1) * pitch], index[at + x * pitch : at + (x + 1) * pitch]
                     begin = x * stride * pitch
                     if dy == 0:
-                        best[:] = line[begin : begin + pitch]
+                        _copy(line[begin : begin + pitch], best)
                         places[:] = 0
                     for dx in range(1 if dy == 0 else 0, size):
                         _larger(line[begin + dx * pitch : begin + (dx + 1) * pitch], best, places, dy * size + dx)
@@ -257,7 +263,7 @@ def channel_spreads(values, place, means, spreads, first, last):  # type: ignore
         for c in range(pitch):
             of_image[c] *= share
         for at in range(0, mean.size, pitch):
-            mean[at : at + pitch] = of_image
+            _copy(of_image, mean[at : at + pitch])
         pixels[:] = 0
         for y in range(place[_LINES]):
             _add_squares(pixels, _line(values, place, i, y), mean)
@@ -323,11 +329,11 @@ def loss_slopes(loss, scores, slopes, n, outputs, order, indices, T, weight, sca
     """Losses of groups of rows, and slopes in their scores; both scores and slopes have a line for each row."""
     Z, G = np.empty((n, outputs), scores.dtype), np.empty((n, outputs), scores.dtype)
     for i in range(n):
-        Z[i] = scores[i, :outputs]
+        _copy(scores[i, :outputs], Z[i])
     work = scratch(32, outputs, Z)
     losses_of_rows(loss, Z, G, n, 0, groups, order, indices, T, weight, scale, work, sums)
     for i in range(n):
-        slopes[i, :outputs] = G[i]
+        _copy(G[i], slopes[i, :outputs])
 
 
 @kernel
