@@ -18,16 +18,8 @@ from ._progress import Progress
 from ._runs import max_steps, new_run, say_what_became
 from ._settling import Settled, settle
 from ._step_sizes import given_sizes
-from .kernels._sequence import (
-    Convolution,
-    Dense,
-    Images,
-    Network,
-    Normalization,
-    SequenceTraining,
-    Weights,
-    scores_of_images,
-)
+from .kernels._image_works import Convolution, Dense, Normalization
+from .kernels._sequence import Images, Network, SequenceTraining, Weights, scores_of_images
 
 __all__ = ["as_images", "channel_scales", "fit_images"]
 

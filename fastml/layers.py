@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from . import _estimators as p
-from .kernels import _sequence
+from .kernels import _image_works as works
 
 __all__ = ["AvgPool2D", "BatchNorm", "Conv2D", "Dropout", "Flatten", "Linear", "MaxPool2D", "ReLU"]
 
@@ -68,12 +68,12 @@ class Conv2D:
         """Return channels, height and width of the result for an image of such a shape."""
         return self.layer(shape).shape
 
-    def layer(self, shape: Shape, name: str = "Conv2D") -> _sequence.Layer:
+    def layer(self, shape: Shape, name: str = "Conv2D") -> works.Layer:
         """Return what the kernels call a layer."""
         self.check(name)
         padding = self.kernel_size // 2 if isinstance(self.padding, str) else int(self.padding)
         _fits(name, shape, self.kernel_size, padding)
-        return _sequence.Convolution(shape, int(self.channels), int(self.kernel_size), int(self.stride), padding)
+        return works.Convolution(shape, int(self.channels), int(self.kernel_size), int(self.stride), padding)
 
 
 @dataclass(frozen=True)
@@ -102,10 +102,10 @@ class BatchNorm:
         """Return channels, height and width of the result for an image of such a shape."""
         return shape
 
-    def layer(self, shape: Shape, name: str = "BatchNorm") -> _sequence.Layer:
+    def layer(self, shape: Shape, name: str = "BatchNorm") -> works.Layer:
         """Return what the kernels call a layer."""
         self.check(name)
-        return _sequence.Normalization(shape, float(self.momentum), float(self.epsilon))
+        return works.Normalization(shape, float(self.momentum), float(self.epsilon))
 
 
 @dataclass(frozen=True)
@@ -119,9 +119,9 @@ class ReLU:
         """Return channels, height and width of the result for an image of such a shape."""
         return shape
 
-    def layer(self, shape: Shape, name: str = "ReLU") -> _sequence.Layer:
+    def layer(self, shape: Shape, name: str = "ReLU") -> works.Layer:
         """Return what the kernels call a layer."""
-        return _sequence.Rectifier(shape)
+        return works.Rectifier(shape)
 
 
 @dataclass(frozen=True)
@@ -147,11 +147,11 @@ class MaxPool2D:
         """Return channels, height and width of the result for an image of such a shape."""
         return self.layer(shape).shape
 
-    def layer(self, shape: Shape, name: str = "MaxPool2D") -> _sequence.Layer:
+    def layer(self, shape: Shape, name: str = "MaxPool2D") -> works.Layer:
         """Return what the kernels call a layer."""
         self.check(name)
         _fits(name, shape, self.size, 0)
-        return _sequence.MaxPooling(shape, int(self.size), int(self.stride or self.size))
+        return works.MaxPooling(shape, int(self.size), int(self.stride or self.size))
 
 
 @dataclass(frozen=True)
@@ -169,11 +169,11 @@ class AvgPool2D:
         """Return channels, height and width of the result for an image of such a shape."""
         return self.layer(shape).shape
 
-    def layer(self, shape: Shape, name: str = "AvgPool2D") -> _sequence.Layer:
+    def layer(self, shape: Shape, name: str = "AvgPool2D") -> works.Layer:
         """Return what the kernels call a layer."""
         self.check(name)
         _fits(name, shape, self.size, 0)
-        return _sequence.AveragePooling(shape, int(self.size), int(self.stride or self.size))
+        return works.AveragePooling(shape, int(self.size), int(self.stride or self.size))
 
 
 @dataclass(frozen=True)
@@ -197,10 +197,10 @@ class Dropout:
         """Return channels, height and width of the result for an image of such a shape."""
         return shape
 
-    def layer(self, shape: Shape, name: str = "Dropout") -> _sequence.Layer:
+    def layer(self, shape: Shape, name: str = "Dropout") -> works.Layer:
         """Return what the kernels call a layer."""
         self.check(name)
-        return _sequence.Dropping(shape, float(self.share))
+        return works.Dropping(shape, float(self.share))
 
 
 @dataclass(frozen=True)
@@ -214,9 +214,9 @@ class Flatten:
         """Return channels, height and width of the result for an image of such a shape."""
         return math.prod(shape), 1, 1
 
-    def layer(self, shape: Shape, name: str = "Flatten") -> _sequence.Layer:
+    def layer(self, shape: Shape, name: str = "Flatten") -> works.Layer:
         """Return what the kernels call a layer; for these the image stays an image."""
-        return _sequence.Flattening(shape)
+        return works.Flattening(shape)
 
 
 @dataclass(frozen=True)
@@ -239,10 +239,10 @@ class Linear:
         """Return channels, height and width of the result for an image of such a shape."""
         return self.units, 1, 1
 
-    def layer(self, shape: Shape, name: str = "Linear") -> _sequence.Layer:
+    def layer(self, shape: Shape, name: str = "Linear") -> works.Layer:
         """Return what the kernels call a layer."""
         self.check(name)
-        return _sequence.Dense(shape, int(self.units))
+        return works.Dense(shape, int(self.units))
 
 
 KINDS = {kind.__name__: kind for kind in (Conv2D, BatchNorm, ReLU, MaxPool2D, AvgPool2D, Dropout, Flatten, Linear)}
@@ -264,9 +264,9 @@ def _fits(name: str, shape: Shape, size: int, padding: int) -> None:
         )
 
 
-def chain(layers: Sequence[Any], shape: Shape) -> list[_sequence.Layer]:
+def chain(layers: Sequence[Any], shape: Shape) -> list[works.Layer]:
     """Return a list of layers as the kernels have them, for images of such a shape."""
-    found: list[_sequence.Layer] = []
+    found: list[works.Layer] = []
     flat = False
     for number, each in enumerate(layers):
         name = f"layers[{number}]"

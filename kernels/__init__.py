@@ -11,7 +11,7 @@ How the modules stand on each other::
                                        _math                                                          functions
     _jit (how to compile), _validate (arguments), _threads: used by all
 
-``convolution`` stands on `_sequence`, layers in a row, and that on `_conv`, `_image_layers` and `_grids`.
+``convolution`` stands on `_sequence`, that on `_image_works`, and that on `_conv`, `_image_layers` and `_grids`.
 
 No module bears the name of a function, so that ``kernels.softmax`` is always the function.
 

@@ -13,7 +13,8 @@ from __future__ import annotations
 from numpy.typing import ArrayLike
 
 from . import _validate
-from ._sequence import AveragePooling, Convolution, MaxPooling, Normalization, differentiated, worked
+from ._image_works import AveragePooling, Convolution, MaxPooling, Normalization
+from ._sequence import differentiated, worked
 from ._validate import Array
 
 __all__ = [

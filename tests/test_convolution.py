@@ -8,20 +8,19 @@ from numpy.testing import assert_allclose
 from scipy.signal import correlate
 
 from fastml import kernels
-from fastml.kernels import _conv, _sequence, _threads
-from fastml.kernels._sequence import (
+from fastml.kernels import _conv, _threads
+from fastml.kernels._image_works import (
     AveragePooling,
     Convolution,
     Dense,
     Dropping,
     Flattening,
-    Images,
     MaxPooling,
-    Network,
     Normalization,
     Rectifier,
-    SequenceTraining,
+    table_of,
 )
+from fastml.kernels._sequence import Images, Network, SequenceTraining, scores_of_images
 
 FLOATS = ("float32", "float64")
 TAILS = (1, 2, 3, 7, 8, 15, 16, 17, 31, 33)
@@ -301,7 +300,7 @@ def test_a_linear_layer_sees_channel_line_pixel(rng):
     parameters = parameters_of(layers, rng)
     network = Network(layers, np.dtype(np.float64))
     images = Images(X, np.zeros(3), np.ones(3))
-    scores = _sequence.scores_of_images(network, network.pack(parameters), images, 1)
+    scores = scores_of_images(network, network.pack(parameters), images, 1)
     assert_allclose(scores, X.reshape(4, -1) @ parameters[1]["weight"].T + parameters[1]["bias"])
     assert y.size == 4
 
@@ -434,7 +433,7 @@ def test_the_product_is_its_twin(rng, dtype):
     for count, outer, inner, columns in ((1, 1, 1, 16), (7, 2, 3, 32), (9, 3, 5, 48), (8, 1, 17, 64), (13, 4, 2, 112)):
         left = rng.normal(size=4000).astype(dtype)
         right, added = rng.normal(size=9000).astype(dtype), rng.normal(size=4000).astype(dtype)
-        table = _sequence._table(
+        table = table_of(
             groups=2, count=count, outer=outer, inner=inner, left_group=500, left_step=11, left_outer=150,
             right_group=7, right_outer=inner * columns, right_inner=columns, added_group=3, added_row=1,
             result_group=count * columns, result_row=columns, left=5, right=2, result=4, left_image=9, result_image=0,
