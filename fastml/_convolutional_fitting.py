@@ -15,7 +15,7 @@ from ._fitting import Array, Rows, train
 from ._network_fitting import _l2 as l2_of
 from ._network_training import _judged as judged
 from ._progress import Progress
-from ._runs import max_steps, new_run, say_what_became
+from ._runs import check_resumed, max_steps, new_run, resumable, resumed, say_what_became
 from ._settling import Settled, settle
 from ._step_sizes import given_sizes
 from .kernels._image_works import Convolution, Dense, Normalization
@@ -123,16 +123,24 @@ class _Column:
         """Return a copy of all that the network needs to go on training."""
         return self._training.get_state()
 
+    def last_losses(self) -> NDArray[np.float64]:
+        """Return the losses of the batches that the last call of `run` has completed."""
+        return self._training.last_losses()[:, np.newaxis]
+
     def keep(self, columns: list[int]) -> None:
         """Do nothing: there is one column."""
 
 
-def fit_images(model: Any, X: Any, y: Any, *, partial: bool = False, **more: Any) -> None:
+def fit_images(model: Any, X: Any, y: Any, *, partial: bool = False, resume: bool = False, **more: Any) -> None:
     """Train a network, show its progress, and say what went wrong."""
+    before = resumed(model) if resume else None
     again = partial and hasattr(model, "t_")
-    settled = settle(model, X, y, partial=partial, sampling="permutation" if model.shuffle else "sequential", **more)
+    settled = settle(
+        model, X, y, partial=partial, sampling="permutation" if model.shuffle else "sequential",
+        seed=None if before is None else before.seed, **more,
+    )  # fmt: skip
     batches, rows = settled.batches, settled.rows
-    continues = again or (model.warm_start and hasattr(model, "parameters_"))
+    continues = again or before is not None or (model.warm_start and hasattr(model, "parameters_"))
     dtype = np.dtype(np.float32) if rows.X.dtype == np.uint8 else rows.X.dtype
     if not continues:
         model._scale_channels(rows.X if batches.rows is None else rows.X[batches.rows])
@@ -142,9 +150,13 @@ def fit_images(model: Any, X: Any, y: Any, *, partial: bool = False, **more: Any
         network, settled.targets.loss, rows, lambda x: as_images(x, model._channels(), dtype),
         _settings(model, settled), settled.n_threads, settled.score,
     )  # fmt: skip
-    done = model.t_ - 1 if again else 0
-    column = _Column(task, first, done=done, state=model._state if again else None)
+    done, course, state = model.t_ - 1 if again else 0, None, model._state if again else None
+    if before is not None:
+        check_resumed(before, settled)
+        course, state = before.course, before.course.state
+    column = _Column(task, first, done=done, state=state)
     run = new_run(model, 0, batches, partial)
+    run.resumable = not partial
     hooks = progress = None
     if not partial:
         x, targets, weight = settled.data
@@ -155,11 +167,12 @@ def fit_images(model: Any, X: Any, y: Any, *, partial: bool = False, **more: Any
     rates = given_sizes(model.learning_rate, model.learning_rate_init, model.power_t)
     arguments = column, [run], batches, [rates], settled.evaluations
     if progress is None:
-        train(*arguments, hooks=hooks)
+        train(*arguments, hooks=hooks, resume=course)
     else:
         with progress:
-            train(*arguments, hooks=hooks, progress=progress)
+            train(*arguments, hooks=hooks, progress=progress, resume=course)
     model._take(run, done, 1 if partial else -(-run.steps // batches.steps))
+    model._resumable = resumable(run, settled)
     if hooks is not None:
         hooks.end()
     say_what_became(model, run, partial=partial, penalty=lambda: _penalty(model, settled, network, first))

@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,8 +26,8 @@ from numpy.typing import NDArray
 from .kernels._permutation import permutation
 
 __all__ = [
-    "COLUMNS", "SAMPLING", "Array", "Batches", "DivergenceWarning", "Evaluations", "History", "Rates", "Rows", "Run",
-    "Trainable", "Watch", "train",
+    "COLUMNS", "SAMPLING", "Array", "Batches", "Course", "DivergenceWarning", "Evaluations", "History", "Rates", "Rows",
+    "Run", "Trainable", "Watch", "train",
 ]  # fmt: skip
 
 Array = NDArray[Any]
@@ -95,6 +95,9 @@ class Trainable(Protocol):
     def keep(self, columns: list[int]) -> None:
         """Forget all other columns."""
 
+    # One whose runs may be resumed also has ``last_losses()``: the losses of the batches that the last call of `run`
+    # has completed, though Ctrl-C ended it; and its `state` is never None.
+
 
 # --------------------------------------------------------------------------------------------- batches
 
@@ -138,6 +141,15 @@ class Batches:
         if self._sampling == "replacement":
             return self._rows_at(self._rng.integers(self.n, size=self._used))
         return self._rows_at(permutation(self.n, self._rng))
+
+    @property
+    def state(self) -> Any:
+        """What the next epoch's order depends on."""
+        return self._rng.bit_generator.state
+
+    @state.setter
+    def state(self, state: Any) -> None:
+        self._rng.bit_generator.state = state
 
     def _rows_at(self, places: NDArray[np.intp]) -> NDArray[np.intp]:
         places = places[: self._used].astype(np.intp, copy=False)
@@ -186,12 +198,14 @@ class History:
     ----------
     before : mapping of arrays, optional
         A history that this one continues.
+    resumed : bool
+        Whether steps, epochs and seconds are counted as they were in that one, and not from its end.
     """
 
-    def __init__(self, before: dict[str, Array] | None = None) -> None:
+    def __init__(self, before: dict[str, Array] | None = None, *, resumed: bool = False) -> None:
         self._lists = {name: [] if before is None else before[name].tolist() for name in COLUMNS}
         #: Steps, epochs and seconds from before.
-        self.origin = [values[-1] if values else 0 for values in list(self._lists.values())[:3]]
+        self.origin = [values[-1] if values and not resumed else 0 for values in list(self._lists.values())[:3]]
 
     def add(self, **row: float) -> None:
         """Append one row."""
@@ -243,6 +257,50 @@ class Watch:
 # ------------------------------------------------------------------------------------------------ runs
 
 
+class Course(NamedTuple):
+    """Where a run stands, so that it can be resumed.
+
+    Attributes
+    ----------
+    done, epoch_at : int
+        Steps done, and those of them before the epoch.
+    order : object
+        `Batches.state` before the epoch.
+    seconds : float
+        How long it took.
+    state : object
+        What `Trainable.state` returned.
+    losses : ndarray
+        Losses of the batches since the last evaluation.
+    evaluated : bool
+        Whether it was evaluated after the last of these steps, if that was due.
+    history : dict of ndarray
+        What the evaluations found.
+    best, best_step : object, int or None
+        The best weights so far and their step, where they are kept.
+    sound : object
+        Weights of the last evaluation; None if that was after the last step.
+    first_loss : float or None
+        Loss of the first batch.
+    converged : bool
+        Whether there is nothing left to do.
+    """
+
+    done: int
+    epoch_at: int
+    order: Any
+    seconds: float
+    state: Any
+    losses: NDArray[np.float64]
+    evaluated: bool
+    history: dict[str, Array]
+    best: Any
+    best_step: int | None
+    sound: Any
+    first_loss: float | None
+    converged: bool
+
+
 @dataclass(eq=False)
 class Run:
     """One member of a training: its settings, and what became of it.
@@ -274,6 +332,10 @@ class Run:
         First step with a loss that is not finite (or after which weights were not), and that loss.
     first_loss : float or None
         Loss of the first batch, before its step; None for a batch of so few rows that it says little.
+    resumable : bool
+        Whether `course` is wanted.
+    course : Course or None
+        Where it stood in the end, so that it can be resumed; None if it diverged.
     """
 
     column: int
@@ -288,7 +350,35 @@ class Run:
     best_step: int | None = None
     diverged_at: tuple[int, float] | None = None
     first_loss: float | None = None
+    resumable: bool = False
+    course: Course | None = None
+    #: Rows of the history that the watch has seen, and the step of the last one.
+    _seen: tuple[int, int] = 0, -1
     _best: Any = None
+
+    def take_up(self, course: Course) -> None:
+        """Stand where another run stood."""
+        self.history = History(course.history, resumed=True)
+        for values in zip(*course.history.values(), strict=True):
+            self.watch.look(dict(zip(course.history, values, strict=True)))
+        self._seen = len(course.history["step"]), course.done if course.evaluated else -1
+        self._best, self.best_step, self.first_loss = course.best, course.best_step, course.first_loss
+
+    def course_at(self, done: int, losses: NDArray[np.float64], sound: Any, **more: Any) -> Course:
+        """Return where the run stands after `done` steps."""
+        rows, step = self._seen
+        return Course(
+            done=done,
+            losses=losses[:0] if step == done else losses,
+            evaluated=step == done,
+            history={name: column[:rows] for name, column in self.history.arrays().items()},
+            best=self._best,
+            best_step=self.best_step,
+            sound=None if step == done else sound,
+            first_loss=self.first_loss,
+            converged=self.status == "converged",
+            **more,
+        )
 
     def record(self, row: dict[str, float], weights: Callable[[int], Any]) -> bool:
         """Take a row into the history; return whether the run is to end."""
@@ -296,11 +386,12 @@ class Run:
         best, stop = self.watch.look(row)
         if best:
             self._best, self.best_step = weights(self.column), int(row["step"])
-        # All are called, whatever the first one says.
-        wanted = [bool(callback(row, lambda: weights(self.column))) for callback in self.callbacks]
         if stop:
             self.status = "converged"
-        elif any(wanted):
+        self._seen = self._seen[0] + 1, int(row["step"])
+        # All are called, whatever the first one says. Ctrl-C may come meanwhile.
+        wanted = [bool(callback(row, lambda: weights(self.column))) for callback in self.callbacks]
+        if not stop and any(wanted):
             self.status = "stopped"
         return stop or any(wanted)
 
@@ -332,6 +423,7 @@ def train(
     *,
     hooks: Any = None,
     progress: Any = None,
+    resume: Course | None = None,
 ) -> None:
     """Train until every run has ended.
 
@@ -351,8 +443,10 @@ def train(
         scikit-learn's callbacks.
     progress : Progress or None
         A progress bar.
+    resume : Course or None
+        Where the only run is to go on; `model` is in the state that belongs to it.
     """
-    _Loop(model, list(runs), batches, list(rates), evaluations, hooks, progress).run()
+    _Loop(model, list(runs), batches, list(rates), evaluations, hooks, progress, resume).run()
 
 
 class _Loop:
@@ -367,11 +461,15 @@ class _Loop:
         evaluations: Evaluations,
         hooks: Any,
         progress: Any,
+        resume: Course | None = None,
     ) -> None:
         self._model, self._active, self._batches, self._rates = model, runs, batches, rates
         self._evaluations, self._hooks, self._progress = evaluations, hooks, progress
-        self._before = model.n_steps
+        self._before = model.n_steps - (resume.done if resume is not None else 0)
         self._done = 0
+        self._resume = resume
+        #: Steps before this epoch, `Batches.state` before it, and steps at the last evaluation.
+        self._epoch_at, self._order, self._evaluated_at = 0, batches.state, 0
         #: Losses of the batches since the last evaluation.
         self._losses: list[NDArray[np.float64]] = []
         #: Weights of the last evaluation, for runs that diverge after it.
@@ -381,23 +479,66 @@ class _Loop:
         self._start = time.perf_counter()
         try:
             self._sound = self._weights()
+            if self._resume is not None:
+                self._take_up(self._resume)
             while self._active:
                 self._epoch()
         except KeyboardInterrupt:
             self._done = self._model.n_steps - self._before
             finite = self._model.finite()
             for run in self._active:
-                weights = self._model.weights(run.column) if finite[run.column] else self._sound[run.column]
+                sound = bool(finite[run.column])
+                if sound and run.resumable and run.course is None:
+                    run.course = self._course(run, self._model.state(run.column))
+                weights = self._model.weights(run.column) if sound else self._sound[run.column]
                 run.end("interrupted", self._done, weights, None)
 
+    def _take_up(self, course: Course) -> None:
+        (run,) = self._active
+        run.take_up(course)
+        self._done, self._epoch_at, self._order = course.done, course.epoch_at, course.order
+        self._evaluated_at = course.done - len(course.losses)
+        self._start -= course.seconds
+        if course.losses.size:
+            self._losses.append(course.losses[:, np.newaxis])
+            if not self._evaluated_at:
+                self._note_first_loss(course.losses[:, np.newaxis])
+        if course.sound is not None:
+            self._sound = [course.sound]
+        if self._progress is not None:
+            self._progress.advance(course.done, self._active)
+        if course.converged or run.max_steps < course.done or (run.max_steps == course.done and course.evaluated):
+            run.status = "converged" if course.converged else "max_iter"
+            self._end(run, run.status)
+
+    def _course(self, run: Run, state: Any) -> Course:
+        """Return where a run stands; Ctrl-C may have come before the last losses were stored."""
+        losses = np.concatenate([np.empty((0, len(self._rates))), *self._losses])
+        missing = self._done - self._evaluated_at - len(losses)
+        if missing > 0:
+            losses = np.concatenate([losses, self._model.last_losses()[:missing]])  # type: ignore[attr-defined]
+        return run.course_at(
+            self._done, np.ascontiguousarray(losses[:, run.column]), self._sound[run.column], state=state,
+            epoch_at=self._epoch_at, order=self._order, seconds=time.perf_counter() - self._start,
+        )  # fmt: skip
+
     def _epoch(self) -> None:
+        if self._resume is not None:
+            self._batches.state = self._order
+        else:
+            self._epoch_at, self._order = self._done, self._batches.state
+        evaluated = self._resume is None or self._resume.evaluated
+        self._resume = None
         order, size = self._batches.epoch(), self._batches.size
         if self._hooks is not None:
             self._hooks.begin_epoch()
-        first = 0
-        scheduled = self._evaluations.within_epoch(self._done, self._batches.steps)
+        first = self._done - self._epoch_at
+        scheduled = self._evaluations.within_epoch(self._epoch_at, self._batches.steps)
         for last in self._stops(scheduled):
-            self._advance(order[first * size : last * size])
+            if last < first or (last == first and evaluated):
+                continue
+            if last > first:
+                self._advance(order[first * size : last * size])
             self._evaluate(last in scheduled, order[(last - 1) * size : last * size])
             first = last
             if not self._active:
@@ -409,7 +550,7 @@ class _Loop:
     def _stops(self, scheduled: set[int]) -> list[int]:
         """Return the steps of this epoch at which to evaluate, to end a run or to show progress."""
         steps = self._batches.steps
-        stops = scheduled | {run.max_steps - self._done for run in self._active} | {steps}
+        stops = scheduled | {run.max_steps - self._epoch_at for run in self._active} | {steps}
         if self._progress is not None:
             stops |= set(range(self._progress.every, steps, self._progress.every))
         return sorted(stop for stop in stops if stop <= steps)
@@ -418,9 +559,8 @@ class _Loop:
         count = -(-len(order) // self._batches.size)
         steps = np.stack([rate(self._before + self._done, count) for rate in self._rates], axis=1)
         losses = self._model.run(order, self._batches.size, steps)
-        if not self._done and self._batches.size >= _TELLING:
-            for run in self._active:
-                run.first_loss = float(losses[0, run.column])
+        if not self._done:
+            self._note_first_loss(losses)
         self._losses.append(losses)
         self._done += count
         if self._progress is not None:
@@ -437,12 +577,19 @@ class _Loop:
             self._active.remove(run)
         self._forget()
 
+    def _note_first_loss(self, losses: NDArray[np.float64]) -> None:
+        if self._batches.size >= _TELLING:
+            for run in self._active:
+                run.first_loss = float(losses[0, run.column])
+
     def _evaluate(self, scheduled: bool, batch: NDArray[np.intp]) -> None:
         due = [run for run in self._active if scheduled or run.max_steps == self._done]
         if not due:
             return
         values = self._values(batch)
         for run in due:
+            if run.resumable and not scheduled:  # a longer run would not look here
+                run.course = self._course(run, self._model.state(run.column))
             row = self._row(run, self._done) | {name: float(columns[run.column]) for name, columns in values.items()}
             ends = run.record(row, self._model.weights)
             if self._progress is not None:
@@ -452,6 +599,7 @@ class _Loop:
         self._forget()
         if scheduled:
             self._losses.clear()
+            self._evaluated_at = self._done
             self._sound = self._weights()
 
     def _values(self, batch: NDArray[np.intp]) -> dict[str, NDArray[np.float64]]:
@@ -477,7 +625,10 @@ class _Loop:
         return row | dict.fromkeys(COLUMNS[3:], math.nan)
 
     def _end(self, run: Run, status: Status) -> None:
-        run.end(status, self._done, self._model.weights(run.column), self._model.state(run.column))
+        state = self._model.state(run.column)
+        if run.resumable and run.course is None:
+            run.course = self._course(run, state)
+        run.end(status, self._done, self._model.weights(run.column), state)
         self._active.remove(run)
 
     def _weights(self) -> list[Any]:

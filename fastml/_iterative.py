@@ -11,13 +11,18 @@ from sklearn.base import BaseEstimator
 
 from . import _estimators as p
 from ._callbacks import CallbackSupportMixin, callables
-from ._fitting import Array, Run
+from ._fitting import Array, Course, Run
+from ._runs import Resumable
+from ._states import StateFiles
 
 __all__ = ["IterativeModel", "known_classes"]
 
 
-class IterativeModel(CallbackSupportMixin, BaseEstimator):
+class IterativeModel(CallbackSupportMixin, StateFiles, BaseEstimator):
     """A model with a history, whose training `_fitting` runs."""
+
+    _records = Course, Resumable
+    _state_attributes = "_state", "_resumable"
 
     def _check_course(self) -> None:
         """Check the parameters that say how long training lasts, and what is looked at meanwhile."""

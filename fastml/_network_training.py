@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,7 +13,7 @@ from sklearn.metrics import r2_score
 
 from . import kernels
 from ._fitting import Rows
-from .kernels._networks import NetworkTraining, scores_of
+from .kernels._networks import NetworkTraining, Norm, folded, scores_of
 
 __all__ = ["Layers", "NetworkColumn", "NetworkTask"]
 
@@ -20,10 +21,20 @@ Array = NDArray[Any]
 
 
 class Layers(NamedTuple):
-    """Weights (units, inputs) and intercepts (units,) of each layer."""
+    """Weights (units, inputs) and intercepts (units,) of each layer; of normalised ones the latter are shifts."""
 
     weights: list[Array]
     biases: list[Array]
+    norms: list[Norm]
+
+    def copied(self) -> Layers:
+        """Return a copy."""
+        norms = [Norm(*(part.copy() for part in norm)) for norm in self.norms]
+        return Layers([W.copy() for W in self.weights], [b.copy() for b in self.biases], norms)
+
+    def scores(self, X: Array, activation: str, n_threads: int | None) -> Array:
+        """Return the values of the last layer, with running statistics where a layer is normalised."""
+        return scores_of(X, *folded(*self), activation=activation, n_threads=n_threads)
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,8 +86,9 @@ class NetworkColumn:
         self._task = task
         y = task.rows.y
         self._training = NetworkTraining(
-            task.loss, task.rows.X, y if task.loss == "softmax_cross_entropy" else y.reshape(len(y), -1), *layers,
-            activation=task.activation, sample_weight=task.rows.weight, n_threads=task.n_threads, **task.settings,
+            task.loss, task.rows.X, y if task.loss == "softmax_cross_entropy" else y.reshape(len(y), -1),
+            layers.weights, layers.biases, norms=layers.norms or None, activation=task.activation,
+            sample_weight=task.rows.weight, n_threads=task.n_threads, **task.settings,
         )  # fmt: skip
         self._training.n_steps = done
         if state is not None:
@@ -93,10 +105,8 @@ class NetworkColumn:
 
     def evaluate(self, rows: Rows) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return loss and score; see `Trainable`."""
-        task, training = self._task, self._training
-        scores = scores_of(
-            rows.X, training.weights, training.biases, activation=task.activation, n_threads=task.n_threads
-        )
+        task = self._task
+        scores = self._layers().scores(rows.X, task.activation, task.n_threads)
         loss, score = _judged(task.loss, scores, rows)
         if task.score is not None:
             score = task.score(self.weights(0), rows)
@@ -104,20 +114,28 @@ class NetworkColumn:
 
     def finite(self) -> NDArray[np.bool_]:
         """Say whether all weights are finite."""
-        training = self._training
-        return np.array([all(np.isfinite(part).all() for part in (*training.weights, *training.biases))])
+        layers = self._layers()
+        parts = chain(layers.weights, layers.biases, *layers.norms)
+        return np.array([all(np.isfinite(part).all() for part in parts)])
 
     def weights(self, column: int) -> Layers:
         """Return a copy of the layers."""
-        training = self._training
-        return Layers([W.copy() for W in training.weights], [b.copy() for b in training.biases])
+        return self._layers().copied()
 
     def state(self, column: int) -> dict[str, Any]:
         """Return a copy of all that the network needs to go on training."""
         return self._training.get_state()
 
+    def last_losses(self) -> NDArray[np.float64]:
+        """Return the losses of the batches that the last call of `run` has completed."""
+        return self._training.last_losses()[:, np.newaxis]
+
     def keep(self, columns: list[int]) -> None:
         """Do nothing: there is one column."""
+
+    def _layers(self) -> Layers:
+        training = self._training
+        return Layers(training.weights, training.biases, training.norms)
 
 
 def _judged(loss: str, scores: Array, rows: Rows) -> tuple[float, float]:

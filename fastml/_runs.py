@@ -5,14 +5,70 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from sklearn.exceptions import ConvergenceWarning
 
 from ._callbacks import WRAPPED, FitState, callables
-from ._fitting import Batches, DivergenceWarning, History, Run, Watch
+from ._fitting import Batches, Course, DivergenceWarning, History, Run, Watch
+from ._settling import Settled
 
-__all__ = ["divergence", "max_steps", "new_run", "say_what_became"]
+__all__ = [
+    "Resumable",
+    "check_resumed",
+    "divergence",
+    "max_steps",
+    "new_run",
+    "resumable",
+    "resumed",
+    "say_what_became",
+]
+
+
+class Resumable(NamedTuple):
+    """A run that may be resumed: where it stands, and what must be the same then.
+
+    Attributes
+    ----------
+    course : Course
+        Where it stands.
+    seed : int
+        What `random_state` came to.
+    data : tuple
+        What is to be trained on: rows, columns, dtype, rows that are not set aside, rows of a batch, steps of an epoch.
+    """
+
+    course: Course
+    seed: int
+    data: tuple[int, int, str, int, int, int]
+
+
+def resumable(run: Run, settled: Settled) -> Resumable | None:
+    """Return what a run needs to be resumed, if it can be."""
+    return None if run.course is None else Resumable(run.course, settled.seed, _data(settled))
+
+
+def resumed(model: Any) -> Resumable | None:
+    """Return what a model needs to go on with the fit before; None if there was none."""
+    if not hasattr(model, "t_"):
+        return None
+    if getattr(model, "_resumable", None) is None:
+        raise ValueError("resume=True: the fit before diverged, or was followed by partial_fit, and cannot be resumed")
+    found: Resumable = model._resumable
+    return found
+
+
+def check_resumed(before: Resumable, settled: Settled) -> None:
+    """Refuse data and batches that are not those of the run that is to be resumed."""
+    names = "rows", "columns", "dtype", "rows to train on", "rows of a batch", "batches of an epoch"
+    for name, was, now in zip(names, before.data, _data(settled), strict=True):
+        if was != now:
+            raise ValueError(f"resume=True needs the data and batches of the fit before: {name} {was}, now {now}")
+
+
+def _data(settled: Settled) -> tuple[int, int, str, int, int, int]:
+    X, batches = settled.rows.X, settled.batches
+    return len(X), math.prod(X.shape[1:]), X.dtype.name, batches.n, batches.size, batches.steps
 
 
 def max_steps(model: Any, batches: Batches) -> int:

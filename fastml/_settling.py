@@ -46,6 +46,8 @@ class Settled:
         As everywhere in the kernels.
     data : tuple
         Rows, targets and weights as they came, for callbacks.
+    seed : int
+        What `random_state` came to.
     """
 
     rows: Rows
@@ -57,6 +59,7 @@ class Settled:
     score: Any
     n_threads: int | None
     data: tuple[Array, Array, Array | None]
+    seed: int
 
 
 def settle(
@@ -71,8 +74,9 @@ def settle(
     classes: ArrayLike | None = None,
     partial: bool = False,
     sampling: str,
+    seed: int | None = None,
 ) -> Settled:
-    """Check data, and settle what a training needs."""
+    """Check data, and settle what a training needs; `seed` is that of a training to be resumed."""
     n_threads = _estimators.threads(model.n_jobs)
     x, y = _checked(model, X, y, n_threads, reset=not (partial and hasattr(model, "t_")))
     targets = model._new_targets(y, classes, partial)
@@ -81,7 +85,9 @@ def settle(
         weight = np.asarray(sample_weight, np.float64)  # not multiplied by anything, as very small ones are above
     dtype = np.dtype(np.float32) if x.dtype == np.uint8 else x.dtype  # what is computed with
     rows = Rows(x, targets.settle(y, dtype), _as(weight, dtype))
-    seeds = _seeds(model, partial)
+    if seed is None:
+        seed = int(check_random_state(model.random_state).randint(np.iinfo(np.int32).max))
+    seeds = _seeds(seed, model.t_ if partial and hasattr(model, "t_") else 0)
 
     train_rows: int | NDArray[np.intp] = len(x)
     if (X_val is None) != (y_val is None):
@@ -125,6 +131,7 @@ def settle(
         _scorer(model, targets),
         n_threads,
         (x, y, weight),
+        seed,
     )
 
 
@@ -162,10 +169,8 @@ def _as(weight: Array | None, dtype: np.dtype[Any]) -> Array | None:
     return None if weight is None else weight.astype(dtype, copy=False)
 
 
-def _seeds(model: Any, partial: bool) -> list[np.random.SeedSequence]:
+def _seeds(seed: int, step: int) -> list[np.random.SeedSequence]:
     """Return a seed for each use; a later `partial_fit` with the same random state has others."""
-    seed = check_random_state(model.random_state).randint(np.iinfo(np.int32).max)
-    step = model.t_ if partial and hasattr(model, "t_") else 0
     return np.random.SeedSequence([seed, step]).spawn(5)
 
 

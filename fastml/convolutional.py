@@ -170,6 +170,8 @@ class ConvNetClassifier(ClassifierMixin, IterativeModel):
     total                                  2,762
     """
 
+    _records = *IterativeModel._records, Weights, *layers.KINDS.values()
+
     def __init__(
         self,
         layers: Sequence[Any] | None = None,
@@ -251,11 +253,12 @@ class ConvNetClassifier(ClassifierMixin, IterativeModel):
         y_val: ArrayLike | None = None,
         sample_weight: ArrayLike | None = None,
         sample_weight_val: ArrayLike | None = None,
+        resume: bool = False,
     ) -> Self:
         """Train the network.
 
         Ctrl-C ends the training: the model keeps the weights it has by then (the best ones, where these are kept)
-        and its history, a warning says so, and `fit` returns as usual.
+        and its history, a warning says so, and `fit` returns as usual. With ``resume=True`` it then goes on.
 
         Parameters
         ----------
@@ -270,15 +273,19 @@ class ConvNetClassifier(ClassifierMixin, IterativeModel):
             What each training image counts. Only the ratios matter.
         sample_weight_val : array-like, optional
             What each image of the validation set counts.
+        resume : bool, default=False
+            Whether to go on where the fit before was ended, as in `MLPClassifier`.
 
         Returns
         -------
         self
         """
         self._check_parameters()
+        _estimators.flag(resume, "resume")
         fit_images(
-            self, X, y, X_val=X_val, y_val=y_val, sample_weight=sample_weight, sample_weight_val=sample_weight_val
-        )
+            self, X, y, X_val=X_val, y_val=y_val, sample_weight=sample_weight, sample_weight_val=sample_weight_val,
+            resume=resume,
+        )  # fmt: skip
         return self
 
     def partial_fit(

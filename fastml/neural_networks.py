@@ -20,7 +20,7 @@ from ._iterative import IterativeModel, known_classes
 from ._network_fitting import fit_network
 from ._network_training import Layers
 from ._sgd_targets import ClassTargets, NumberTargets
-from .kernels._networks import scores_of
+from .kernels._networks import Norm
 from .kernels._validate import ACTIVATIONS
 
 __all__ = ["MLPClassifier", "MLPRegressor"]
@@ -28,6 +28,8 @@ __all__ = ["MLPClassifier", "MLPRegressor"]
 
 class _MLP(IterativeModel):
     """What classifier and regressor share."""
+
+    _records = *IterativeModel._records, Layers, Norm
 
     def __init__(
         self,
@@ -38,6 +40,8 @@ class _MLP(IterativeModel):
         alpha: float = 0.0001,
         weight_decay: float = 0.0,
         dropout: Any = 0.0,
+        batch_norm: bool = False,
+        batch_norm_momentum: float = 0.1,
         batch_size: int | Literal["auto"] = "auto",
         drop_last: bool = False,
         learning_rate: Any = "constant",
@@ -72,6 +76,8 @@ class _MLP(IterativeModel):
         self.alpha = alpha
         self.weight_decay = weight_decay
         self.dropout = dropout
+        self.batch_norm = batch_norm
+        self.batch_norm_momentum = batch_norm_momentum
         self.batch_size = batch_size
         self.drop_last = drop_last
         self.learning_rate = learning_rate
@@ -110,11 +116,12 @@ class _MLP(IterativeModel):
         y_val: ArrayLike | None = None,
         sample_weight: ArrayLike | None = None,
         sample_weight_val: ArrayLike | None = None,
+        resume: bool = False,
     ) -> Self:
         """Train the network.
 
         Ctrl-C ends the training: the model keeps the weights it has by then (the best ones, where these are kept)
-        and its history, a warning says so, and `fit` returns as usual.
+        and its history, a warning says so, and `fit` returns as usual. With ``resume=True`` it then goes on.
 
         Parameters
         ----------
@@ -129,15 +136,21 @@ class _MLP(IterativeModel):
             What each training row counts. Only the ratios matter.
         sample_weight_val : array-like, optional
             What each row of the validation set counts.
+        resume : bool, default=False
+            Whether to go on where the fit before was ended, by Ctrl-C, a callback, `max_steps` or `max_iter`: with
+            the same data and parameters (and perhaps more of `max_iter`) the result has the same bits as that of a
+            fit that was not ended. One that had converged stays as it is. A model that was not fitted before begins.
 
         Returns
         -------
         self
         """
         self._check_parameters()
+        _estimators.flag(resume, "resume")
         fit_network(
-            self, X, y, X_val=X_val, y_val=y_val, sample_weight=sample_weight, sample_weight_val=sample_weight_val
-        )
+            self, X, y, X_val=X_val, y_val=y_val, sample_weight=sample_weight, sample_weight_val=sample_weight_val,
+            resume=resume,
+        )  # fmt: skip
         return self
 
     def _partial_fit(self, X: ArrayLike, y: ArrayLike, sample_weight: Any, classes: Any = None) -> Self:
@@ -148,19 +161,21 @@ class _MLP(IterativeModel):
 
     def _check_parameters(self) -> None:
         p = _estimators
-        sizes = self.hidden_layer_sizes if np.iterable(self.hidden_layer_sizes) else [self.hidden_layer_sizes]
+        sizes = list(self.hidden_layer_sizes) if np.iterable(self.hidden_layer_sizes) else [self.hidden_layer_sizes]
         for place, size in enumerate(sizes):
             p.positive_integer(size, f"hidden_layer_sizes[{place}]")
         p.one_of(self.activation, "activation", ACTIVATIONS)
         p.one_of(self.solver, "solver", ("adam", "sgd"))
         p.number(self.alpha, "alpha")
         p.number(self.weight_decay, "weight_decay")
-        shares = self.dropout if np.iterable(self.dropout) else [self.dropout] * len(sizes)
+        shares = list(self.dropout) if np.iterable(self.dropout) else [self.dropout] * len(sizes)
         if len(shares) != len(sizes):
             raise ValueError(f"dropout has {len(shares)} entries; there are {len(sizes)} hidden layers")
         for place, share in enumerate(shares):
             if p.number(share, f"dropout[{place}]", most=1) == 1:
                 raise ValueError(f"dropout[{place}] is {share}; it must be below 1, or nothing is left")
+        p.flag(self.batch_norm, "batch_norm")
+        p.number(self.batch_norm_momentum, "batch_norm_momentum", most=1)
         self._check_course()
         p.flag(self.shuffle, "shuffle")
         if isinstance(self.learning_rate, str):
@@ -178,6 +193,9 @@ class _MLP(IterativeModel):
         return {
             "coefs_": [np.ascontiguousarray(W.T) for W in weights.weights],
             "intercepts_": list(weights.biases),
+            "batch_norm_scales_": [norm.scales for norm in weights.norms],
+            "batch_norm_means_": [norm.means for norm in weights.norms],
+            "batch_norm_variances_": [norm.variances for norm in weights.norms],
             "n_layers_": len(weights.weights) + 1,
             "n_outputs_": len(weights.biases[-1]),
         }
@@ -186,10 +204,13 @@ class _MLP(IterativeModel):
         """Return the values of the last layer (n, C)."""
         check_is_fitted(self)
         x = validate_data(self, X, dtype=[np.float64, np.float32], order="C", reset=False)
-        return scores_of(
-            x, [W.T for W in self.coefs_], self.intercepts_, activation=self.activation,
-            n_threads=_estimators.threads(self.n_jobs),
-        )  # fmt: skip
+        layers = Layers([W.T for W in self.coefs_], self.intercepts_, self._norms())
+        return layers.scores(x, self.activation, _estimators.threads(self.n_jobs))
+
+    def _norms(self) -> list[Norm]:
+        """Return what the normalised layers have beside shifts."""
+        parts = self.batch_norm_scales_, self.batch_norm_means_, self.batch_norm_variances_
+        return [Norm(*norm) for norm in zip(*parts, strict=True)]
 
 
 class MLPClassifier(ClassifierMixin, _MLP):
@@ -214,6 +235,12 @@ class MLPClassifier(ClassifierMixin, _MLP):
     dropout : float or sequence of float, default=0.0
         Share of the values of (each) hidden layer that is set to 0 in a training step, while the others grow such that
         their mean stays.
+    batch_norm : bool, default=False
+        Whether the values of the hidden layers are normalised before the activation: in training by mean and variance
+        over the batch, else by running ones; then a scale (at first 1) and a shift (0) per unit, which are trained
+        without penalty. 1e-5 is added to the variances.
+    batch_norm_momentum : float, default=0.1
+        Share of a batch's statistics in the running ones.
     batch_size : int or "auto", default="auto"
         Rows of a batch, at most all; "auto" is min(200, n).
     drop_last : bool, default=False
@@ -283,7 +310,10 @@ class MLPClassifier(ClassifierMixin, _MLP):
     coefs_ : list of ndarray of shape (inputs, units)
         Weights of each layer, in the dtype of the training.
     intercepts_ : list of ndarray of shape (units,)
-        Intercepts of each layer.
+        Intercepts of each layer; with `batch_norm` the shifts of the hidden layers.
+    batch_norm_scales_, batch_norm_means_, batch_norm_variances_ : list of ndarray of shape (units,)
+        Scales and running statistics of the hidden layers, empty without `batch_norm`: their values are
+        ``scale * (a @ coef - mean) / sqrt(variance + 1e-5) + intercept``.
     classes_ : ndarray of shape (C,)
         The labels, sorted.
     n_layers_, n_outputs_ : int
@@ -313,7 +343,8 @@ class MLPClassifier(ClassifierMixin, _MLP):
     with the finite weights of the last evaluation before.
 
     Sources: D. P. Kingma and J. Ba, "Adam" (2015); I. Loshchilov and F. Hutter, "Decoupled weight decay
-    regularization" (2019); N. Srivastava et al., "Dropout" (2014).
+    regularization" (2019); N. Srivastava et al., "Dropout" (2014); S. Ioffe and C. Szegedy, "Batch normalization"
+    (2015).
 
     Examples
     --------
@@ -336,6 +367,8 @@ class MLPClassifier(ClassifierMixin, _MLP):
         alpha: float = 0.0001,
         weight_decay: float = 0.0,
         dropout: Any = 0.0,
+        batch_norm: bool = False,
+        batch_norm_momentum: float = 0.1,
         batch_size: int | Literal["auto"] = "auto",
         drop_last: bool = False,
         learning_rate: Any = "constant",
@@ -367,8 +400,9 @@ class MLPClassifier(ClassifierMixin, _MLP):
     ) -> None:
         super().__init__(
             hidden_layer_sizes, activation, solver=solver, alpha=alpha, weight_decay=weight_decay, dropout=dropout,
-            batch_size=batch_size, drop_last=drop_last, learning_rate=learning_rate,
-            learning_rate_init=learning_rate_init, power_t=power_t, max_iter=max_iter, max_steps=max_steps,
+            batch_norm=batch_norm, batch_norm_momentum=batch_norm_momentum, batch_size=batch_size, drop_last=drop_last,
+            learning_rate=learning_rate, learning_rate_init=learning_rate_init, power_t=power_t, max_iter=max_iter,
+            max_steps=max_steps,
             shuffle=shuffle, random_state=random_state, tol=tol, verbose=verbose, warm_start=warm_start,
             momentum=momentum, nesterovs_momentum=nesterovs_momentum, early_stopping=early_stopping,
             validation_fraction=validation_fraction, beta_1=beta_1, beta_2=beta_2, epsilon=epsilon,
@@ -489,7 +523,9 @@ class MLPRegressor(RegressorMixin, _MLP):
         Intercepts of each layer.
     out_activation_ : str
         "identity".
-    n_layers_, n_outputs_, history_, n_iter_, t_, best_step_, n_features_in_, feature_names_in_
+    batch_norm_scales_, batch_norm_means_, batch_norm_variances_, n_layers_, n_outputs_
+        As in `MLPClassifier`.
+    history_, n_iter_, t_, best_step_, n_features_in_, feature_names_in_
         As in `MLPClassifier`; scores are R².
 
     Examples

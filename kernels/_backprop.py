@@ -14,6 +14,10 @@ A batch that is longer than a block is worked on in chunks. Its gradient is then
 calculation without a step is; else each strip of it is made, and the step is taken, while it is in registers or in the
 first-level cache.
 
+A layer that is normalised over the batch needs all of its rows in one block. Whoever makes units for all rows knows
+their statistics too, on the way back likewise: there is no meeting for them. What is normalised has no intercept: there
+are no ones in the block below.
+
 Every number is made by one thread in one order, which does not depend on who makes it: same bits for any number of
 threads.
 """
@@ -27,6 +31,7 @@ from ._jit import inner, kernel
 from ._layers import UNITS, matrix, outer_strip, unit_strip
 from ._losses import POINTWISE
 from ._math import like
+from ._normalising import SCALE, SHIFT, normalise, normalise_slopes
 from ._pointwise import sum_of
 from ._rowwise import cross_entropy, scratch
 from ._stacks import copy_row, prefetch_row
@@ -41,9 +46,9 @@ __all__ = [
 FETCH, FORWARD, LOSS, BACKWARD, STEP = range(5)
 ALONE, MEET = 2, 3
 
-#: Rows of a table of levels: units, length of a block's rows, begin of block, slopes and stack, activation, and
-#: threshold of the hash below which a value is dropped.
-_UNITS, _PITCH, _BLOCK, _SLOPES, _STACK, _ACTIVATION, _THRESHOLD = range(7)
+#: Rows of a table of levels: units, length of a block's rows, begin of block, slopes and stack, activation, threshold
+#: of the hash below which a value is dropped, begin of the norms (below 0: none) and of what is kept of them.
+_UNITS, _PITCH, _BLOCK, _SLOPES, _STACK, _ACTIVATION, _THRESHOLD, _NORMS, _KEPT = range(9)
 
 #: Where a thread stands: the line of the program, counted from the first batch; round; members; what it is doing; how
 #: many members there may be; chunks to do before it comes back.
@@ -105,7 +110,10 @@ def _dropout_scale(threshold, like_this):  # type: ignore[no-untyped-def]
 
 
 @inner
-def _forward(levels, level, first, last, n, parameters, blocks, own, dropping, seed, batch, top, X, ahead):  # type: ignore[no-untyped-def]
+def _forward(
+    levels, level, first, last, n, parameters, blocks, own, norms, normals, running_share, dropping, seed, batch, top,
+    X, ahead,
+):  # type: ignore[no-untyped-def]  # fmt: skip
     """Make the values of a level's units `first` to `last` for the n rows of a block; ask for rows `ahead` of X."""
     units, below, pitch = levels[_UNITS, level], levels[_PITCH, level - 1], levels[_PITCH, level]
     block = matrix(blocks, levels[_BLOCK, level - 1], n, below)
@@ -113,6 +121,9 @@ def _forward(levels, level, first, last, n, parameters, blocks, own, dropping, s
     stack = matrix(parameters, levels[_STACK, level], units, below)
     Z = matrix(own, 0, n, pitch)
     _make_units(block, n, stack, first, last, Z, X, ahead)
+    if levels[_NORMS, level] >= 0:
+        kept = matrix(normals, levels[_KEPT, level], n + 1, pitch)
+        normalise(Z, first, last, n, norms, levels[_NORMS, level], kept, running_share)
     kind, threshold = levels[_ACTIVATION, level], levels[_THRESHOLD, level]
     for i in range(n):
         activate(kind, Z[i, first:last], values[i, first:last])
@@ -187,7 +198,10 @@ def _losses(loss, Z, G, n, first, last, order, indices, T, weight, scale, work, 
 
 
 @inner
-def _backward(levels, level, first, last, n, parameters, blocks, slopes, own, dropping, seed, batch, top):  # type: ignore[no-untyped-def]
+def _backward(
+    levels, level, first, last, n, rule, parameters, moments, totals, blocks, slopes, own, norms, normals, step,
+    numbers, seed, batch, top,
+):  # type: ignore[no-untyped-def]  # fmt: skip
     """Make the slopes in a level's units from those of the level above, for some tasks of `COLUMNS` of them."""
     units, above, pitch = levels[_UNITS, level], levels[_UNITS, level + 1], levels[_PITCH, level]
     pitch_above = levels[_PITCH, level + 1]
@@ -205,7 +219,7 @@ def _backward(levels, level, first, last, n, parameters, blocks, slopes, own, dr
             outer_strip(1, True, False, stack, above, above_G, i, D, i, begin_at, end_at, parameters, zero)
     begin_at, end_at = min(units, first * COLUMNS), min(units, last * COLUMNS)
     kind, threshold = levels[_ACTIVATION, level], levels[_THRESHOLD, level]
-    if dropping and threshold > 0:
+    if rule != _GRADIENT and threshold > 0:
         scale, kept = _dropout_scale(threshold, zero), np.empty(end_at - begin_at, own.dtype)
         for i in range(n):
             a, d, g = values[i, begin_at:end_at], D[i, begin_at:end_at], G[i, begin_at:end_at]
@@ -214,6 +228,36 @@ def _backward(levels, level, first, last, n, parameters, blocks, slopes, own, dr
     else:
         for i in range(n):
             activation_slopes(kind, values[i, begin_at:end_at], D[i, begin_at:end_at], G[i, begin_at:end_at])
+    if levels[_NORMS, level] >= 0 and begin_at < end_at:
+        _normalise_slopes(
+            levels, level, begin_at, end_at, n, rule, G, norms, normals, parameters.size, moments, totals, step, numbers
+        )
+
+
+@inner
+def _normalise_slopes(
+    levels, level, first, last, n, rule, G, norms, normals, n_parameters, moments, totals, step, numbers
+):  # type: ignore[no-untyped-def]
+    """Go back through the normalisation of some units of a level, and take the step of their scales and shifts.
+
+    In moments and totals these come after the parameters, all scales first.
+    """
+    kept = matrix(normals, levels[_KEPT, level], n + 1, levels[_PITCH, level])
+    here = slice(levels[_NORMS, level] + first, levels[_NORMS, level] + last)
+    of_norms, gradient, none = (
+        np.zeros((2, last - first)),
+        np.empty(last - first, G.dtype),
+        np.zeros(last - first, G.dtype),
+    )
+    normalise_slopes(G, first, last, n, norms[SCALE, here], kept, of_norms[SCALE], of_norms[SHIFT])
+    for which in (SCALE, SHIFT):
+        begin_at = n_parameters + which * norms.shape[1] + levels[_NORMS, level]
+        there = slice(begin_at + first, begin_at + last)
+        if rule == _GRADIENT:
+            _add(totals[there], of_norms[which])
+            continue
+        _narrow(of_norms[which], gradient)
+        _move(rule, norms[which, here], gradient, none, none, moments[0, there], moments[1, there], step, numbers)
 
 
 # ---------------------------------------------------------------------------------------------- steps
@@ -258,10 +302,10 @@ def _narrow(total, part):  # type: ignore[no-untyped-def]
 
 
 @inner
-def _step(
+def _step(  # type: ignore[no-untyped-def]
     levels, level, first, last, n, rule, whole, parameters, moments, totals, blocks, slopes, own, decay, shrink, step,
     numbers,
-):  # type: ignore[no-untyped-def]  # fmt: skip
+):  # fmt: skip
     """Make the gradient of the weights that lead to some strips of a level's units, and take their step.
 
     `whole`: the rows are the whole batch; else the gradient goes to `totals`. A plain step is taken in registers.
@@ -340,11 +384,11 @@ def _fetch(X, order, first, last, n, levels, blocks):  # type: ignore[no-untyped
 
 
 @inner
-def _operate(
+def _operate(  # type: ignore[no-untyped-def]
     operation, level, first, last, n, at, first_row, length, last_chunk, whole, X, indices, T, weight, order, step,
-    levels, loss, rule, seed, batch, numbers, decay, shrink, parameters, moments, totals, blocks, slopes, sums, own,
-    work,
-):  # type: ignore[no-untyped-def]  # fmt: skip
+    levels, loss, rule, seed, batch, numbers, decay, shrink, parameters, moments, totals, blocks, slopes, norms,
+    normals, sums, own, work,
+):  # fmt: skip
     """Do some tasks of an operation on n rows, from `first_row` of a batch and number `at` of `order` on."""
     if operation == FETCH:
         _fetch(X, order[at : at + n], first, last, n, levels, blocks)
@@ -354,15 +398,21 @@ def _operate(
         # Of the rows that come next, as large a share as this is of the units.
         later = order[at + n : at + 2 * n] if level == 1 else order[:0]
         later = later[later.size * first // units : later.size * last // units]
-        _forward(levels, level, first, last, n, parameters, blocks, own, dropping, seed, batch, first_row, X, later)
+        running_share = numbers[4] if dropping else like(numbers[4], 0)
+        _forward(
+            levels, level, first, last, n, parameters, blocks, own, norms, normals, running_share, dropping, seed,
+            batch, first_row, X, later,
+        )  # fmt: skip
     elif operation == LOSS:
         outputs = levels[_UNITS, level]
         Z, G = matrix(blocks, levels[_BLOCK, level], n, outputs), matrix(slopes, levels[_SLOPES, level], n, outputs)
         scale = like(numbers[0], 1) / like(numbers[0], length)
         _losses(loss, Z, G, n, first, last, order[at : at + n], indices, T, weight, scale, work, sums)
     elif operation == BACKWARD:
-        dropping = rule != _GRADIENT
-        _backward(levels, level, first, last, n, parameters, blocks, slopes, own, dropping, seed, batch, first_row)
+        _backward(
+            levels, level, first, last, n, rule, parameters, moments, totals, blocks, slopes, own, norms, normals, step,
+            numbers, seed, batch, first_row,
+        )  # fmt: skip
     else:
         _step(
             levels, level, first, last, n, rule, whole, parameters, moments, totals, blocks, slopes, own, decay, shrink,
@@ -377,7 +427,7 @@ def _operate(
 @kernel
 def train(  # type: ignore[no-untyped-def]
     thread, X, indices, T, weight, order, steps, levels, program, constants, numbers, decay, shrink, parameters,
-    moments, totals, blocks, slopes, losses, sums, board, own, state,
+    moments, totals, blocks, slopes, norms, normals, losses, sums, board, own, state,
 ):  # fmt: skip
     """Go on until all batches are done (true), or until it is time to look at Python."""
     loss, batch_size, rows, rule, seed, batches_before, n_threads = constants
@@ -419,7 +469,8 @@ def train(  # type: ignore[no-untyped-def]
                     _operate(
                         operation, level, first, last, n, at, first_row, length, first_row + n == length, whole, X,
                         indices, T, weight, order, steps[batch], levels, loss, rule, seed, batches_before + batch,
-                        numbers, decay, shrink, parameters, moments, totals, blocks, slopes, sums, own, work,
+                        numbers, decay, shrink, parameters, moments, totals, blocks, slopes, norms, normals, sums, own,
+                        work,
                     )  # fmt: skip
                 place += 1
                 together = meets == 0
@@ -445,12 +496,15 @@ def train(  # type: ignore[no-untyped-def]
 @kernel
 def evaluate(X, levels, parameters, task_rows, rows, first, last, blocks, own, scores):  # type: ignore[no-untyped-def]
     """Scores of some tasks of rows."""
-    outputs, none = levels.shape[1] - 1, np.empty(0, np.intp)
+    outputs, none, norms, share = levels.shape[1] - 1, np.empty(0, np.intp), matrix(own, 0, 1, 1), like(own[0], 0)
     for top in range(first * task_rows, min(X.shape[0], last * task_rows), rows):
         n = min(rows, X.shape[0] - top)
         block = matrix(blocks, levels[_BLOCK, 0], n, levels[_PITCH, 0])
         for i in range(n):
             copy_row(X, top + i, block, i)
         for level in range(1, outputs + 1):
-            _forward(levels, level, 0, levels[_UNITS, level], n, parameters, blocks, own, False, 0, 0, 0, X, none)
+            _forward(
+                levels, level, 0, levels[_UNITS, level], n, parameters, blocks, own, norms, own, share, False, 0, 0, 0,
+                X, none,
+            )  # fmt: skip
         scores[top : top + n] = matrix(blocks, levels[_BLOCK, outputs], n, levels[_UNITS, outputs])

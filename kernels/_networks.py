@@ -7,9 +7,9 @@ a few dozen times a second, for Ctrl-C; `_backprop` has the loop, and `_team` ho
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -38,18 +38,20 @@ from ._backprop import (
 )  # fmt: skip
 from ._jit import jit_enabled, readonly
 from ._layers import UNITS
+from ._normalising import MEAN, NORMS, SCALE, SHIFT, VARIANCE
 from ._stacks import aligned, padded
 from ._team import MEMBERS, leave, new_board, reset
 
-__all__ = ["NetworkTraining", "scores_of"]
+__all__ = ["NetworkTraining", "Norm", "folded", "scores_of"]
 
 Array = NDArray[Any]
 
 #: Rows of a block, at least and at most, and multiply-adds of a chunk of rows: what a call takes at least.
 _LEAST_ROWS, _MOST_ROWS, _CHUNK_PRODUCTS = 16, 256, 1 << 30
 
-#: Seconds on one core, roughly: a multiply-add (of float32), the loss of a score, an operation, an update of a weight.
-_PRODUCT, _TERM, _OPERATION, _UPDATE = 2.5e-11, 5e-9, 1e-7, 2e-10
+#: Seconds on one core, roughly: a multiply-add (of float32), the loss of a score, an operation, an update of a weight,
+#: to normalise a value.
+_PRODUCT, _TERM, _OPERATION, _UPDATE, _NORMALISED = 2.5e-11, 5e-9, 1e-7, 2e-10, 1e-9
 
 #: Operations that take less are not shared: a meeting takes as long.
 _ALONE_SECONDS = 1e-6
@@ -88,6 +90,24 @@ def scores_of(
     return scores
 
 
+class Norm(NamedTuple):
+    """What the normalisation of a layer has beside its shifts, which stand for intercepts: an entry for each unit."""
+
+    scales: Array
+    means: Array
+    variances: Array
+
+
+def folded(weights: Sequence[Array], biases: Sequence[Array], norms: Sequence[Norm]) -> tuple[list[Array], list[Array]]:
+    """Return weights and intercepts that have the normalisation of the hidden layers by running statistics in them."""
+    W, b = list(weights), list(biases)
+    for place, (scales, means, variances) in enumerate(norms):
+        factor = scales / np.sqrt(variances.astype(np.float64) + _validate.NORM_EPSILON)
+        W[place] = (weights[place] * factor[:, np.newaxis]).astype(weights[place].dtype)
+        b[place] = (biases[place] - means * factor).astype(biases[place].dtype)
+    return W, b
+
+
 class _Plan:
     """How a network lies in memory, and what a batch takes: by its shape and dtype alone.
 
@@ -99,9 +119,18 @@ class _Plan:
         Of the hidden layers.
     dropout : sequence of float
         Share of each hidden layer's values that is dropped.
+    batch_norm : bool
+        Whether the hidden layers are normalised.
     """
 
-    def __init__(self, units: Sequence[int], activation: str, dropout: Sequence[float], dtype: np.dtype[Any]) -> None:
+    def __init__(
+        self,
+        units: Sequence[int],
+        activation: str,
+        dropout: Sequence[float],
+        dtype: np.dtype[Any],
+        batch_norm: bool = False,
+    ) -> None:
         outputs = len(units) - 1
         self.units, self.dtype = tuple(units), dtype
         self.pitches = [padded(count + 1, dtype) for count in units[:-1]] + [units[-1]]
@@ -114,6 +143,10 @@ class _Plan:
         thresholds = [0, *(int(share * 2.0**63) for share in dropout), 0]
         activations = [0, *[_validate.ACTIVATIONS.index(activation)] * (outputs - 1), 0]
         self._fixed = [list(units), self.pitches, activations, thresholds, stacks[:-1].tolist()]
+        self.batch_norm = batch_norm
+        #: Begins of the norms of hidden layers, and the length of all.
+        widths = np.cumsum([0, *(padded(count, dtype) for count in units[1:-1])])
+        self.norm_begins, self.norm_size = widths[:-1].tolist(), int(widths[-1])
 
     def levels(self, rows: int) -> Array:
         """Return the kernels' table of levels, for blocks of so many rows."""
@@ -121,14 +154,28 @@ class _Plan:
         # Slopes and values of a level have the same shape; each row of each level begins a cache line.
         begins = [rows * padded(pitch, self.dtype) for pitch in pitches]
         places = np.cumsum([0, *begins])[:-1].tolist()
-        return readonly(np.array([units, pitches, places, places, stacks, activations, thresholds], np.int64))
+        norms, kept = [-1] * len(units), [0] * len(units)
+        if self.batch_norm:
+            norms[1:-1], kept[1:-1] = self.norm_begins, self._kept(rows)[:-1]
+        table = [units, pitches, places, places, stacks, activations, thresholds, norms, kept]
+        return readonly(np.array(table, np.int64))
+
+    def _kept(self, rows: int) -> list[int]:
+        """Return where each hidden layer's normalised values begin, with a row of deviations, and where all end."""
+        sizes: list[int] = [(rows + 1) * padded(pitch, self.dtype) for pitch in self.pitches[1:-1]]
+        return np.cumsum([0, *sizes]).tolist()
+
+    def normals(self, rows: int) -> Array:
+        """Make what is kept of normalised values of so many rows."""
+        return aligned((self._kept(rows)[-1] if self.batch_norm else 0,), self.dtype)
 
     def blocks(self, rows: int) -> Array:
         """Make blocks for so many rows, with the ones that stand for the intercepts."""
         levels = self.levels(rows)
         flat = aligned((rows * sum(padded(pitch, self.dtype) for pitch in self.pitches),), self.dtype)
-        for units, pitch, begin in levels[:3, :-1].T.tolist():
-            flat[begin : begin + rows * pitch].reshape(rows, pitch)[:, units] = 1
+        for units, pitch, begin, norm_above in np.vstack([levels[:3, :-1], levels[7, 1:]]).T.tolist():
+            if norm_above < 0:  # what is normalised needs no intercept
+                flat[begin : begin + rows * pitch].reshape(rows, pitch)[:, units] = 1
         return flat
 
     def own(self, rows: int) -> Array:
@@ -140,16 +187,17 @@ class _Plan:
         outputs, wide = len(self.units) - 1, self.dtype.itemsize // 4
         products = [rows * product * _PRODUCT * wide for product in self.products]
         steps = [product * _UPDATE * wide for product in self.products]
+        norms = [rows * count * _NORMALISED * wide * self.batch_norm for count in (*self.units[1:-1], 0)]
         last = rows * self.units[-1]
         operations = [(FETCH, 0, rows * self.pitches[0] * wide * 1e-10)]
-        operations += [(FORWARD, level, products[level - 1]) for level in range(1, outputs + 1)]
+        operations += [(FORWARD, level, products[level - 1] + norms[level - 1]) for level in range(1, outputs + 1)]
         operations.append((LOSS, outputs, last * _TERM))
         for level in range(outputs, 0, -1):
             if level == outputs and level > 1:
-                operations.append((BACKWARD, level - 1, products[level - 1]))
+                operations.append((BACKWARD, level - 1, products[level - 1] + norms[level - 2]))
             operations.append((STEP, level, products[level - 1] + steps[level - 1]))
             if level > 2:
-                operations.append((BACKWARD, level - 2, products[level - 2]))
+                operations.append((BACKWARD, level - 2, products[level - 2] + norms[level - 3]))
         return operations
 
     def program(self, rows: int) -> Array:
@@ -219,6 +267,11 @@ class NetworkTraining:
         What is dropped depends on it, and on the number of the step.
     sample_weight : ndarray of shape (n,) of the dtype of X, optional
         Weights of the rows, used as they are: the loss of a batch is Σ w l / (rows of the batch).
+    norms : sequence of Norm, optional
+        If given, the values of the hidden layers are normalised over each batch before the activation: scales and
+        running statistics to begin with, copied. The biases of these layers are the shifts.
+    norm_share : float
+        Share of a batch's statistics in the running ones.
     n_threads : int, optional
         Threads to use, of which at most 8 work; None means all that this process may use.
 
@@ -226,6 +279,8 @@ class NetworkTraining:
     ----------
     weights, biases : list of ndarray
         What the network is now: views that `run` writes to, and that may be written to between runs.
+    norms : list of Norm
+        Likewise; empty if nothing is normalised.
     n_steps : int
         Batches done so far.
     """
@@ -250,12 +305,14 @@ class NetworkTraining:
         dropout: float | Sequence[float] = 0.0,
         seed: int = 0,
         sample_weight: Array | None = None,
+        norms: Sequence[Norm] | None = None,
+        norm_share: float = _validate.NORM_SHARE,
         n_threads: int | None = None,
     ) -> None:
         units, dtype = _units(weights), X.dtype
         hidden = len(units) - 2
         shares = [float(dropout)] * hidden if isinstance(dropout, (int, float)) else list(dropout)
-        self._plan = plan = _Plan(units, activation, shares, dtype)
+        self._plan = plan = _Plan(units, activation, shares, dtype, norms is not None)
         if rule == "sgd" and momentum:
             rule = "nesterov" if nesterov else "momentum"
         self._loss, self._rule, self._seed, self._n_threads = LOSSES.index(loss), RULES.index(rule), seed, n_threads
@@ -265,16 +322,33 @@ class NetworkTraining:
         targets = np.empty((0, units[-1]), dtype) if y.ndim == 1 else np.ascontiguousarray(y, dtype)
         shares_of_rows = none if sample_weight is None else np.ascontiguousarray(sample_weight, dtype)
         self._data = readonly(X), readonly(indices), readonly(targets), readonly(shares_of_rows)
-        self._numbers = readonly(np.array([momentum, beta_1, beta_2, epsilon], dtype))
+        self._numbers = readonly(np.array([momentum, beta_1, beta_2, epsilon, norm_share], dtype))
         self._penalties = tuple(self._per_column(strength) for strength in (l2, weight_decay))
         self._parameters, self.weights, self.biases = _stacks(plan, weights, biases)
+        self._norms = aligned((NORMS, plan.norm_size if plan.batch_norm else 0), dtype)
+        self.norms: list[Norm] = []
+        if norms is not None:
+            self._take_norms(norms)
         kept = {"sgd": 0, "gradient": 0}.get(rule, 1)
-        self._moments = aligned((2, plan.size if kept else 0), dtype)
+        self._trained = plan.size + 2 * self._norms.shape[1]
+        self._moments = aligned((2, self._trained if kept else 0), dtype)
         self._totals = np.zeros(0)
         self._desks: list[Array] = []
         self._rows = 0
         self._board = new_board()
+        self._last = np.zeros(0), np.ones(0, np.intp)
         self.n_steps = 0
+
+    def _take_norms(self, norms: Sequence[Norm]) -> None:
+        """Copy norms; the intercepts of the layers that are normalised become shifts."""
+        for place, (begin, units, norm) in enumerate(
+            zip(self._plan.norm_begins, self._plan.units[1:-1], norms, strict=True)
+        ):
+            views = self._norms[:, begin : begin + units]
+            views[[SCALE, SHIFT, MEAN, VARIANCE]] = norm.scales, self.biases[place], norm.means, norm.variances
+            self.biases[place][...] = 0
+            self.biases[place] = views[SHIFT]
+            self.norms.append(Norm(views[SCALE], views[MEAN], views[VARIANCE]))
 
     def _per_column(self, strength: float) -> Array:
         """Return a penalty's strength for each column of each stack: none for the intercepts."""
@@ -285,16 +359,32 @@ class NetworkTraining:
 
     def gradient(self) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
         """Return the gradient in weights and intercepts of each layer that `run` left with the rule "gradient"."""
-        return list(zip(*_views(self._plan, self._totals), strict=True))
+        weights, biases = _views(self._plan, self._totals)
+        biases[: len(self.norms)] = self._of_norms(SHIFT)
+        return list(zip(weights, biases, strict=True))
+
+    def scale_gradient(self) -> list[NDArray[np.float64]]:
+        """Return the gradient in the scales of each normalised layer, likewise."""
+        return self._of_norms(SCALE)
+
+    def _of_norms(self, which: int) -> list[NDArray[np.float64]]:
+        part = self._totals[self._plan.size + which * self._norms.shape[1] :]
+        units = [len(norm.scales) for norm in self.norms]
+        return [part[begin : begin + count] for begin, count in zip(self._plan.norm_begins, units, strict=False)]
 
     def get_state(self) -> dict[str, Any]:
         """Return copies of all that `run` changes."""
-        return {"parameters": self._parameters.copy(), "moments": self._moments.copy(), "n_steps": self.n_steps}
+        arrays = {"parameters": self._parameters, "moments": self._moments, "norms": self._norms}
+        return {name: array.copy() for name, array in arrays.items()} | {"n_steps": self.n_steps}
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Go back to a state that `get_state` returned."""
+        for name, array in (("parameters", self._parameters), ("moments", self._moments), ("norms", self._norms)):
+            if state[name].shape != array.shape:
+                raise ValueError(f"{name} from before have shape {state[name].shape}; this network needs {array.shape}")
         self._parameters[...] = state["parameters"]
         self._moments[...] = state["moments"]
+        self._norms[...] = state["norms"]
         self.n_steps = state["n_steps"]
 
     def run(self, order: ArrayLike, batch_size: int, steps: ArrayLike) -> NDArray[np.float64]:
@@ -330,10 +420,12 @@ class NetworkTraining:
             return np.zeros(0)
         if np.maximum.reduce(order.view(np.uintp)) >= n:  # negative numbers are very large ones
             raise ValueError(f"order has a number outside 0..{n - 1}; X has {n} rows")
-        batch_size = min(batch_size, order.size)
+        # One row more than a block would make a last, shorter batch by itself the same steps as behind the others.
+        batch_size = min(batch_size, order.size if self.norms else max(order.size, self._plan.rows + 1))
         batches = -(-order.size // batch_size)
         losses = np.zeros(batches)
-        rows = min(batch_size, self._plan.rows)
+        self._last = losses, np.diff(np.append(np.arange(0, order.size, batch_size), order.size))
+        rows = batch_size if self.norms else min(batch_size, self._plan.rows)
         program, operations = self._plan.program(rows), self._plan.seconds(rows)
         chunk_seconds = sum(seconds + _OPERATION for _, _, seconds in operations)
         chunks = -(-batch_size // rows)
@@ -343,11 +435,16 @@ class NetworkTraining:
         arguments = (
             *self._data, readonly(order), readonly(self._sizes(steps, batches)), self._plan.levels(rows), program,
             readonly(constants), self._numbers, *self._penalties, self._parameters, self._moments, self._totals,
-            self._blocks, self._slopes, losses, np.zeros(-(-rows // LOSS_ROWS)), self._board,
+            self._blocks, self._slopes, self._norms, self._normals, losses, np.zeros(-(-rows // LOSS_ROWS)),
+            self._board,
         )  # fmt: skip
         limit = max(1, int(_CALL_SECONDS / chunk_seconds))
         self._train(arguments, n_threads, limit, len(program) * chunks)
-        lengths = np.diff(np.append(np.arange(0, order.size, batch_size), order.size))
+        return self.last_losses()
+
+    def last_losses(self) -> NDArray[np.float64]:
+        """Return the losses of the last call of `run`; if Ctrl-C ended it, 0 for batches that were not done."""
+        losses, lengths = self._last
         return losses / lengths
 
     def _train(self, arguments: tuple[Any, ...], n_threads: int, limit: int, lines: int) -> None:
@@ -358,10 +455,14 @@ class NetworkTraining:
             for thread in range(n_threads)
         ]
 
+        def call(thread: int) -> bool:
+            everything: tuple[Any, ...] = (thread, *arguments, self._desks[thread], states[thread])
+            return bool(train(*everything))
+
         def work(thread: int) -> Iterator[None]:
             state, waits, started = states[thread], 0, time.perf_counter()
             try:
-                while not train(thread, *arguments, self._desks[thread], state):
+                while not call(thread):
                     if state[STAGE] == WORKING:
                         state[LIMIT] = limit
                     else:
@@ -378,17 +479,17 @@ class NetworkTraining:
         try:
             _threads.run(work, n_threads, n_threads)
         except BaseException:
-            self._finish_batch(arguments, states, lines)
+            self._finish_batch(call, states)
             raise
         finally:
             self.n_steps = before + int(states[0][PLACE]) // lines
 
-    def _finish_batch(self, arguments: tuple[Any, ...], states: list[Array], lines: int) -> None:
+    def _finish_batch(self, call: Callable[[int], bool], states: list[Array]) -> None:
         """Complete the batch that was interrupted, in this thread: some may have taken their part of the step."""
         states[0][LIMIT], states[0][MOST] = 0, states[0][MEMBERS_NOW]
         while states[0][STAGE] != WORKING:
-            for thread, state in enumerate(states):
-                train(thread, *arguments, self._desks[thread], state)
+            for thread in range(len(states)):
+                call(thread)
 
     def _sizes(self, steps: ArrayLike, batches: int) -> Array:
         """Return for each batch its step size, and the factors that correct Adam's means."""
@@ -409,11 +510,12 @@ class NetworkTraining:
         if rows != self._rows:
             self._rows = rows
             self._blocks, self._slopes = self._plan.blocks(rows), self._plan.blocks(rows)
+            self._normals = self._plan.normals(rows)
             self._desks = []
         while len(self._desks) < n_threads:
             self._desks.append(self._plan.own(rows))
         if totals:
-            self._totals = np.zeros(self._plan.size)
+            self._totals = np.zeros(self._trained)
 
 
 def _units(weights: Sequence[ArrayLike]) -> list[int]:

@@ -462,6 +462,7 @@ class SequenceTraining:
         self._moments = aligned((2, 0 if rule == "sgd" else network.places.size), dtype)
         self._steps = self._step_parts()
         self._plan: Plan | None = None
+        self._losses, self._began = np.zeros(0), 0
         self.n_steps = 0
 
     def _step_parts(self) -> list[tuple[int, int, bool]]:
@@ -514,11 +515,16 @@ class SequenceTraining:
         plan, batches = self._plan, -(-order.size // batch_size)
         threads = _thread_count(self._n_threads, plan.seconds(batch_size))
         sizes, losses = np.broadcast_to(np.asarray(steps, np.float64), (batches,)), np.zeros(batches)
+        self._losses, self._began = losses, self.n_steps
         for batch in range(batches):
             rows = order[batch * batch_size : (batch + 1) * batch_size]
             losses[batch] = self._differentiate(plan, rows, threads)
             self._take_step(plan, float(sizes[batch]), threads)
         return losses
+
+    def last_losses(self) -> NDArray[np.float64]:
+        """Return the losses of the batches that the last call of `run` has completed, though Ctrl-C ended it."""
+        return self._losses[: self.n_steps - self._began].copy()
 
     def loss_gradient(self, order: Array) -> tuple[float, list[dict[str, Array]]]:
         """Return the mean loss of some images, without penalty, and its gradient in the parameters of each layer."""

@@ -72,6 +72,9 @@ LOSSES: dict[str, str] = {
     "huber": "real",
 }
 
+#: What batch normalisation adds to a variance; share of a batch's means and variances in the running ones.
+NORM_EPSILON, NORM_SHARE = 1e-5, 0.1
+
 #: Losses of networks.
 NETWORK_LOSSES = ("softmax_cross_entropy", "binary_cross_entropy", "squared_error")
 
@@ -500,6 +503,7 @@ class Network(NamedTuple):
     layers: list[tuple[Array, Array]]  # weights (units, inputs) and intercepts (units,) of each layer
     l2: Any
     weight: Array | None  # (n,), scaled to a mean of 1
+    norms: list[Norm] | None  # of the hidden layers, if they are normalised
 
 
 def network(
@@ -511,12 +515,13 @@ def network(
     activation: object,
     l2: object = 0.0,
     sample_weight: ArrayLike | None = None,
+    batch_norm: object = False,
 ) -> Network:
     """Settle the arguments of `network_loss_gradient`; ``X`` alone decides the dtype."""
     if not isinstance(loss, str) or loss not in NETWORK_LOSSES:
         error = ValueError if isinstance(loss, str) else TypeError
         raise error(f"loss is {loss!r}; it must be one of {', '.join(map(repr, NETWORK_LOSSES))}")
-    X, layers = network_model(X, parameters, units, activation)
+    X, layers, norms = network_model(X, parameters, units, activation, batch_norm)
     n, dtype, outputs = len(X), X.dtype, len(layers[-1][1])
     _at_least_one(n, "X has 0 rows")
     if loss == "softmax_cross_entropy":
@@ -526,13 +531,17 @@ def network(
     weight, total = weights(sample_weight, n, dtype)
     if weight is not None:
         weight = settle(weight * (n / total), dtype)
-    return Network(X, y, layers, _l2(l2, dtype), weight)
+    return Network(X, y, layers, _l2(l2, dtype), weight, norms)
+
+
+#: Scales, running means and running variances of the units of a layer.
+Norm = tuple[Array, Array, Array]
 
 
 def network_model(
-    X: ArrayLike, parameters: ArrayLike, units: object, activation: object
-) -> tuple[Array, list[tuple[Array, Array]]]:
-    """Settle rows, and the parameters of a network as views: weights and intercepts of each layer."""
+    X: ArrayLike, parameters: ArrayLike, units: object, activation: object, batch_norm: object = False
+) -> tuple[Array, list[tuple[Array, Array]], list[Norm] | None]:
+    """Settle rows, and the parameters of a network as views: weights and intercepts of each layer, and norms."""
     if not isinstance(activation, str) or activation not in ACTIVATIONS:
         error = ValueError if isinstance(activation, str) else TypeError
         raise error(f"activation is {activation!r}; it must be one of {', '.join(map(repr, ACTIVATIONS))}")
@@ -542,20 +551,41 @@ def network_model(
     sizes = [count(size, f"units[{place}]") for place, size in enumerate(units)]
     if sizes[0] != X.shape[1]:
         raise ValueError(f"units[0] is {sizes[0]}, X has {X.shape[1]} columns; they must be equal")
-    flat = real(parameters, "parameters")
-    wanted = sum((inputs + 1) * outputs for inputs, outputs in pairwise(sizes))
+    flat, normalised = real(parameters, "parameters"), flag(batch_norm, "batch_norm")
+    wanted = sum((inputs + 1) * outputs for inputs, outputs in pairwise(sizes)) + 3 * normalised * sum(sizes[1:-1])
     if flat.shape != (wanted,):
-        raise ValueError(f"parameters has shape {flat.shape}; units {tuple(sizes)} need ({wanted},)")
-    return X, layers(settle(flat, X.dtype), sizes)
+        more = " with batch_norm" if normalised else ""
+        raise ValueError(f"parameters has shape {flat.shape}; units {tuple(sizes)}{more} need ({wanted},)")
+    flat = settle(flat, X.dtype)
+    norms = normalisations(flat, sizes) if normalised else None
+    for place, (_, _, variances) in enumerate(norms or []):
+        if (variances < 0).any():
+            unit = int((variances < 0).argmax())
+            raise ValueError(f"a running variance in parameters (layer {place + 1}, unit {unit}) is {variances[unit]}")
+    return X, layers(flat, sizes, normalised), norms
 
 
-def layers(parameters: Array, units: Sequence[int]) -> list[tuple[Array, Array]]:
+def layers(parameters: Array, units: Sequence[int], batch_norm: bool = False) -> list[tuple[Array, Array]]:
     """Return views of the weights (units, inputs) and intercepts (units,) of each layer."""
+    return [(weights, intercepts) for weights, intercepts, *_ in parts(parameters, units, batch_norm)]
+
+
+def normalisations(parameters: Array, units: Sequence[int]) -> list[Norm]:
+    """Return views of scales, running means and variances of each hidden layer."""
+    return [(scales, means, variances) for _, _, scales, means, variances in parts(parameters, units, True)[:-1]]
+
+
+def parts(parameters: Array, units: Sequence[int], batch_norm: bool) -> list[list[Array]]:
+    """Return views of what each layer has: weights, intercepts, and if it is normalised three more for its units."""
     found, at = [], 0
-    for inputs, outputs in pairwise(units):
-        middle, end = at + outputs * inputs, at + outputs * (inputs + 1)
-        found.append((parameters[at:middle].reshape(outputs, inputs), parameters[middle:end]))
-        at = end
+    for place, (inputs, outputs) in enumerate(pairwise(units)):
+        vectors = 4 if batch_norm and place < len(units) - 2 else 1
+        middle = at + outputs * inputs
+        ends = range(middle, middle + vectors * outputs, outputs)
+        found.append([
+            parameters[at:middle].reshape(outputs, inputs), *(parameters[end : end + outputs] for end in ends)
+        ])  # fmt: skip
+        at = middle + vectors * outputs
     return found
 
 
@@ -584,9 +614,10 @@ def network_training(
     momentum: object = 0.0,
     nesterov: object = False,
     sample_weight: ArrayLike | None = None,
+    batch_norm: object = False,
 ) -> NetworkTraining:
     """Settle the arguments of `train_network`."""
-    settled = network(loss, X, y, parameters, units, activation, l2, sample_weight)
+    settled = network(loss, X, y, parameters, units, activation, l2, sample_weight, batch_norm)
     dtype = settled.X.dtype
     rows = row_numbers(order, "order", len(settled.X))
     size = count(batch_size, "batch_size")

@@ -763,14 +763,59 @@ _ACTIVATIONS: dict[str, tuple[Callable[[Array], Array], Callable[[Array], Array]
 }
 
 
-def _network_levels(x: Array, layers: Any, off: Any, activation: str) -> tuple[list[_Level], list[Array]]:
-    """Return values of all levels and the inputs of the activations; parameters may be off by `off` units."""
+#: What batch normalisation adds to a variance; share of a batch's means and variances in the running ones.
+_NORM_EPSILON, _NORM_SHARE = 1e-5, 0.1
+
+
+class _Normal(NamedTuple):
+    """Normalised values x of a layer and how far they may be off, inverse deviations likewise, scales likewise."""
+
+    x: Array
+    reach: Array
+    inverse: Array
+    inverse_reach: Array
+    scale: Array
+    scale_off: Array
+
+
+def _normalisation(z: Array, z_reach: Array, norm: Any, off: Any, over_batch: bool) -> tuple[_Normal, list[Array]]:
+    """Return normalised values, by running statistics or `over_batch`; mean and variance, and how far off each is."""
+    (scale, mean, variance), (scale_off, mean_off, variance_off) = norm, off
+    if over_batch:
+        mean, mean_off = z.mean(axis=0), z_reach.mean(axis=0)
+    d = z - mean
+    d_reach = z_reach + mean_off + np.abs(mean)
+    if over_batch:
+        variance, variance_off = np.square(d).mean(axis=0), (2 * np.abs(d) * d_reach).mean(axis=0)
+    inverse = 1 / np.sqrt(variance + _NORM_EPSILON)
+    inverse_reach = inverse**3 * variance_off / 2 + inverse
+    reach = d_reach * inverse + np.abs(d) * inverse_reach
+    statistics = [mean, variance, mean_off + np.abs(mean), variance_off + variance]
+    return _Normal(d * inverse, reach, inverse, inverse_reach, scale, scale_off), statistics
+
+
+def _network_levels(
+    x: Array, layers: Any, off: Any, activation: str, norms: Any = None, batch: list[Any] | None = None
+) -> tuple[list[_Level], list[Array]]:
+    """Return values of all levels and the inputs of the activations; parameters may be off by `off` units.
+
+    With `norms`, a pair of norms and how far they are off, hidden layers are normalised: by running statistics, or with
+    `batch`, a list, by those of the rows, and it gets what `_normalisation` returns.
+    """
     function = _ACTIVATIONS[activation][0]
     levels, raw = [_Level(x, np.zeros_like(x), np.full(x.shape, np.inf))], []
     for place, ((W, b), (W_off, b_off)) in enumerate(zip(layers, off, strict=True)):
         values, reach, _ = levels[-1]
-        z = values @ W.T + b
-        z_reach = (np.abs(values) + reach) @ np.abs(W).T + np.abs(b) + np.abs(values) @ W_off.T + b_off
+        z = values @ W.T
+        z_reach = (np.abs(values) + reach) @ np.abs(W).T + np.abs(values) @ W_off.T
+        if norms is not None and place < len(layers) - 1:
+            normal, statistics = _normalisation(z, z_reach, norms[0][place], norms[1][place], batch is not None)
+            z = normal.scale * normal.x
+            z_reach = np.abs(normal.scale) * (np.abs(normal.x) + normal.reach) + np.abs(normal.x) * normal.scale_off
+            if batch is not None:
+                batch.append((normal, statistics))
+        z += b
+        z_reach += np.abs(b) + b_off
         raw.append(z)
         last = place == len(layers) - 1
         a = z if last else function(z)
@@ -778,13 +823,43 @@ def _network_levels(x: Array, layers: Any, off: Any, activation: str) -> tuple[l
     return levels, raw
 
 
+def _normal_slopes(normal: _Normal, slopes: Array, scale: Array, slack: Array) -> tuple[list[Array], list[Array]]:
+    """Return slopes in what was normalised, with scale and slack; and the gradient in scales, with both."""
+    x, reach, inverse, inverse_reach, gamma, gamma_off = normal
+    size, factor, n = np.abs(x), np.abs(gamma) * inverse, len(x)
+    product = (slopes * x).sum(axis=0)
+    product_scale = (scale * size + np.abs(slopes) * reach).sum(axis=0)
+    product_slack = (slack * size).sum(axis=0)
+    inner = slopes - slopes.mean(axis=0) - x * product / n
+    terms = np.abs(slopes) + np.abs(slopes).mean(axis=0) + size * (np.abs(slopes) * size).sum(axis=0) / n
+    inner_scale = terms + scale + scale.mean(axis=0) + size * product_scale / n + reach * np.abs(product) / n
+    inner_slack = slack + slack.mean(axis=0) + size * product_slack / n
+    factor_reach = gamma_off * inverse + np.abs(gamma) * inverse_reach
+    of_values = [gamma * inverse * inner, factor * inner_scale + factor_reach * np.abs(inner), factor * inner_slack]
+    return of_values, [product, product_scale, product_slack]
+
+
 def _network_pass(
-    name: str, x: Array, y: Array, layers: Any, off: Any, activation: str, shares: Array, rtol: float, dtype: Any
+    name: str,
+    x: Array,
+    y: Array,
+    layers: Any,
+    off: Any,
+    activation: str,
+    shares: Array,
+    rtol: float,
+    dtype: Any,
+    norms: Any = None,
+    batch: list[Any] | None = None,
 ) -> tuple[tuple[Array, Array], list[Array], list[Array], list[Array]]:
-    """Return ``shares @ losses`` with its scale; gradient, its scale and slack, of weights and intercepts in turn."""
+    """Return ``shares @ losses`` with its scale; gradient, its scale and slack, of weights and intercepts in turn.
+
+    With `norms` hidden layers are normalised over the rows: the gradient in scales and running statistics is in it.
+    """
     loss = _LOSSES[name]
     _, derivative, curvature, jump = _ACTIVATIONS[activation]
-    levels, raw = _network_levels(x, layers, off, activation)
+    batch = [] if batch is None else batch
+    levels, raw = _network_levels(x, layers, off, activation, norms, batch)
     scores, reach, _ = levels[-1]
     if loss.target == "class":
         rows = _rows(name, scores, y, dtype)
@@ -807,9 +882,14 @@ def _network_pass(
         values, value_reach, kink = levels[place]
         W, W_off = layers[place][0], off[place][0]
         sizes = np.abs(values)
-        gradient[:0] = [slopes.T @ values, slopes.sum(axis=0)]
-        scales[:0] = [slope_scale.T @ sizes + np.abs(slopes).T @ value_reach, slope_scale.sum(axis=0)]
-        slacks[:0] = [slack.T @ sizes, slack.sum(axis=0)]
+        sums = [[slopes.sum(axis=0)], [slope_scale.sum(axis=0)], [slack.sum(axis=0)]]
+        if norms is not None and place < len(layers) - 1:
+            (slopes, slope_scale, slack), of_norm = _normal_slopes(batch[place][0], slopes, slope_scale, slack)
+            for vectors, part in zip(sums, of_norm, strict=True):
+                vectors += [part, *np.zeros((2, len(part)), part.dtype)]
+        gradient[:0] = [slopes.T @ values, *sums[0]]
+        scales[:0] = [slope_scale.T @ sizes + np.abs(slopes).T @ value_reach, *sums[1]]
+        slacks[:0] = [slack.T @ sizes, *sums[2]]
         if place == 0:
             break
         here = derivative(raw[place - 1])
@@ -823,14 +903,27 @@ def _network_pass(
     return (value, value_scale), gradient, scales, slacks
 
 
-def _wide_layers(parameters: Array, units: Size, wide: Any) -> list[tuple[Array, Array]]:
+def _wide_parts(parameters: Array, units: Size, wide: Any, batch_norm: bool) -> list[list[Array]]:
+    """Return weights and intercepts of each layer; of hidden ones with `batch_norm` also scales, means, variances."""
+    found, values = [], parameters.astype(wide)
+    for place, (inputs, outputs) in enumerate(pairwise(units)):
+        vectors = 4 if batch_norm and place < len(units) - 2 else 1
+        here, values = np.split(values, [(inputs + vectors) * outputs])
+        W, *rest = np.split(here, [(inputs + vector) * outputs for vector in range(vectors)])
+        found.append([W.reshape(outputs, inputs), *rest])
+    return found
+
+
+def _wide_layers(parameters: Array, units: Size, wide: Any, batch_norm: bool = False) -> list[tuple[Array, Array]]:
     """Return weights and intercepts of each layer."""
-    layers, at, values = [], 0, parameters.astype(wide)
-    for inputs, outputs in pairwise(units):
-        W = values[at : at + inputs * outputs].reshape(outputs, inputs)
-        at += (inputs + 1) * outputs
-        layers.append((W, values[at - outputs : at]))
-    return layers
+    return [(W, b) for W, b, *_ in _wide_parts(parameters, units, wide, batch_norm)]
+
+
+def _wide_norms(parameters: Array, off: Array, units: Size, wide: Any, batch_norm: bool) -> Any:
+    """Return a pair of norms and how far they are off, or None."""
+    if not batch_norm:
+        return None
+    return [[part[2:] for part in _wide_parts(p, units, wide, True)[:-1]] for p in (parameters, off)]
 
 
 def _joined(parts: list[Array]) -> Array:
@@ -840,9 +933,10 @@ def _joined(parts: list[Array]) -> Array:
 def _network_scores_truth(inputs: Inputs) -> Truth:
     X, parameters, units = inputs.args
     wide = _wide(X.dtype, 4 * len(X) * len(parameters))
-    layers = _wide_layers(parameters, units, wide)
-    off = _wide_layers(np.zeros_like(parameters), units, wide)
-    levels, _ = _network_levels(X.astype(wide), layers, off, inputs.kwargs["activation"])
+    batch_norm, none = inputs.kwargs.get("batch_norm", False), np.zeros_like(parameters)
+    layers, off = (_wide_layers(p, units, wide, batch_norm) for p in (parameters, none))
+    norms = _wide_norms(parameters, none, units, wide, batch_norm)
+    levels, _ = _network_levels(X.astype(wide), layers, off, inputs.kwargs["activation"], norms)
     return Truth((levels[-1].values,), (X.dtype,), (levels[-1].reach,))
 
 
@@ -857,17 +951,20 @@ def _network_gradient_truth(name: str, rtol: dict[str, float]) -> Callable[[Inpu
         _, X, y, parameters, units = inputs.args
         dtype = X.dtype
         wide = _wide(dtype, 4 * len(X) * len(parameters))
-        layers, off = (_wide_layers(p, units, wide) for p in (parameters, np.zeros_like(parameters)))
+        batch_norm, none = inputs.kwargs.get("batch_norm", False), np.zeros_like(parameters)
+        layers, off = (_wide_layers(p, units, wide, batch_norm) for p in (parameters, none))
+        norms = _wide_norms(parameters, none, units, wide, batch_norm)
         shares = _row_shares(inputs.kwargs.get("sample_weight"), len(X), wide) / len(X)
         l2, activation = wide(dtype.type(inputs.kwargs["l2"])), inputs.kwargs["activation"]
         (value, value_scale), gradient, scales, slacks = _network_pass(
-            name, X.astype(wide), y, layers, off, activation, shares, rtol[dtype.name], dtype
+            name, X.astype(wide), y, layers, off, activation, shares, rtol[dtype.name], dtype, norms
         )
-        for place, (W, _) in enumerate(layers):
+        of_weights = [place for place, part in enumerate(gradient) if part.ndim == 2]
+        for place, (W, _) in zip(of_weights, layers, strict=True):
             value += l2 / 2 * np.square(W).sum()
             value_scale += l2 / 2 * np.square(W).sum()
-            gradient[2 * place] = gradient[2 * place] + l2 * W
-            scales[2 * place] = scales[2 * place] + l2 * np.abs(W)
+            gradient[place] = gradient[place] + l2 * W
+            scales[place] = scales[place] + l2 * np.abs(W)
         more = _summed(len(X), dtype, rtol)
         return Truth(
             (value, _joined(gradient)),
@@ -890,19 +987,20 @@ def _network_training_truth(name: str, rtol: dict[str, float]) -> Callable[[Inpu
         model = np.zeros((3, len(parameters)), wide)
         model[0] = parameters
         velocity = np.zeros_like(model)
-        ones = [(np.ones_like(W), np.zeros_like(b)) for W, b in _wide_layers(model[0], units, wide)]
-        penalised = l2 * _joined([part for layer in ones for part in layer])
+        batch_norm = settings.get("batch_norm", False)
+        parts = [part for layer in _wide_parts(model[0], units, wide, batch_norm) for part in layer]
+        penalised = l2 * _joined([np.full_like(part, part.ndim == 2) for part in parts])
         losses = []
         for at in range(0, len(order), settings["batch_size"]):
             rows = order[at : at + settings["batch_size"]]
-            layers = _wide_layers(model[0], units, wide)
-            off = _wide_layers(model[1] + model[2] / rtol[dtype.name], units, wide)
-            value, *parts = _network_pass(
+            all_off, batch = model[1] + model[2] / rtol[dtype.name], []
+            layers, off = (_wide_layers(p, units, wide, batch_norm) for p in (model[0], all_off))
+            value, *found = _network_pass(
                 name, X[rows].astype(wide), y[rows], layers, off, settings["activation"], w[rows] / len(rows),
-                rtol[dtype.name], dtype,
+                rtol[dtype.name], dtype, _wide_norms(model[0], all_off, units, wide, batch_norm), batch,
             )  # fmt: skip
             losses.append(value)
-            gradient = np.stack([_joined(part) for part in parts])
+            gradient = np.stack([_joined(part) for part in found])
             gradient[1] *= _summed(len(rows), dtype, rtol)
             gradient += penalised * np.stack((model[0], np.abs(model[0]) + model[1], model[2]))
             move = np.stack((-step * gradient[0], *(step * gradient[1:])))
@@ -910,10 +1008,25 @@ def _network_training_truth(name: str, rtol: dict[str, float]) -> Callable[[Inpu
             velocity[1] += np.abs(velocity[0]) / 8  # a rounding or two, of 16 eps
             model = model + (momentum * velocity + move if settings["nesterov"] else velocity)
             model[1] += np.abs(model[0]) / 8
+            for layer, (_, statistics) in enumerate(batch):
+                _follow(model, units, wide, layer, statistics, len(rows))
         values, scales = (np.array(column) for column in zip(*losses, strict=True))
         return Truth((model[0], values), (dtype, np.float64), (np.abs(model[0]) + model[1], scales), (model[2], 0.0))
 
     return truth
+
+
+def _follow(model: Array, units: Size, wide: Any, layer: int, statistics: list[Array], n: int) -> None:
+    """Move running statistics of a layer, with how far they may be off, towards those of a batch of n rows."""
+    at = sum((inputs + 4) * outputs for inputs, outputs in pairwise(units[: layer + 1]))
+    at += (units[layer] + 2) * units[layer + 1]
+    mean, variance, mean_off, variance_off = statistics
+    unbiased = wide(n) / max(1, n - 1)
+    for new, off in [(mean, mean_off), (variance * unbiased, variance_off * unbiased)][: 1 + (n > 1)]:
+        here = slice(at, at + len(new))
+        model[0, here] += wide(_NORM_SHARE) * (new - model[0, here])
+        model[1, here] += wide(_NORM_SHARE) * (off + np.abs(new)) + np.abs(model[0, here])
+        at += len(new)
 
 
 # Images: convolutions with kernels of 3 x 3 and zeros around the images, pools of 2 x 2, batch normalisation.
@@ -1487,6 +1600,8 @@ _NETWORK_SIZES: dict[str, Size] = {
     "default": (10_000, 784, 40, 10),
     "full": (60_000, 784, 800, 10),
 }
+# Three whole batches: deviations of a rest of two rows may nearly cancel, which no useful bound can cover.
+_NORMALISED_SIZES = _NETWORK_SIZES | {"tiny": (30, 19, 9, 4)}
 _NETWORK_TOLERANCE = _tolerances(
     16,
     "sums over blocks of columns, units or rows, relative to the sums of magnitudes; the scale of a level adds what "
@@ -1494,14 +1609,20 @@ _NETWORK_TOLERANCE = _tolerances(
 )
 
 
-def _network_inputs(size: Size, dtype: str, regime: str, seed: int) -> tuple[np.random.Generator, Array, Array, Size]:
+def _network_inputs(
+    size: Size, dtype: str, regime: str, seed: int, batch_norm: bool
+) -> tuple[np.random.Generator, Array, Array, Size]:
     """Return a generator, X, parameters and units of a network with one hidden layer."""
     rng = np.random.default_rng(seed)
     n, *units = size
     X = _normal(rng, (n, units[0]), dtype)
     parts = []
     for inputs, outputs in pairwise(units):
-        parts += [_normal(rng, (outputs, inputs), dtype) / math.sqrt(inputs), _normal(rng, (outputs,), dtype) / 2]
+        parts += [_normal(rng, (outputs, inputs), dtype) / math.sqrt(inputs)]
+        parts += [_normal(rng, (outputs,), dtype) / 2]
+        if batch_norm and len(parts) == 2:
+            parts += [1 + _normal(rng, (outputs,), dtype) / 4, _normal(rng, (outputs,), dtype)]
+            parts += [rng.uniform(0.5, 2, outputs).astype(dtype)]
     parameters = np.concatenate([part.ravel() for part in parts]).astype(dtype)
     if regime == "extreme":
         X[::3] = 0
@@ -1522,23 +1643,23 @@ def _network_products(size: Size) -> float:
     return n * m * (d + c)
 
 
-def _add_network_scores(activation: str) -> None:
+def _add_network_scores(activation: str, *, batch_norm: bool = False) -> None:
     def make(size: Size, dtype: str, regime: str = "typical", seed: int = 0) -> Inputs:
-        _, X, parameters, units = _network_inputs(size, dtype, regime, seed)
-        return Inputs((X, parameters, units), {"activation": activation})
+        _, X, parameters, units = _network_inputs(size, dtype, regime, seed, batch_norm)
+        return Inputs((X, parameters, units), {"activation": activation} | _switch(batch_norm))
 
     def size_bytes(size: Size, dtype: str) -> float:
         n, d, m, c = size
-        return (n * (d + c) + m * (d + 1) + c * (m + 1)) * _itemsize(dtype)
+        return (n * (d + c) + m * (d + 1 + 3 * batch_norm) + c * (m + 1)) * _itemsize(dtype)
 
     _add(
         Entry(
-            key=f"network_scores[{activation}]",
+            key=f"network_scores[{'batch_norm' if batch_norm else activation}]",
             function="network_scores",
             family="network",
-            formula=f"a₀ = x; aₖ = {activation}(Wₖaₖ₋₁ + bₖ); z = Wa + b",
+            formula=f"a₀ = x; aₖ = {activation}({'norm(Wₖaₖ₋₁)' if batch_norm else 'Wₖaₖ₋₁ + bₖ'}); z = Wa + b",
             dtypes=_FLOATS,
-            sizes=_NETWORK_SIZES,
+            sizes=_NORMALISED_SIZES if batch_norm else _NETWORK_SIZES,
             axes=("n", "d", "m", "c"),
             make=make,
             regimes=_REGIMES,
@@ -1555,16 +1676,20 @@ def _add_network_scores(activation: str) -> None:
     )
 
 
-def _add_network(name: str, activation: str, *, training: bool) -> None:
+def _switch(batch_norm: bool) -> dict[str, Any]:
+    return {"batch_norm": True} if batch_norm else {}
+
+
+def _add_network(name: str, activation: str, *, training: bool, batch_norm: bool = False) -> None:
     loss, rtol = _LOSSES[name], _rtol(_NETWORK_TOLERANCE)
 
     def batch(n: int) -> int:
         return max(1, min(128, n // 3))
 
     def make(size: Size, dtype: str, regime: str = "typical", seed: int = 0) -> Inputs:
-        rng, X, parameters, units = _network_inputs(size, dtype, regime, seed)
+        rng, X, parameters, units = _network_inputs(size, dtype, regime, seed, batch_norm)
         y = _network_targets(rng, name, size[0], units[-1], dtype)
-        kwargs: dict[str, Any] = {"activation": activation, "l2": 0.01}
+        kwargs: dict[str, Any] = {"activation": activation, "l2": 0.01} | _switch(batch_norm)
         if regime == "weighted":
             kwargs["sample_weight"] = _weights(rng, size[0], dtype)
         if not training:
@@ -1576,7 +1701,7 @@ def _add_network(name: str, activation: str, *, training: bool) -> None:
 
     def size_bytes(size: Size, dtype: str) -> float:
         n, d, m, c = size
-        parameters = 2 * (m * (d + 1) + c * (m + 1))
+        parameters = 2 * (m * (d + 1 + 3 * batch_norm) + c * (m + 1))
         of_batches = n * _INDEX + 8 * -(-n // batch(n)) if training else 0
         targets = n * (_INDEX if loss.target == "class" else c * _itemsize(dtype))
         return (n * d + parameters) * _itemsize(dtype) + targets + of_batches
@@ -1588,13 +1713,13 @@ def _add_network(name: str, activation: str, *, training: bool) -> None:
     function = "train_network" if training else "network_loss_gradient"
     _add(
         Entry(
-            key=f"{function}[{name}]",
+            key=f"{function}[{'batch_norm' if batch_norm else name}]",
             function=function,
             family="network",
-            formula=f"a = {activation}(W₁x + b₁), z = W₂a + b₂; {loss.formula}"
+            formula=f"a = {activation}({'norm(W₁x)' if batch_norm else 'W₁x + b₁'}), z = W₂a + b₂; {loss.formula}"
             + ("; v ← μv − ηg, p ← p + v, batch by batch" if training else " + λ/2·‖W‖²; gradient by backpropagation"),
             dtypes={dtype: Dtypes("float64", dtype) for dtype in _FLOATS},
-            sizes=_NETWORK_SIZES,
+            sizes=_NORMALISED_SIZES if batch_norm else _NETWORK_SIZES,
             axes=("n", "d", "m", "c"),
             make=make,
             regimes=_LOSS_REGIMES,
@@ -1788,10 +1913,12 @@ for _kind in _LOSSES:
     _add_evaluation(_kind)
 _add_network_scores("relu")
 _add_network_scores("tanh")
+_add_network_scores("relu", batch_norm=True)
 for _training in (False, True):
     _add_network("softmax_cross_entropy", "relu", training=_training)
     _add_network("binary_cross_entropy", "tanh", training=_training)
     _add_network("squared_error", "logistic", training=_training)
+    _add_network("softmax_cross_entropy", "relu", training=_training, batch_norm=True)
 _add_convolutions()
 _add_pools()
 _add_batch_norm()

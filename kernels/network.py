@@ -9,13 +9,14 @@ summed in which order depends on the shapes alone: same bits for any number of t
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain, zip_longest
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _validate
-from ._networks import NetworkTraining, scores_of
+from ._networks import NetworkTraining, Norm, folded, scores_of
 
 __all__ = ["network_loss_gradient", "network_scores", "train_network"]
 
@@ -28,6 +29,7 @@ def network_scores(
     units: Sequence[int],
     *,
     activation: str = "relu",
+    batch_norm: bool = False,
     n_threads: int | None = None,
 ) -> Array:
     """Compute the scores of a network of fully connected layers.
@@ -42,6 +44,10 @@ def network_scores(
         D, the units of each hidden layer, and the number of scores C.
     activation : {"relu", "tanh", "logistic", "identity"}, default="relu"
         What the hidden layers do to their values.
+    batch_norm : bool, default=False
+        Whether the values of the hidden layers are normalised before that, by their running means and variances.
+        `parameters` then has of each hidden layer the weights, shifts instead of intercepts, scales, running means and
+        running variances: ``scale * (W a - mean) / sqrt(variance + 1e-5) + shift``.
     n_threads : int, optional
         Threads to use; None means all that this process may use.
 
@@ -75,8 +81,8 @@ def network_scores(
     array([[ 5.],
            [-2.]])
     """
-    X, layers = _validate.network_model(X, parameters, units, activation)
-    weights, biases = zip(*layers, strict=True)
+    X, layers, norms = _validate.network_model(X, parameters, units, activation, batch_norm)
+    weights, biases = folded(*map(list, zip(*layers, strict=True)), [Norm(*norm) for norm in norms or []])
     return scores_of(X, weights, biases, activation=activation, n_threads=n_threads)
 
 
@@ -90,6 +96,7 @@ def network_loss_gradient(
     activation: str = "relu",
     l2: float = 0.0,
     sample_weight: ArrayLike | None = None,
+    batch_norm: bool = False,
     n_threads: int | None = None,
 ) -> tuple[float, Array]:
     """Compute the loss of a network plus ``l2 / 2 ‖W‖²``, and its gradient in all parameters.
@@ -113,6 +120,9 @@ def network_loss_gradient(
         Strength of the penalty on all weights; intercepts have none.
     sample_weight : array-like of shape (n,), optional
         Weights of the rows, not negative, not all zero: the loss is Σ w l / Σ w.
+    batch_norm : bool, default=False
+        Whether the values of the hidden layers are normalised over these rows before the activation; `parameters` as in
+        `network_scores`. The gradient is 0 in running means and variances.
     n_threads : int, optional
         Threads to use, of which at most 8 work; None means all that this process may use.
 
@@ -131,7 +141,8 @@ def network_loss_gradient(
     Notes
     -----
     Cost: 3 P multiply-adds for each row. Sums over up to 256 rows are in the dtype of X, those over more in float64.
-    Work space: a copy of the parameters, their gradient in float64, and the values of all layers for up to 256 rows.
+    Work space: a copy of the parameters, their gradient in float64, and the values of all layers for up to 256 rows;
+    with `batch_norm` for all rows, which are then worked on in one go.
 
     Source: D. E. Rumelhart, G. E. Hinton, R. J. Williams, "Learning representations by back-propagating errors" (1986).
 
@@ -142,20 +153,22 @@ def network_loss_gradient(
     >>> network_loss_gradient("squared_error", [[1.0], [2.0]], [0.0, 0.0], [1.0, 0.0], (1, 1))
     (1.25, array([2.5, 1.5]))
     """
-    a = _validate.network(loss, X, y, parameters, units, activation, l2, sample_weight)
+    a = _validate.network(loss, X, y, parameters, units, activation, l2, sample_weight, batch_norm)
     weights, biases = zip(*a.layers, strict=True)
     training = NetworkTraining(
         loss, a.X, a.y, weights, biases, activation=activation, rule="gradient", sample_weight=a.weight,
-        n_threads=n_threads,
+        norms=_norms(a), n_threads=n_threads,
     )  # fmt: skip
     n = len(a.X)
     value = float(training.run(np.arange(n), n, 0.0)[0])
-    parts = []
-    for (W, _), (dW, db) in zip(a.layers, training.gradient(), strict=True):
+    parts, of_scales = [], training.scale_gradient()
+    for (W, _), (dW, db), dscale in zip_longest(a.layers, training.gradient(), of_scales):
         if a.l2 > 0:
             value += float(a.l2) / 2 * float(np.sum(np.square(W, dtype=np.float64)))
             dW = dW + float(a.l2) * W
         parts += [dW.ravel(), db]
+        if dscale is not None:
+            parts += [dscale, np.zeros(2 * len(dscale))]
     return value, np.concatenate(parts).astype(a.X.dtype)
 
 
@@ -174,6 +187,7 @@ def train_network(
     momentum: float = 0.0,
     nesterov: bool = False,
     sample_weight: ArrayLike | None = None,
+    batch_norm: bool = False,
     n_threads: int | None = None,
 ) -> tuple[Array, NDArray[np.float64]]:
     """Train a network by mini-batch gradient descent, on rows in a given order.
@@ -199,6 +213,10 @@ def train_network(
     sample_weight : array-like of shape (n,), optional
         Weights of the rows, not negative, not all zero. They are scaled to a mean of 1 over all rows of X;
         the loss of a batch is Σ w l / (rows of the batch).
+    batch_norm : bool, default=False
+        Whether the values of the hidden layers are normalised over each batch before the activation; `parameters` as in
+        `network_scores`. After each batch running means and variances move a tenth of the way to those of the batch,
+        the variances to those of n - 1. In a batch of one row the values become the shifts, and the variances stay.
     n_threads : int, optional
         Threads to use, of which at most 8 work; None means all that this process may use.
 
@@ -218,7 +236,9 @@ def train_network(
     Notes
     -----
     Cost: 3 P multiply-adds for each row. Work space: up to three copies of the parameters, and the values and slopes of
-    all layers for up to 256 rows.
+    all layers for up to 256 rows; with `batch_norm` for all rows of a batch, which are then worked on in one go.
+
+    Source of batch normalisation: S. Ioffe and C. Szegedy, "Batch normalization" (2015).
 
     A step that is too large makes the loss grow until it is infinite and the parameters NaN; look at `losses`.
 
@@ -233,13 +253,19 @@ def train_network(
     (array([2., 1.]), (200,))
     """
     a = _validate.network_training(
-        loss, X, y, parameters, units, order, batch_size, steps, activation, l2, momentum, nesterov, sample_weight
-    )
+        loss, X, y, parameters, units, order, batch_size, steps, activation, l2, momentum, nesterov, sample_weight,
+        batch_norm,
+    )  # fmt: skip
     weights, biases = zip(*a.network.layers, strict=True)
     training = NetworkTraining(
         loss, a.network.X, a.network.y, weights, biases, activation=activation, l2=a.network.l2, momentum=a.momentum,
-        nesterov=a.nesterov, sample_weight=a.network.weight, n_threads=n_threads,
+        nesterov=a.nesterov, sample_weight=a.network.weight, norms=_norms(a.network), n_threads=n_threads,
     )  # fmt: skip
     losses = training.run(a.order, a.batch_size, a.steps)
-    layers = zip(training.weights, training.biases, strict=True)
-    return np.concatenate([part.ravel() for layer in layers for part in layer]), losses
+    layers = zip_longest(training.weights, training.biases, training.norms, fillvalue=())
+    parts = chain.from_iterable((W, b, *norm) for W, b, norm in layers)
+    return np.concatenate([part.ravel() for part in parts]), losses
+
+
+def _norms(settled: _validate.Network) -> list[Norm] | None:
+    return None if settled.norms is None else [Norm(*norm) for norm in settled.norms]

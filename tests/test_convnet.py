@@ -15,7 +15,6 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils.estimator_checks import check_estimator
 
 from fastml import ConvNetClassifier, DivergenceWarning, layers
-from fastml._iterative import IterativeModel
 from fastml.layers import AvgPool2D, BatchNorm, Conv2D, Dropout, Flatten, Linear, MaxPool2D, ReLU
 
 SMALL = (Conv2D(8), BatchNorm(), ReLU(), MaxPool2D(), Conv2D(16), BatchNorm(), ReLU(), MaxPool2D())
@@ -155,7 +154,6 @@ def test_a_copy_goes_on_to_the_same_bits(digits, same_bits):
     assert clone(model).layers == model.layers
 
 
-@pytest.mark.skipif(not hasattr(IterativeModel, "save"), reason="models have no files yet")
 def test_a_file_goes_on_to_the_same_bits(digits, same_bits, tmp_path):
     X, y = digits[0][:120], digits[1][:120]
     model = small(Dropout(0.5), standardize=True).partial_fit(X, y, classes=np.arange(10))
@@ -166,6 +164,19 @@ def test_a_file_goes_on_to_the_same_bits(digits, same_bits, tmp_path):
     same_bits(loaded.predict_proba(X), model.predict_proba(X))
     same_parameters(same_bits, loaded.partial_fit(X, y).parameters_, model.partial_fit(X, y).parameters_)
     assert loaded.summary() == model.summary()
+
+
+def test_an_ended_fit_is_resumed_to_the_same_bits(digits, same_bits, tmp_path):
+    X, y = digits[0][:120], digits[1][:120]
+    settings = {"early_stopping": True, "max_iter": 5, "standardize": True}
+    whole = small(Dropout(0.5), **settings).fit(X, y)
+    begun = small(Dropout(0.5), **settings, max_steps=7).fit(X, y)
+    begun.save(tmp_path / "begun.npz")
+    resumed = ConvNetClassifier.load(tmp_path / "begun.npz").set_params(max_steps=None).fit(X, y, resume=True)
+    same_parameters(same_bits, resumed.parameters_, whole.parameters_)
+    same_bits(resumed.history_["validation_loss"], whole.history_["validation_loss"])
+    with pytest.raises(ValueError, match="needs the data and batches"):
+        begun.fit(X[:100], y[:100], resume=True)
 
 
 def test_warm_start_begins_with_the_weights_from_before(digits):

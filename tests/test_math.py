@@ -1,4 +1,4 @@
-"""exp, log, log1p, softplus and sigmoid: errors in units in the last place, limits, and their twins."""
+"""exp, log, log1p, softplus, sigmoid and tanh: errors in units in the last place, limits, and their twins."""
 
 from __future__ import annotations
 
@@ -24,7 +24,10 @@ def stated_bounds(text: str) -> dict[str, float]:
     return {
         name: float(re.search(rf"^{name}[ .].*?At most ([\d.]+) ulp", text, re.MULTILINE | re.DOTALL)[1])
         for name in ("exp", "log1p", "log")
-    } | {name: float(re.search(rf"{name}:\sAt\smost\s([\d.]+)\sulp", text)[1]) for name in ("softplus", "sigmoid")}
+    } | {
+        name: float(re.search(rf"{name}:\sAt\smost\s([\d.]+)\sulp", text)[1])
+        for name in ("softplus", "sigmoid", "tanh")
+    }
 
 
 BOUNDS = stated_bounds(_math.__doc__)
@@ -66,6 +69,7 @@ OURS = {
     "softplus": over_arrays(_math.softplus),
     "sigmoid": over_arrays(_sigmoid),
     "sigmoid of minus": over_arrays(_sigmoid_of_minus),
+    "tanh": over_arrays(_math.tanh),
 }
 
 
@@ -81,6 +85,7 @@ TRUTH = {
     "softplus": lambda z: np.maximum(z, 0) + np.log1p(np.exp(-np.abs(z))),
     "sigmoid": _true_sigmoid,
     "sigmoid of minus": lambda z: _true_sigmoid(-z),
+    "tanh": np.tanh,
 }
 
 
@@ -164,6 +169,10 @@ def sweep(name: str, dtype: str, count: int) -> np.ndarray:
         near = (1 + rng.random(count) * 3).astype(dtype)
         counts = np.arange(1, 100_001).astype(dtype)
         return np.concatenate([near, np.linspace(1, 4096, count).astype(dtype), counts, inside])
+    if name == "tanh":
+        x = [rng.uniform(-end, end, count).astype(dtype) for end in (25, 1, 0.25)]
+        x += [(10.0 ** rng.uniform(-20, 1.4, count)).astype(dtype), np.array([0.5, 20, -20, 0.17182532], dtype)]
+        return np.concatenate([*x, special(dtype), bit_patterns(dtype, count)])
     low, high = (-110.0, 95.0) if dtype == "float32" else (-760.0, 720.0)
     x = [np.linspace(low, high, count).astype(dtype), rng.normal(size=count).astype(dtype)]
     x += [(rng.random(count) * 30 - 25).astype(dtype) if dtype == "float32" else (rng.random(count) * 90 - 45)]
@@ -179,7 +188,7 @@ def test_error_stays_within_the_stated_bound(name, dtype):
 
 
 def test_no_bound_is_above_two():
-    assert BOUNDS.keys() == {"exp", "log1p", "log", "softplus", "sigmoid"}
+    assert BOUNDS.keys() == {"exp", "log1p", "log", "softplus", "sigmoid", "tanh"}
     assert max(BOUNDS.values()) <= 2
 
 
@@ -217,7 +226,7 @@ def worst_of_all(name: str, low: float, high: float) -> float:
     return worst
 
 
-#: Nearer to 0 all results are those at 0 (or the argument, log1p), further away the limits.
+#: Nearer to 0 all results are those at 0 (or the argument: log1p, tanh), further away the limits.
 NOT_CONSTANT = [(2.0**-30, 128.0), (-128.0, -(2.0**-30))]
 RANGES = {"log1p": [(2.0**-30, 1.0)], "log": [(1.0, float(np.finfo(np.float32).max))]}
 
@@ -252,7 +261,7 @@ TARGETS = {"generic": "sse2", "x86-64-v3": "fma", "x86-64-v4": "avx512vl"}
 
 #: The tests that run again as another target, and how many they are.
 ANOTHER_TARGET = "stated_bound or underflow or limits or ends_of_the_range or every_float32"
-N_OF_ANOTHER_TARGET = 24
+N_OF_ANOTHER_TARGET = 27
 
 
 @pytest.mark.targets
@@ -341,6 +350,8 @@ def test_limits(dtype, same_bits):
     expect("sigmoid of minus", [0.5, 0.5, 0, 1, np.nan, 0, 1])
     ln2 = OURS["log1p"](np.ones(1, dtype))[0]
     assert error_in_ulp(ln2[None], np.array([np.log(np.longdouble(2))]))[0] <= BOUNDS["log1p"]
+    expect("tanh", [0, -0.0, 1, -1, np.nan, 1, -1])
+    assert np.signbit(OURS["tanh"](x[:4])).tolist() == [False, True, False, True]
     expect("softplus", [np.inf, 0, np.nan, x[5], 0], x[2:])
     of_zero = OURS["softplus"](x[:2])
     assert of_zero[0] == of_zero[1]
@@ -377,9 +388,19 @@ def test_the_ends_of_the_range(dtype):
 def test_functions_are_monotonic_where_it_matters(dtype):
     """A larger score never gets a smaller probability, up to the rounding of one unit."""
     x = np.sort(np.random.default_rng(3).normal(size=500_000).astype(dtype) * 20)
-    for name in ("exp", "softplus", "sigmoid"):
+    for name in ("exp", "softplus", "sigmoid", "tanh"):
         y = OURS[name](x)
-        assert (np.diff(y) >= -3 * np.spacing(y[1:])).all(), name
+        assert (np.diff(y) >= -3 * np.spacing(np.abs(y[1:]))).all(), name
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_tanh_is_odd_and_itself_near_zero(dtype, same_bits):
+    x = sweep("tanh", dtype, 300)
+    x = x[~np.isnan(x)]
+    same_bits(OURS["tanh"](-x), -OURS["tanh"](x))
+    info = np.finfo(dtype)
+    tiny = np.array([info.smallest_subnormal, 3 * info.smallest_subnormal, info.tiny, np.sqrt(info.eps) / 8], dtype)
+    same_bits(OURS["tanh"](tiny), tiny)
 
 
 @pytest.mark.parametrize("dtype", FLOATS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from itertools import pairwise
+from itertools import pairwise, zip_longest
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ from numpy.testing import assert_allclose
 
 from fastml import kernels
 from fastml.kernels import _activations, _networks, _threads
-from fastml.kernels._networks import NetworkTraining
+from fastml.kernels._networks import NetworkTraining, Norm
 from fastml.kernels.reference import vectorized
 
 FLOATS = ("float32", "float64")
@@ -47,8 +47,22 @@ def targets_of(rng, loss, n, outputs, dtype):
     return rng.random((n, outputs)).astype(dtype)
 
 
-def flat(weights, biases):
-    return np.concatenate([part.ravel() for layer in zip(weights, biases, strict=True) for part in layer])
+def norms_of(rng, units, dtype):
+    """Scales, running means and variances of each hidden layer."""
+    return [
+        Norm(*(part.astype(dtype) for part in (rng.normal(1, 0.3, n), rng.normal(size=n), rng.uniform(0.5, 2, n))))
+        for n in units[1:-1]
+    ]
+
+
+def flat(weights, biases, norms=()):
+    layers = zip_longest(weights, biases, norms, fillvalue=())
+    return np.concatenate([part.ravel() for W, b, norm in layers for part in (W, b, *norm)])
+
+
+def trained(training):
+    """All parameters of a training."""
+    return flat(training.weights, training.biases, training.norms)
 
 
 def close(actual, expected, dtype):
@@ -59,20 +73,23 @@ def close(actual, expected, dtype):
 # ------------------------------------------------------------------------------------------ steps
 
 
-def plain(loss, X, y, weights, biases, order, batch_size, steps, *, activation, weight=None, l2=0.0, rule="sgd",
-          momentum=0.0, nesterov=False, beta_1=0.9, beta_2=0.999, epsilon=1e-8, weight_decay=0.0):  # fmt: skip
+def plain(loss, X, y, weights, biases, order, batch_size, steps, *, activation, weight=None, l2=0.0, norms=(),
+          rule="sgd", momentum=0.0, nesterov=False, beta_1=0.9, beta_2=0.999, epsilon=1e-8,
+          weight_decay=0.0):  # fmt: skip
     """One network in float64, step by step as the documentation has it: parameters and losses."""
     units = [X.shape[1], *(len(b) for b in biases)]
-    p = flat(weights, biases).astype(np.float64)
-    penalised = flat([np.ones_like(W) for W in weights], [np.zeros_like(b) for b in biases]).astype(np.float64)
+    p = flat(weights, biases, norms).astype(np.float64)
+    nothing = [Norm(*map(np.zeros_like, norm)) for norm in norms]
+    penalised = flat([np.ones_like(W) for W in weights], [np.zeros_like(b) for b in biases], nothing).astype(np.float64)
     v, m, losses = np.zeros_like(p), np.zeros_like(p), []
     for t, step in enumerate(steps, 1):
         rows = order[(t - 1) * batch_size : t * batch_size]
         w = np.ones(len(rows)) if weight is None else weight[rows].astype(np.float64)
         target = y[rows] if y.ndim == 1 else y[rows].astype(np.float64)
         value, g = vectorized.network_loss_gradient(
-            loss, X[rows].astype(np.float64), target, p, units, activation=activation, sample_weight=w
-        )
+            loss, X[rows].astype(np.float64), target, p, units, activation=activation, sample_weight=w,
+            batch_norm=bool(norms),
+        )  # fmt: skip
         scale = w.sum() / len(rows)
         losses.append(value * scale)
         g = g * scale + l2 * penalised * p
@@ -135,32 +152,118 @@ def test_a_batch_larger_than_a_block_is_one_step(rng):
         close(flat(training.weights, training.biases), expected, "float64")
 
 
-def test_a_state_goes_on_as_if_nothing_had_been(rng, same_bits):
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_training_with_normalised_layers_is_the_documented_loop(rng, dtype, rule):
+    """Batches that a block would not hold, and last ones of one row."""
+    for number, (units, batch_size) in enumerate(SHAPES[1:]):
+        activation = ACTIVATIONS[1 + number % 3]
+        X, y = rng.normal(size=(70, units[0])).astype(dtype), rng.integers(0, units[-1], 70)
+        weights, biases = layers_of(rng, units, dtype)
+        norms = norms_of(rng, units, dtype)
+        order = rng.integers(0, 70, 3 * batch_size + 1)
+        steps = rng.uniform(0.001, 0.02, 4).astype(dtype)
+        training = NetworkTraining(
+            "softmax_cross_entropy", X, y, weights, biases, activation=activation, norms=norms, **RULES[rule]
+        )
+        losses = training.run(order, batch_size, steps)
+        expected, expected_losses = plain(
+            "softmax_cross_entropy", X, y, weights, biases, order, batch_size, steps, activation=activation,
+            norms=norms, **RULES[rule],
+        )  # fmt: skip
+        frozen = flat(weights, biases, [Norm(norm.scales, norm.means + np.nan, norm.variances) for norm in norms])
+        moving = flat(weights, biases, [Norm(norm.scales, norm.means, norm.variances + np.nan) for norm in norms])
+        of_model = np.isfinite(frozen + moving)
+        close(losses, expected_losses, dtype)
+        close(trained(training)[of_model], expected[of_model], dtype)
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_running_statistics_follow_those_of_the_batches(rng, dtype):
+    """The first layer's, of steps that are nothing; the variance is that of n - 1, and one row has none."""
+    X = (100 + rng.normal(size=(41, 5))).astype(dtype)
+    weights, biases = layers_of(rng, (5, 7, 2), dtype)
+    norm = norms_of(rng, (5, 7, 2), dtype)[0]
+    training = NetworkTraining(
+        "softmax_cross_entropy", X, np.zeros(41, np.intp), weights, biases, norms=[norm], norm_share=0.25
+    )
+    training.run(np.arange(41), 20, 0.0)
+    means, variances = norm.means.astype(np.float64), norm.variances.astype(np.float64)
+    for rows in (X[:20], X[20:40], X[40:]):
+        Z = rows.astype(np.float64) @ weights[0].T.astype(np.float64)
+        means += 0.25 * (Z.mean(axis=0) - means)
+        if len(rows) > 1:
+            variances += 0.25 * (Z.var(axis=0, ddof=1) - variances)
+    close(training.norms[0].means, means, dtype)
+    assert_allclose(training.norms[0].variances, variances, rtol=2e-4 if dtype == "float32" else 1e-9)
+    gradient = NetworkTraining(
+        "softmax_cross_entropy", X, np.zeros(41, np.intp), weights, biases, norms=[norm], rule="gradient"
+    )
+    gradient.run(np.arange(41), 41, 0.0)
+    np.testing.assert_array_equal(gradient.norms[0].means, norm.means)
+
+
+def test_values_of_one_row_become_the_shifts(ops, rng):
+    units = (3, 4, 2)
+    weights, biases = layers_of(rng, units, "float64")
+    biases[0] = np.abs(biases[0])
+    p = flat(weights, biases, norms_of(rng, units, "float64"))
+    value, gradient = ops.network_loss_gradient(
+        "squared_error", [[1.0, 2.0, 3.0]], [[0.0, 0.0]], p, units, batch_norm=True
+    )
+    assert_allclose(value, np.square(weights[1] @ biases[0] + biases[1]).sum() / 2)
+    assert (gradient[:12] == 0).all()  # weights of the hidden layer
+
+
+def test_deviations_do_not_cancel(ops, rng):
+    """Values that are alike up to a part in a million have normalised values of size 1."""
+    X = np.array([[1e6], [1e6 + 1], [1e6 + 2]])
+    p = np.array([1.0, 0.0, 1.0, 0.0, 1.0, 1.0, 0.0])  # weight, shift, scale, mean, variance; weight, intercept
+    value, _ = ops.network_loss_gradient(
+        "squared_error", X, np.zeros(3), p, (1, 1, 1), activation="identity", batch_norm=True
+    )
+    assert_allclose(value, 0.5 * (2 / 3) / (2 / 3 + 1e-5), rtol=1e-12)
+
+
+@pytest.mark.parametrize("normalised", [False, True])
+def test_a_state_goes_on_as_if_nothing_had_been(rng, same_bits, normalised):
     units, order = (5, 8, 3), rng.permutation(60)
     X, y = rng.normal(size=(60, 5)), rng.integers(0, 3, 60)
     layers = layers_of(rng, units, "float64")
 
     def new() -> NetworkTraining:
-        return NetworkTraining("softmax_cross_entropy", X, y, *layers, rule="adam", dropout=0.5, seed=3)
+        return NetworkTraining(
+            "softmax_cross_entropy",
+            X,
+            y,
+            *layers,
+            rule="adam",
+            dropout=0.5,
+            seed=3,
+            norms=norms if normalised else None,
+        )
 
+    norms = norms_of(rng, units, "float64")
     once, first, second = new(), new(), new()
     losses = once.run(order, 6, 0.01)
     begun = first.run(order[:24], 6, 0.01)
     second.set_state(first.get_state())
     same_bits(np.concatenate([begun, second.run(order[24:], 6, 0.01)]), losses)
-    same_bits(flat(second.weights, second.biases), flat(once.weights, once.biases))
+    same_bits(trained(second), trained(once))
 
 
 # --------------------------------------------------------------------------------------- gradients
 
 
+@pytest.mark.parametrize("batch_norm", [False, True])
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("loss", LOSSES)
-def test_gradients_are_differences(ops, rng, loss, activation):
+def test_gradients_are_differences(ops, rng, loss, activation, batch_norm):
+    """With `batch_norm`, through the statistics of the batch."""
     units = (4, 6, 5, 3)
     X, y = rng.normal(size=(12, 4)), targets_of(rng, loss, 12, 3, "float64")
-    p = flat(*layers_of(rng, units, "float64"))
-    settings = {"activation": activation, "l2": 0.1, "sample_weight": rng.uniform(0, 1, 12)}
+    p = flat(*layers_of(rng, units, "float64"), norms_of(rng, units, "float64") if batch_norm else ())
+    settings = {"activation": activation, "l2": 0.1, "sample_weight": rng.uniform(0, 1, 12), "batch_norm": batch_norm}
     _, gradient = ops.network_loss_gradient(loss, X, y, p, units, **settings)
     step = 1e-6
     for place in range(len(p)):
@@ -221,6 +324,34 @@ def test_the_gradient_under_dropout_is_that_of_what_was_kept(rng):
         assert_allclose(steps[0.5].biases[1], alone.biases[1], rtol=1e-12)
 
 
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
+def test_the_gradient_under_dropout_and_normalisation_is_differences(rng, activation):
+    """Of the loss of one step: what is dropped is the same whenever that step is taken again."""
+    units = (5, 6, 7, 3)
+    X, y, order = rng.normal(size=(9, 5)), rng.integers(0, 3, 9), np.arange(9)
+    layers, norms = layers_of(rng, units, "float64"), norms_of(rng, units, "float64")
+
+    def new():
+        return NetworkTraining(
+            "softmax_cross_entropy", X, y, *layers, norms=norms, activation=activation, dropout=0.4, seed=3
+        )
+
+    stepped = new()
+    stepped.run(order, 9, 1.0)
+
+    def parts(training):
+        return [*training.weights, *training.biases, *(norm.scales for norm in training.norms)]
+
+    for before, after, place in zip(parts(new()), parts(stepped), range(99), strict=False):
+        for at in np.ndindex(before.shape):
+            values = []
+            for change in (1e-6, -1e-6):
+                moved = new()
+                parts(moved)[place][at] += change
+                values.append(moved.run(order, 9, 0.0)[0])
+            assert abs((values[0] - values[1]) / 2e-6 - (before[at] - after[at])) < 1e-7
+
+
 # ---------------------------------------------------------------------------------------- same bits
 
 
@@ -230,17 +361,18 @@ def test_the_gradient_under_dropout_is_that_of_what_was_kept(rng):
 @pytest.mark.parametrize("alone", [1e-8, 1e-6, 3e-6])  # from all operations shared to the largest ones only
 def test_any_number_of_threads_gives_the_same_bits(rng, same_bits, monkeypatch, rule, dtype, alone):
     monkeypatch.setattr(_networks, "_ALONE_SECONDS", alone)
-    for units, batch_size in (((33, 40, 10), 10), ((20, 70, 37, 30, 5), 33), ((784, 40, 10), 10), ((9, 50, 3), 600)):
+    for units, batch_size in (((33, 40, 10), 10), ((20, 70, 37, 30, 5), 33), ((784, 40, 10), 10), ((60, 50, 3), 600)):
         n = 900
         X, y = rng.normal(size=(n, units[0])).astype(dtype), rng.integers(0, units[-1], n)
         layers, order = layers_of(rng, units, dtype), np.tile(rng.permutation(n), 3)
         results = []
+        norms = norms_of(rng, units, dtype) if units[0] < 50 else None
         for n_threads in (1, 2, 3, 8, None):
             training = NetworkTraining(
-                "softmax_cross_entropy", X, y, *layers, dropout=0.2, n_threads=n_threads, **RULES[rule]
+                "softmax_cross_entropy", X, y, *layers, dropout=0.2, norms=norms, n_threads=n_threads, **RULES[rule]
             )
             losses = training.run(order, batch_size, 0.01)
-            results.append((losses, flat(training.weights, training.biases)))
+            results.append((losses, trained(training)))
         for result in results[1:]:
             for got, want in zip(result, results[0], strict=True):
                 same_bits(got, want, f"{units}, {batch_size}:")
@@ -411,6 +543,13 @@ BAD = {
     "steps": ({"steps": [0.1, 0.1]}, ValueError, ("steps has shape (2,)", "3 batches")),
     "momentum": ({"momentum": 2.0}, ValueError, ("momentum is 2.0",)),
     "nesterov": ({"nesterov": 1}, TypeError, ("nesterov is 1",)),
+    "batch-norm": ({"batch_norm": 1}, TypeError, ("batch_norm is 1",)),
+    "norms": ({"batch_norm": True}, ValueError, ("parameters has shape (26,)", "with batch_norm", "(38,)")),
+    "variances": (
+        {"batch_norm": True, "parameters": np.full(38, -1.0)},
+        ValueError,
+        ("running variance", "layer 1, unit 0", "-1.0"),
+    ),
 }
 
 

@@ -105,12 +105,61 @@ def test_two_classes_are_scikit_learns(rng):
 # ------------------------------------------------------------------------------------------ learning
 
 
+def test_normalised_layers(rng, same_bits):
+    """Attributes are what the documentation says, the seed decides, and rows need not be near 0."""
+    X = 50 + 10 * rng.normal(size=(300, 6))
+    y = (X[:, 0] > X[:, 1]).astype(int) + (X[:, 2] > 50)
+    settings = {"batch_norm": True, "max_iter": 40, "tol": None, "batch_size": 20, "random_state": 0}
+    model = MLPClassifier((12, 7), learning_rate_init=0.01, **settings).fit(X, y)
+    assert model.score(X, y) > 0.9
+    values = X
+    for place in range(2):
+        deviation = np.sqrt(model.batch_norm_variances_[place] + 1e-5)
+        values = (values @ model.coefs_[place] - model.batch_norm_means_[place]) / deviation
+        values = np.maximum(model.batch_norm_scales_[place] * values + model.intercepts_[place], 0)
+    scores = values @ model.coefs_[2] + model.intercepts_[2]
+    assert_allclose(model.predict_log_proba(X), scores - np.log(np.exp(scores).sum(axis=1))[:, None], atol=1e-9)
+    again = MLPClassifier((12, 7), learning_rate_init=0.01, n_jobs=2, **settings).fit(X, y)
+    same_bits(again.batch_norm_variances_[1], model.batch_norm_variances_[1])
+    same_bits(again.coefs_[0], model.coefs_[0])
+    plain = MLPClassifier((12, 7), max_iter=1, tol=None).fit(X, y)
+    assert plain.batch_norm_scales_ == plain.batch_norm_means_ == plain.batch_norm_variances_ == []
+    assert MLPClassifier((), **settings).fit(X, y).batch_norm_scales_ == []
+
+
+@pytest.mark.parametrize("solver", ["sgd", "adam"])
+def test_normalised_layers_with_all_the_rest(rng, same_bits, solver):
+    X, y = rng.normal(size=(200, 5)), rng.integers(0, 3, 200)
+    settings = {"hidden_layer_sizes": (8,), "batch_norm": True, "batch_norm_momentum": 0.3, "dropout": 0.2}
+    settings |= {"solver": solver, "random_state": 0, "batch_size": 33, "class_weight": {0: 2.0}, "activation": "tanh"}
+    weight = rng.uniform(0, 2, 200)
+    best = MLPClassifier(early_stopping=True, n_iter_no_change=3, **settings)
+    best.fit(X[:150], y[:150], X_val=X[150:], y_val=y[150:], sample_weight=weight[:150])
+    assert best.score(X[150:], y[150:]) == best.history_["validation_score"].max()
+    assert (best.batch_norm_means_[0] != 0).all()
+    warm = MLPClassifier(warm_start=True, max_iter=3, tol=None, learning_rate_init=1e-300, **settings).fit(X, y)
+    before = [part.copy() for part in (*warm.coefs_, *warm.batch_norm_scales_)]
+    for a, b in zip((*warm.fit(X, y).coefs_, *warm.batch_norm_scales_), before, strict=True):
+        same_bits(a, b)
+    with pytest.raises(ValueError, match="batch_norm is False"):
+        warm.set_params(batch_norm=False).fit(X, y)
+    settings |= {"shuffle": False, "dropout": 0.0, "class_weight": None}
+    whole, pieces = MLPClassifier(max_iter=4, tol=None, **settings).fit(X, y), MLPClassifier(**settings)
+    for _ in range(4):
+        pieces.partial_fit(X, y, classes=[0, 1, 2])
+    assert pieces.t_ == whole.t_
+    same_bits(pieces.coefs_[0], whole.coefs_[0])
+    same_bits(pieces.batch_norm_variances_[0], whole.batch_norm_variances_[0])
+    with pytest.raises(ValueError, match="batch_norm is False"):
+        pieces.set_params(batch_norm=False).partial_fit(X, y)
+
+
 @pytest.mark.needs_jit
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_digits(dtype):
     X, y = load_digits(return_X_y=True)
     X = (X / 16).astype(dtype)
-    for settings in ({"solver": "sgd", "learning_rate_init": 0.1}, {}, {"dropout": 0.2}, {"weight_decay": 0.1}):
+    for settings in ({"solver": "sgd", "learning_rate_init": 0.1}, {}, {"dropout": 0.2}, {"batch_norm": True}):
         model = MLPClassifier((40,), batch_size=10, max_iter=20, tol=None, random_state=0, **settings)
         model.fit(X[:1200], y[:1200], X_val=X[1200:], y_val=y[1200:])
         assert model.coefs_[0].dtype == model.predict_proba(X[:2]).dtype == dtype
@@ -250,6 +299,8 @@ BAD = {
     "momentum": (2, "momentum is 2"),
     "beta_1": (1.0, "beta_1 is 1"),
     "epsilon": (0, "epsilon is 0"),
+    "batch_norm": (1, "batch_norm is 1"),
+    "batch_norm_momentum": (1.5, "batch_norm_momentum is 1.5"),
     "batch_size": (0, "batch_size is 0"),
     "shuffle": (1, "shuffle is 1"),
     "class_weight": ("even", "class_weight is 'even'"),

@@ -996,21 +996,73 @@ def _times_slope(D: Array, A: Array, activation: str) -> Array:
     return D
 
 
-def _forward(X: Array, layers: list[tuple[Array, Array]], activation: str) -> list[Array]:
-    """Return the values of all levels, from the rows to the scores."""
+Norm = tuple[Array, Array, Array]
+
+
+def _forward(
+    X: Array,
+    layers: list[tuple[Array, Array]],
+    activation: str,
+    norms: list[Norm] | None = None,
+    kept: list[tuple[Array, Array]] | None = None,
+    running_share: float = 0.0,
+) -> list[Array]:
+    """Return the values of all levels, from the rows to the scores.
+
+    With `norms` hidden layers are normalised by their running statistics; with `kept`, a list, by those of the rows,
+    and it gets normalised values and inverse deviations.
+    """
     levels = [X]
     for place, (W, b) in enumerate(layers):
         values = levels[-1] @ W.T
+        last = place == len(layers) - 1
+        if norms is not None and not last:
+            scale, mean, variance = norms[place]
+            if kept is None:
+                values -= mean
+                inverse = 1 / np.sqrt(variance + values.dtype.type(_validate.NORM_EPSILON))
+            else:
+                inverse = _normalise(values, norms[place], running_share)
+            values *= inverse
+            if kept is not None:
+                kept.append((values.copy(), inverse))
+            values *= scale
         values += b
-        levels.append(values if place == len(layers) - 1 else _activate(values, activation))
+        levels.append(values if last else _activate(values, activation))
     return levels
 
 
+def _normalise(values: Array, norm: Norm, running_share: float) -> Array:
+    """Take means off values in place; let running statistics follow; return inverse deviations."""
+    n, dtype = len(values), values.dtype
+    _, running_mean, running_variance = norm
+    mean = values.mean(axis=0, dtype=np.float64).astype(dtype)
+    values -= mean
+    variance = np.square(values).mean(axis=0, dtype=np.float64).astype(dtype)
+    if running_share > 0:
+        share = dtype.type(running_share)
+        running_mean += share * (mean - running_mean)
+        if n > 1:
+            running_variance += share * (variance * dtype.type(n / (n - 1)) - running_variance)
+    return np.asarray(1 / np.sqrt(variance + dtype.type(_validate.NORM_EPSILON)))
+
+
 def _backward(
-    loss: str, X: Array, y: Array, layers: list[tuple[Array, Array]], activation: str, shares: Array
+    loss: str,
+    X: Array,
+    y: Array,
+    layers: list[tuple[Array, Array]],
+    activation: str,
+    shares: Array,
+    norms: list[Norm] | None = None,
+    running_share: float = 0.0,
 ) -> tuple[Array, list[Array]]:
-    """Return the loss of each row, and the gradient of ``shares @ losses`` in weights and intercepts in turn."""
-    levels = _forward(X, layers, activation)
+    """Return the loss of each row, and the gradient of ``shares @ losses`` in weights and intercepts in turn.
+
+    With `norms` that in shifts, in scales and in running statistics, which is 0, of each hidden layer too.
+    """
+    kept: list[tuple[Array, Array]] = []
+    levels = _forward(X, layers, activation, norms, kept, running_share)
     losses, slopes = _NETWORK_TERMS[loss](levels[-1], y, True)
     assert slopes is not None
     if losses.ndim == 2:
@@ -1018,14 +1070,23 @@ def _backward(
     slopes = slopes * shares[:, None]
     gradients: list[Array] = []
     for place in range(len(layers) - 1, -1, -1):
-        gradients[:0] = [slopes.T @ levels[place], slopes.sum(axis=0)]
+        vectors = [slopes.sum(axis=0)]
+        if norms is not None and place < len(layers) - 1:
+            x, inverse = kept[place]
+            scale, *running = norms[place]
+            of_scale = (slopes * x).sum(axis=0)
+            slopes = (scale * inverse) * (slopes - vectors[0] / len(x) - x * (of_scale / len(x)))
+            vectors += [of_scale, *map(np.zeros_like, running)]
+        gradients[:0] = [slopes.T @ levels[place], *vectors]
         if place > 0:
             slopes = _times_slope(slopes @ layers[place][0], levels[place], activation)
     return losses, gradients
 
 
 @_quiet
-def network_scores(X: ArrayLike, parameters: ArrayLike, units: Sequence[int], *, activation: str = "relu") -> Array:
+def network_scores(
+    X: ArrayLike, parameters: ArrayLike, units: Sequence[int], *, activation: str = "relu", batch_norm: bool = False
+) -> Array:
     """Compute the scores of a network: a product of matrices for each layer.
 
     Examples
@@ -1035,10 +1096,10 @@ def network_scores(X: ArrayLike, parameters: ArrayLike, units: Sequence[int], *,
     array([[4.],
            [1.]])
     """
-    X, layers = _validate.network_model(X, parameters, units, activation)
+    X, layers, norms = _validate.network_model(X, parameters, units, activation, batch_norm)
     scores = np.empty((len(X), len(layers[-1][1])), X.dtype)
     for rows in _row_blocks(X):
-        scores[rows] = _forward(X[rows], layers, activation)[-1]
+        scores[rows] = _forward(X[rows], layers, activation, norms)[-1]
     return scores
 
 
@@ -1053,10 +1114,11 @@ def network_loss_gradient(
     activation: str = "relu",
     l2: float = 0.0,
     sample_weight: ArrayLike | None = None,
+    batch_norm: bool = False,
 ) -> tuple[float, Array]:
     """Compute the loss of a network plus ``l2/2 · ‖W‖²``, and its gradient in all parameters.
 
-    Blocks of rows; sums over blocks are kept in float64.
+    Blocks of rows; sums over blocks are kept in float64. With `batch_norm` all rows are one block.
 
     Examples
     --------
@@ -1064,24 +1126,25 @@ def network_loss_gradient(
     >>> vectorized.network_loss_gradient("squared_error", [[1.0], [2.0]], [0.0, 0.0], [1.0, 0.0], (1, 1))
     (1.25, array([2.5, 1.5]))
     """
-    a = _validate.network(loss, X, y, parameters, units, activation, l2, sample_weight)
+    a = _validate.network(loss, X, y, parameters, units, activation, l2, sample_weight, batch_norm)
     n = len(a.X)
     shares = np.ones(n, a.X.dtype) if a.weight is None else a.weight
     value = 0.0
-    totals = [np.zeros(part.shape) for layer in a.layers for part in layer]
-    for rows in _row_blocks(a.X):
-        losses, gradients = _backward(loss, a.X[rows], a.y[rows], a.layers, activation, shares[rows])
+    flat = np.zeros(np.size(parameters))
+    parts = _validate.parts(flat, units, batch_norm)
+    totals = [part for layer in parts for part in layer]
+    for rows in _row_blocks(a.X) if a.norms is None else [slice(n)]:
+        losses, gradients = _backward(loss, a.X[rows], a.y[rows], a.layers, activation, shares[rows], a.norms)
         value += _sum(losses, shares[rows])
         for total, gradient in zip(totals, gradients, strict=True):
             total += gradient
     value /= n
-    for total in totals:
-        total /= n
+    flat /= n
     if a.l2 > 0:
-        for (W, _), total in zip(a.layers, totals[::2], strict=True):
+        for (W, _), (total, *_) in zip(a.layers, parts, strict=True):
             value += float(a.l2) / 2 * float(np.sum(np.square(W, dtype=np.float64)))
             total += a.l2 * W
-    return value, np.concatenate([total.ravel() for total in totals]).astype(a.X.dtype)
+    return value, flat.astype(a.X.dtype)
 
 
 @_quiet
@@ -1100,6 +1163,7 @@ def train_network(
     momentum: float = 0.0,
     nesterov: bool = False,
     sample_weight: ArrayLike | None = None,
+    batch_norm: bool = False,
 ) -> tuple[Array, Array]:
     """Train a network on ``X[order[:batch_size]]``, ``X[order[batch_size:2 * batch_size]]``, ….
 
@@ -1114,14 +1178,17 @@ def train_network(
     (array([0.44, 0.24]), array([2.  , 0.08]))
     """
     a = _validate.network_training(
-        loss, X, y, parameters, units, order, batch_size, steps, activation, l2, momentum, nesterov, sample_weight
-    )
-    x, y, given, penalty, weights = a.network
+        loss, X, y, parameters, units, order, batch_size, steps, activation, l2, momentum, nesterov, sample_weight,
+        batch_norm,
+    )  # fmt: skip
+    x, y, _, penalty, weights, _ = a.network
     dtype = x.dtype
-    flat = np.concatenate([part.ravel() for layer in given for part in layer])
-    layers = _validate.layers(flat, units)
+    flat = np.array(parameters, dtype)
+    parts = _validate.parts(flat, units, batch_norm)
+    layers = _validate.layers(flat, units, batch_norm)
+    norms = _validate.normalisations(flat, units) if batch_norm else None
     decay = np.concatenate(
-        [np.full(part.size, penalty if part.ndim == 2 else 0, dtype) for layer in layers for part in layer]
+        [np.full(part.size, penalty if part.ndim == 2 else 0, dtype) for layer in parts for part in layer]
     )
     velocity = np.zeros_like(flat)
     losses = np.empty(len(a.steps))
@@ -1129,7 +1196,9 @@ def train_network(
         rows = a.order[batch * a.batch_size : (batch + 1) * a.batch_size]
         row_weights = np.ones(len(rows), dtype) if weights is None else weights[rows]
         shares = row_weights * dtype.type(1 / len(rows))
-        row_losses, gradients = _backward(loss, x[rows], y[rows], layers, activation, shares)
+        row_losses, gradients = _backward(
+            loss, x[rows], y[rows], layers, activation, shares, norms, _validate.NORM_SHARE
+        )
         losses[batch] = _sum(row_losses, row_weights) / len(rows)
         move = np.concatenate([gradient.ravel() for gradient in gradients])
         move += decay * flat

@@ -1,0 +1,344 @@
+"""States of models in files, and trainings that go on: the same bits as without."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import threading
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.exceptions import NotFittedError
+
+from fastml import MLPClassifier, MLPRegressor, SGDClassifier, SGDRegressor, _states
+
+ROOT = Path(__file__).parents[1]
+
+
+def classes(rng, n=230):
+    X = rng.normal(size=(n, 6))
+    return X, np.array(["no", "yes", "perhaps"])[(X[:, 0] > 0).astype(int) + (X[:, 1] > 0.5)]
+
+
+def parts(model) -> list[np.ndarray]:
+    """All arrays of a network but the seconds."""
+    lists = (model.coefs_, model.intercepts_, model.batch_norm_scales_, model.batch_norm_means_)
+    arrays = [array for each in (*lists, model.batch_norm_variances_) for array in each]
+    return arrays + [column for name, column in model.history_.items() if name != "seconds"]
+
+
+def assert_same(model, expected, same_bits):
+    for got, want in zip(parts(model), parts(expected), strict=True):
+        same_bits(got, want)
+    for name in ("best_step_", "t_", "n_iter_", "n_outputs_", "out_activation_"):
+        assert getattr(model, name) == getattr(expected, name), name
+
+
+# ------------------------------------------------------------------------------------------- files
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_network_comes_back_with_the_same_bits(rng, same_bits, tmp_path, dtype):
+    X, y = classes(rng)
+    model = MLPClassifier(
+        (7, 5), batch_norm=True, dropout=(0.2, 0.0), early_stopping=True,
+        class_weight={"no": 2.0, "yes": np.float64(1)}, max_iter=4, tol=None, random_state=np.int64(3), learning_rate=[0.01, 0.02],
+    ).fit(X.astype(dtype), y)  # fmt: skip
+    model.save(tmp_path / "model.npz")
+    found = MLPClassifier.load(str(tmp_path / "model.npz"))
+    assert found.get_params() == model.get_params()
+    assert_same(found, model, same_bits)
+    same_bits(found.predict_proba(X.astype(dtype)), model.predict_proba(X.astype(dtype)))
+    np.testing.assert_array_equal(found.predict(X), model.predict(X))
+    assert found.classes_.dtype == model.classes_.dtype
+    assert [file.name for file in tmp_path.iterdir()] == ["model.npz"]
+    with np.load(tmp_path / "model.npz", allow_pickle=False) as file:
+        assert all(file[name].dtype.kind != "O" for name in file.files)
+
+
+def test_names_of_columns_and_labels_that_are_objects(rng, tmp_path):
+    pandas = pytest.importorskip("pandas")
+    X, y = classes(rng)
+    frame = pandas.DataFrame(X, columns=list("abcdef"))
+    model = MLPClassifier((3,), max_iter=2, tol=None).fit(frame, y.astype(object))
+    model.save(tmp_path / "model")
+    found = MLPClassifier.load(tmp_path / "model")
+    assert found.feature_names_in_.tolist() == list("abcdef")
+    assert found.feature_names_in_.dtype == found.classes_.dtype == object
+    np.testing.assert_array_equal(found.predict(frame), model.predict(frame))
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        SGDClassifier("log_loss", momentum=0.9, average=4, random_state=0),
+        SGDRegressor(momentum=0.5, random_state=0),
+        MLPRegressor((4,), random_state=0, batch_norm=True),
+        MLPClassifier((4,), random_state=0, solver="sgd"),
+    ],
+    ids=lambda model: type(model).__name__,
+)
+def test_partial_fit_goes_on_from_a_file(rng, same_bits, tmp_path, model):
+    X, y = classes(rng)
+    more = {"classes": np.unique(y)} if "Classifier" in type(model).__name__ else {}
+    y = y if more else X[:, 0]
+    model.partial_fit(X, y, **more)
+    model.save(tmp_path / "model.npz")
+    found = type(model).load(tmp_path / "model.npz")
+    for each in (model, found):
+        each.partial_fit(X[::-1], y[::-1])
+    same_bits(found.predict(X) if not more else found._scores(X), model.predict(X) if not more else model._scores(X))
+    same_bits(found.history_["train_loss"], model.history_["train_loss"])
+
+
+def test_what_a_file_cannot_hold_is_named(rng, tmp_path):
+    X, y = classes(rng)
+    for name, value in {"callbacks": print, "random_state": np.random.RandomState(0), "learning_rate": abs}.items():
+        model = MLPClassifier((3,), max_iter=1, tol=None).fit(X, y).set_params(**{name: value})
+        with pytest.raises(TypeError, match=f"parameter {name} is or has"):
+            model.save(tmp_path / "model.npz")
+    with pytest.raises(NotFittedError):
+        MLPClassifier().save(tmp_path / "model.npz")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_write_that_fails_leaves_the_file_before(rng, tmp_path, monkeypatch):
+    X, y = classes(rng)
+    model = MLPClassifier((3,), max_iter=1, tol=None).fit(X, y)
+    model.save(tmp_path / "model.npz")
+    before = (tmp_path / "model.npz").read_bytes()
+
+    def fail(stream, **arrays):
+        stream.write(b"half")
+        raise OSError("no space left")
+
+    monkeypatch.setattr(_states.np, "savez", fail)
+    with pytest.raises(OSError, match="no space left"):
+        model.save(tmp_path / "model.npz")
+    assert (tmp_path / "model.npz").read_bytes() == before
+    assert [file.name for file in tmp_path.iterdir()] == ["model.npz"]
+
+
+def test_other_files_are_refused(rng, tmp_path):
+    X, y = classes(rng)
+    model = MLPClassifier((3,), max_iter=1, tol=None).fit(X, y)
+    path = tmp_path / "model.npz"
+    model.save(path)
+    content = path.read_bytes()
+    with pytest.raises(ValueError, match=r"of another class: MLPClassifier\.load reads it, SGDClassifier\.load"):
+        SGDClassifier.load(path)
+    with pytest.raises(FileNotFoundError):
+        MLPClassifier.load(tmp_path / "nothing")
+    with pytest.raises(IsADirectoryError if os.name != "nt" else PermissionError):
+        MLPClassifier.load(tmp_path)
+    damaged = [content[:length] for length in (0, 1, 100, len(content) // 2, len(content) - 30)]
+    damaged += [b"\x80\x04}\x94.", pickle.dumps(model), b"PK\x03\x04", content.replace(b"state of a", b"state of b")]
+    for wrong in damaged:
+        path.write_bytes(wrong)
+        with pytest.raises(ValueError, match="is no state of a fastml model"):
+            MLPClassifier.load(path)
+    with path.open("wb") as stream:
+        np.savez(stream, x=np.ones(3))
+    with pytest.raises(ValueError, match="is no state of a fastml model"):
+        MLPClassifier.load(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"format": _states.FORMAT + 1, "version": "9.9"}, r"format 2, of fastml 9\.9; fastml .* up to 1"),
+        ({"title": "a song"}, "is no state"),
+        ({"format": "one"}, "is no state"),
+        ({"attributes": {"coefs_": {"array": "array_99"}}}, "damaged .*array_99"),
+        ({"attributes": {"predict": 1}}, "has what a MLPClassifier has not: predict"),
+        ({"parameters": {"depth": 1}}, "has what a MLPClassifier has not: depth"),
+        ({"attributes": {"coefs_": {"record": "Popen", "fields": {}}}}, "damaged .*Popen"),
+    ],
+)
+def test_files_from_elsewhere_are_refused(rng, tmp_path, change, message):
+    X, y = classes(rng)
+    path = tmp_path / "model.npz"
+    MLPClassifier((3,), max_iter=1, tol=None).fit(X, y).save(path)
+    with np.load(path) as file:
+        arrays = dict(file)
+    text = json.loads(arrays.pop("model").tobytes()) | change
+    with path.open("wb") as stream:
+        np.savez(stream, model=np.frombuffer(json.dumps(text).encode(), np.uint8), **arrays)
+    with pytest.raises(ValueError, match=message):
+        MLPClassifier.load(path)
+
+
+# ---------------------------------------------------------------------------------- going on again
+
+SETTINGS = {
+    "adam": {},
+    "best": {"early_stopping": True},
+    "norms": {"batch_norm": True, "dropout": 0.3, "solver": "sgd"},
+    "steps": {"evaluate_every": 4, "early_stopping": True, "keep_best": "last", "scoring": "loss"},
+    "often": {"evaluations_per_epoch": 3, "train_metrics": "full", "solver": "sgd", "momentum": 0.0},
+    "seldom": {"evaluate_every": 17, "learning_rate": "invscaling", "train_metrics": "batch"},
+}
+
+
+def network(case, **more):
+    settings = {"hidden_layer_sizes": (7, 5), "batch_size": 40, "max_iter": 7, "tol": None, "random_state": 3}
+    return MLPClassifier(**settings | {"learning_rate_init": 0.01} | SETTINGS[case] | more)
+
+
+@pytest.mark.parametrize("case", SETTINGS)
+def test_a_training_that_was_ended_early_goes_on(rng, same_bits, tmp_path, case):
+    """At steps within an epoch, at its end, and where an evaluation is due; through a file."""
+    X, y = classes(rng)
+    whole = network(case).fit(X, y)
+    for steps in (1, 5, 6, 13, 17, 36, whole.t_ - 1):
+        network(case, max_steps=steps).fit(X, y).save(tmp_path / "model.npz")
+        model = MLPClassifier.load(tmp_path / "model.npz").set_params(max_steps=None)
+        assert_same(model.fit(X, y, resume=True), whole, same_bits)
+    halves = network(case, max_iter=3).fit(X, y).set_params(max_iter=7)
+    assert_same(halves.fit(X, y, resume=True), whole, same_bits)
+    assert_same(halves.fit(X, y, resume=True), whole, same_bits)  # nothing is left to do
+
+
+class Interrupting:
+    """Raises KeyboardInterrupt at the n-th evaluation."""
+
+    def __init__(self, n):
+        self.left = n
+
+    def __call__(self, state):
+        self.left -= 1
+        if not self.left:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("case", SETTINGS)
+def test_a_training_that_was_interrupted_goes_on(rng, same_bits, case):
+    X, y = classes(rng)
+    whole = network(case).fit(X, y)
+    for number in range(1, len(whole.history_["step"]) + 1):
+        model = network(case, callbacks=Interrupting(number))
+        with pytest.warns(UserWarning, match="interrupted after step"):
+            model.fit(X, y)
+        assert_same(model.set_params(callbacks=None).fit(X, y, resume=True), whole, same_bits)
+
+
+def test_a_training_may_be_ended_again_and_again(rng, same_bits, tmp_path):
+    X, y = classes(rng)
+    whole, model = network("best").fit(X, y), network("best")
+    for steps in range(1, 38, 4):
+        model.set_params(max_steps=steps).fit(X, y, resume=True).save(tmp_path / "model.npz")
+        model = MLPClassifier.load(tmp_path / "model.npz")
+        assert model.t_ == steps + 1
+    assert_same(model.set_params(max_steps=None).fit(X, y, resume=True), whole, same_bits)
+
+
+def test_one_that_has_converged_stays_as_it_is(rng, same_bits):
+    """Counters of early stopping are taken up, and Ctrl-C in the very evaluation that ends it changes nothing."""
+    X, y = classes(rng)
+    settings = {"tol": 1e-3, "n_iter_no_change": 3, "max_iter": 500, "early_stopping": True, "learning_rate_init": 0.03}
+    whole = network("adam", **settings).fit(X, y)
+    rows = len(whole.history_["step"])
+    assert 5 < rows < 500
+    for number in (rows - 2, rows - 1, rows):
+        model = network("adam", callbacks=Interrupting(number), **settings)
+        with pytest.warns(UserWarning, match="interrupted"):
+            model.fit(X, y)
+        assert_same(model.set_params(callbacks=None).fit(X, y, resume=True), whole, same_bits)
+    assert_same(model.fit(X, y, resume=True), whole, same_bits)
+
+
+def test_a_training_that_a_callback_ended_goes_on(rng, same_bits):
+    X, y = classes(rng)
+    model = network("best", callbacks=lambda state: state.epoch >= 2).fit(X, y)
+    assert model.n_iter_ == 2
+    assert_same(model.set_params(callbacks=None).fit(X, y, resume=True), network("best").fit(X, y), same_bits)
+
+
+@pytest.mark.needs_jit
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_ctrl_c_within_compiled_code_goes_on(rng, same_bits, tmp_path, n_jobs):
+    X, y = rng.normal(size=(3000, 100)).astype(np.float32), rng.integers(0, 4, 3000)
+    settings = {"hidden_layer_sizes": (60, 20), "tol": None, "random_state": 0, "batch_size": 25, "max_iter": 60}
+    settings |= {"batch_norm": True, "dropout": 0.1, "n_jobs": n_jobs}
+    whole = MLPClassifier(**settings).fit(X, y)
+    model, interrupts = MLPClassifier(**settings), 0
+    for _ in range(4):
+        timer = threading.Timer(0.12, signal.raise_signal, [signal.SIGINT])
+        timer.start()
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            try:
+                model.fit(X, y, resume=True)
+                timer.join()
+            except KeyboardInterrupt:  # before the training had begun, or after it
+                continue
+        interrupts += any("interrupted" in str(warning.message) for warning in caught)
+        model.save(tmp_path / "model.npz")
+        model = MLPClassifier.load(tmp_path / "model.npz")
+    assert interrupts > 0
+    assert_same(model.fit(X, y, resume=True), whole, same_bits)
+
+
+def test_a_last_batch_by_itself_is_the_same_step(rng, same_bits):
+    """Where the others are longer than a block of rows."""
+    X, y = rng.normal(size=(700, 5)), rng.integers(0, 2, 700)
+    settings = {"batch_size": 300, "solver": "sgd", "momentum": 0.0, "max_iter": 3, "tol": None, "random_state": 0}
+    whole = MLPClassifier((9,), **settings).fit(X, y)
+    model = MLPClassifier((9,), max_steps=2, **settings).fit(X, y)
+    assert_same(model.set_params(max_steps=None).fit(X, y, resume=True), whole, same_bits)
+
+
+GO_ON = """
+import sys
+import numpy as np
+from fastml import MLPRegressor
+data = np.load(sys.argv[2])
+model = MLPRegressor.load(sys.argv[1]).set_params(max_steps=None)
+model.fit(data["X"], data["y"], resume=True).save(sys.argv[1])
+"""
+
+
+def test_another_process_goes_on(rng, same_bits, tmp_path):
+    """With no random state: what was drawn is in the file."""
+    X = rng.normal(size=(120, 4))
+    y = np.sin(X[:, 0])
+    settings = {"hidden_layer_sizes": (8,), "batch_size": 30, "max_iter": 5, "tol": None, "batch_norm": True}
+    model, state = MLPRegressor(max_steps=7, **settings), np.random.get_state()  # noqa: NPY002
+    model.fit(X, y).save(tmp_path / "model.npz")
+    np.random.set_state(state)  # noqa: NPY002
+    whole = MLPRegressor(**settings).fit(X, y)
+    np.savez(tmp_path / "data.npz", X=X, y=y)
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    subprocess.run(
+        [sys.executable, "-c", GO_ON, str(tmp_path / "model.npz"), str(tmp_path / "data.npz")],
+        env=os.environ | {"PYTHONPATH": path},
+        check=True,
+    )
+    assert_same(MLPRegressor.load(tmp_path / "model.npz"), whole, same_bits)
+
+
+def test_what_cannot_go_on_says_so(rng):
+    X, y = classes(rng)
+    model = network("adam", max_steps=9).fit(X, y)
+    for data, message in (
+        ((X[:-1], y[:-1]), "rows 230, now 229"),
+        ((X.astype(np.float32), y), "dtype float64, now float32"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            model.fit(*data, resume=True)
+    with pytest.raises(ValueError, match="rows of a batch 40, now 50"):
+        network("adam", max_steps=9).fit(X, y).set_params(batch_size=50).fit(X, y, resume=True)
+    with pytest.raises(ValueError, match="layers are to have shapes"):
+        network("adam", max_steps=9).fit(X, y).set_params(hidden_layer_sizes=(3,)).fit(X, y, resume=True)
+    with pytest.raises(ValueError, match="moments from before have shape"):
+        network("adam", max_steps=9).fit(X, y).set_params(solver="sgd", momentum=0.0).fit(X, y, resume=True)
+    with pytest.raises(ValueError, match="followed by partial_fit"):
+        model.partial_fit(X, y).fit(X, y, resume=True)
+    with pytest.raises(TypeError, match="resume is 1"):
+        model.fit(X, y, resume=1)
