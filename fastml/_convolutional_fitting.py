@@ -213,7 +213,7 @@ def _initial(model: Any, settled: Settled, network: Network, continues: bool) ->
         of_layer: dict[str, Array] = {}
         if isinstance(layer, (Convolution, Dense)):
             shape = layer.public_shape()
-            bound = math.sqrt((3 if layer is network.layers[-1] else 6) / math.prod(shape[1:]))
+            bound = 1 / math.sqrt(math.prod(shape[1:]))  # the rule that X. Glorot and Y. Bengio (2010) begin with
             of_layer = {"weight": rng.uniform(-bound, bound, shape), "bias": np.zeros(shape[0])}
         elif isinstance(layer, Normalization):
             ones, zeros = np.ones(layer.shape[0]), np.zeros(layer.shape[0])

@@ -142,6 +142,8 @@ def _checked(
     images = hasattr(model, "_check_images")
     if isinstance(dtype, tuple):
         dtype = [*dtype, np.uint8] if images else list(dtype)
+    if images and not reset and getattr(X, "ndim", 2) > 2:
+        model._check_images(X, reset=False)  # says more than that the columns are not as many
     several = getattr(model, "_several_outputs", False)
     x, targets = validate_data(
         model, X, y, dtype=dtype, order="C", ensure_all_finite=False, y_numeric=is_regressor(model),

@@ -140,13 +140,17 @@ class ConvNetClassifier(ClassifierMixin, IterativeModel):
     float32 images and images of bytes (uint8) are trained in float32, all other in float64. Bytes are taken as they
     are, 0 to 255, unless `standardize` scales them.
 
-    Initial weights are drawn evenly from ±sqrt(6 / inputs), those of the last layer from ±sqrt(3 / inputs); intercepts
-    are 0. Sample and class weights are scaled to a mean of 1 in `fit`; `partial_fit` takes them as they are.
+    Initial weights are drawn evenly from ±sqrt(1 / inputs), where a kernel has its size squared times the channels that
+    come in; intercepts are 0. Behind a `BatchNorm` their size does not matter for what is computed, but it does for how
+    fast small steps change it.
+
+    Sample and class weights are scaled to a mean of 1 in `fit`; `partial_fit` takes them as they are.
 
     Ctrl-C, divergence: as in `MLPClassifier`.
 
-    Sources: Y. LeCun et al., "Gradient-based learning applied to document recognition" (1998); K. He et al., "Delving
-    deep into rectifiers" (2015), for the initial weights; S. Ioffe and C. Szegedy, "Batch normalization" (2015).
+    Sources: Y. LeCun et al., "Gradient-based learning applied to document recognition" (1998); X. Glorot and Y. Bengio,
+    "Understanding the difficulty of training deep feedforward neural networks" (2010), for the initial weights, those
+    that they begin with; S. Ioffe and C. Szegedy, "Batch normalization" (2015).
 
     Examples
     --------
@@ -478,6 +482,8 @@ class ConvNetClassifier(ClassifierMixin, IterativeModel):
     def _scores(self, X: ArrayLike) -> Array:
         """Return the values of the last layer (n, C)."""
         check_is_fitted(self)
+        if getattr(X, "ndim", 2) > 2:
+            self._check_images(np.asarray(X), reset=False)  # says more than that the channels are not as many
         x = validate_data(self, X, dtype=[np.float64, np.float32, np.uint8], order="C", allow_nd=True, reset=False)
         self._check_images(x, reset=False)
         network = self._network(self.parameters_[-1]["weight"].dtype)

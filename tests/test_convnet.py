@@ -91,7 +91,7 @@ def test_digits(digits, kind):
 @pytest.mark.needs_jit
 def test_the_default_network(digits):
     X, y = digits
-    model = ConvNetClassifier(standardize=True, max_iter=3, tol=None, random_state=0).fit(X[:1200], y[:1200])
+    model = ConvNetClassifier(standardize=True, max_iter=8, tol=None, random_state=0).fit(X[:1200], y[:1200])
     assert [type(layer).__name__ for layer in model.layers_].count("Conv2D") == 2
     assert model.score(X[1200:], y[1200:]) > 0.9
     one_pixel = ConvNetClassifier(max_iter=1, tol=None).fit(X[:50, :, :1, :1] / 16, y[:50])
@@ -193,8 +193,7 @@ def test_weights_of_images_and_of_classes(digits, same_bits):
     by_images = small().fit(X, y, sample_weight=np.where(y == 1, 3.0, 1.0))
     by_class = small(class_weight={1: 3.0}).fit(X, y)
     same_parameters(same_bits, by_images.parameters_, by_class.parameters_)
-    with pytest.raises(AssertionError):
-        same_parameters(same_bits, by_images.parameters_, small().fit(X, y).parameters_)
+    assert (by_images.parameters_[0]["weight"] != small().fit(X, y).parameters_[0]["weight"]).any()
 
 
 def test_early_stopping_keeps_the_best_weights(digits, rng):
@@ -342,7 +341,7 @@ def test_bad_parameters_are_named(digits, name):
         (np.zeros((4, 8, 8)), r"it must be \(n, channels, height, width\)"),
         (np.zeros((4, 1, 0, 8)), "at least one channel and one pixel"),
         (np.full((4, 1, 8, 8), np.nan), "NaN"),
-        (np.zeros((4, 2, 8, 8)), "features|shape"),
+        (np.zeros((4, 2, 8, 8)), r"shape \(4, 2, 8, 8\); what the fit had was \(n, 1, 8, 8\)"),
         (np.zeros((4, 1, 8, 7)), r"shape \(4, 1, 8, 7\); what the fit had was \(n, 1, 8, 8\)"),
     ],
 )
