@@ -109,6 +109,7 @@ def test_no_images():
     assert not db.any()
     assert kernels.max_pool2d(X).shape == kernels.avg_pool2d(X).shape == (0, 2, 2, 2)
     assert kernels.max_pool2d_gradient(np.zeros((0, 2, 2, 2)), X).shape == X.shape
+    assert kernels.avg_pool2d_gradient(np.zeros((0, 2, 2, 2)), X).shape == X.shape
     with pytest.raises(ValueError, match="X has no images"):
         kernels.batch_norm(X, np.ones(2), np.ones(2))
 
