@@ -40,9 +40,9 @@ def _peers(options: argparse.Namespace) -> int:
     from fastml import _info
     from fastml._warmup import select
 
-    from . import peers, peers_linear, peers_losses, peers_neighbors, peers_training, results
+    from . import peers, peers_linear, peers_losses, peers_neighbors, peers_networks, peers_training, results
 
-    families = (peers_neighbors, peers_losses, peers_linear, peers_training)
+    families = (peers_neighbors, peers_losses, peers_linear, peers_training, peers_networks)
     jobs = [job for family in families for job in family.jobs(quick=options.quick)]
     chosen = set(select([f"{job.key}, {job.size}" for job in jobs], options.only))
     if not chosen:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,8 +21,8 @@ __all__ = ["IterativeModel", "known_classes"]
 class IterativeModel(CallbackSupportMixin, StateFiles, BaseEstimator):
     """A model with a history, whose training `_fitting` runs."""
 
-    _records = Course, Resumable
-    _state_attributes = "_state", "_resumable"
+    _records: ClassVar[tuple[type, ...]] = (Course, Resumable)
+    _state_attributes: ClassVar[tuple[str, ...]] = ("_state", "_resumable")
 
     def _check_course(self) -> None:
         """Check the parameters that say how long training lasts, and what is looked at meanwhile."""

@@ -77,8 +77,8 @@ def _task(model: Any, settled: Settled) -> NetworkTask:
 
 
 def _l2(model: Any, settled: Settled) -> float:
-    """Return what is beside half the sum of squares; scikit-learn adds the penalty to the sum of a batch's losses."""
-    return float(model.alpha) / settled.batches.size
+    """Return what is beside half the sum of squares: the penalty is added to the weighted sum of a batch's losses."""
+    return float(model.alpha) / (settled.batches.size * settled.mean_weight)
 
 
 def _penalty(model: Any, settled: Settled, layers: Layers) -> float:

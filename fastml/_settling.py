@@ -32,6 +32,8 @@ class Settled:
     ----------
     rows : Rows
         All rows that came for training, with what each counts in it.
+    mean_weight : float
+        What the weights of training rows have been divided by.
     targets : Targets
         What the model knows of its targets.
     batches : Batches
@@ -51,6 +53,7 @@ class Settled:
     """
 
     rows: Rows
+    mean_weight: float
     targets: Targets
     batches: Batches
     evaluations: Evaluations
@@ -121,8 +124,10 @@ def settle(
         last_batch=model.train_metrics == "batch",
         validation=validation,
     )
+    training_weight, mean_weight = _training_weight(targets, y, weight, used, partial)
     return Settled(
-        Rows(x, rows.y, _as(_training_weight(targets, y, weight, used, partial), dtype)),
+        Rows(x, rows.y, _as(training_weight, dtype)),
+        mean_weight,
         targets,
         Batches(train_rows, _batch_size(model, n), sampling, model.drop_last, rng),
         evaluations,
@@ -176,18 +181,19 @@ def _seeds(seed: int, step: int) -> list[np.random.SeedSequence]:
     return np.random.SeedSequence([seed, step]).spawn(5)
 
 
-def _training_weight(targets: Targets, y: Array, weight: Array | None, used: Any, partial: bool) -> Array | None:
-    """Return what each row counts in training, with its class's weight; but for `partial_fit` the mean is 1."""
+def _training_weight(
+    targets: Targets, y: Array, weight: Array | None, used: Any, partial: bool
+) -> tuple[Array | None, float]:
+    """Return what each row counts in training, with its class's weight, over their mean, but for `partial_fit`."""
     of_class = targets.class_weight(y, weight)
     if of_class is not None:
         weight = of_class if weight is None else weight * of_class
     if weight is None or partial:
-        return weight
+        return weight, 1.0
     mean = float(weight[used].mean())
     if not mean > 0:
         raise ValueError("all training rows have weight 0; at least one must count")
-    scaled: Array = weight / mean
-    return scaled
+    return weight / mean, mean
 
 
 def _split(model: Any, y: Array, seed: np.random.SeedSequence) -> tuple[NDArray[np.intp], NDArray[np.intp]]:

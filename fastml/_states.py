@@ -73,7 +73,8 @@ class StateFiles:
         }
         text = np.frombuffer(json.dumps(content).encode(), np.uint8)
         with replacing(Path(path)) as stream:
-            np.savez(stream, **{_TEXT: text}, **writer.arrays)
+            arrays: dict[str, Any] = {_TEXT: text} | writer.arrays
+            np.savez(stream, **arrays)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
@@ -93,6 +94,18 @@ class StateFiles:
         ------
         ValueError
             If it is no such file, is of another class of models, or from a later version of the format.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from fastml import MLPRegressor
+        >>> X, y = [[0.0], [1.0], [2.0], [3.0]], [1.0, 3.0, 5.0, 7.0]
+        >>> model = MLPRegressor((3,), max_iter=2, tol=None, random_state=0).fit(X, y)
+        >>> file = Path(tempfile.mkdtemp()) / "model.npz"
+        >>> model.save(file)
+        >>> bool((MLPRegressor.load(file).predict(X) == model.predict(X)).all())
+        True
         """
         path = Path(path)
         content, arrays = _read(path)

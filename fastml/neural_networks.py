@@ -133,7 +133,7 @@ class _MLP(IterativeModel):
             A validation set: rows and targets. Its loss and score go into `history_`, and with
             ``early_stopping=True`` it takes the place of a part of the training rows.
         sample_weight : array-like of shape (n,), optional
-            What each training row counts. Only the ratios matter.
+            What each training row counts: a row of weight 2 counts as two rows, also against the penalty.
         sample_weight_val : array-like, optional
             What each row of the validation set counts.
         resume : bool, default=False
@@ -228,8 +228,8 @@ class MLPClassifier(ClassifierMixin, _MLP):
     solver : {"adam", "sgd"}, default="adam"
         Adam with its bias corrections as published, or gradient descent with `momentum`.
     alpha : float, default=0.0001
-        Strength of the squared penalty on all weights, divided by the rows of a batch as in scikit-learn:
-        ``alpha / (2 * batch_size) * sum(coef ** 2)`` is added to the mean loss.
+        Strength of the squared penalty on all weights. As in scikit-learn it is added to the sum of a batch's losses,
+        ``alpha / 2 * sum(coef ** 2)``, so it counts the less, the more rows a batch has, and the more they weigh.
     weight_decay : float, default=0.0
         For "adam": each step also takes ``step * weight_decay * coef`` off the weights, beside what Adam does (AdamW).
     dropout : float or sequence of float, default=0.0
@@ -336,8 +336,8 @@ class MLPClassifier(ClassifierMixin, _MLP):
     Notes
     -----
     Initial weights and intercepts are drawn evenly from ±sqrt(6 / (inputs + units)), for "logistic" ±sqrt(2 / ...),
-    as scikit-learn's. Sample and class weights are scaled to a mean of 1 in `fit`; `partial_fit` takes them as they
-    are.
+    as scikit-learn's. Losses and gradients of `fit` are divided by the mean of all weights, those of `partial_fit` are
+    not.
 
     A training whose loss or weights overflow ends with a `DivergenceWarning` that names step and loss, and
     with the finite weights of the last evaluation before.
@@ -356,6 +356,14 @@ class MLPClassifier(ClassifierMixin, _MLP):
     >>> model = model.set_params(random_state=0).fit(X[:1200], y[:1200])
     >>> round(model.score(X[1500:], y[1500:]), 1)
     0.9
+
+    A training that was ended goes on as if it had not been:
+
+    >>> half = MLPClassifier((32,), batch_norm=True, max_iter=2, tol=None, random_state=0).fit(X, y)
+    >>> half = half.set_params(max_iter=4).fit(X, y, resume=True)
+    >>> whole = MLPClassifier((32,), batch_norm=True, max_iter=4, tol=None, random_state=0).fit(X, y)
+    >>> bool((half.coefs_[0] == whole.coefs_[0]).all())
+    True
     """
 
     def __init__(

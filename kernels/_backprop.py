@@ -110,10 +110,10 @@ def _dropout_scale(threshold, like_this):  # type: ignore[no-untyped-def]
 
 
 @inner
-def _forward(
+def _forward(  # type: ignore[no-untyped-def]
     levels, level, first, last, n, parameters, blocks, own, norms, normals, running_share, dropping, seed, batch, top,
     X, ahead,
-):  # type: ignore[no-untyped-def]  # fmt: skip
+):  # fmt: skip
     """Make the values of a level's units `first` to `last` for the n rows of a block; ask for rows `ahead` of X."""
     units, below, pitch = levels[_UNITS, level], levels[_PITCH, level - 1], levels[_PITCH, level]
     block = matrix(blocks, levels[_BLOCK, level - 1], n, below)
@@ -198,10 +198,10 @@ def _losses(loss, Z, G, n, first, last, order, indices, T, weight, scale, work, 
 
 
 @inner
-def _backward(
+def _backward(  # type: ignore[no-untyped-def]
     levels, level, first, last, n, rule, parameters, moments, totals, blocks, slopes, own, norms, normals, step,
     numbers, seed, batch, top,
-):  # type: ignore[no-untyped-def]  # fmt: skip
+):  # fmt: skip
     """Make the slopes in a level's units from those of the level above, for some tasks of `COLUMNS` of them."""
     units, above, pitch = levels[_UNITS, level], levels[_UNITS, level + 1], levels[_PITCH, level]
     pitch_above = levels[_PITCH, level + 1]
@@ -235,9 +235,9 @@ def _backward(
 
 
 @inner
-def _normalise_slopes(
+def _normalise_slopes(  # type: ignore[no-untyped-def]
     levels, level, first, last, n, rule, G, norms, normals, n_parameters, moments, totals, step, numbers
-):  # type: ignore[no-untyped-def]
+):  # fmt: skip
     """Go back through the normalisation of some units of a level, and take the step of their scales and shifts.
 
     In moments and totals these come after the parameters, all scales first.

@@ -19,8 +19,8 @@ At most 1.2 ulp.
 softplus and sigmoid. From e^-|z|, with what 1 + p and the sums after it lose to rounding put back before the
 last operation (Fast2Sum, Dekker; 2Sum, Knuth). softplus: At most 1.9 ulp. sigmoid: At most 1.9 ulp.
 
-tanh. (1 - e) / (1 + e) with e = e^-2|z|, corrected like sigmoid. Near 0 the numerator is -p, which must be good by itself:
-a q of one more power, minimax for the relative error of p (2e-10, 3e-19). Odd. tanh: At most 1.9 ulp.
+tanh. (1 - e) / (1 + e) with e = e^-2|z|, corrected like sigmoid. Near 0 the numerator is -p, which must be good by
+itself: a q of one more power, minimax for the relative error of p (2e-10, 3e-19). Odd. tanh: At most 1.9 ulp.
 
 The bounds hold with and without fused multiply-add, where results are subnormal too. They round up the
 largest errors found: among all arguments for float32, in dense sweeps for float64.

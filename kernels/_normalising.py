@@ -41,8 +41,10 @@ def _on_a_line(x, scale, shift):  # type: ignore[no-untyped-def]
 
 
 @scalar
-def _nearer(running, new, share):  # type: ignore[no-untyped-def]
-    return running + share * (new - running)
+def _nearer(running, new, factor, share):  # type: ignore[no-untyped-def]
+    # The factor stands here, for one product of these is fused with the difference: before this function it might be
+    # or not, by what the compiler makes of the loops around.
+    return running + share * (factor * new - running)
 
 
 @scalar
@@ -89,9 +91,9 @@ def _scaled(z, inverse, scale, shift, kept):  # type: ignore[no-untyped-def]
 
 
 @inner
-def _follow(running, new, share):  # type: ignore[no-untyped-def]
+def _follow(running, new, factor, share):  # type: ignore[no-untyped-def]
     for j in range(running.size):
-        running[j] = _nearer(running[j], new[j], share)
+        running[j] = _nearer(running[j], new[j], factor, share)
 
 
 @inner
@@ -113,15 +115,12 @@ def normalise(Z, first, last, n, norms, at, kept, running_share):  # type: ignor
         _add_products(total, Z[i, first:last], Z[i, first:last])
     zero = like(running_share, 0)
     if running_share > zero:
-        _follow(norms[MEAN, here], mean, running_share)
+        _follow(norms[MEAN, here], mean, like(zero, 1), running_share)
     _narrowed(total, n, mean)
     for j in range(count):
         inverse[j] = _inverse_deviation(mean[j])
     if running_share > zero and n > 1:
-        unbiased = like(zero, n) / like(zero, n - 1)
-        for j in range(count):
-            mean[j] *= unbiased
-        _follow(norms[VARIANCE, here], mean, running_share)
+        _follow(norms[VARIANCE, here], mean, _quotient(like(zero, n), like(zero, n - 1)), running_share)
     for i in range(n):
         _scaled(Z[i, first:last], inverse, norms[SCALE, here], norms[SHIFT, here], kept[i + 1, first:last])
 

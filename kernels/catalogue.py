@@ -375,7 +375,8 @@ def _neighbour_truth(metric: str, dtypes: dict[str, Dtypes]) -> Callable[[Inputs
 
 
 def _true_sigmoid(z: Array) -> Array:
-    return 1 / (1 + np.exp(-z))
+    e = np.exp(-np.abs(z))
+    return np.where(z >= 0, 1, e) / (1 + e)
 
 
 def _true_softplus(z: Array) -> Array:
@@ -993,7 +994,8 @@ def _network_training_truth(name: str, rtol: dict[str, float]) -> Callable[[Inpu
         losses = []
         for at in range(0, len(order), settings["batch_size"]):
             rows = order[at : at + settings["batch_size"]]
-            all_off, batch = model[1] + model[2] / rtol[dtype.name], []
+            batch: list[Any] = []
+            all_off = model[1] + model[2] / rtol[dtype.name]
             layers, off = (_wide_layers(p, units, wide, batch_norm) for p in (model[0], all_off))
             value, *found = _network_pass(
                 name, X[rows].astype(wide), y[rows], layers, off, settings["activation"], w[rows] / len(rows),

@@ -82,8 +82,9 @@ def network_scores(
            [-2.]])
     """
     X, layers, norms = _validate.network_model(X, parameters, units, activation, batch_norm)
-    weights, biases = folded(*map(list, zip(*layers, strict=True)), [Norm(*norm) for norm in norms or []])
-    return scores_of(X, weights, biases, activation=activation, n_threads=n_threads)
+    weights, biases = zip(*layers, strict=True)
+    inference = folded(weights, biases, [Norm(*norm) for norm in norms or []])
+    return scores_of(X, *inference, activation=activation, n_threads=n_threads)
 
 
 def network_loss_gradient(

@@ -53,6 +53,7 @@ def unknown_commands(text: str) -> list[str]:
     ]
 
 
+@pytest.mark.needs_jit
 @pytest.mark.parametrize(
     "page", [page for page in PAGES if python_of(page.read_text("utf-8"))], ids=lambda page: page.name
 )

@@ -521,13 +521,16 @@ def check_w21(found):
 
 
 def test_w21_the_maximum_and_six_steps(example, tmp_path):
-    scores = check_w21(example("w21_networks").main(["--plot", str(tmp_path / "plots.png")]))
-    assert scores[0.1][-1] > 0.85
-    assert (tmp_path / "plots.png").stat().st_size > 10_000
+    found = example("w21_networks").main(["--plot", str(tmp_path / "plots.png")])
+    assert check_w21(found)[0.1][-1] > 0.85
+    assert found.wide_accuracy > 0.85
+    for name in ("plots", "plots-weights", "plots-errors"):
+        assert (tmp_path / f"{name}.png").stat().st_size > 10_000
 
 
 @needs_data
 @pytest.mark.slow
 def test_w21_on_mnist(example):
-    scores = check_w21(example("w21_networks").main(["--full"]))
-    assert scores[0.1][-1] >= 0.9
+    found = example("w21_networks").main(["--full"])
+    assert check_w21(found)[0.1][-1] >= 0.9
+    assert found.wide_accuracy >= 0.978

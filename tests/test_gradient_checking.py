@@ -196,6 +196,7 @@ def test_differences_are_scipys(rng):
     np.testing.assert_allclose(central.difference, (forward.forward + forward.backward) / 2)
 
 
+@pytest.mark.needs_jit
 @pytest.mark.parametrize("size", [1.0, 30.0, 300.0])
 def test_large_features_do_not_spoil_differences(size, rng):
     """Pixels as they are move a score by a thousand times the step; what that truncates is extrapolated away."""

@@ -441,6 +441,56 @@ def test_weights_say_what_does_not_fit(coef, shape, kwargs, message):
         plot.weights_as_images(object(), (2, 2))
 
 
+def test_weights_of_models(rng):
+    """Of a network each unit of the first layer has an image; of many those with the largest weights are shown."""
+    network = SimpleNamespace(coefs_=[rng.normal(size=(6, 30)), np.ones((30, 2))])
+    axes = plot.weights_as_images(network, (2, 3), Figure().subplots(3, 10))
+    np.testing.assert_array_equal(axes[7].get_images()[0].get_array(), network.coefs_[0][:, 7].reshape(2, 3))
+    network.coefs_[0][:, [3, 20]] *= 100
+    axes = plot.weights_as_images(network, (2, 3), Figure().subplots(1, 2), most=2)
+    assert [ax.get_title() for ax in axes] == ["3", "20"]
+    linear = SimpleNamespace(coef_=np.arange(12.0).reshape(2, 6))
+    axes = plot.weights_as_images(linear, (2, 3), Figure().subplots(1, 2))
+    np.testing.assert_array_equal(axes[1].get_images()[0].get_array(), [[6, 7, 8], [9, 10, 11]])
+
+
+# ----------------------------------------------------------------------------------- misclassified
+
+
+def test_misclassified_images_and_the_surest_first(rng):
+    X = rng.integers(0, 256, size=(5, 6), dtype=np.uint8)
+    X[1, 0], X[4, 0] = 0, 255
+    y, p = np.array(["a", "b", "b", "a", "a"]), np.array(["a", "a", "b", "a", "b"])
+    axes = plot.misclassified(X, y, p, (2, 3), Figure().subplots(1, 2))
+    assert [ax.get_title() for ax in axes] == ["b → a", "a → b"]
+    wrong = X[[1, 4]].astype(float)
+    expected = (wrong[0] - wrong.min()) / (wrong.max() - wrong.min())
+    np.testing.assert_allclose(axes[0].get_images()[0].get_array(), expected.reshape(2, 3))
+    sure = np.array([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8], [0.7, 0.3], [0.3, 0.7]])
+    for confidence in (sure, sure.max(axis=1)):
+        (ax,) = plot.misclassified(X, y, p, (2, 3), Figure().subplots(), confidence=confidence, most=1)
+        assert ax.get_title() == "a → b"
+    (ax,) = plot.misclassified(np.ones((1, 12)), [3], [5], (3, 2, 2), Figure().subplots())
+    assert ax.get_images()[0].get_array().shape == (2, 2, 3)
+    assert ax.get_title() == "3 → 5"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((np.ones((2, 6)), [0, 1], [0, 1], (2, 3)), "nothing was misclassified"),
+        ((np.ones((2, 6)), [0], [1, 0], (2, 3)), r"X has shape \(2, 6\), y_true \(1,\)"),
+        ((np.ones((2, 6)), [0, 1], [1, 0], (2, 2)), r"X has 6 columns, shape is \(2, 2\)"),
+        ((np.ones((2, 8)), [0, 1], [1, 0], (2, 2, 2)), r"\(3, h, w\)"),
+    ],
+)
+def test_misclassified_says_what_does_not_fit(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        plot.misclassified(*arguments)
+    with pytest.raises(ValueError, match="confidence has 3 entries; X has 2 rows"):
+        plot.misclassified(np.ones((2, 6)), [0, 1], [1, 0], (2, 3), confidence=[1, 1, 1])
+
+
 # -------------------------------------------------------------------------------- confusion matrix
 
 
@@ -497,6 +547,7 @@ def test_every_plot_makes_its_own_figure(rng):
         lambda: plot.sweep(sweep_of(**GRID)),
         lambda: plot.score_against(sweep_of(**GRID), "step"),
         lambda: plot.weights_as_images(np.ones(6), (2, 3)),
+        lambda: plot.misclassified(np.ones((1, 6)), [0], [1], (2, 3)),
         lambda: plot.confusion_matrix([0], [0]),
     ],
 )

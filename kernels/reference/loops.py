@@ -1026,7 +1026,7 @@ def _lists(layers: list[tuple[Array, Array]]) -> list[Layer]:
 
 
 def _norm_lists(norms: list[tuple[Array, Array, Array]] | None) -> list[LoopNorm] | None:
-    return None if norms is None else [tuple(part.tolist() for part in norm) for norm in norms]  # type: ignore[misc]
+    return None if norms is None else [tuple(part.tolist() for part in norm) for norm in norms]
 
 
 def _norm_zeros(norms: list[LoopNorm] | None) -> list[LoopNorm] | None:
