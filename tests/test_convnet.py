@@ -17,6 +17,8 @@ from sklearn.utils.estimator_checks import check_estimator
 from fastml import ConvNetClassifier, DivergenceWarning, layers
 from fastml.layers import AvgPool2D, BatchNorm, Conv2D, Dropout, Flatten, Linear, MaxPool2D, ReLU
 
+pytestmark = pytest.mark.needs_jit  # without, an epoch takes minutes
+
 SMALL = (Conv2D(8), BatchNorm(), ReLU(), MaxPool2D(), Conv2D(16), BatchNorm(), ReLU(), MaxPool2D())
 
 
@@ -45,7 +47,6 @@ def same_parameters(same_bits, one, two):
 # ------------------------------------------------------------------------------------- scikit-learn
 
 
-@pytest.mark.needs_jit
 @pytest.mark.filterwarnings("ignore")
 def test_scikit_learns_checks():
     results = check_estimator(ConvNetClassifier(), on_fail=None, on_skip=None)
@@ -71,7 +72,6 @@ def test_rows_are_images_of_one_pixel(digits, same_bits):
 # ------------------------------------------------------------------------------------------ learning
 
 
-@pytest.mark.needs_jit
 @pytest.mark.parametrize("kind", [np.uint8, np.float32, np.float64])
 def test_digits(digits, kind):
     X, y = digits[0].astype(kind), digits[1]
@@ -88,7 +88,6 @@ def test_digits(digits, kind):
     np.testing.assert_array_equal(model.classes_[probabilities.argmax(axis=1)], model.predict(X[:50]))
 
 
-@pytest.mark.needs_jit
 def test_the_default_network(digits):
     X, y = digits
     model = ConvNetClassifier(standardize=True, max_iter=8, tol=None, random_state=0).fit(X[:1200], y[:1200])
@@ -238,7 +237,6 @@ def test_a_diverging_training_says_so(digits):
     assert all(np.isfinite(part).all() for of in model.parameters_ for part in of.values())
 
 
-@pytest.mark.needs_jit
 def test_ctrl_c_keeps_what_there_is(digits):
     X, y = digits
     small(max_iter=1).fit(X[:100], y[:100])
