@@ -61,8 +61,8 @@ def train(name: str, parts: Images, options: argparse.Namespace, seed: int) -> C
     solver, step, both = RUNS[name]
     widths, hidden = ((64, 128, 256), 512) if options.full else ((16, 32, 64), 64)
     model = ConvNetClassifier(
-        network(widths, hidden, both), standardize=True, solver=solver, learning_rate_init=step, alpha=0.0,
-        batch_size=64, max_iter=options.epochs or 10, tol=None, random_state=seed, n_jobs=options.threads,
+        network(widths, hidden, both), standardize=True, solver=solver, momentum=0.0, learning_rate_init=step,
+        alpha=0.0, batch_size=64, max_iter=options.epochs or 10, tol=None, random_state=seed, n_jobs=options.threads,
     )  # fmt: skip
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DivergenceWarning)  # what large steps do is what they are here for

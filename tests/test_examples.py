@@ -515,9 +515,9 @@ def test_seeds_repeats_what_depends_on_them(example, capsys):
 def test_w21_a_convolutional_network_four_times(example, tmp_path, capsys):
     found = example("w21_convolutional").main(["--epochs", "3", "--seeds", "2", "--plot", str(tmp_path / "curves.png")])
     assert [len(models) for models in found.values()] == [2] * 4
-    descent, *_ = found.values()
-    assert min(model.history_["validation_score"][-1] for model in descent) > 0.6
-    assert len(descent[0].history_["epoch"]) == 3
+    large_steps = found["Adam, 5e-3"]  # not too large for images of 64 pixels
+    assert min(model.history_["validation_score"][-1] for model in large_steps) > 0.6
+    assert len(large_steps[0].history_["epoch"]) == 3
     assert (tmp_path / "curves.png").stat().st_size > 10_000
     text = capsys.readouterr().out
     assert text.count("±") == 4
