@@ -110,25 +110,38 @@ def _dropout_scale(threshold, like_this):  # type: ignore[no-untyped-def]
 
 
 @inner
+def _make_values(levels, level, first, last, n, parameters, blocks, own, X, ahead):  # type: ignore[no-untyped-def]
+    """Make what goes into a level's units `first` to `last` for the n rows of a block, in `own`; ask for rows of X."""
+    below = levels[_PITCH, level - 1]
+    block = matrix(blocks, levels[_BLOCK, level - 1], n, below)
+    stack = matrix(parameters, levels[_STACK, level], levels[_UNITS, level], below)
+    _make_units(block, n, stack, first, last, matrix(own, 0, n, levels[_PITCH, level]), X, ahead)
+
+
+@inner
+def _activate_values(levels, level, first, last, n, blocks, own):  # type: ignore[no-untyped-def]
+    """Put the activations of what is in `own` where others read them."""
+    kind, pitch = levels[_ACTIVATION, level], levels[_PITCH, level]
+    Z, values = matrix(own, 0, n, pitch), matrix(blocks, levels[_BLOCK, level], n, pitch)
+    for i in range(n):
+        activate(kind, Z[i, first:last], values[i, first:last])
+
+
+@inner
 def _forward(  # type: ignore[no-untyped-def]
     levels, level, first, last, n, parameters, blocks, own, norms, normals, running_share, dropping, seed, batch, top,
     X, ahead,
 ):  # fmt: skip
     """Make the values of a level's units `first` to `last` for the n rows of a block; ask for rows `ahead` of X."""
-    units, below, pitch = levels[_UNITS, level], levels[_PITCH, level - 1], levels[_PITCH, level]
-    block = matrix(blocks, levels[_BLOCK, level - 1], n, below)
-    values = matrix(blocks, levels[_BLOCK, level], n, pitch)
-    stack = matrix(parameters, levels[_STACK, level], units, below)
-    Z = matrix(own, 0, n, pitch)
-    _make_units(block, n, stack, first, last, Z, X, ahead)
+    pitch = levels[_PITCH, level]
+    _make_values(levels, level, first, last, n, parameters, blocks, own, X, ahead)
     if levels[_NORMS, level] >= 0:
         kept = matrix(normals, levels[_KEPT, level], n + 1, pitch)
-        normalise(Z, first, last, n, norms, levels[_NORMS, level], kept, running_share)
-    kind, threshold = levels[_ACTIVATION, level], levels[_THRESHOLD, level]
-    for i in range(n):
-        activate(kind, Z[i, first:last], values[i, first:last])
+        normalise(matrix(own, 0, n, pitch), first, last, n, norms, levels[_NORMS, level], kept, running_share)
+    _activate_values(levels, level, first, last, n, blocks, own)
+    threshold = levels[_THRESHOLD, level]
     if dropping and threshold > 0:
-        scale = _dropout_scale(threshold, parameters[0])
+        scale, values = _dropout_scale(threshold, parameters[0]), matrix(blocks, levels[_BLOCK, level], n, pitch)
         for i in range(n):
             drop(_row_key(seed, batch, level, top + i), first, threshold, scale, values[i, first:last])
 
@@ -496,15 +509,14 @@ def train(  # type: ignore[no-untyped-def]
 @kernel
 def evaluate(X, levels, parameters, task_rows, rows, first, last, blocks, own, scores):  # type: ignore[no-untyped-def]
     """Scores of some tasks of rows."""
-    outputs, none, norms, share = levels.shape[1] - 1, np.empty(0, np.intp), matrix(own, 0, 1, 1), like(own[0], 0)
+    outputs, none = levels.shape[1] - 1, np.empty(0, np.intp)
     for top in range(first * task_rows, min(X.shape[0], last * task_rows), rows):
         n = min(rows, X.shape[0] - top)
         block = matrix(blocks, levels[_BLOCK, 0], n, levels[_PITCH, 0])
         for i in range(n):
             copy_row(X, top + i, block, i)
         for level in range(1, outputs + 1):
-            _forward(
-                levels, level, 0, levels[_UNITS, level], n, parameters, blocks, own, norms, own, share, False, 0, 0, 0,
-                X, none,
-            )  # fmt: skip
+            units = levels[_UNITS, level]
+            _make_values(levels, level, 0, units, n, parameters, blocks, own, X, none)
+            _activate_values(levels, level, 0, units, n, blocks, own)
         scores[top : top + n] = matrix(blocks, levels[_BLOCK, outputs], n, levels[_UNITS, outputs])
