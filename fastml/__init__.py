@@ -23,7 +23,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from . import datasets as datasets
     from . import kernels as kernels
+    from . import layers as layers
     from . import plot as plot
+    from .convolutional import ConvNetClassifier as ConvNetClassifier
     from .gradient_checking import check_gradient as check_gradient
     from .least_squares import LinearRegression as LinearRegression
     from .least_squares import Ridge as Ridge
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "ConvNetClassifier",
     "DivergenceWarning",
     "KNeighborsClassifier",
     "KNeighborsRegressor",
@@ -58,14 +61,16 @@ __all__ = [
     "datasets",
     "kernels",
     "knn_cross_validation",
+    "layers",
     "plot",
     "sweep",
 ]
 
 # Public submodules, and the module of every other public name, imported at first use (PEP 562).
 # A test compares both with __all__.
-_SUBMODULES = frozenset({"datasets", "kernels", "plot"})
+_SUBMODULES = frozenset({"datasets", "kernels", "layers", "plot"})
 _HOME = {
+    "ConvNetClassifier": "convolutional",
     "DivergenceWarning": "sgd",
     "KNeighborsClassifier": "neighbors",
     "KNeighborsRegressor": "neighbors",

@@ -68,7 +68,7 @@ def check_resumed(before: Resumable, settled: Settled) -> None:
 
 def _data(settled: Settled) -> tuple[int, int, str, int, int, int]:
     X, batches = settled.rows.X, settled.batches
-    return *X.shape, X.dtype.name, batches.n, batches.size, batches.steps
+    return len(X), math.prod(X.shape[1:]), X.dtype.name, batches.n, batches.size, batches.steps
 
 
 def max_steps(model: Any, batches: Batches) -> int:

@@ -86,7 +86,8 @@ def settle(
     weight = _sample_weight(sample_weight, len(x))
     if partial and weight is not None:
         weight = np.asarray(sample_weight, np.float64)  # not multiplied by anything, as very small ones are above
-    rows = Rows(x, targets.settle(y, x.dtype), _as(weight, x.dtype))
+    dtype = np.dtype(np.float32) if x.dtype == np.uint8 else x.dtype  # what is computed with
+    rows = Rows(x, targets.settle(y, dtype), _as(weight, dtype))
     if seed is None:
         seed = int(check_random_state(model.random_state).randint(np.iinfo(np.int32).max))
     seeds = _seeds(seed, model.t_ if partial and hasattr(model, "t_") else 0)
@@ -98,13 +99,13 @@ def settle(
         raise ValueError("sample_weight_val goes with X_val and y_val, which are missing")
     if X_val is not None:
         try:
-            x_val, y_val = _checked(model, X_val, y_val, n_threads, reset=False, dtype=x.dtype)
-            targets_val = targets.settle(y_val, x.dtype)
+            x_val, y_val = _checked(model, X_val, y_val, n_threads, reset=False, dtype=[dtype, x.dtype])
+            targets_val = targets.settle(y_val, dtype)
         except (TypeError, ValueError) as error:
             kind = TypeError if isinstance(error, TypeError) else ValueError
             raise kind(f"X_val, y_val: {error}") from error
         w_val = _sample_weight(sample_weight_val, len(x_val), "sample_weight_val")
-        validation = Rows(x_val, targets_val, _as(w_val, x.dtype))
+        validation = Rows(x_val, targets_val, _as(w_val, dtype))
     elif model.early_stopping:
         train_rows, held_out = _split(model, y, seeds[_SPLIT])
         validation = rows.take(held_out)
@@ -125,7 +126,7 @@ def settle(
     )
     training_weight, mean_weight = _training_weight(targets, y, weight, used, partial)
     return Settled(
-        Rows(x, rows.y, _as(training_weight, x.dtype)),
+        Rows(x, rows.y, _as(training_weight, dtype)),
         mean_weight,
         targets,
         Batches(train_rows, _batch_size(model, n), sampling, model.drop_last, rng),
@@ -143,12 +144,18 @@ def _checked(
     model: Any, X: Any, y: Any, n_threads: int | None, *, reset: bool, dtype: Any = (np.float64, np.float32)
 ) -> tuple[Array, Array]:
     """Return rows and targets as scikit-learn checks them; finite rows are looked for with all threads."""
-    dtype = list(dtype) if isinstance(dtype, tuple) else dtype
+    images = hasattr(model, "_check_images")
+    if isinstance(dtype, tuple):
+        dtype = [*dtype, np.uint8] if images else list(dtype)
+    if images and not reset and getattr(X, "ndim", 2) > 2:
+        model._check_images(X, reset=False)  # says more than that the columns are not as many
     several = getattr(model, "_several_outputs", False)
     x, targets = validate_data(
         model, X, y, dtype=dtype, order="C", ensure_all_finite=False, y_numeric=is_regressor(model),
-        multi_output=several, reset=reset,
+        multi_output=several, allow_nd=images, reset=reset,
     )  # fmt: skip
+    if images:
+        model._check_images(x, reset=reset)
     if several and targets.ndim == 2 and targets.shape[1] == 1:
         targets = column_or_1d(targets, warn=True)
     _estimators.check_finite(x, n_threads, estimator=model)

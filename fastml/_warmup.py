@@ -70,6 +70,22 @@ def _fit_linear_svc(dtype: str) -> None:
         LinearSVC(multi_class="crammer_singer", max_iter=1, n_jobs=2).fit(*few)
 
 
+def _fit_conv_net(dtype: str) -> None:
+    """Fit one batch with all layers, also on bytes."""
+    import numpy as np
+
+    from fastml import ConvNetClassifier
+    from fastml import layers as of
+
+    X = np.arange(6 * 9 * 9).reshape(6, 1, 9, 9) % 7
+    listed = [
+        of.Dropout(), of.Conv2D(4), of.BatchNorm(), of.ReLU(), of.AvgPool2D(), of.Conv2D(4, stride=2), of.MaxPool2D(),
+        of.Conv2D(4), of.Linear(4), of.Dropout(),
+    ]  # fmt: skip
+    for images in (X.astype(dtype), *[X.astype(np.uint8)] * (dtype == "float32")):
+        ConvNetClassifier(listed, max_iter=1, tol=None, random_state=0, n_jobs=2).fit(images, [0, 1, 2] * 2)
+
+
 def _rows(n: int, columns: int, dtype: str) -> tuple[Any, Any]:
     """Make rows and labels of six classes."""
     import numpy as np
@@ -80,6 +96,7 @@ def _rows(n: int, columns: int, dtype: str) -> tuple[Any, Any]:
 
 #: Models with kernels of their own, which no entry of the catalogue calls: fits that reach all of them.
 MODELS: dict[str, Callable[[str], None]] = {
+    "ConvNetClassifier": _fit_conv_net,
     "LinearSVC": _fit_linear_svc,
     "LogisticRegression": _fit_logistic_regression,
     "SGDClassifier": _fit_sgd_classifier,

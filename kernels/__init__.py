@@ -11,6 +11,8 @@ How the modules stand on each other::
                                        _math                                                          functions
     _jit (how to compile), _validate (arguments), _threads: used by all
 
+``convolution`` stands on `_sequence`, that on `_image_works`, and that on `_conv`, `_image_layers` and `_grids`.
+
 No module bears the name of a function, so that ``kernels.softmax`` is always the function.
 
 A public function settles its arguments once (`_validate`: dtype, layout, shapes, labels), decides how
@@ -58,6 +60,16 @@ _FAMILIES = {
     "linear": ("linear_loss_gradient",),
     "training": ("linear_evaluation", "train_linear"),
     "network": ("network_loss_gradient", "network_scores", "train_network"),
+    "convolution": (
+        "conv2d",
+        "conv2d_gradient",
+        "max_pool2d",
+        "max_pool2d_gradient",
+        "avg_pool2d",
+        "avg_pool2d_gradient",
+        "batch_norm",
+        "batch_norm_gradient",
+    ),
 }
 _HOME = {name: family for family, names in _FAMILIES.items() for name in names}
 
@@ -86,6 +98,7 @@ def __dir__() -> list[str]:
 if TYPE_CHECKING:
     from . import catalogue as catalogue
     from . import reference as reference
+    from .convolution import *  # noqa: F403
     from .distances import *  # noqa: F403
     from .linear import *  # noqa: F403
     from .logistic import *  # noqa: F403

@@ -528,6 +528,8 @@ class NetworkTraining:
 
     def _thread_count(self, program: Array, seconds: float) -> int:
         """Return how many threads to use for so much work: a power of two."""
+        if self._n_threads is not None:
+            _threads.resolve(self._n_threads)  # refuses what is no number of threads, needed or not
         alone = (program[:, SHARE] == ALONE).all()
         if not jit_enabled() or alone or (self._n_threads is None and seconds < _SERIAL_SECONDS):
             return 1

@@ -57,9 +57,10 @@ def test_tiers_agree_for_every_k(entry, dtype, tier, seed):
 @pytest.mark.parametrize(("entry", "dtype"), CASES)
 def test_tiers_agree_on_many_rows(entry, dtype, tier, seed):
     """More rows than one block holds; the loops tier, which has no blocks, takes fewer."""
-    small = {"n": 257, "m": 9, "d": 9, "c": 4, "k": 3}
+    small = {"n": 257, "m": 9, "d": 9, "c": 4, "k": 3, "o": 2, "h": 3}
     pairs = "m" in entry.axes and entry.family != "training"  # where m counts models
     large = {"n": 523, "m": 300, "d": 21, "c": 7, "k": 3} if pairs else {"n": 4099, "m": 5, "d": 21, "c": 7}
+    large |= {"o": 5, "h": 3}
     lengths = small if tier == "loops" else large
     check(entry, tier, tuple(lengths[axis] for axis in entry.axes), dtype, "typical", seed)
 

@@ -512,6 +512,18 @@ def test_seeds_repeats_what_depends_on_them(example, capsys):
     assert len(capsys.readouterr().out.splitlines()) > len(found)
 
 
+def test_w21_a_convolutional_network_four_times(example, tmp_path, capsys):
+    found = example("w21_convolutional").main(["--epochs", "3", "--seeds", "2", "--plot", str(tmp_path / "curves.png")])
+    assert [len(models) for models in found.values()] == [2] * 4
+    large_steps = found["Adam, 5e-3"]  # not too large for images of 64 pixels
+    assert min(model.history_["validation_score"][-1] for model in large_steps) > 0.6
+    assert len(large_steps[0].history_["epoch"]) == 3
+    assert (tmp_path / "curves.png").stat().st_size > 10_000
+    text = capsys.readouterr().out
+    assert text.count("±") == 4
+    assert "published" not in text, "those figures are of other data"
+
+
 def check_w21(found):
     assert found.error <= 4 * np.finfo(np.float64).eps
     scores = {step: model.history_["validation_score"] for step, model in found.models.items()}
@@ -521,7 +533,7 @@ def check_w21(found):
 
 
 def test_w21_the_maximum_and_six_steps(example, tmp_path):
-    found = example("w21").main(["--plot", str(tmp_path / "plots.png")])
+    found = example("w21_networks").main(["--plot", str(tmp_path / "plots.png")])
     assert check_w21(found)[0.1][-1] > 0.85
     assert found.wide_accuracy > 0.85
     for name in ("plots", "plots-weights", "plots-errors"):
@@ -531,6 +543,6 @@ def test_w21_the_maximum_and_six_steps(example, tmp_path):
 @needs_data
 @pytest.mark.slow
 def test_w21_on_mnist(example):
-    found = example("w21").main(["--full"])
+    found = example("w21_networks").main(["--full"])
     assert check_w21(found)[0.1][-1] >= 0.9
     assert found.wide_accuracy >= 0.978

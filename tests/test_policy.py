@@ -328,6 +328,7 @@ def signatures(loaded) -> dict[str, dict[str, int]]:
 
 
 BUDGET = {key: entry.specialisations for key, entry in catalogue.ENTRIES.items()} | {
+    "ConvNetClassifier": 3,  # float32, float64, and bytes that become float32
     "LinearSVC": 3,  # as the next
     "LogisticRegression": 3,  # products of float64 rows, of float32 rows, and of float32 rows in float64
     "SGDClassifier": 2,
