@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from itertools import pairwise, zip_longest
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -428,6 +432,44 @@ def test_scores_of_a_row_do_not_depend_on_the_others(rng, same_bits, dtype):
         same_bits(kernels.network_scores(X, p, units, activation="tanh", n_threads=n_threads), expected)
     for rows in (slice(3, 4), slice(10, 17), slice(255, 900)):
         same_bits(kernels.network_scores(X[rows], p, units, activation="tanh"), expected[rows])
+
+
+TRAINED_ELSEWHERE = """
+import hashlib
+import numpy as np
+from fastml.kernels import _jit
+from fastml.kernels._networks import NetworkTraining, Norm
+rng, digest = np.random.default_rng(0), hashlib.sha256()
+for dtype in ("float32", "float64"):
+    X, y, ones = rng.normal(size=(120, 9)).astype(dtype), rng.integers(0, 3, 120), np.ones(13, dtype)
+    layers = [rng.normal(size=(13, 9)), rng.normal(size=(3, 13))], [np.zeros(13), np.zeros(3)]
+    for norms in (None, [Norm(ones, 0 * ones, ones)]):
+        for rule in ("sgd", "adam"):
+            training = NetworkTraining(
+                "softmax_cross_entropy", X, y, *layers, activation="tanh", rule=rule, momentum=0.9 * (rule == "sgd"),
+                dropout=0.2, l2=0.01, norms=norms,
+            )
+            digest.update(training.run(np.tile(rng.permutation(120), 5), 22, 0.01).tobytes())
+            for array in (*training.weights, *training.biases, *(part for norm in training.norms for part in norm)):
+                digest.update(np.ascontiguousarray(array).tobytes())
+print(digest.hexdigest(), sum(counts["misses"] for counts in _jit.stats().values()))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.needs_jit
+def test_machine_code_from_the_cache_gives_the_same_bits(tmp_path):
+    """What the compiler fuses must not depend on what else a process has compiled."""
+    path = os.pathsep.join(filter(None, [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH")]))
+    environment = os.environ | {"PYTHONPATH": path, "NUMBA_CACHE_DIR": str(tmp_path)}
+    command = [sys.executable, "-c", TRAINED_ELSEWHERE]
+    (compiled, misses), (cached, no_misses) = (
+        subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.split()
+        for _ in range(2)
+    )
+    assert int(misses) > 0
+    assert int(no_misses) == 0
+    assert cached == compiled
 
 
 # --------------------------------------------------------------------------------------- interrupts
