@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from ._callbacks import Hooks
 from ._fitting import Array, Rows, train
-from ._network_fitting import _l2 as l2_of
-from ._network_training import _judged as judged
+from ._network_fitting import l2_of
+from ._network_training import judged
 from ._progress import Progress
 from ._runs import check_resumed, max_steps, new_run, resumable, resumed, say_what_became
 from ._settling import Settled, settle

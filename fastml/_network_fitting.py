@@ -17,7 +17,7 @@ from ._settling import Settled, settle
 from ._step_sizes import given_sizes
 from .kernels._networks import Norm
 
-__all__ = ["fit_network", "hidden_sizes"]
+__all__ = ["fit_network", "hidden_sizes", "l2_of"]
 
 
 def fit_network(model: Any, X: Any, y: Any, *, partial: bool = False, resume: bool = False, **more: Any) -> None:
@@ -62,7 +62,7 @@ def _task(model: Any, settled: Settled) -> NetworkTask:
     adam = model.solver == "adam"
     settings = {
         "rule": model.solver,
-        "l2": _l2(model, settled),
+        "l2": l2_of(model, settled),
         "momentum": 0.0 if adam else model.momentum,
         "nesterov": model.nesterovs_momentum,
         "beta_1": model.beta_1,
@@ -76,7 +76,7 @@ def _task(model: Any, settled: Settled) -> NetworkTask:
     return NetworkTask(settled.targets.loss, settled.rows, model.activation, settings, settled.n_threads, settled.score)
 
 
-def _l2(model: Any, settled: Settled) -> float:
+def l2_of(model: Any, settled: Settled) -> float:
     """Return what is beside half the sum of squares: the penalty is added to the weighted sum of a batch's losses."""
     return float(model.alpha) / (settled.batches.size * settled.mean_weight)
 
@@ -84,7 +84,7 @@ def _l2(model: Any, settled: Settled) -> float:
 def _penalty(model: Any, settled: Settled, layers: Layers) -> float:
     with np.errstate(over="ignore"):
         squares = sum(float(np.square(W, dtype=np.float64).sum()) for W in layers.weights)
-    return 0.5 * _l2(model, settled) * squares
+    return 0.5 * l2_of(model, settled) * squares
 
 
 def hidden_sizes(model: Any) -> list[int]:

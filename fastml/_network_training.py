@@ -15,7 +15,7 @@ from . import kernels
 from ._fitting import Rows
 from .kernels._networks import NetworkTraining, Norm, folded, scores_of
 
-__all__ = ["Layers", "NetworkColumn", "NetworkTask"]
+__all__ = ["Layers", "NetworkColumn", "NetworkTask", "judged"]
 
 Array = NDArray[Any]
 
@@ -107,7 +107,7 @@ class NetworkColumn:
         """Return loss and score; see `Trainable`."""
         task = self._task
         scores = self._layers().scores(rows.X, task.activation, task.n_threads)
-        loss, score = _judged(task.loss, scores, rows)
+        loss, score = judged(task.loss, scores, rows)
         if task.score is not None:
             score = task.score(self.weights(0), rows)
         return np.array([loss]), np.array([score])
@@ -138,7 +138,7 @@ class NetworkColumn:
         return Layers(training.weights, training.biases, training.norms)
 
 
-def _judged(loss: str, scores: Array, rows: Rows) -> tuple[float, float]:
+def judged(loss: str, scores: Array, rows: Rows) -> tuple[float, float]:
     """Return the mean loss of scores (n, C), and the share of right classes or R²."""
     y, weight = rows.y, rows.weight
     if loss == "softmax_cross_entropy":

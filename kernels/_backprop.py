@@ -39,9 +39,9 @@ from ._stacks import copy_row, prefetch_row
 from ._team import begin, come, is_closed, members_of, shared, taken_in, write_mark
 
 __all__ = [
-    "ALONE", "BACKWARD", "BY_COLUMNS", "BY_ROWS", "BY_UNITS", "COMING", "FETCH", "FORWARD", "LIMIT", "LOSS", "LOSSES",
-    "LOSS_ROWS", "MEET", "MEMBERS_NOW", "MOST", "PLACE", "RULES", "SHARE", "STAGE", "STEP", "WORKING", "evaluate",
-    "train",
+    "ALONE", "BACKWARD", "BY_COLUMNS", "BY_ROWS", "BY_UNITS", "COMING", "FETCH", "FORWARD", "LIMIT", "LOSS",
+    "LOSSES", "LOSS_ROWS", "MEET", "MEMBERS_NOW", "MOST", "PLACE", "RULES", "SHARE", "STAGE", "STEP", "WORKING",
+    "evaluate", "losses_of_rows", "move", "train",
 ]  # fmt: skip
 
 #: Operations of a program; a line is operation, level, how threads share it, whether to meet afterwards.
@@ -193,7 +193,7 @@ def _squared_error_rows(Z, indices, T, weight, scale, work, G):  # type: ignore[
 
 
 @inner
-def _losses(loss, Z, G, n, first, last, order, indices, T, weight, scale, work, sums):  # type: ignore[no-untyped-def]
+def losses_of_rows(loss, Z, G, n, first, last, order, indices, T, weight, scale, work, sums):  # type: ignore[no-untyped-def]
     """Losses and slopes of groups of rows; `order` has the numbers of the n rows."""
     outputs = Z.shape[1]
     of_rows = np.empty(LOSS_ROWS, np.intp)
@@ -283,14 +283,14 @@ def _normalise_slopes(  # type: ignore[no-untyped-def]
             _add(totals[there], of_norms[which])
             continue
         _narrow(of_norms[which], gradient)
-        _move(rule, norms[which, here], gradient, none, none, moments[0, there], moments[1, there], step, numbers)
+        move(rule, norms[which, here], gradient, none, none, moments[0, there], moments[1, there], step, numbers)
 
 
 # ---------------------------------------------------------------------------------------------- steps
 
 
 @inner
-def _move(rule, w, g, decay, shrink, m, v, step, numbers):  # type: ignore[no-untyped-def]
+def move(rule, w, g, decay, shrink, m, v, step, numbers):  # type: ignore[no-untyped-def]
     """Take the step of some weights. `step` is its size and two factors that correct Adam's means."""
     size, momentum = step[0], numbers[0]
     if rule == _SGD:
@@ -364,7 +364,7 @@ def _step(  # type: ignore[no-untyped-def]
                 if not whole:
                     _add(totals[here], part)
                     continue
-                _move(
+                move(
                     rule, parameters[here], part, decays[left:right], shrinks[left:right], moments[0, here],
                     moments[1, here], step, numbers,
                 )  # fmt: skip
@@ -383,7 +383,7 @@ def _step_from_totals(  # type: ignore[no-untyped-def]
         gradient = own[begin_at:end_at]
         _narrow(totals[here], gradient)
         totals[here] = 0
-        _move(rule, parameters[here], gradient, decays, shrinks, moments[0, here], moments[1, here], step, numbers)
+        move(rule, parameters[here], gradient, decays, shrinks, moments[0, here], moments[1, here], step, numbers)
 
 
 # -------------------------------------------------------------------------------------------- kernels
@@ -443,7 +443,7 @@ def _operate(  # type: ignore[no-untyped-def]
         outputs = levels[_UNITS, level]
         Z, G = matrix(blocks, levels[_BLOCK, level], n, outputs), matrix(slopes, levels[_SLOPES, level], n, outputs)
         scale = like(numbers[0], 1) / like(numbers[0], length)
-        _losses(loss, Z, G, n, first, last, order[at : at + n], indices, T, weight, scale, work, sums)
+        losses_of_rows(loss, Z, G, n, first, last, order[at : at + n], indices, T, weight, scale, work, sums)
     elif operation == BACKWARD:
         if share == BY_ROWS:
             first, last = 0, -(-levels[_PITCH, level] // COLUMNS)

@@ -51,8 +51,6 @@ def same_parameters(same_bits, one, two):
 def test_scikit_learns_checks():
     results = check_estimator(ConvNetClassifier(), on_fail=None, on_skip=None)
     failed = {r["check_name"]: r["exception"] for r in results if r["status"] in ("failed", "xfail")}
-    # Repeated rows and weights are alike where a batch holds all rows; the check has more batches.
-    failed.pop("check_sample_weight_equivalence_on_dense_data", None)
     assert failed == {}
     assert {r["check_name"] for r in results if r["status"] == "skipped"} <= {"check_array_api_input"}
     assert len(results) > 40
