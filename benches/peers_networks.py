@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 
-from fastml import MLPClassifier
+from fastml import ConvNetClassifier, MLPClassifier
+from fastml.layers import BatchNorm, Conv2D, Dropout, Linear, MaxPool2D, ReLU
 
 from .peers import Call, Job, Judge, Peer, Prepared, package
 
@@ -29,6 +30,7 @@ def jobs(*, quick: bool = False) -> list[Job]:
         _epoch(40, 128, batches[1], {"torch": 4.0, "scikit-learn": 2.0}),
         _epoch(800, 10, batches[0] // 10, {"torch": 1.4}),
         _epoch(800, 128, -(-batches[1] // 3), {"torch": 1.1}),
+        _convolutional_epoch(3 if quick else 71, {"torch": 0.5}),
     ]
 
 
@@ -100,6 +102,91 @@ def _epoch(hidden: int, batch: int, batches: int, goals: dict[str, float]) -> Jo
     return Job(
         f"MLPClassifier {PIXELS}-{hidden}-{CLASSES} float32", f"an epoch of {n:,}, batches of {batch}", goals, prepare
     )
+
+
+def _convolutional_epoch(batches: int, goals: dict[str, float]) -> Job:
+    """Three convolutions with normalisation and pools, dropout and a linear layer, by Adam: see `examples`."""
+    widths, hidden, batch, step = (64, 128, 256), 512, 64, np.float32(5e-5)
+    n = batch * batches
+
+    def prepare(n_threads: int) -> Prepared:
+        rng = np.random.default_rng(0)
+        y = rng.integers(CLASSES, size=n)
+        X = rng.normal(size=(n, 3, 32, 32)).astype(np.float32)
+        X += rng.normal(size=(CLASSES, 3, 1, 1)).astype(np.float32)[y]
+        layers: list[Any] = []
+        for width in widths:
+            layers += [Conv2D(width), BatchNorm(), ReLU(), MaxPool2D()]
+        layers += [Dropout(0.5), Linear(hidden), ReLU(), Dropout(0.5)]
+        model = ConvNetClassifier(
+            layers, learning_rate_init=float(step), alpha=0, batch_size=batch, max_iter=1, tol=None, random_state=0,
+            n_jobs=n_threads,
+        )  # fmt: skip
+
+        def ours() -> float:
+            return float(model.fit(X, y).history_["train_loss"][-1])
+
+        def judge(own: float, other: float) -> str | None:
+            return None if abs(own - other) <= 0.15 * own else f"its loss is {other:.3f}, ours {own:.3f}"
+
+        def torch() -> Peer:
+            ways = dict(_torch_convolutional(X, y, widths, hidden, batch, float(step), n_threads))
+            return Peer("torch", ways, judge)
+
+        return Prepared(ours, [torch])
+
+    size = f"an epoch of {n:,} images, batches of {batch}"
+    return Job("ConvNetClassifier 3×32×32, 64-128-256-512-10 float32", size, goals, prepare)
+
+
+def _torch_convolutional(
+    X: Array, y: Array, widths: tuple[int, ...], hidden: int, batch: int, rate: float, n_threads: int
+) -> Iterator[tuple[str, Call]]:
+    """Yield PyTorch's ways of one epoch: how images lie; as it is or compiled."""
+    torch = package("torch")
+    torch.set_num_threads(n_threads)
+    labels, loss = torch.from_numpy(y), torch.nn.CrossEntropyLoss()
+
+    def way(layout: Any, compiled: bool) -> Call:
+        parts: list[Any] = []
+        for before, width in zip((3, *widths), widths, strict=False):
+            parts += [torch.nn.Conv2d(before, width, 3, padding=1), torch.nn.BatchNorm2d(width), torch.nn.ReLU()]
+            parts.append(torch.nn.MaxPool2d(2))
+        parts += [torch.nn.Flatten(), torch.nn.Dropout(0.5), torch.nn.Linear(widths[-1] * 16, hidden), torch.nn.ReLU()]
+        parts += [torch.nn.Dropout(0.5), torch.nn.Linear(hidden, CLASSES)]
+        network = torch.nn.Sequential(*parts).to(memory_format=layout)
+        images = torch.from_numpy(X).contiguous(memory_format=layout)
+
+        def gap(x: Any, t: Any) -> Any:
+            return loss(network(x), t)
+
+        objective = torch.compile(gap) if compiled else gap
+        descent = torch.optim.Adam(network.parameters(), lr=rate, fused=True)
+
+        def step(chosen: Any) -> float:
+            descent.zero_grad()
+            value = objective(images[chosen].contiguous(memory_format=layout), labels[chosen])
+            value.backward()
+            descent.step()
+            return float(value)
+
+        def call() -> float:
+            torch.set_num_threads(n_threads)
+            torch.manual_seed(1)
+            for part in network.modules():
+                if hasattr(part, "reset_parameters"):
+                    part.reset_parameters()
+            return float(np.mean([step(chosen) for chosen in torch.randperm(len(images)).split(batch)]))
+
+        step(torch.arange(batch))  # compiles
+        return call
+
+    for name, layout in (("default", torch.contiguous_format), ("channels last", torch.channels_last)):
+        yield f"{name} layout", way(layout, False)
+        try:
+            yield f"{name} layout, torch.compile", way(layout, True)
+        except Exception as error:  # it needs a C++ compiler, and more
+            warnings.warn(f"torch.compile does not work here: {error}", stacklevel=2)
 
 
 def _torch_settings(X: Array, y: Array, hidden: int, batch: int, n_threads: int) -> Iterator[tuple[str, Call]]:
