@@ -127,24 +127,29 @@ class Model:
 #: By their names in fastml. A fit takes some milliseconds to some tens of them.
 MODELS = {
     "KNeighborsClassifier": Model({"n_neighbors": 5}, (1_000, 64), 5, 0.9),
-    "KNeighborsRegressor": Model({"n_neighbors": 5}, (1_000, 16), None, 0.4),
+    "KNeighborsRegressor": Model({"n_neighbors": 5}, (1_000, 16), None, 0.7),
     "LinearRegression": Model({}, (4_000, 32), None, 0.9),
     "LinearSVC": Model({"C": 0.01, "max_iter": 200}, (2_000, 32), 2, 0.9),
     "LogisticRegression": Model({"max_iter": 200}, (2_000, 32), 5, 0.9),
     "Ridge": Model({}, (4_000, 32), None, 0.9),
     "SGDClassifier": Model({"loss": "log_loss", "max_iter": 3, "tol": None, "random_state": 0}, (4_000, 32), 5, 0.85),
-    "SGDRegressor": Model({"max_iter": 3, "tol": None, "random_state": 0}, (4_000, 32), None, 0.8),
+    "SGDRegressor": Model(
+        {"max_iter": 3, "tol": None, "learning_rate": "constant", "eta0": 0.1, "random_state": 0},
+        (4_000, 32),
+        None,
+        0.9,
+    ),
     "MLPClassifier": Model(
         {"hidden_layer_sizes": (20,), "max_iter": 2, "learning_rate_init": 0.01, "random_state": 0},
         (4_000, 32),
         5,
-        0.7,
+        0.8,
     ),
     "MLPRegressor": Model(
         {"hidden_layer_sizes": (20,), "max_iter": 5, "learning_rate_init": 0.01, "random_state": 0},
         (4_000, 32),
         None,
-        0.3,
+        0.9,
     ),
 }
 
@@ -164,7 +169,7 @@ def problem(model: Model) -> tuple[Any, Any]:
         y = X @ random.standard_normal(columns) / math.sqrt(columns) + 0.1 * random.standard_normal(n)
         return X.astype(np.float32), y.astype(np.float32)
     y = random.integers(model.classes, size=n)
-    X += 1.2 * random.standard_normal((model.classes, columns))[y]
+    X += 0.5 * random.standard_normal((model.classes, columns))[y]
     return X.astype(np.float32), y
 
 

@@ -32,13 +32,13 @@ def text(outcome: Outcome, document: dict[str, Any]) -> str:
     rest = outcome.having("same")
     if rest:
         parts += ["", *_columns(_per_kernel(rest), ("no difference", "runs", "", "ratios", "", ""))]
-    return "\n".join([*parts, "", _VERDICTS[outcome.exit_code]])
+    return "\n".join([*parts, "", _verdict(outcome)])
 
 
 def markdown(outcome: Outcome, document: dict[str, Any]) -> str:
     """Lay the outcome out as Markdown."""
     lines = [
-        f"## Regression gate: {_VERDICTS[outcome.exit_code]}",
+        f"## Regression gate: {_verdict(outcome)}",
         "",
         *(f"- {line}" for line in _summary(outcome, document)),
     ]
@@ -50,6 +50,12 @@ def markdown(outcome: Outcome, document: dict[str, Any]) -> str:
         lines += ["", f"<details><summary>{len(rest)} without a difference</summary>", ""]
         lines += [*_rows(_HEAD, [_cells(found) for found in rest]), "", "</details>"]
     return "\n".join([*lines, ""])
+
+
+def _verdict(outcome: Outcome) -> str:
+    if len(outcome.having("left out")) == len(outcome.found):
+        return "OK: nothing to compare, all benchmarks stand on the same sources"
+    return _VERDICTS[outcome.exit_code]
 
 
 def _summary(outcome: Outcome, document: dict[str, Any]) -> Iterator[str]:
