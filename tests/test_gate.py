@@ -510,6 +510,11 @@ def test_the_base_when_none_is_named(repository):
     assert environments.default_base(repository, head, []) is None
 
 
+def test_a_copy_without_a_past_has_no_base(tmp_path, monkeypatch):
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    assert environments.default_base(tmp_path, environments.WORKTREE, []) is None
+
+
 # The worker --------------------------------------------------------------------------------------
 
 
@@ -768,7 +773,6 @@ def test_other_problems_are_could_not_run_too(tmp_path, monkeypatch, capsys):
 
 def test_no_base_is_success(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(environments, "default_base", lambda *arguments: None)
-    monkeypatch.setattr(environments, "commit_of", lambda *arguments: "a" * 40)
     summary = tmp_path / "summary.md"
     assert command_line.main(["gate", "--markdown", str(summary)]) == FINE
     assert capsys.readouterr().out.strip() == tables.NO_BASE

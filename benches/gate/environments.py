@@ -82,16 +82,21 @@ def default_base(repository: Path, head: str, recorded: list[str]) -> tuple[str,
     Parameters
     ----------
     repository : Path
+        May be a plain copy of the files, which has no past.
     head : str
-        Commit of the head.
     recorded : list of str
         Commits that have a history file.
     """
-    for commit in _newest_first(repository, head, recorded):
-        return commit, "the newest commit that has a history file"
+    try:
+        git(repository, "rev-parse", "--git-dir")
+    except GateError:
+        return None
+    commit = commit_of(repository, head)
+    for found in _newest_first(repository, commit, recorded):
+        return found, "the newest commit that has a history file"
     for branch in _MAIN:
         try:
-            return git(repository, "merge-base", branch, head), f"where the head left {branch}"
+            return git(repository, "merge-base", branch, commit), f"where the head left {branch}"
         except GateError:
             continue
     return None

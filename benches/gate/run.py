@@ -310,10 +310,9 @@ def run(options: Options, say: Callable[[str], None]) -> tuple[dict[str, Any], O
     """Build both sides, compare them, and return the document and what is in it; no outcome where there is no base."""
     started = time.monotonic()
     accepted = read_accepted(options.accepted)
-    head_commit = environments.commit_of(options.repository, options.head)
     base, why = options.base, "as named"
     if base is None:
-        chosen = environments.default_base(options.repository, head_commit, options.recorded)
+        chosen = environments.default_base(options.repository, options.head, options.recorded)
         if chosen is None:
             return {"schema": SCHEMA, "kind": "gate", "base": None, "exit_code": FINE}, None
         base, why = chosen

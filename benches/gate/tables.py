@@ -10,7 +10,10 @@ from .run import CANNOT, FINE, SLOWER, WRONG, Found, Outcome
 
 __all__ = ["NO_BASE", "markdown", "text"]
 
-NO_BASE = "There is no base: no commit with a history file, and no main branch to compare with. Nothing was measured."
+NO_BASE = (
+    "There is no base: no repository, or in it neither a commit with a history file nor a main branch. "
+    "Nothing was measured."
+)
 _VERDICTS = {
     FINE: "OK: nothing is slower, all results are right",
     SLOWER: "SLOWER: confirmed in fresh processes",
