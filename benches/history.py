@@ -115,7 +115,7 @@ table {{ border-collapse: collapse; font-size: 0.9rem; }} th, td {{ padding: 0.2
 tr:nth-child(even) {{ background: #f4f4f4; }} .quiet {{ color: #555; }}
 </style></head><body>
 <h1>How fast the kernels were</h1>
-<p class="quiet">One figure per kernel: the time of a call, relative to the first record on the same machine. Below 1 it
+<p class="quiet">One plot per kernel: the time of a call, relative to the first record on the same machine. Below 1 it
 is faster than then. A line joins records of one machine; figures of two machines are different experiments.</p>
 {body}
 </body></html>

@@ -18,7 +18,7 @@ body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 66rem; margin: 2rem aut
 h1 {{ font-size: 1.5rem; }} h2 {{ font-size: 1.1rem; margin-top: 2rem; }}
 svg {{ max-width: 100%; height: auto; }}
 table {{ border-collapse: collapse; font-size: 0.9rem; }} th, td {{ padding: 0.2rem 0.7rem; text-align: left; }}
-td.n {{ text-align: right; }} tr:nth-child(even) {{ background: #f4f4f4; }}
+td.n {{ text-align: right; white-space: nowrap; }} tr:nth-child(even) {{ background: #f4f4f4; }}
 .quiet {{ color: #555; }} .slower {{ color: #c0392b; font-weight: 600; }}
 </style></head><body>
 <h1>fastml beside other libraries</h1>

@@ -403,7 +403,7 @@ def history(lines: dict[str, list[tuple[str, float]]], *, salt: str) -> str:
             # Matplotlib's stubs know numbers only; dates are drawn as dates.
             ax.plot(x, [value for _, value in points], style, marker="o", markersize=4, color=color, label=label)  # type: ignore[arg-type]
         ax.axhline(1, color="#333333", linewidth=0.8)
-        ax.set_ylim(bottom=0)
+        ax.set_ylim(0, 1.1 * max(value for points in lines.values() for _, value in points))
         ax.set_ylabel("time, first = 1")
         ax.tick_params(axis="x", labelrotation=20)
         figure.legend(loc="outside lower left", frameon=False, fontsize=7)
