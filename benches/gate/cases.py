@@ -95,8 +95,8 @@ def _of_entry(entry: Any, dtype: str, size: tuple[int, ...], n_threads: int, suf
 
         try:
             function = entry.tier("compiled")
-        except (AttributeError, ImportError) as error:
-            raise Missing(str(error)) from None
+        except (AttributeError, ImportError) as problem:
+            raise Missing(str(problem)) from None
         inputs = entry.make(size, dtype)
 
         def error(result: Any) -> float:
@@ -168,9 +168,9 @@ def problem(model: Model) -> tuple[Any, Any]:
     if model.classes is None:
         y = X @ random.standard_normal(columns) / math.sqrt(columns) + 0.1 * random.standard_normal(n)
         return X.astype(np.float32), y.astype(np.float32)
-    y = random.integers(model.classes, size=n)
-    X += 0.5 * random.standard_normal((model.classes, columns))[y]
-    return X.astype(np.float32), y
+    labels = random.integers(model.classes, size=n)
+    X += 0.5 * random.standard_normal((model.classes, columns))[labels]
+    return X.astype(np.float32), labels
 
 
 def _of_model(name: str, model: Model, step: str) -> Benchmark:

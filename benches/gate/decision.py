@@ -92,7 +92,7 @@ def p_values(samples: Array, floor: float) -> Array:
 
 def _upper_tail(k: int, n: int) -> float:
     """Return the chance of `k` or more heads in `n` throws of a coin."""
-    return sum(math.comb(n, i) for i in range(k, n + 1)) / 2**n
+    return float(sum(math.comb(n, i) for i in range(k, n + 1)) / 2**n)
 
 
 def shared_level(p: Array, level: float) -> Array:

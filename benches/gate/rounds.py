@@ -51,7 +51,8 @@ class Process(Protocol):
 class Side(Protocol):
     """What starts workers."""
 
-    name: str
+    @property
+    def name(self) -> str: ...
 
     def start(self) -> Process: ...
 

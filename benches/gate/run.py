@@ -324,8 +324,8 @@ def run(options: Options, say: Callable[[str], None]) -> tuple[dict[str, Any], O
         )
         say(f"base {base_env.commit[:10]} ({why}), head {_title(head_env)}")
         sides = installed(base_env, head_env)
-        sources = (None, None) if options.everything else (Sources(base_env.site), Sources(head_env.site))
-        outcome = plan(sides[1], *sources, options.only)
+        looked_at = [None if options.everything else Sources(env.site) for env in (base_env, head_env)]
+        outcome = plan(sides[1], looked_at[0], looked_at[1], options.only)
         compare(*sides, outcome, accepted, started + 60 * options.minutes, say=say)
         outcome.seconds = time.monotonic() - started
     finally:

@@ -51,7 +51,8 @@ class Worker:
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
         """Do what one request asks for."""
         try:
-            return getattr(self, f"_{request['do']}")(request)
+            answer: dict[str, Any] = getattr(self, f"_{request['do']}")(request)
+            return answer
         except self._missing as error:
             return {"missing": str(error)}
         except Exception as error:

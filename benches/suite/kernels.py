@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
 from typing import Any
 
 from .common import Settings, called, catalogue, n_threads, needed, one_blas_thread
@@ -18,6 +19,7 @@ _NOT_CHECKED = "full"
 
 class _Kernel(Settings):
     key = ""
+    call: Callable[[], Any]
     param_names = ("tier", "dtype", "size")
 
     def setup(self, tier: str, dtype: str, size: str) -> None:

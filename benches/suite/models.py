@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from .common import Settings, called, cases, n_threads, needed, one_blas_thread
@@ -9,6 +10,7 @@ from .common import Settings, called, cases, n_threads, needed, one_blas_thread
 
 class _Model(Settings):
     name = ""
+    fit: Callable[[], Any]
     param_names = ("dtype", "n_jobs")
     params = (["float32", "float64"], ["one", "all"])
 
