@@ -30,6 +30,7 @@ ENTRIES = (
     "train_linear[softmax_cross_entropy]",
     "network_loss_gradient[softmax_cross_entropy]",
     "train_network[softmax_cross_entropy]",
+    "conv2d",
 )
 _NOTHING = "No figures are recorded yet; `make report` measures them on your machine."
 

@@ -122,10 +122,18 @@ class Model:
     rows: tuple[int, int]
     classes: int | None  # None: regression
     floor: float
+    image: tuple[int, int, int] | None = None  # shape of a row that is an image: channels, height, width
 
 
 #: By their names in fastml. A fit takes some milliseconds to some tens of them.
 MODELS = {
+    "ConvNetClassifier": Model(
+        {"max_iter": 3, "tol": None, "batch_size": 20, "learning_rate_init": 0.01, "random_state": 0},
+        (200, 64),
+        3,
+        0.75,
+        (1, 8, 8),
+    ),
     "KNeighborsClassifier": Model({"n_neighbors": 5}, (1_000, 64), 5, 0.9),
     "KNeighborsRegressor": Model({"n_neighbors": 5}, (1_000, 16), None, 0.7),
     "LinearRegression": Model({}, (4_000, 32), None, 0.9),
@@ -170,6 +178,8 @@ def problem(model: Model) -> tuple[Any, Any]:
         return X.astype(np.float32), y.astype(np.float32)
     labels = random.integers(model.classes, size=n)
     X += 0.5 * random.standard_normal((model.classes, columns))[labels]
+    if model.image is not None:
+        X = X.reshape(n, *model.image)
     return X.astype(np.float32), labels
 
 
