@@ -250,6 +250,11 @@ def test_a_head_that_fails_is_wrong_and_a_base_that_fails_is_not_comparable():
     assert outcome.exit_code == WRONG
     del machine.failing["head", "a"]
     assert compared(machine).exit_code == FINE
+    # Only another signature is a reason to leave a benchmark without a guard.
+    machine.failing["base", "b"] = {"failed": "KeyError: b"}
+    outcome = compared(machine)
+    assert outcome.exit_code == CANNOT
+    assert outcome.problems == ["the base fails at b: KeyError: b"]
 
 
 def test_a_failure_in_the_middle_is_could_not_run():
@@ -550,6 +555,7 @@ def test_the_worker_tells_failures_apart():
     request = {"do": "prepare", "benchmark": "a float32", "check": True}
     assert made_worker(fail=cases.Missing("no a")).answer(request) == {"missing": "no a"}
     assert made_worker(fail=ValueError("no")).answer(request) == {"failed": "ValueError: no"}
+    assert made_worker().answer({**request, "benchmark": "b"}) == {"missing": "there is no b"}
     for wrong in (math.nan, math.inf):
         answer = made_worker(error=wrong).answer(request)
         assert json.loads(json.dumps(answer, allow_nan=False))["error"] == 1e300

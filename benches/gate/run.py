@@ -194,6 +194,10 @@ def compare(
         base_answers, head_answers = of_base.result(), of_head.result()
     for found in waiting.values():
         _judge_first(found, base_answers[found.name], head_answers[found.name])
+        # Another signature is a change; anything else that goes wrong in the base leaves a benchmark without a guard.
+        failure = str(base_answers[found.name].get("failed", ""))
+        if failure and not failure.startswith("TypeError"):
+            outcome.problems.append(f"the base fails at {found.name}: {failure}")
     outcome.warm_s = clock() - start
 
     timed = outcome.having("same")

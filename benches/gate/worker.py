@@ -67,6 +67,8 @@ class Worker:
     def _prepare(self, request: dict[str, Any]) -> dict[str, Any]:
         self._prepared = None  # two problems at a time would be one too many for the memory
         gc.collect()
+        if request["benchmark"] not in self._benchmarks:
+            raise self._missing(f"there is no {request['benchmark']}")
         self._prepared = self._benchmarks[request["benchmark"]].prepare()
         start = time.perf_counter()
         result = self._prepared.call()
