@@ -8,6 +8,7 @@ import io
 import json
 import math
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -797,6 +798,15 @@ def test_the_command_writes_raw_rounds_and_returns_the_exit_code(tmp_path, monke
     written = json.loads((tmp_path / "out" / "gate.json").read_text())
     assert len(written["screening"]) == len(outcome.screening)
     assert len(written["screening"][0]["a"][1]) == 2 * rounds.QUADS
+
+
+def test_ci_runs_the_gate():
+    parts = re.search(r"^all=\((.+)\)$", (ROOT / ".ci" / "run").read_text(), flags=re.MULTILINE)[1].split()
+    assert parts.index("wheel") < parts.index("gate") < parts.index("test")
+    workflow = (ROOT / ".github" / "workflows" / "ci.yml").read_text()
+    job = workflow.partition("\n  gate:\n")[2].partition("\n\n")[0]
+    for part in ("pull_request", "fetch-depth: 0", "-m benches gate --base", "GITHUB_STEP_SUMMARY"):
+        assert part in job
 
 
 def test_exit_codes_are_distinct():

@@ -22,8 +22,11 @@ _VERDICTS = {
 }
 #: What a reader wants to see by itself, in this order; the rest is summed up.
 _NOTABLE = ("wrong", "failed", "slower", "accepted", "not comparable", "not confirmed", "faster", "new")
-_HEAD = ("benchmark", "base", "head", "ratio", "95 % interval", "verdict")
-_RATIO = "ratio: the head's time over the base's; above 1 the head is slower"
+_HEAD = ("benchmark", "base", "head", "ratio", "interval", "verdict")
+_RATIO = (
+    "ratio: the head's time over the base's, median over the pairs; above 1 the head is slower. "
+    "interval: of that median, 95 % (94 % from 5 pairs)"
+)
 
 
 def text(outcome: Outcome, document: dict[str, Any]) -> str:
