@@ -48,11 +48,14 @@ def main(arguments: Sequence[str] | None = None, *, catalogue: Any = None) -> in
 
 def _history(options: argparse.Namespace) -> int:
     from . import history, results
-    from .gate.environments import GateError, commit_of
+    from .gate.environments import GateError, commit_of, is_changed
 
     try:
         for file in options.add or ():
             document = json.loads(file.read_text(encoding="utf-8"))
+            # A report does not know its commit.
+            if document.get("kind") != "gate" and is_changed(_ROOT):
+                return _fail("kernels/ or fastml/ differ from HEAD: commit, measure again, and add that report")
             print(f"wrote {history.add(document, commit_of(_ROOT, 'HEAD'), options.records)}")
         page = history.page(history.read(options.records))
     except (OSError, ValueError, KeyError, GateError) as error:

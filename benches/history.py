@@ -51,6 +51,8 @@ def record_of(document: dict[str, Any], commit: str) -> dict[str, Any]:
     """
     machine = document["machine"]
     gate = document.get("kind") == "gate"
+    if gate and document["head"]["changed"]:
+        raise ValueError("the gate ran on files that are in no commit; commit them and run it again")
     record = {
         "schema": SCHEMA,
         "kind": "gate" if gate else "report",

@@ -161,7 +161,9 @@ class FakeProcess:
             if (side, benchmark) in machine.failing:
                 return machine.failing[side, benchmark]
             errors = machine.errors.get(benchmark, [0.1])
-            error = (errors.pop(0) if len(errors) > 1 else errors[0]) if check else None
+            error = None
+            if check:
+                error = errors.pop(0) if len(errors) > 1 and side == "head" else errors[0]
             return {"seconds": 1.0, "error": error}
         machine.read.append((side, self.benchmark))
         seconds = 5e-4 * self.luck * (machine.factors[self.benchmark] if side == "head" else 1)
@@ -478,6 +480,7 @@ def test_an_environment_runs_its_own_revision(repository, tmp_path):
         assert made.site.resolve() in Path(shown[1].strip()).resolve().parents
         found.append((shown[0], (made.site / "fastml" / "kernels" / "new.py").exists()))
         assert len(made.commit) == 40
+        assert made.changed == (name == "work")
     assert found == [("1", False), ("2", False), ("3", True)]
 
 
@@ -654,7 +657,7 @@ def test_models_reach_their_floors(name):
 
 DOCUMENT = {
     "base": {"commit": "a" * 40, "revision": "a", "why": "as named"},
-    "head": {"commit": "b" * 40, "revision": "worktree"},
+    "head": {"commit": "b" * 40, "revision": "worktree", "changed": True},
     "threads": 2,
     "machine": {"cpu": {"model": "Some CPU"}},
 }

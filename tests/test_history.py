@@ -13,6 +13,7 @@ pytest.importorskip("matplotlib", reason="the pages need the extra plot")
 from benches import __main__ as command_line
 from benches import history, peers_page, readme
 from benches.cases import GENERATED
+from benches.gate import environments
 
 ROOT = Path(__file__).resolve().parent.parent
 MACHINE = {
@@ -50,7 +51,7 @@ def gate() -> dict:
         "machine": MACHINE,
         "threads": 2,
         "base": {"commit": "a" * 40},
-        "head": {"commit": "b" * 40},
+        "head": {"commit": "b" * 40, "changed": False},
         "benchmarks": [
             {"name": "exp float32 tiny", "base_s": 1e-6, "head_s": 2e-6, "ratio": 2.0},
             {"name": "exp float32", "base_s": None, "head_s": None, "ratio": None},
@@ -113,6 +114,18 @@ def test_what_was_wrong_is_not_kept(tmp_path):
         history.add(document, "c" * 40, tmp_path)
 
 
+def test_files_that_are_in_no_commit_have_no_history(tmp_path, monkeypatch, capsys):
+    document = gate()
+    document["head"]["changed"] = True
+    with pytest.raises(ValueError, match="in no commit"):
+        history.add(document, "", tmp_path)
+    source = tmp_path / "results.json"
+    source.write_text(json.dumps(report()))
+    monkeypatch.setattr(environments, "is_changed", lambda repository: True)
+    assert command_line.main(["history", "--add", str(source), "--records", str(tmp_path / "records")]) == 2
+    assert "differ from HEAD" in capsys.readouterr().err
+
+
 def test_another_schema_is_refused(tmp_path):
     (tmp_path / "x.json").write_text('{"schema": 99}')
     with pytest.raises(ValueError, match="schema 99"):
@@ -149,7 +162,7 @@ def test_the_command_adds_and_draws(tmp_path, capsys):
     assert command_line.main(arguments) == 0
     assert len(list(records.iterdir())) == 1
     assert "exp" in (tmp_path / "out" / "history.html").read_text(encoding="utf-8")
-    source.write_text("{}")
+    source.write_text('{"kind": "gate"}')
     assert command_line.main(arguments) == 2
     assert "KeyError" in capsys.readouterr().err
 

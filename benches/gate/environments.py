@@ -50,6 +50,8 @@ class Environment:
         Its interpreter.
     cache : Path
         Where its machine code is kept.
+    changed : bool
+        Whether its files are in no commit.
     """
 
     name: str
@@ -58,6 +60,7 @@ class Environment:
     site: Path
     python: Path
     cache: Path
+    changed: bool = False
 
 
 def git(repository: Path, *arguments: str) -> str:
@@ -130,7 +133,12 @@ def build(name: str, revision: str, repository: Path, folder: Path, cache: Path)
     if not python.exists():
         python = python.with_name("python.exe" if os.name == "nt" else "python")
     cache.mkdir(parents=True, exist_ok=True)
-    return Environment(name, revision, commit, site, python, cache)
+    return Environment(name, revision, commit, site, python, cache, revision == WORKTREE and is_changed(repository))
+
+
+def is_changed(repository: Path) -> bool:
+    """Whether the packages in the working tree differ from its commit."""
+    return bool(git(repository, "status", "--porcelain", "--", *_NEEDED))
 
 
 def _extract(repository: Path, commit: str, tree: Path) -> None:

@@ -197,8 +197,9 @@ def measure_pair(
 
 
 def _read(processes: list[Process], name: str, turns: list[int], check: bool) -> Reading:
-    for process, checked in zip(processes, (False, check), strict=True):
-        process.send({"do": "prepare", "benchmark": name, "check": checked})
+    # Both check, though only the head's error counts: what a check leaves in memory must not tell the sides apart.
+    for process in processes:
+        process.send({"do": "prepare", "benchmark": name, "check": check})
     error = [_sound(process.receive(), name) for process in processes][1].get("error")
     # The first readings settle how often a short call is repeated in the others; the same for both sides.
     once = max(min(_seconds(process, name, 1) for _ in range(2)) for process in processes)

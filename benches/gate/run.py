@@ -324,6 +324,7 @@ def run(options: Options, say: Callable[[str], None]) -> tuple[dict[str, Any], O
     try:
         base_env, head_env = (
             environments.build(name, revision, options.repository, folder / name, options.cache / name)
+            # Names of one length: lengths of paths move what lies behind them in memory.
             for name, revision in (("base", base), ("head", options.head))
         )
         say(f"base {base_env.commit[:10]} ({why}), head {_title(head_env)}")
@@ -347,8 +348,7 @@ def installed(base: Environment, head: Environment) -> tuple[InstalledSide, Inst
 
 
 def _title(environment: Environment) -> str:
-    worktree = environment.revision == environments.WORKTREE
-    return f"the worktree on {environment.commit[:10]}" if worktree else environment.commit[:10]
+    return f"the worktree on {environment.commit[:10]}" if environment.changed else environment.commit[:10]
 
 
 def document(outcome: Outcome, base: Environment, head: Environment, why: str) -> dict[str, Any]:
@@ -363,7 +363,7 @@ def document(outcome: Outcome, base: Environment, head: Environment, why: str) -
         "machine": _info.collect(),
         "threads": _threads.default()[0],
         "base": {"revision": base.revision, "commit": base.commit, "why": why},
-        "head": {"revision": head.revision, "commit": head.commit},
+        "head": {"revision": head.revision, "commit": head.commit, "changed": head.changed},
         "rule": asdict(RULE),
         "exit_code": outcome.exit_code,
         "expected": outcome.expected,

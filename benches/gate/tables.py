@@ -66,7 +66,7 @@ def _verdict(outcome: Outcome) -> str:
 
 def _summary(outcome: Outcome, document: dict[str, Any]) -> Iterator[str]:
     base, head = document["base"], document["head"]
-    on = "the worktree on " if head["revision"] == "worktree" else ""
+    on = "the worktree on " if head["changed"] else ""
     yield f"base {base['commit'][:10]} ({base['why']}), head {on}{head['commit'][:10]}"
     left_out, new = len(outcome.having("left out")), len(outcome.having("new"))
     compared = sum(found.ratio is not None for found in outcome.found)
