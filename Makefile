@@ -1,5 +1,5 @@
 # make report / make test / make bench / make dev: each sets up .venv by itself, the second run is quick.
-# Arguments go through ARGS: make report ARGS="--full", make test ARGS="-k distances".
+# Arguments go through ARGS: make report ARGS="--full", make test ARGS="-k distances", make gate ARGS="--base v1".
 
 ifeq ($(OS),Windows_NT)
 PY := .venv/Scripts/python.exe
@@ -8,6 +8,8 @@ PY := .venv/bin/python
 endif
 STAMP := .venv/.installed
 ARGS ?=
+BASE ?=
+ASV = $(PY) -m asv --config benches/asv.conf.json
 
 # What would make Python or pip look, or install, somewhere else than into .venv.
 # Where packages come from (index, proxy, certificates, constraints) stays the user's choice.
@@ -16,10 +18,10 @@ unexport PIP_TARGET PIP_PREFIX PIP_ROOT PIP_USER PIP_PYTHON PIP_NO_DEPS PIP_DRY_
 unexport PIP_REQUIRE_VIRTUALENV PIP_REQUIRE_HASHES PIP_NO_BUILD_ISOLATION PIP_NO_BINARY PIP_CONFIG_SETTINGS PIP_GLOBAL_OPTION
 
 .DEFAULT_GOAL := help
-.PHONY: help report test bench dev lint types wheel test-nojit test-oldest clean
+.PHONY: help report test bench bench-quick bench-compare bench-publish gate dev lint types wheel test-nojit test-oldest clean
 
 help:  ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | while IFS='|' read -r name text; do printf '  make %-12s %s\n' "$$name" "$$text"; done
+	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | while IFS='|' read -r name text; do printf '  make %-13s %s\n' "$$name" "$$text"; done
 
 report: $(STAMP)  ## run every kernel in loop, NumPy and compiled form; write report/
 	$(PY) -m benches report $(ARGS)
@@ -27,8 +29,23 @@ report: $(STAMP)  ## run every kernel in loop, NumPy and compiled form; write re
 test: $(STAMP)  ## run the tests
 	$(PY) -m pytest $(ARGS)
 
-bench: $(STAMP)  ## run the pytest-benchmark suite
-	$(PY) -m pytest benches $(ARGS)
+bench: $(STAMP)  ## run the asv suite for HEAD (hours; ARGS="--bench Exp" for a part)
+	$(ASV) machine --yes
+	$(ASV) run $(ARGS) HEAD^!
+
+bench-compare: $(STAMP)  ## run the asv suite for BASE=... and HEAD in turns
+	@[ -n "$(BASE)" ] || { echo 'which commit? make bench-compare BASE=main ARGS="--bench Exp"' >&2; exit 2; }
+	$(ASV) machine --yes
+	$(ASV) continuous --interleave-rounds $(ARGS) $(BASE) HEAD
+
+bench-publish: $(STAMP)  ## make a site from what the asv suite found, in .asv/html
+	$(ASV) publish $(ARGS)
+
+bench-quick: $(STAMP)  ## run the pytest-benchmark suite: loop, NumPy and JIT side by side
+	$(PY) -m pytest benches/test_kernels.py $(ARGS)
+
+gate: $(STAMP)  ## compare with a base: is anything slower or wrong? (ARGS="--base main")
+	$(PY) -m benches gate $(ARGS)
 
 dev: $(STAMP)  ## set up .venv for work on fastml
 	@# Editors and type checkers do not read setup.cfg: show them kernels/ where it is imported from.

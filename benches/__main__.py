@@ -1,4 +1,4 @@
-"""The command line: ``python -m benches report`` and ``python -m benches peers``."""
+"""The command line: ``python -m benches report``, ``peers``, ``gate``, ``history`` and ``readme``."""
 
 from __future__ import annotations
 
@@ -12,21 +12,74 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from .gate import command as gate
+from .gate.run import CANNOT
+
 _NEEDED = {
     "report": {"rich": "bench", "threadpoolctl": "bench", "matplotlib": "plot"},
-    "peers": {"threadpoolctl": "bench"},
+    "peers": {"threadpoolctl": "bench", "matplotlib": "plot"},
+    "history": {"matplotlib": "plot"},
 }
+_ROOT = Path(__file__).resolve().parent.parent
+_HISTORY = _ROOT / "benches" / "history"
 
 
 def main(arguments: Sequence[str] | None = None, *, catalogue: Any = None) -> int:
     """Run one command and return the exit code."""
-    options = _parser().parse_args(arguments)
-    needed = _NEEDED[options.command]
+    asked = sys.argv[1:] if arguments is None else list(arguments)
+    try:
+        options = _parser().parse_args(asked)
+    except SystemExit as error:
+        # argparse ends with 2, which would mean a wrong result here.
+        if error.code == 2 and asked[:1] and asked[0] in gate.COMMANDS:
+            return CANNOT
+        raise
+    needed = _NEEDED.get(options.command, {})
     missing = [name for name in needed if importlib.util.find_spec(name) is None]
     if missing:
         extras = ",".join(sorted({needed[name] for name in missing}))
         return _fail(f"{options.command} needs {', '.join(missing)}: python -m pip install -e '.[{extras}]'")
-    return _peers(options) if options.command == "peers" else _report(options, catalogue)
+    if options.command in gate.COMMANDS:
+        return gate.COMMANDS[options.command](options)
+    if options.command == "report":
+        return _report(options, catalogue)
+    return {"peers": _peers, "history": _history, "readme": _readme}[options.command](options)
+
+
+def _history(options: argparse.Namespace) -> int:
+    from . import history, results
+    from .gate.environments import GateError, commit_of, is_changed
+
+    try:
+        for file in options.add or ():
+            document = json.loads(file.read_text(encoding="utf-8"))
+            # A report does not know its commit.
+            if document.get("kind") != "gate" and is_changed(_ROOT):
+                return _fail("kernels/ or fastml/ differ from HEAD: commit, measure again, and add that report")
+            print(f"wrote {history.add(document, commit_of(_ROOT, 'HEAD'), options.records)}")
+        page = history.page(history.read(options.records))
+    except (OSError, ValueError, KeyError, GateError) as error:
+        return _fail(f"{type(error).__name__}: {error}" if isinstance(error, KeyError) else str(error))
+    results.write_text(page, options.output / "history.html")
+    print(f"wrote {options.output / 'history.html'}", file=sys.stderr)
+    return 0
+
+
+def _readme(options: argparse.Namespace) -> int:
+    from . import history, readme
+
+    file = _ROOT / "README.md"
+    records = history.read(_HISTORY)
+    if options.check:
+        text = file.read_text(encoding="utf-8")
+        return 0 if readme.written(text, readme.newest(records)) == text else _differs()
+    print("README.md has new figures" if readme.update(file, records) else "README.md has these figures already")
+    return 0
+
+
+def _differs() -> int:
+    print("the figures in README.md are not those of the newest record: python -m benches readme", file=sys.stderr)
+    return 1
 
 
 def _peers(options: argparse.Namespace) -> int:
@@ -40,7 +93,16 @@ def _peers(options: argparse.Namespace) -> int:
     from fastml import _info
     from fastml._warmup import select
 
-    from . import peers, peers_linear, peers_losses, peers_neighbors, peers_networks, peers_training, results
+    from . import (
+        peers,
+        peers_linear,
+        peers_losses,
+        peers_neighbors,
+        peers_networks,
+        peers_page,
+        peers_training,
+        results,
+    )
 
     families = (peers_neighbors, peers_losses, peers_linear, peers_training, peers_networks)
     jobs = [job for family in families for job in family.jobs(quick=options.quick)]
@@ -77,7 +139,8 @@ def _peers(options: argparse.Namespace) -> int:
         if megabytes is not None:
             print(f"k_nearest of {' × '.join(map(str, memory_size))} raises the peak memory by {megabytes:.1f} MiB")
     results.write_text(json.dumps(document, indent=1) + "\n", path)
-    print(f"wrote {path}", file=sys.stderr)
+    results.write_text(peers_page.page(document), path.with_name("peers.html"))
+    print(f"wrote {path} and {path.with_name('peers.html')}", file=sys.stderr)
     if interrupted:
         return 130
     return int(any(outcome.problem not in (None, "not installed") for outcome in outcomes))
@@ -131,6 +194,27 @@ def _parser() -> argparse.ArgumentParser:
     peers.add_argument("--quick", action="store_true", help="small sizes: to see that all runs, not how fast")
     peers.add_argument("--output", type=Path, default=Path("report"), metavar="FOLDER", help="default: report")
     peers.add_argument("--threads", type=_positive, metavar="N", help="for us and for the peers (default: all)")
+    gate.add_parsers(commands)
+    history = commands.add_parser(
+        "history",
+        help="keep figures of a run in the repository; plot all that are kept",
+        description="Write report/history.html from the records in benches/history.",
+    )
+    history.add_argument(
+        "--add",
+        type=Path,
+        nargs="+",
+        metavar="FILE",
+        help="first keep the figures of report/results.json or report/gate.json",
+    )
+    history.add_argument("--records", type=Path, default=_HISTORY, metavar="FOLDER", help="default: benches/history")
+    history.add_argument("--output", type=Path, default=Path("report"), metavar="FOLDER", help="default: report")
+    readme = commands.add_parser(
+        "readme",
+        help="write README's table of figures",
+        description="Write README's table from the newest record of a report in benches/history.",
+    )
+    readme.add_argument("--check", action="store_true", help="write nothing; exit code 1 if the table is another one")
     report = commands.add_parser(
         "report",
         help="time every kernel in every tier",

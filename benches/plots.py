@@ -338,6 +338,78 @@ def scaling(points: list[dict[str, Any]], *, salt: str) -> str:
         return _svg(figure, salt, "Speed of distances against threads, n, m, D and k")
 
 
+#: Told apart also by the colour-blind (Okabe and Ito).
+_PEERS = ("#0B5394", "#E69F00", "#009E73", "#56B4E9", "#CC79A7", "#767676")
+
+
+def peers(outcomes: list[dict[str, Any]], *, salt: str) -> str:
+    """One bar per job and library: its time over ours, to the right where we are faster, to the left where slower."""
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(_WIDTH, 0.2 * len(outcomes) + 1.2), layout="constrained")
+        ax = figure.subplots()
+        packages = list(dict.fromkeys(outcome["package"] for outcome in outcomes))
+        color = {package: _PEERS[i % len(_PEERS)] for i, package in enumerate(packages)}
+        labels, last = [], None
+        for y, outcome in enumerate(outcomes):
+            ratio, slower, job = outcome["ratio"], outcome["ratio"] < 1, (outcome["job"], outcome["size"])
+            ax.barh(
+                y,
+                ratio - 1,
+                left=1,
+                height=0.74,
+                color=color[outcome["package"]],
+                edgecolor=SLOWER if slower else color[outcome["package"]],
+                hatch="////" if slower else None,
+            )
+            ax.text(
+                ratio / 1.04 if slower else ratio * 1.04,
+                y,
+                f"{f.times(ratio)} ×",
+                va="center",
+                ha="right" if slower else "left",
+                fontsize=7,
+                color=_ink(not slower),
+            )
+            labels.append(", ".join(job) if job != last else "")
+            if job != last and y:
+                ax.axhline(y - 0.5, color="#bbbbbb", linewidth=0.5)
+            last = job
+        ratios = [outcome["ratio"] for outcome in outcomes]
+        ax.set_xscale("log")
+        ax.set_xlim(min(0.7, min(ratios) / 1.6), max(1.5, max(ratios) * 1.8))
+        ax.set_ylim(len(outcomes) - 0.4, -0.6)
+        ax.set_yticks(range(len(outcomes)), labels, fontsize=7.5)
+        ax.tick_params(axis="y", length=0)
+        ax.axvline(1, color="#333333", linewidth=1)
+        _plain_log_ticks(ax, "×")
+        ax.set_xlabel("the other library's time over ours (above 1 we are faster, log scale)")
+        handles = [Patch(color=color[package], label=package) for package in packages]
+        handles.append(Patch(facecolor="white", edgecolor=SLOWER, hatch="////", label="we are slower"))
+        _legend(figure, handles)
+        return _svg(figure, salt, "Times of other libraries over ours, per job")
+
+
+def history(lines: dict[str, list[tuple[str, float]]], *, salt: str) -> str:
+    """Relative time against the date, one line per benchmark and machine."""
+    from datetime import datetime
+
+    with matplotlib.rc_context({**_STYLE, "axes.grid.axis": "both"}):
+        figure = Figure(figsize=(_WIDTH, 2.2 + 0.16 * len(lines)), layout="constrained")
+        ax = figure.subplots()
+        for i, (label, points) in enumerate(lines.items()):
+            x = [datetime.fromisoformat(date) for date, _ in points]
+            style = ("-", "--", ":", "-.")[i // len(_PEERS) % 4]
+            color = _PEERS[i % len(_PEERS)]
+            # Matplotlib's stubs know numbers only; dates are drawn as dates.
+            ax.plot(x, [value for _, value in points], style, marker="o", markersize=4, color=color, label=label)  # type: ignore[arg-type]
+        ax.axhline(1, color="#333333", linewidth=0.8)
+        ax.set_ylim(0, 1.1 * max(value for points in lines.values() for _, value in points))
+        ax.set_ylabel("time, first = 1")
+        ax.tick_params(axis="x", labelrotation=20)
+        figure.legend(loc="outside lower left", frameon=False, fontsize=7)
+        return _svg(figure, salt, "Time of a call against the date, relative to the first record")
+
+
 def _svg(figure: Figure, salt: str, title: str) -> str:
     """Return the figure as an ``<svg>`` element: no XML prologue, no metadata, ids of its own."""
     buffer = io.StringIO()

@@ -25,6 +25,9 @@ def test_all_jobs_run_and_all_results_agree(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(os, "environ", os.environ.copy())
     assert command.main(["peers", "--quick", "--threads", "2", "--output", str(tmp_path)]) == 0
     document = json.loads((tmp_path / "peers.json").read_text())
+    page = (tmp_path / "peers.html").read_text(encoding="utf-8")
+    assert all(version is None or version in page for version in document["versions"].values())
+    assert all(outcome["job"] in page for outcome in document["outcomes"])
     shown = capsys.readouterr().out
     assert max(map(len, shown.splitlines()[1:])) <= 100
     for outcome in document["outcomes"]:

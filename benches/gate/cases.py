@@ -1,0 +1,229 @@
+"""The benchmarks of the gate: every catalogue entry at a quick size, and every model.
+
+This file runs in the workers, under either revision, so it imports nothing of ``benches``. What is measured is defined
+by the head: the worker of the base loads the head's catalogue too, and calls the base's kernels with its inputs.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+__all__ = ["MODELS", "Benchmark", "Missing", "Prepared", "benchmarks", "expected_number", "kernel_of", "quick_size"]
+
+#: The catalogue's default sizes are for a report; a gate makes do with as many rows less.
+FEWER_ROWS = 8
+
+
+class Missing(Exception):
+    """This revision does not have what the benchmark calls."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What is timed, and what says how wrong its result is: at most 1 is right, NaN and more are wrong."""
+
+    call: Callable[[], Any]
+    error: Callable[[Any], float]
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """One thing to time.
+
+    Attributes
+    ----------
+    name : str
+        Unique, and the same for ever: history and `accepted.toml` go by it.
+    kernel : str
+        The kernel or model that it belongs to.
+    module : str
+        Where that is defined; what this module stands on decides whether the benchmark has to run.
+    prepare : callable
+        Makes the inputs.
+    """
+
+    name: str
+    kernel: str
+    module: str
+    prepare: Callable[[], Prepared] = field(repr=False)
+
+
+def benchmarks(entries: dict[str, Any], n_threads: int) -> list[Benchmark]:
+    """Return all benchmarks in a fixed order: `entries` of the catalogue, then the models that fastml has.
+
+    Each entry runs with one thread for every dtype, with all threads for its first one (where there are several), and
+    at its tiny size, where the call itself is what takes time.
+    """
+    found = []
+    for entry in entries.values():
+        first = next(iter(entry.dtypes))
+        for dtype in entry.dtypes:
+            found.append(_of_entry(entry, dtype, quick_size(entry), 1, ""))
+        if n_threads > 1:
+            found.append(_of_entry(entry, first, quick_size(entry), n_threads, " threads"))
+        found.append(_of_entry(entry, first, entry.sizes["tiny"], 1, " tiny"))
+    return found + [
+        _of_model(name, model, step) for name, model in MODELS.items() if _has(name) for step in ("fit", "predict")
+    ]
+
+
+def expected_number(entries: dict[str, Any], models: int, n_threads: int) -> int:
+    """Return how many benchmarks there must be, counted another way."""
+    return sum(len(entry.dtypes) + 1 + (n_threads > 1) for entry in entries.values()) + 2 * models
+
+
+def quick_size(entry: Any) -> tuple[int, ...]:
+    """Return a size that takes about a millisecond: the default one with fewer rows."""
+    rows, *rest = entry.sizes["default"]
+    return (max(rows // FEWER_ROWS, min(rows, entry.loop_size[0])), *rest)
+
+
+def kernel_of(name: str) -> str:
+    """Return the kernel or model that a benchmark's name begins with."""
+    return re.split(r"[ .]", name)[0]
+
+
+def _of_entry(entry: Any, dtype: str, size: tuple[int, ...], n_threads: int, suffix: str) -> Benchmark:
+    def prepare() -> Prepared:
+        from fastml.kernels import catalogue
+
+        try:
+            function = entry.tier("compiled")
+        except (AttributeError, ImportError) as problem:
+            raise Missing(str(problem)) from None
+        inputs = entry.make(size, dtype)
+
+        def error(result: Any) -> float:
+            return float(catalogue.check(entry, result, entry.reference(inputs), dtype))
+
+        return Prepared(lambda: function(*inputs.args, **inputs.kwargs, n_threads=n_threads), error)
+
+    name = f"{entry.key} {dtype}{suffix}"
+    return Benchmark(name, entry.key, f"fastml.kernels.{entry.family}", prepare)
+
+
+# -- models ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Model:
+    """An estimator of fastml, with a problem for it.
+
+    `floor` is the score on its own rows below which a fit is wrong; the least the method must reach.
+    """
+
+    parameters: dict[str, Any]
+    rows: tuple[int, int]
+    classes: int | None  # None: regression
+    floor: float
+    image: tuple[int, int, int] | None = None  # shape of a row that is an image: channels, height, width
+
+
+#: By their names in fastml. A fit takes some milliseconds to some tens of them.
+MODELS = {
+    "ConvNetClassifier": Model(
+        {"max_iter": 3, "tol": None, "batch_size": 20, "learning_rate_init": 0.01, "random_state": 0},
+        (200, 64),
+        3,
+        0.75,
+        (1, 8, 8),
+    ),
+    "KNeighborsClassifier": Model({"n_neighbors": 5}, (1_000, 64), 5, 0.9),
+    "KNeighborsRegressor": Model({"n_neighbors": 5}, (1_000, 16), None, 0.7),
+    "LinearRegression": Model({}, (4_000, 32), None, 0.9),
+    "LinearSVC": Model({"C": 0.01, "max_iter": 200}, (2_000, 32), 2, 0.9),
+    "LogisticRegression": Model({"max_iter": 200}, (2_000, 32), 5, 0.9),
+    "Ridge": Model({}, (4_000, 32), None, 0.9),
+    "SGDClassifier": Model({"loss": "log_loss", "max_iter": 3, "tol": None, "random_state": 0}, (4_000, 32), 5, 0.85),
+    "SGDRegressor": Model(
+        {"max_iter": 3, "tol": None, "learning_rate": "constant", "eta0": 0.1, "random_state": 0},
+        (4_000, 32),
+        None,
+        0.9,
+    ),
+    "MLPClassifier": Model(
+        {"hidden_layer_sizes": (20,), "max_iter": 2, "learning_rate_init": 0.01, "random_state": 0},
+        (4_000, 32),
+        5,
+        0.8,
+    ),
+    "MLPRegressor": Model(
+        {"hidden_layer_sizes": (20,), "max_iter": 5, "learning_rate_init": 0.01, "random_state": 0},
+        (4_000, 32),
+        None,
+        0.9,
+    ),
+}
+
+
+def _has(name: str) -> bool:
+    import fastml
+
+    return name in fastml.__all__
+
+
+def problem(model: Model) -> tuple[Any, Any]:
+    """Make rows that can be told apart, or targets that are nearly linear; float32, seeded."""
+    n, columns = model.rows
+    random = np.random.default_rng(0)
+    X = random.standard_normal((n, columns))
+    if model.classes is None:
+        y = X @ random.standard_normal(columns) / math.sqrt(columns) + 0.1 * random.standard_normal(n)
+        return X.astype(np.float32), y.astype(np.float32)
+    labels = random.integers(model.classes, size=n)
+    X += 0.5 * random.standard_normal((model.classes, columns))[labels]
+    if model.image is not None:
+        X = X.reshape(n, *model.image)
+    return X.astype(np.float32), labels
+
+
+def _of_model(name: str, model: Model, step: str) -> Benchmark:
+    def prepare() -> Prepared:
+        import warnings
+
+        import fastml
+
+        if name not in fastml.__all__:
+            raise Missing(f"fastml has no {name}")
+        warnings.simplefilter("ignore")  # a fit of few iterations says that it did not converge
+        X, y = problem(model)
+        make = getattr(fastml, name)
+
+        def fit() -> Any:
+            return make(**model.parameters, n_jobs=1).fit(X, y)
+
+        if step == "fit":
+            return Prepared(fit, lambda fitted: model_error(model, fitted, X, y))
+        fitted = fit()
+        return Prepared(lambda: fitted.predict(X), lambda found: prediction_error(model, found, y))
+
+    return Benchmark(f"{name}.{step}", name, f"fastml.{_module(name)}", prepare)
+
+
+def _module(name: str) -> str:
+    import fastml
+
+    return str(fastml._HOME[name])
+
+
+def model_error(model: Model, fitted: Any, X: Any, y: Any) -> float:
+    """Return how far a fit misses its floor: at most 1 is right."""
+    return prediction_error(model, fitted.predict(X), y)
+
+
+def prediction_error(model: Model, found: Any, y: Any) -> float:
+    """Return the share of wrong predictions (of unexplained variance) over what is allowed."""
+    if np.shape(found) != np.shape(y):
+        return math.inf
+    if model.classes is not None:
+        wrong = float(np.mean(found != y))
+    else:
+        residual = np.asarray(found, np.float64) - y
+        wrong = float(np.mean(residual**2) / np.var(np.asarray(y, np.float64)))
+    return wrong / (1 - model.floor)

@@ -1,0 +1,152 @@
+"""The commands ``gate``, ``gate-record`` and ``gate-rates`` of ``python -m benches``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from .environments import WORKTREE, GateError
+from .run import CANNOT, FINE
+
+__all__ = ["COMMANDS", "add_parsers"]
+
+_ROOT = Path(__file__).resolve().parents[2]
+_BENCHES = _ROOT / "benches"
+_CACHE = Path("build") / "gate"
+
+
+def add_parsers(commands: Any) -> None:
+    """Add the parsers of the three commands."""
+    gate = commands.add_parser(
+        "gate",
+        help="compare two revisions: is the head slower, are its results right?",
+        description="Build base and head from git, run them in turns on this machine, and say what is slower.",
+        epilog="Exit code: 0 nothing is slower (or there is nothing to compare), 1 slower, 2 a wrong result, "
+        "3 could not run, 130 Ctrl-C.",
+    )
+    gate.add_argument("--base", metavar="REV", help="default: newest commit with a history file, else the merge base")
+    gate.add_argument("--head", metavar="REV", default=WORKTREE, help="default: the files as they are")
+    gate.add_argument("--minutes", type=_minutes, default=8.0, metavar="M", help="time to spend, about (default: 8)")
+    gate.add_argument("--only", metavar="PATTERN", help="part of a benchmark's name, or * and ?: 'exp float32*'")
+    gate.add_argument("--all", action="store_true", help="also benchmarks that stand on unchanged sources")
+    gate.add_argument("--cache", type=Path, default=_CACHE, metavar="FOLDER", help=f"compiled code (default: {_CACHE})")
+    gate.add_argument("--output", type=Path, default=Path("report"), metavar="FOLDER", help="default: report")
+    gate.add_argument("--markdown", type=Path, metavar="FILE", help="append the table as Markdown")
+    record = commands.add_parser(
+        "gate-record",
+        help="record pairs of identical sides, for the gate's error rates",
+        description="Run a revision against itself and keep the raw rounds, one file a pair. Run it on a quiet "
+        "machine; it may be ended at any time and goes on from what is there.",
+    )
+    record.add_argument("--pairs", type=_count, required=True, metavar="N", help="how many more")
+    record.add_argument("--head", metavar="REV", default="HEAD", help="default: HEAD")
+    record.add_argument("--only", metavar="PATTERN", help="a part of the benchmarks, to try it out")
+    record.add_argument("--cache", type=Path, default=_CACHE, metavar="FOLDER", help=f"default: {_CACHE}")
+    record.add_argument("--rounds", type=Path, default=_BENCHES / "gate_rounds", metavar="FOLDER")
+    rates = commands.add_parser(
+        "gate-rates",
+        help="how often the gate is wrong, from the recorded pairs",
+        description="Simulate gates by drawing whole recorded pairs: false alarms, and planted slowdowns found.",
+    )
+    rates.add_argument("--rounds", type=Path, default=_BENCHES / "gate_rounds", metavar="FOLDER")
+    rates.add_argument("--gates", type=_count, default=1_000, metavar="N", help="to simulate (default: 1000)")
+
+
+def _gate(options: argparse.Namespace) -> int:
+    from .. import history, results
+    from . import run, tables
+
+    asked = run.Options(
+        base=options.base,
+        head=options.head,
+        repository=_ROOT,
+        cache=options.cache.resolve(),
+        minutes=options.minutes,
+        accepted=_BENCHES / "accepted.toml",
+        recorded=[record["commit"] for record in history.read(_BENCHES / "history")],
+        only=options.only,
+        everything=options.all,
+    )
+    document, outcome = run.run(asked, _say)
+    if outcome is None:
+        print(tables.NO_BASE)
+        _append(options.markdown, f"## Regression gate\n\n{tables.NO_BASE}\n")
+        return FINE
+    print(tables.text(outcome, document))
+    _append(options.markdown, tables.markdown(outcome, document))
+    results.write_text(json.dumps(document, separators=(",", ":")) + "\n", options.output / "gate.json")
+    _say(f"wrote {options.output / 'gate.json'}")
+    return outcome.exit_code
+
+
+def _record(options: argparse.Namespace) -> int:
+    from . import rates
+
+    cache = options.cache.resolve()
+    rates.record(_ROOT, options.head, options.rounds, cache, options.pairs, options.only, _say)
+    return FINE
+
+
+def _rates(options: argparse.Namespace) -> int:
+    from . import rates
+
+    print(rates.table(options.rounds, gates=options.gates))
+    return FINE
+
+
+def _guarded(command: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Namespace], int]:
+    """Keep "could not run" apart from everything else."""
+
+    def guarded(options: argparse.Namespace) -> int:
+        try:
+            return command(options)
+        except GateError as error:
+            print(f"error: {error}", file=sys.stderr)
+            if getattr(options, "markdown", None):
+                _append(options.markdown, f"## Regression gate: COULD NOT RUN\n\n{error}\n")
+            return CANNOT
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            return 130
+        except Exception:
+            # An exception would end Python with 1, which means slower.
+            import traceback
+
+            traceback.print_exc()
+            return CANNOT
+
+    return guarded
+
+
+COMMANDS = {"gate": _guarded(_gate), "gate-record": _guarded(_record), "gate-rates": _guarded(_rates)}
+
+
+def _append(file: Path | None, text: str) -> None:
+    if file is not None:
+        with file.open("a", encoding="utf-8") as stream:
+            stream.write(text)
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive integer")
+    return int(text)
+
+
+def _minutes(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number")
+    return value

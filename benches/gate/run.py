@@ -1,0 +1,386 @@
+"""One run of the gate, from two revisions to an exit code."""
+
+from __future__ import annotations
+
+import datetime
+import re
+import shutil
+import tempfile
+import time
+import tomllib
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from . import environments
+from .decision import RULE, Rule, confirmed, interval, medians, p_values, suspected
+from .environments import Environment, GateError
+from .rounds import InstalledSide, Pair, Side, ask, first_calls, measure_pair, samples
+from .sources import Sources
+
+__all__ = [
+    "CANNOT",
+    "FINE",
+    "SCHEMA",
+    "SLOWER",
+    "WRONG",
+    "Accepted",
+    "Found",
+    "Outcome",
+    "compare",
+    "plan",
+    "read_accepted",
+    "run",
+]
+
+SCHEMA = 1
+#: Exit codes.
+FINE, SLOWER, WRONG, CANNOT = 0, 1, 2, 3
+#: Kept back for running again what is suspected.
+RESERVE_S = 120.0
+#: An accepted slowdown may be exceeded by this factor, which is noise.
+ACCEPTED_SLACK = 1.05
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line asks for."""
+
+    base: str | None
+    head: str
+    repository: Path
+    cache: Path
+    minutes: float
+    accepted: Path
+    recorded: list[str] = field(default_factory=list)  # commits that have a history file
+    only: str | None = None
+    everything: bool = False  # also what stands on unchanged sources
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """An intended slowdown: `benchmark` is a name, or a pattern with ``*`` and ``?``."""
+
+    benchmark: str
+    factor: float
+    reason: str
+
+    def covers(self, name: str) -> bool:
+        expression = re.escape(self.benchmark).replace(r"\*", ".*").replace(r"\?", ".")
+        return re.fullmatch(expression, name) is not None
+
+
+@dataclass
+class Found:
+    """What came of one benchmark.
+
+    `verdict` is one of "same", "faster", "slower", "accepted", "not confirmed" (suspected, and not slower when run
+    again), "new" (the base does not have it), "not comparable" (the base fails at it), "wrong", "failed", "left out".
+    """
+
+    name: str
+    kernel: str
+    verdict: str = "same"
+    base_s: float | None = None
+    head_s: float | None = None
+    ratio: float | None = None
+    low: float | None = None
+    high: float | None = None
+    p: float | None = None
+    error: float | None = None
+    note: str = ""
+
+
+@dataclass
+class Outcome:
+    """What came of all of them."""
+
+    found: list[Found]
+    expected: int
+    screening: list[Pair] = field(default_factory=list)
+    confirming: list[Pair] = field(default_factory=list)
+    stale: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    warm_s: float = 0.0
+    seconds: float = 0.0
+
+    def having(self, *verdicts: str) -> list[Found]:
+        return [found for found in self.found if found.verdict in verdicts]
+
+    @property
+    def exit_code(self) -> int:
+        """A wrong result is certain, so it comes before everything else."""
+        if self.having("wrong", "failed"):
+            return WRONG
+        if self.problems:
+            return CANNOT
+        return SLOWER if self.having("slower") else FINE
+
+
+def read_accepted(file: Path) -> list[Accepted]:
+    """Read the file of intended slowdowns; one that is not there is empty."""
+    if not file.exists():
+        return []
+    try:
+        document = tomllib.loads(file.read_text(encoding="utf-8"))
+        entries = [Accepted(**entry) for entry in document.pop("accepted", [])]
+    except (tomllib.TOMLDecodeError, TypeError) as error:
+        raise GateError(f"{file.name}: {error}") from None
+    if document:
+        raise GateError(f"{file.name}: no such key: {', '.join(document)}")
+    for entry in entries:
+        if not entry.reason.strip():
+            raise GateError(f"{file.name}: the entry for {entry.benchmark!r} needs a reason")
+        if not entry.factor > 1:
+            raise GateError(f"{file.name}: the factor of {entry.benchmark!r} is {entry.factor}; it must be above 1")
+    return entries
+
+
+def plan(head: Side, base_sources: Sources | None, head_sources: Sources | None, only: str | None = None) -> Outcome:
+    """Return what there is to run; benchmarks that stand on the same sources in both have the verdict "left out"."""
+    from fastml._warmup import select
+
+    process = head.start()
+    try:
+        answer = ask(process, do="list")
+    finally:
+        process.close()
+    listed = answer["benchmarks"]
+    if len(listed) != answer["expected"] or len({item["name"] for item in listed}) != len(listed):
+        raise GateError(f"{answer['expected']} different benchmarks were expected, the head lists {len(listed)}")
+    chosen = set(select([item["name"] for item in listed], only))
+    if not chosen:
+        raise GateError(f"--only {only!r} matches none of {len(listed)} benchmarks")
+    outcome = Outcome([Found(item["name"], item["kernel"]) for item in listed if item["name"] in chosen], len(chosen))
+    if base_sources is not None and head_sources is not None:
+        modules = {item["name"]: item["module"] for item in listed}
+        same = {
+            module: (digest := head_sources.digest(module)) is not None and digest == base_sources.digest(module)
+            for module in set(modules.values())
+        }
+        for found in outcome.found:
+            if same[modules[found.name]]:
+                found.verdict = "left out"
+    return outcome
+
+
+def compare(
+    base: Side,
+    head: Side,
+    outcome: Outcome,
+    accepted: Sequence[Accepted],
+    deadline: float,
+    *,
+    rule: Rule = RULE,
+    clock: Callable[[], float] = time.monotonic,
+    say: Callable[[str], None] = lambda text: None,
+) -> None:
+    """Run what is to be run, and fill in the verdicts.
+
+    Screening ends when `deadline`, less what a confirmation takes, is near; but not before `rule.least_pairs`.
+    """
+    start = clock()
+    waiting = {found.name: found for found in outcome.having("same")}
+    if not waiting:
+        return
+    say(f"first calls of {len(waiting)} benchmarks on both sides")
+    with ThreadPoolExecutor(2) as pool:
+        of_base = pool.submit(first_calls, base, list(waiting), check=False)
+        of_head = pool.submit(first_calls, head, list(waiting), check=True)
+        base_answers, head_answers = of_base.result(), of_head.result()
+    for found in waiting.values():
+        _judge_first(found, base_answers[found.name], head_answers[found.name])
+        # Another signature is a change; anything else that goes wrong in the base leaves a benchmark without a guard.
+        failure = str(base_answers[found.name].get("failed", ""))
+        if failure and not failure.startswith("TypeError"):
+            outcome.problems.append(f"the base fails at {found.name}: {failure}")
+    outcome.warm_s = clock() - start
+
+    timed = outcome.having("same")
+    names = [found.name for found in timed]
+    number = 0
+    while timed and number < rule.most_pairs:
+        began = clock()
+        # The first calls compiled; the first pair loads what they kept, and that may be wrong on its own.
+        outcome.screening.append(measure_pair(base, head, names, number, check=number == 0))
+        number += 1
+        took = clock() - began
+        say(f"pair {number}: {took:.0f} s")
+        if number >= rule.least_pairs and clock() + took > deadline - RESERVE_S:
+            break
+    _check_numbers(outcome, timed, rule)
+
+    values = samples(outcome.screening, names)
+    for found, column in zip(timed, values.T, strict=True):
+        _describe(found, column, outcome.screening)
+        _judge(found, outcome.screening[0][found.name].error)
+    is_suspect = suspected(values, rule)
+    suspects = [found for found, one in zip(timed, is_suspect, strict=True) if one and found.verdict == "same"]
+    if suspects:
+        _confirm(base, head, suspects, outcome, rule, number, say)
+    for found in outcome.having("same"):
+        if found.ratio is not None and found.high is not None and found.ratio <= 1 / rule.slower and found.high < 1:
+            found.verdict = "faster"
+    _accept(outcome, accepted)
+    outcome.seconds = clock() - start
+
+
+def _judge_first(found: Found, base: dict[str, Any], head: dict[str, Any]) -> None:
+    """Settle what can be said before anything is timed."""
+    if "failed" in head or "missing" in head:
+        found.verdict, found.note = "failed", str(head.get("failed") or head["missing"])
+        return
+    _judge(found, head.get("error"))
+    if found.verdict == "wrong":
+        return
+    if "missing" in base:
+        found.verdict, found.note = "new", str(base["missing"])
+    elif "failed" in base:
+        found.verdict, found.note = "not comparable", f"the base raises {base['failed']}"
+
+
+def _judge(found: Found, error: float | None) -> None:
+    """Take down how wrong a result is; one of which nobody knows is wrong too."""
+    found.error = error
+    if error is None or not error <= 1:
+        found.verdict = "wrong"
+        found.note = "its error is not known" if error is None else f"its error is {error:.3g} times the bound"
+
+
+def _confirm(
+    base: Side,
+    head: Side,
+    suspects: list[Found],
+    outcome: Outcome,
+    rule: Rule,
+    number: int,
+    say: Callable[[str], None],
+) -> None:
+    """Run the suspected again, with fresh processes, and believe these alone."""
+    names = [found.name for found in suspects]
+    say(f"again, in {rule.confirming_pairs} fresh pairs: {', '.join(names)}")
+    for i in range(rule.confirming_pairs):
+        outcome.confirming.append(measure_pair(base, head, names, number + i))
+    values = samples(outcome.confirming, names)
+    for found, column, p, slower in zip(
+        suspects, values.T, p_values(values, rule.floor), confirmed(values, rule), strict=True
+    ):
+        found.note = f"{found.ratio:.2f} at first"
+        _describe(found, column, outcome.confirming)
+        found.p = float(p)
+        found.verdict = "slower" if slower else "not confirmed"
+
+
+def _describe(found: Found, column: np.ndarray[Any, Any], pairs: Sequence[Pair]) -> None:
+    found.ratio = float(np.exp(medians(column[:, None])[0]))
+    found.low, found.high = interval(column)
+    found.base_s, found.head_s = (
+        float(np.median([np.median(getattr(pair[found.name], side)) for pair in pairs])) for side in ("base", "head")
+    )
+
+
+def _check_numbers(outcome: Outcome, timed: list[Found], rule: Rule) -> None:
+    """Every benchmark that was to be run must have run; a gate that measured nothing is no gate."""
+    if len(outcome.found) != outcome.expected:
+        outcome.problems.append(f"{outcome.expected} benchmarks were expected, {len(outcome.found)} accounted for")
+    for found in timed:
+        ran = sum(found.name in pair for pair in outcome.screening)
+        if ran < rule.least_pairs:
+            outcome.problems.append(f"{found.name} ran in {ran} pairs, {rule.least_pairs} are needed")
+
+
+def _accept(outcome: Outcome, accepted: Sequence[Accepted]) -> None:
+    """Let intended slowdowns pass, and name the entries that are of no use any more."""
+    for entry in accepted:
+        covered = [found for found in outcome.found if entry.covers(found.name)]
+        used = False
+        for found in covered:
+            assert found.ratio is not None or found.verdict != "slower"
+            if found.verdict == "slower" and (found.ratio or 0) <= entry.factor * ACCEPTED_SLACK:
+                found.verdict, used = "accepted", True
+                found.note = f"up to {entry.factor:g}: {entry.reason}"
+            used = used or found.verdict == "slower"
+        if not covered:
+            outcome.stale.append(f"{entry.benchmark!r} matches no benchmark")
+        elif not used and not any(found.verdict in ("left out", "not confirmed") for found in covered):
+            outcome.stale.append(f"{entry.benchmark!r}: nothing that it covers is slower than the base")
+
+
+def run(options: Options, say: Callable[[str], None]) -> tuple[dict[str, Any], Outcome | None]:
+    """Build both sides, compare them, and return the document and what is in it; no outcome where there is no base."""
+    started = time.monotonic()
+    accepted = read_accepted(options.accepted)
+    base, why = options.base, "as named"
+    if base is None:
+        chosen = environments.default_base(options.repository, options.head, options.recorded)
+        if chosen is None:
+            return {"schema": SCHEMA, "kind": "gate", "base": None, "exit_code": FINE}, None
+        base, why = chosen
+    folder = Path(tempfile.mkdtemp(prefix="fastml-gate-"))
+    try:
+        base_env, head_env = (
+            environments.build(name, revision, options.repository, folder / name, options.cache / name)
+            # Names of one length: lengths of paths move what lies behind them in memory.
+            for name, revision in (("base", base), ("head", options.head))
+        )
+        say(f"base {base_env.commit[:10]} ({why}), head {_title(head_env)}")
+        sides = installed(base_env, head_env)
+        looked_at = [None if options.everything else Sources(env.site) for env in (base_env, head_env)]
+        outcome = plan(sides[1], looked_at[0], looked_at[1], options.only)
+        compare(*sides, outcome, accepted, started + 60 * options.minutes, say=say)
+        outcome.seconds = time.monotonic() - started
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return document(outcome, base_env, head_env, why), outcome
+
+
+def installed(base: Environment, head: Environment) -> tuple[InstalledSide, InstalledSide]:
+    """Return both sides; the head's catalogue says what is measured, on either."""
+    from fastml.kernels import _threads
+
+    catalogue = head.site / "fastml" / "kernels" / "catalogue.py"
+    n_threads = _threads.default()[0]
+    return InstalledSide(base, catalogue, n_threads), InstalledSide(head, catalogue, n_threads)
+
+
+def _title(environment: Environment) -> str:
+    return f"the worktree on {environment.commit[:10]}" if environment.changed else environment.commit[:10]
+
+
+def document(outcome: Outcome, base: Environment, head: Environment, why: str) -> dict[str, Any]:
+    """Return everything as JSON takes it, raw rounds included."""
+    from fastml import _info
+    from fastml.kernels import _threads
+
+    return {
+        "schema": SCHEMA,
+        "kind": "gate",
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "machine": _info.collect(),
+        "threads": _threads.default()[0],
+        "base": {"revision": base.revision, "commit": base.commit, "why": why},
+        "head": {"revision": head.revision, "commit": head.commit, "changed": head.changed},
+        "rule": asdict(RULE),
+        "exit_code": outcome.exit_code,
+        "expected": outcome.expected,
+        "seconds": round(outcome.seconds, 1),
+        "warm_seconds": round(outcome.warm_s, 1),
+        "problems": outcome.problems,
+        "stale": outcome.stale,
+        "benchmarks": [asdict(found) for found in outcome.found],
+        "screening": [compact(pair) for pair in outcome.screening],
+        "confirming": [compact(pair) for pair in outcome.confirming],
+    }
+
+
+def compact(pair: Pair) -> dict[str, list[Any]]:
+    """Return the raw readings of a pair as ``name: [repeat, base, head]``, in microseconds with four digits."""
+
+    def micro(readings: list[float]) -> list[float]:
+        return [float(f"{1e6 * reading:.4g}") for reading in readings]
+
+    return {name: [reading.repeat, micro(reading.base), micro(reading.head)] for name, reading in pair.items()}

@@ -1,0 +1,122 @@
+"""A process of one side: it makes ready, calls and times what it is asked to, one line of JSON at a time.
+
+Run with ``python -I worker.py SITE CATALOGUE THREADS`` by the interpreter of an environment; imports nothing of
+``benches`` but the file `cases.py` beside it.
+
+============  =================================================  ============================================
+request        does                                              answer
+============  =================================================  ============================================
+list           names the benchmarks, counts them another way     benchmarks: name, kernel, module; expected
+prepare        makes inputs, calls once, checks if asked to      seconds of the first call, error
+time           calls once, then `repeat` times with the clock    seconds of one call
+quit           ends                                              none
+============  =================================================  ============================================
+
+An answer has ``failed`` where the benchmark raised, and ``missing`` where this revision does not have what it calls.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib.util
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from types import ModuleType
+from typing import Any, TextIO
+
+
+def load(name: str, file: Path) -> ModuleType:
+    """Import a file under the name given."""
+    spec = importlib.util.spec_from_file_location(name, file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+class Worker:
+    """Holds the benchmark that is being timed."""
+
+    def __init__(self, benchmarks: list[Any], missing: type[Exception], expected: int) -> None:
+        self._benchmarks = {benchmark.name: benchmark for benchmark in benchmarks}
+        self._expected = expected
+        self._missing = missing
+        self._prepared: Any = None
+
+    def answer(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Do what one request asks for."""
+        try:
+            answer: dict[str, Any] = getattr(self, f"_{request['do']}")(request)
+            return answer
+        except self._missing as error:
+            return {"missing": str(error)}
+        except Exception as error:
+            return {"failed": f"{type(error).__name__}: {error}"}
+
+    def _list(self, request: dict[str, Any]) -> dict[str, Any]:
+        return {
+            "benchmarks": [{"name": b.name, "kernel": b.kernel, "module": b.module} for b in self._benchmarks.values()],
+            "expected": self._expected,
+        }
+
+    def _prepare(self, request: dict[str, Any]) -> dict[str, Any]:
+        self._prepared = None  # two problems at a time would be one too many for the memory
+        gc.collect()
+        if request["benchmark"] not in self._benchmarks:
+            raise self._missing(f"there is no {request['benchmark']}")
+        self._prepared = self._benchmarks[request["benchmark"]].prepare()
+        start = time.perf_counter()
+        result = self._prepared.call()
+        seconds = time.perf_counter() - start
+        error = self._prepared.error(result) if request["check"] else None
+        # JSON has no infinity, and NaN is as wrong as can be.
+        return {"seconds": seconds, "error": None if error is None else min(error, 1e300) if error == error else 1e300}
+
+    def _time(self, request: dict[str, Any]) -> dict[str, Any]:
+        call, turns = self._prepared.call, range(request["repeat"])
+        call()  # the other side had the caches in between
+        start = time.perf_counter()
+        for _ in turns:
+            call()
+        return {"seconds": (time.perf_counter() - start) / len(turns)}
+
+
+def serve(worker: Worker, requests: TextIO, answers: TextIO) -> None:
+    """Answer until the requests end."""
+    for line in requests:
+        request = json.loads(line)
+        if request["do"] == "quit":
+            return
+        answers.write(json.dumps(worker.answer(request)) + "\n")
+        answers.flush()
+
+
+def main(site: Path, catalogue: Path, n_threads: int) -> None:
+    """Serve one parent."""
+    # What a benchmark prints must not get between the answers.
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    import fastml
+    from fastml import kernels
+
+    for module in (fastml, kernels):
+        if site not in Path(str(module.__file__)).resolve().parents:
+            raise SystemExit(f"{module.__name__} comes from {module.__file__}, which is not in {site}")
+    entries = load("fastml.kernels.catalogue", catalogue).ENTRIES
+    kernels.catalogue = sys.modules["fastml.kernels.catalogue"]
+    cases = load("gate_cases", Path(__file__).with_name("cases.py"))
+    # It would come at times of its own; and what is imported by now stays, so there is nothing to look for in it.
+    gc.disable()
+    gc.freeze()
+    models = sum(name in fastml.__all__ for name in cases.MODELS)
+    expected = cases.expected_number(entries, models, n_threads)
+    serve(Worker(cases.benchmarks(entries, n_threads), cases.Missing, expected), sys.stdin, answers)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]).resolve(), Path(sys.argv[2]), int(sys.argv[3]))

@@ -1,0 +1,233 @@
+"""What is kept of measurements, README's figures, and the pages that show them."""
+
+from __future__ import annotations
+
+import json
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("matplotlib", reason="the pages need the extra plot")
+
+from benches import __main__ as command_line
+from benches import history, peers_page, readme
+from benches.cases import GENERATED
+from benches.gate import environments
+
+ROOT = Path(__file__).resolve().parent.parent
+MACHINE = {
+    "fastml": "0.1.0",
+    "python": "3.13.1",
+    "platform": "Linux",
+    "cpu": {"model": "Some <CPU>"},
+    "packages": {"numpy": "2.4.0", "numba": "0.68.0", "scipy": "1.17.0"},
+}
+TIERS = {"loops": 1.0, "vectorized": 0.1, "vectorized_all": 0.08, "compiled_1": 0.01234567, "compiled_all": 0.005}
+
+
+def report(created: str = "2026-01-02T03:04:05+00:00", **speed: float) -> dict:
+    return {
+        "created": created,
+        "machine": MACHINE,
+        "threads": {"all": 2, "source": "all"},
+        "cases": [
+            {
+                "name": f"{key} float32 {GENERATED}",
+                "size": {"n": 1000, "d": 90},
+                "tiers": {tier: {"seconds": factor * seconds} for tier, seconds in TIERS.items()},
+                "agrees": True,
+                "failure": None,
+            }
+            for key, factor in ({"pairwise_l1": 1.0, "exp": 2.0} | speed).items()
+        ],
+    }
+
+
+def gate() -> dict:
+    return {
+        "kind": "gate",
+        "created": "2026-02-02T03:04:05+00:00",
+        "machine": MACHINE,
+        "threads": 2,
+        "base": {"commit": "a" * 40},
+        "head": {"commit": "b" * 40, "changed": False},
+        "benchmarks": [
+            {"name": "exp float32 tiny", "base_s": 1e-6, "head_s": 2e-6, "ratio": 2.0},
+            {"name": "exp float32", "base_s": None, "head_s": None, "ratio": None},
+        ],
+    }
+
+
+class Page(HTMLParser):
+    """Checks that tags are closed in order, and keeps the text."""
+
+    VOID = frozenset({"meta", "link", "br", "img", "use", "path", "rect", "line"})
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.text = ""
+        self.feed(text)
+        assert not self.open
+
+    def handle_starttag(self, tag, attributes):
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        pass
+
+    def handle_endtag(self, tag):
+        if tag not in self.VOID:
+            assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def test_records_come_back_in_the_order_of_their_dates(tmp_path):
+    later = history.add(report("2026-03-01T00:00:00+00:00"), "c" * 40, tmp_path)
+    history.add(gate(), "not used", tmp_path)
+    first = history.add(report(), "d" * 40, tmp_path)
+    assert first.name == "202601020304-report-dddddddddd.json"
+    records = history.read(tmp_path)
+    assert [record["kind"] for record in records] == ["report", "gate", "report"]
+    assert records[1]["commit"] == "b" * 40
+    assert records[1]["base"] == "a" * 40
+    assert records[1]["figures"] == {"exp float32 tiny": {"base": 1e-6, "head": 2e-6}}
+    assert records[2]["file"] == later.name
+    figure = records[0]["figures"][f"pairwise_l1 float32 {GENERATED}"]
+    assert figure["size"] == "n=1,000, d=90"
+    assert figure["compiled_1"] == 0.01235
+    assert records[0]["threads"] == 2
+    assert records[0]["machine"]["numba"] == "0.68.0"
+    assert len(first.read_text().splitlines()) < 30
+
+
+def test_what_was_wrong_is_not_kept(tmp_path):
+    document = report()
+    document["cases"][0]["agrees"] = False
+    assert len(history.record_of(document, "c" * 40)["figures"]) == 1
+    document["cases"][1]["failure"] = "ValueError"
+    with pytest.raises(ValueError, match="no figures"):
+        history.add(document, "c" * 40, tmp_path)
+
+
+def test_files_that_are_in_no_commit_have_no_history(tmp_path, monkeypatch, capsys):
+    document = gate()
+    document["head"]["changed"] = True
+    with pytest.raises(ValueError, match="in no commit"):
+        history.add(document, "", tmp_path)
+    source = tmp_path / "results.json"
+    source.write_text(json.dumps(report()))
+    monkeypatch.setattr(environments, "is_changed", lambda repository: True)
+    assert command_line.main(["history", "--add", str(source), "--records", str(tmp_path / "records")]) == 2
+    assert "differ from HEAD" in capsys.readouterr().err
+
+
+def test_another_schema_is_refused(tmp_path):
+    (tmp_path / "x.json").write_text('{"schema": 99}')
+    with pytest.raises(ValueError, match="schema 99"):
+        history.read(tmp_path)
+
+
+def test_lines_join_records_of_one_machine_only(tmp_path):
+    history.add(report(), "c" * 40, tmp_path)
+    history.add(report("2026-02-01T00:00:00+00:00", exp=1.0), "d" * 40, tmp_path)
+    other = report("2026-03-01T00:00:00+00:00")
+    other["machine"] = {**MACHINE, "cpu": {"model": "Other"}}
+    history.add(other, "e" * 40, tmp_path)
+    lines = history.series(history.read(tmp_path))["exp"]
+    relative = sorted([round(value, 2) for _, value in points] for points in lines.values())
+    assert relative == [[1.0], [1.0, 0.5]]
+
+
+def test_the_page_shows_all_records(tmp_path):
+    assert "Nothing is recorded" in Page(history.page([])).text
+    history.add(report(), "c" * 40, tmp_path)
+    history.add(gate(), "", tmp_path)
+    text = history.page(history.read(tmp_path))
+    page = Page(text)
+    for part in ("cccccccccc", "bbbbbbbbbb", "Some <CPU>", "pairwise_l1", "exp float32 tiny"):
+        assert part in page.text
+    assert text.count("<svg") == 2
+
+
+def test_the_command_adds_and_draws(tmp_path, capsys):
+    source = tmp_path / "results.json"
+    source.write_text(json.dumps(gate()))
+    records = tmp_path / "records"
+    arguments = ["history", "--add", str(source), "--records", str(records), "--output", str(tmp_path / "out")]
+    assert command_line.main(arguments) == 0
+    assert len(list(records.iterdir())) == 1
+    assert "exp" in (tmp_path / "out" / "history.html").read_text(encoding="utf-8")
+    source.write_text('{"kind": "gate"}')
+    assert command_line.main(arguments) == 2
+    assert "KeyError" in capsys.readouterr().err
+
+
+# README ------------------------------------------------------------------------------------------
+
+
+def test_readme_has_the_figures_of_the_newest_record(capsys):
+    records = history.read(ROOT / "benches" / "history")
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert readme.written(text, readme.newest(records)) == text, "python -m benches readme"
+    assert command_line.main(["readme", "--check"]) == 0
+
+
+def test_readme_is_written_from_a_record(tmp_path):
+    history.add(report(), "c" * 40, tmp_path)
+    history.add(gate(), "", tmp_path)
+    records = history.read(tmp_path)
+    assert readme.newest(records)["kind"] == "report"
+    file = tmp_path / "README.md"
+    file.write_text(f"before\n{readme.BEGIN}\nold\n{readme.END}\nafter\n")
+    assert readme.update(file, records)
+    assert not readme.update(file, records)
+    text = file.read_text()
+    assert text.startswith("before\n")
+    assert text.endswith("\nafter\n")
+    assert "| `pairwise_l1` | n=1,000, d=90 | 1.00 s | 100 ms | 12.3 ms | 5.00 ms | 16.0 |" in text
+    for part in ("2026-01-02", "Some <CPU>", "2 threads", "3.13.1", "2.4.0", "0.68.0", "cccccccccc"):
+        assert part in text
+    # A figure that is changed by hand is noticed.
+    assert readme.written(text.replace("16.0", "17.0"), readme.newest(records)) != text.replace("16.0", "17.0")
+
+
+def test_readme_without_the_marks_is_refused():
+    with pytest.raises(ValueError, match="must have the lines"):
+        readme.written("text", None)
+
+
+# Peers -------------------------------------------------------------------------------------------
+
+
+def test_the_page_of_peers_shows_wins_losses_and_what_is_missing():
+    def outcome(package, ratio, problem=None):
+        numbers = {"seconds": None, "ours_seconds": None, "ratio": None, "spread": None}
+        if ratio:
+            numbers = {"seconds": ratio, "ours_seconds": 1.0, "ratio": ratio, "spread": 0.1}
+        return {
+            "job": "k_nearest <l1>", "size": "n=1", "package": package, "setting": "brute", "goal": None,
+            "problem": problem, **numbers,
+        }  # fmt: skip
+
+    document = {
+        "machine": MACHINE,
+        "threads": 2,
+        "rounds": 5,
+        "versions": {"scipy": "1.17.0", "torch": None},
+        "outcomes": [outcome("scipy", 4.0), outcome("faiss-cpu", 0.5), outcome("torch", None, "not installed")],
+    }
+    text = peers_page.page(document)
+    page = Page(text)
+    assert "2 comparisons: we are faster in 1, slower in 1" in page.text
+    assert "Not installed here, so not compared: torch" in page.text
+    for part in ("k_nearest <l1>", "0.50", "4.00", "2 threads", "scipy 1.17.0", "brute"):
+        assert part in page.text
+    assert text.count('class="n slower"') == 1
+    assert text.count("<svg") == 1
+    nothing = {**document, "outcomes": [outcome("torch", None, "not installed")]}
+    assert "<svg" not in peers_page.page(nothing)
