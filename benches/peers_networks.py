@@ -24,7 +24,7 @@ CLASSES, PIXELS = 10, 784
 
 def jobs(*, quick: bool = False) -> list[Job]:
     """Return all jobs; `quick` ones are small, to see that everything runs."""
-    batches = (20, 3) if quick else (5_000, 390)
+    batches = (60, 6) if quick else (5_000, 390)
     return [
         _epoch(40, 10, batches[0], {"torch": 10.0, "scikit-learn": 10.0}),
         _epoch(40, 128, batches[1], {"torch": 4.0, "scikit-learn": 2.0}),
@@ -58,7 +58,7 @@ def _as_good(X: Array, y: Array) -> Judge:
 
     def judge(ours: Any, theirs: Any) -> str | None:
         own, other = (_loss(X[:5_000], y[:5_000], layers) for layers in (ours, theirs))
-        return None if abs(own - other) <= 0.02 + 0.2 * own else f"its loss is {other:.3f}, ours {own:.3f}"
+        return None if abs(own - other) <= 0.05 + 0.3 * own else f"its loss is {other:.3f}, ours {own:.3f}"
 
     return judge
 

@@ -14,6 +14,7 @@ import pytest
 
 from fastml import kernels
 from fastml.kernels import catalogue
+from fastml.kernels._jit import jit_enabled
 from fastml.kernels.catalogue import ENTRIES
 
 CASES = [pytest.param(entry, dtype, id=f"{key}-{dtype}") for key, entry in ENTRIES.items() for dtype in entry.dtypes]
@@ -37,9 +38,15 @@ def test_tiers_agree_with_the_reference_in_every_regime(entry, dtype, tier, seed
             check(entry, tier, entry.sizes["tiny"], dtype, regime, seed + repeat)
 
 
+def skip_loops_over_pixels(entry: catalogue.Entry, tier: str) -> None:
+    if not jit_enabled() and entry.family == "convolution" and tier != "vectorized":
+        pytest.skip("far too slow with NUMBA_DISABLE_JIT=1")
+
+
 @pytest.mark.parametrize(("entry", "dtype"), CASES)
 def test_tiers_agree_around_the_vector_width(entry, dtype, tier, seed):
     """One axis after the other takes the lengths 1, 2, 3, 7, 8, 15 ... 65; the regimes take turns."""
+    skip_loops_over_pixels(entry, tier)
     sizes = list(entry.tail_sizes())
     for axis, name in enumerate(entry.axes):
         assert name == "k" or {1, 7, 8, 15, 16, 17, 31, 33, 63, 65} <= {size[axis] for size in sizes}
@@ -57,6 +64,7 @@ def test_tiers_agree_for_every_k(entry, dtype, tier, seed):
 @pytest.mark.parametrize(("entry", "dtype"), CASES)
 def test_tiers_agree_on_many_rows(entry, dtype, tier, seed):
     """More rows than one block holds; the loops tier, which has no blocks, takes fewer."""
+    skip_loops_over_pixels(entry, tier)
     small = {"n": 257, "m": 9, "d": 9, "c": 4, "k": 3, "o": 2, "h": 3}
     pairs = "m" in entry.axes and entry.family != "training"  # where m counts models
     large = {"n": 523, "m": 300, "d": 21, "c": 7, "k": 3} if pairs else {"n": 4099, "m": 5, "d": 21, "c": 7}

@@ -192,6 +192,7 @@ def network(case, **more):
     return MLPClassifier(**settings | {"learning_rate_init": 0.01} | SETTINGS[case] | more)
 
 
+@pytest.mark.needs_jit
 @pytest.mark.parametrize("case", SETTINGS)
 def test_a_training_that_was_ended_early_goes_on(rng, same_bits, tmp_path, case):
     """At steps within an epoch, at its end, and where an evaluation is due; through a file."""
@@ -218,6 +219,7 @@ class Interrupting:
             raise KeyboardInterrupt
 
 
+@pytest.mark.needs_jit
 @pytest.mark.parametrize("case", SETTINGS)
 def test_a_training_that_was_interrupted_goes_on(rng, same_bits, case):
     X, y = classes(rng)
