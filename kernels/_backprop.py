@@ -25,6 +25,9 @@ threads.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 
 from ._activations import activate, activation_slopes, drop, mixed, restore
@@ -39,9 +42,9 @@ from ._stacks import copy_row, prefetch_row
 from ._team import begin, come, is_closed, members_of, shared, taken_in, write_mark
 
 __all__ = [
-    "ALONE", "BACKWARD", "BY_COLUMNS", "BY_ROWS", "BY_UNITS", "COMING", "FETCH", "FORWARD", "LIMIT", "LOSS", "LOSSES",
-    "LOSS_ROWS", "MEET", "MEMBERS_NOW", "MOST", "PLACE", "RULES", "SHARE", "STAGE", "STEP", "WORKING", "evaluate",
-    "train",
+    "ALONE", "BACKWARD", "BY_COLUMNS", "BY_ROWS", "BY_UNITS", "COMING", "FETCH", "FORWARD", "LIMIT", "LOSS",
+    "LOSSES", "LOSS_ROWS", "MEET", "MEMBERS_NOW", "MOST", "PLACE", "RULES", "SHARE", "STAGE", "STEP", "WORKING",
+    "evaluate", "losses_of_rows", "move", "train",
 ]  # fmt: skip
 
 #: Operations of a program; a line is operation, level, how threads share it, whether to meet afterwards.
@@ -76,9 +79,6 @@ _ROWS_BYTES = 1 << 17
 
 #: Entries of a block that stay in the first-level cache while a gradient is made.
 _PANEL = 4096
-
-_binary_cross_entropy, _squared_error = POINTWISE["binary_cross_entropy"], POINTWISE["squared_error"]
-
 
 # -------------------------------------------------------------------------------------------- forwards
 
@@ -159,41 +159,31 @@ def _forward(  # type: ignore[no-untyped-def]
 # ------------------------------------------------------------------------------------------------ loss
 
 
-@inner
-def _softmax_rows(Z, indices, T, weight, scale, work, G):  # type: ignore[no-untyped-def]
-    return cross_entropy(Z, indices, T, weight, scale, work, G)
+def _pointwise_rows(term: Callable[..., Any]) -> Callable[..., Any]:
+    """Make the loss of rows of outputs from that of one output."""
+
+    @inner
+    def rows(Z, T, weight, scale, work, G):  # type: ignore[no-untyped-def]
+        """Sum over rows and outputs."""
+        total, values = 0.0, work[0, : Z.shape[1]]
+        for i in range(Z.shape[0]):
+            z, t, g, share = Z[i], T[i], G[i], weight[i]
+            for c in range(z.size):
+                value, derivative = term(z[c], t[c], scale)
+                values[c] = share * value
+                g[c] = scale * share * derivative
+            total += sum_of(values)
+        return total
+
+    return rows
+
+
+_binary_cross_entropy_rows = _pointwise_rows(POINTWISE["binary_cross_entropy"])
+_squared_error_rows = _pointwise_rows(POINTWISE["squared_error"])
 
 
 @inner
-def _binary_cross_entropy_rows(Z, indices, T, weight, scale, work, G):  # type: ignore[no-untyped-def]
-    """Sum over rows and outputs."""
-    total, values = 0.0, work[0, : Z.shape[1]]
-    for i in range(Z.shape[0]):
-        z, t, g, share = Z[i], T[i], G[i], weight[i]
-        for c in range(z.size):
-            value, derivative = _binary_cross_entropy(z[c], t[c], scale)
-            values[c] = share * value
-            g[c] = scale * share * derivative
-        total += sum_of(values)
-    return total
-
-
-@inner
-def _squared_error_rows(Z, indices, T, weight, scale, work, G):  # type: ignore[no-untyped-def]
-    """Sum over rows and outputs."""
-    total, values = 0.0, work[0, : Z.shape[1]]
-    for i in range(Z.shape[0]):
-        z, t, g, share = Z[i], T[i], G[i], weight[i]
-        for c in range(z.size):
-            value, derivative = _squared_error(z[c], t[c], scale)
-            values[c] = share * value
-            g[c] = scale * share * derivative
-        total += sum_of(values)
-    return total
-
-
-@inner
-def _losses(loss, Z, G, n, first, last, order, indices, T, weight, scale, work, sums):  # type: ignore[no-untyped-def]
+def losses_of_rows(loss, Z, G, n, first, last, order, indices, T, weight, scale, work, sums):  # type: ignore[no-untyped-def]
     """Losses and slopes of groups of rows; `order` has the numbers of the n rows."""
     outputs = Z.shape[1]
     of_rows = np.empty(LOSS_ROWS, np.intp)
@@ -210,11 +200,11 @@ def _losses(loss, Z, G, n, first, last, order, indices, T, weight, scale, work, 
                 shares[i] = weight[order[at + i]]
         z, g, t = Z[at:end], G[at:end], targets[:rows]
         if loss == 0:
-            sums[group] = _softmax_rows(z, of_rows, t, shares, scale, work, g)
+            sums[group] = cross_entropy(z, of_rows, t, shares, scale, work, g)
         elif loss == 1:
-            sums[group] = _binary_cross_entropy_rows(z, of_rows, t, shares, scale, work, g)
+            sums[group] = _binary_cross_entropy_rows(z, t, shares, scale, work, g)
         else:
-            sums[group] = _squared_error_rows(z, of_rows, t, shares, scale, work, g)
+            sums[group] = _squared_error_rows(z, t, shares, scale, work, g)
 
 
 # ------------------------------------------------------------------------------------------- backwards
@@ -283,14 +273,14 @@ def _normalise_slopes(  # type: ignore[no-untyped-def]
             _add(totals[there], of_norms[which])
             continue
         _narrow(of_norms[which], gradient)
-        _move(rule, norms[which, here], gradient, none, none, moments[0, there], moments[1, there], step, numbers)
+        move(rule, norms[which, here], gradient, none, none, moments[0, there], moments[1, there], step, numbers)
 
 
 # ---------------------------------------------------------------------------------------------- steps
 
 
 @inner
-def _move(rule, w, g, decay, shrink, m, v, step, numbers):  # type: ignore[no-untyped-def]
+def move(rule, w, g, decay, shrink, m, v, step, numbers):  # type: ignore[no-untyped-def]
     """Take the step of some weights. `step` is its size and two factors that correct Adam's means."""
     size, momentum = step[0], numbers[0]
     if rule == _SGD:
@@ -364,7 +354,7 @@ def _step(  # type: ignore[no-untyped-def]
                 if not whole:
                     _add(totals[here], part)
                     continue
-                _move(
+                move(
                     rule, parameters[here], part, decays[left:right], shrinks[left:right], moments[0, here],
                     moments[1, here], step, numbers,
                 )  # fmt: skip
@@ -383,7 +373,7 @@ def _step_from_totals(  # type: ignore[no-untyped-def]
         gradient = own[begin_at:end_at]
         _narrow(totals[here], gradient)
         totals[here] = 0
-        _move(rule, parameters[here], gradient, decays, shrinks, moments[0, here], moments[1, here], step, numbers)
+        move(rule, parameters[here], gradient, decays, shrinks, moments[0, here], moments[1, here], step, numbers)
 
 
 # -------------------------------------------------------------------------------------------- kernels
@@ -443,7 +433,7 @@ def _operate(  # type: ignore[no-untyped-def]
         outputs = levels[_UNITS, level]
         Z, G = matrix(blocks, levels[_BLOCK, level], n, outputs), matrix(slopes, levels[_SLOPES, level], n, outputs)
         scale = like(numbers[0], 1) / like(numbers[0], length)
-        _losses(loss, Z, G, n, first, last, order[at : at + n], indices, T, weight, scale, work, sums)
+        losses_of_rows(loss, Z, G, n, first, last, order[at : at + n], indices, T, weight, scale, work, sums)
     elif operation == BACKWARD:
         if share == BY_ROWS:
             first, last = 0, -(-levels[_PITCH, level] // COLUMNS)

@@ -13,8 +13,7 @@ from __future__ import annotations
 import numpy as np
 
 from ._activations import drop, mixed
-from ._backprop import _losses as losses_of_rows
-from ._backprop import _move as move
+from ._backprop import losses_of_rows, move
 from ._jit import inner, kernel, scalar
 from ._math import like, maximum
 from ._rowwise import scratch
