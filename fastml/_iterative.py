@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import Any, ClassVar, Self
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 
 from . import _estimators as p
 from ._callbacks import CallbackSupportMixin, callables
 from ._fitting import Array, Course, Run
 from ._runs import Resumable
+from ._sgd_targets import ClassTargets
 from ._states import StateFiles
 
-__all__ = ["IterativeModel", "known_classes"]
+__all__ = ["IterativeModel", "Probabilities", "known_classes"]
 
 
 class IterativeModel(CallbackSupportMixin, StateFiles, BaseEstimator):
@@ -89,3 +91,59 @@ def known_classes(model: Any, y: Array, classes: Any, partial: bool) -> NDArray[
     if classes is not None and not np.array_equal(known, np.unique(classes)):
         raise ValueError(f"classes is {classes!r}; the first call of partial_fit had {known!r}")
     return known
+
+
+class Probabilities:
+    """What a classifier predicts from its scores; `_scores` makes them, `_targets` knows what they mean."""
+
+    _scores: Callable[[ArrayLike], Array]
+    _targets: Callable[[], ClassTargets]
+
+    def predict(self, X: ArrayLike) -> NDArray[Any]:
+        """Predict labels.
+
+        Parameters
+        ----------
+        X : array-like
+            Rows or images in the shape of those of `fit`.
+
+        Returns
+        -------
+        ndarray of shape (n,)
+            The label with the highest score, the first of equals; of two labels the second one where the
+            score is at least 0.
+        """
+        scores = self._scores(X)
+        return self._targets().labels(scores)
+
+    def predict_proba(self, X: ArrayLike) -> Array:
+        """Estimate the probability of each label.
+
+        Parameters
+        ----------
+        X : array-like
+            Rows or images in the shape of those of `fit`.
+
+        Returns
+        -------
+        ndarray of shape (n, C)
+            Columns in the order of `classes_`; rows sum to 1.
+        """
+        scores = self._scores(X)
+        return self._targets().probabilities(scores)
+
+    def predict_log_proba(self, X: ArrayLike) -> Array:
+        """Estimate the logarithm of each label's probability.
+
+        Parameters
+        ----------
+        X : array-like
+            Rows or images in the shape of those of `fit`.
+
+        Returns
+        -------
+        ndarray of shape (n, C)
+            Columns in the order of `classes_`.
+        """
+        scores = self._scores(X)
+        return self._targets().log_probabilities(scores)

@@ -9,15 +9,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import r2_score
 
-from . import kernels
-from ._fitting import Rows
+from ._fitting import Array, Rows
+from ._network_runs import Column, targets_of
 from .kernels._networks import NetworkTraining, Norm, folded, scores_of
 
-__all__ = ["Layers", "NetworkColumn", "NetworkTask", "judged"]
-
-Array = NDArray[Any]
+__all__ = ["Layers", "NetworkColumn", "NetworkTask"]
 
 
 class Layers(NamedTuple):
@@ -65,8 +62,8 @@ class NetworkTask:
     score: Callable[[Layers, Rows], float] | None = None
 
 
-class NetworkColumn:
-    """A `Trainable` of one network.
+class NetworkColumn(Column):
+    """A network of fully connected layers, as the training loop wants it.
 
     Parameters
     ----------
@@ -74,43 +71,20 @@ class NetworkColumn:
         What it is trained for.
     layers : Layers
         What it begins with.
-    done : int
-        Steps that were done before.
-    state : dict, optional
-        What `state` returned after these steps.
+    done, state
+        As of `Column`.
     """
 
     def __init__(
         self, task: NetworkTask, layers: Layers, *, done: int = 0, state: dict[str, Any] | None = None
     ) -> None:
         self._task = task
-        y = task.rows.y
-        self._training = NetworkTraining(
-            task.loss, task.rows.X, y if task.loss == "softmax_cross_entropy" else y.reshape(len(y), -1),
-            layers.weights, layers.biases, norms=layers.norms or None, activation=task.activation,
-            sample_weight=task.rows.weight, n_threads=task.n_threads, **task.settings,
+        training = NetworkTraining(
+            task.loss, task.rows.X, targets_of(task.loss, task.rows.y), layers.weights, layers.biases,
+            norms=layers.norms or None, activation=task.activation, sample_weight=task.rows.weight,
+            n_threads=task.n_threads, **task.settings,
         )  # fmt: skip
-        self._training.n_steps = done
-        if state is not None:
-            self._training.set_state(state)
-
-    @property
-    def n_steps(self) -> int:
-        """Steps since the weights were new."""
-        return self._training.n_steps
-
-    def run(self, order: NDArray[np.intp], batch_size: int, steps: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Train; see `Trainable`."""
-        return self._training.run(order, batch_size, steps[:, 0])[:, np.newaxis]
-
-    def evaluate(self, rows: Rows) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return loss and score; see `Trainable`."""
-        task = self._task
-        scores = self._layers().scores(rows.X, task.activation, task.n_threads)
-        loss, score = judged(task.loss, scores, rows)
-        if task.score is not None:
-            score = task.score(self.weights(0), rows)
-        return np.array([loss]), np.array([score])
+        super().__init__(training, task.loss, task.score, done=done, state=state)
 
     def finite(self) -> NDArray[np.bool_]:
         """Say whether all weights are finite."""
@@ -122,37 +96,9 @@ class NetworkColumn:
         """Return a copy of the layers."""
         return self._layers().copied()
 
-    def state(self, column: int) -> dict[str, Any]:
-        """Return a copy of all that the network needs to go on training."""
-        return self._training.get_state()
-
-    def last_losses(self) -> NDArray[np.float64]:
-        """Return the losses of the batches that the last call of `run` has completed."""
-        return self._training.last_losses()[:, np.newaxis]
-
-    def keep(self, columns: list[int]) -> None:
-        """Do nothing: there is one column."""
+    def _scores(self, X: Array) -> Array:
+        return self._layers().scores(X, self._task.activation, self._task.n_threads)
 
     def _layers(self) -> Layers:
         training = self._training
         return Layers(training.weights, training.biases, training.norms)
-
-
-def judged(loss: str, scores: Array, rows: Rows) -> tuple[float, float]:
-    """Return the mean loss of scores (n, C), and the share of right classes or R²."""
-    y, weight = rows.y, rows.weight
-    if loss == "softmax_cross_entropy":
-        right = scores.argmax(axis=1) == y
-        return kernels.softmax_cross_entropy(scores, y, sample_weight=weight), _mean(right, weight)
-    if loss == "binary_cross_entropy":
-        z = scores[:, 0]
-        return kernels.binary_cross_entropy(z, y, sample_weight=weight), _mean((z >= 0) == (y > 0), weight)
-    targets = y.reshape(len(y), -1)
-    losses = np.square(scores - targets, dtype=np.float64).sum(axis=1) / 2
-    if len(y) < 2 or not np.isfinite(scores).all():
-        return _mean(losses, weight), np.nan
-    return _mean(losses, weight), float(r2_score(targets, scores, sample_weight=weight))
-
-
-def _mean(values: Array, weight: Array | None) -> float:
-    return float(np.average(values, weights=weight))

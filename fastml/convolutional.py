@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Literal, Self
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from sklearn.base import ClassifierMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
@@ -14,14 +14,14 @@ from . import _estimators, layers
 from ._callbacks import with_callbacks
 from ._convolutional_fitting import as_images, channel_scales, fit_images
 from ._fitting import Array
-from ._iterative import IterativeModel, known_classes
+from ._iterative import IterativeModel, Probabilities, known_classes
 from ._sgd_targets import ClassTargets
 from .kernels._sequence import Network, Weights, scores_of_images
 
 __all__ = ["ConvNetClassifier"]
 
 
-class ConvNetClassifier(ClassifierMixin, IterativeModel):
+class ConvNetClassifier(ClassifierMixin, Probabilities, IterativeModel):
     """Classification of images by a network of convolutions and other layers in a row.
 
     Images come as an array (n, channels, height, width), rows of numbers as (n, D). Softmax cross-entropy is trained,
@@ -319,55 +319,6 @@ class ConvNetClassifier(ClassifierMixin, IterativeModel):
         self._check_partial()
         fit_images(self, X, y, sample_weight=sample_weight, classes=classes, partial=True)
         return self
-
-    def predict(self, X: ArrayLike) -> NDArray[Any]:
-        """Predict labels.
-
-        Parameters
-        ----------
-        X : array-like of shape (n, channels, height, width) or (n, D)
-            Images or rows.
-
-        Returns
-        -------
-        ndarray of shape (n,)
-            The label with the highest score, the first of equals; of two labels the second one where the
-            score is at least 0.
-        """
-        scores = self._scores(X)
-        return self._targets().labels(scores)
-
-    def predict_proba(self, X: ArrayLike) -> Array:
-        """Estimate the probability of each label.
-
-        Parameters
-        ----------
-        X : array-like of shape (n, channels, height, width) or (n, D)
-            Images or rows.
-
-        Returns
-        -------
-        ndarray of shape (n, C)
-            Columns in the order of `classes_`; rows sum to 1.
-        """
-        scores = self._scores(X)
-        return self._targets().probabilities(scores)
-
-    def predict_log_proba(self, X: ArrayLike) -> Array:
-        """Estimate the logarithm of each label's probability.
-
-        Parameters
-        ----------
-        X : array-like of shape (n, channels, height, width) or (n, D)
-            Images or rows.
-
-        Returns
-        -------
-        ndarray of shape (n, C)
-            Columns in the order of `classes_`.
-        """
-        scores = self._scores(X)
-        return self._targets().log_probabilities(scores)
 
     def summary(self, image_shape: Sequence[int] | None = None, n_classes: int | None = None) -> str:
         """Return a table of the layers: what comes out of each, and how many parameters it has.

@@ -9,14 +9,14 @@ from __future__ import annotations
 from typing import Any, Literal, Self
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from sklearn.base import ClassifierMixin, RegressorMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from . import _estimators
 from ._callbacks import with_callbacks
 from ._fitting import Array
-from ._iterative import IterativeModel, known_classes
+from ._iterative import IterativeModel, Probabilities, known_classes
 from ._network_fitting import fit_network
 from ._network_training import Layers
 from ._sgd_targets import ClassTargets, NumberTargets
@@ -213,7 +213,7 @@ class _MLP(IterativeModel):
         return [Norm(*norm) for norm in zip(*parts, strict=True)]
 
 
-class MLPClassifier(ClassifierMixin, _MLP):
+class MLPClassifier(ClassifierMixin, Probabilities, _MLP):
     """Classification by a network of fully connected layers.
 
     Parameters and defaults are scikit-learn's where they have its names. Softmax cross-entropy is trained, for two
@@ -441,55 +441,6 @@ class MLPClassifier(ClassifierMixin, _MLP):
         self
         """
         return self._partial_fit(X, y, sample_weight, classes)
-
-    def predict(self, X: ArrayLike) -> NDArray[Any]:
-        """Predict labels.
-
-        Parameters
-        ----------
-        X : array-like of shape (n, D)
-            Rows.
-
-        Returns
-        -------
-        ndarray of shape (n,)
-            The label with the highest score, the first of equals; of two labels the second one where the
-            score is at least 0.
-        """
-        scores = self._scores(X)
-        return self._targets().labels(scores)
-
-    def predict_proba(self, X: ArrayLike) -> Array:
-        """Estimate the probability of each label.
-
-        Parameters
-        ----------
-        X : array-like of shape (n, D)
-            Rows.
-
-        Returns
-        -------
-        ndarray of shape (n, C)
-            Columns in the order of `classes_`; rows sum to 1.
-        """
-        scores = self._scores(X)
-        return self._targets().probabilities(scores)
-
-    def predict_log_proba(self, X: ArrayLike) -> Array:
-        """Estimate the logarithm of each label's probability.
-
-        Parameters
-        ----------
-        X : array-like of shape (n, D)
-            Rows.
-
-        Returns
-        -------
-        ndarray of shape (n, C)
-            Columns in the order of `classes_`.
-        """
-        scores = self._scores(X)
-        return self._targets().log_probabilities(scores)
 
     def _check_parameters(self) -> None:
         super()._check_parameters()

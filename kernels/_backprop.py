@@ -25,6 +25,9 @@ threads.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 
 from ._activations import activate, activation_slopes, drop, mixed, restore
@@ -76,9 +79,6 @@ _ROWS_BYTES = 1 << 17
 
 #: Entries of a block that stay in the first-level cache while a gradient is made.
 _PANEL = 4096
-
-_binary_cross_entropy, _squared_error = POINTWISE["binary_cross_entropy"], POINTWISE["squared_error"]
-
 
 # -------------------------------------------------------------------------------------------- forwards
 
@@ -159,37 +159,27 @@ def _forward(  # type: ignore[no-untyped-def]
 # ------------------------------------------------------------------------------------------------ loss
 
 
-@inner
-def _softmax_rows(Z, indices, T, weight, scale, work, G):  # type: ignore[no-untyped-def]
-    return cross_entropy(Z, indices, T, weight, scale, work, G)
+def _pointwise_rows(term: Callable[..., Any]) -> Callable[..., Any]:
+    """Make the loss of rows of outputs from that of one output."""
+
+    @inner
+    def rows(Z, T, weight, scale, work, G):  # type: ignore[no-untyped-def]
+        """Sum over rows and outputs."""
+        total, values = 0.0, work[0, : Z.shape[1]]
+        for i in range(Z.shape[0]):
+            z, t, g, share = Z[i], T[i], G[i], weight[i]
+            for c in range(z.size):
+                value, derivative = term(z[c], t[c], scale)
+                values[c] = share * value
+                g[c] = scale * share * derivative
+            total += sum_of(values)
+        return total
+
+    return rows
 
 
-@inner
-def _binary_cross_entropy_rows(Z, indices, T, weight, scale, work, G):  # type: ignore[no-untyped-def]
-    """Sum over rows and outputs."""
-    total, values = 0.0, work[0, : Z.shape[1]]
-    for i in range(Z.shape[0]):
-        z, t, g, share = Z[i], T[i], G[i], weight[i]
-        for c in range(z.size):
-            value, derivative = _binary_cross_entropy(z[c], t[c], scale)
-            values[c] = share * value
-            g[c] = scale * share * derivative
-        total += sum_of(values)
-    return total
-
-
-@inner
-def _squared_error_rows(Z, indices, T, weight, scale, work, G):  # type: ignore[no-untyped-def]
-    """Sum over rows and outputs."""
-    total, values = 0.0, work[0, : Z.shape[1]]
-    for i in range(Z.shape[0]):
-        z, t, g, share = Z[i], T[i], G[i], weight[i]
-        for c in range(z.size):
-            value, derivative = _squared_error(z[c], t[c], scale)
-            values[c] = share * value
-            g[c] = scale * share * derivative
-        total += sum_of(values)
-    return total
+_binary_cross_entropy_rows = _pointwise_rows(POINTWISE["binary_cross_entropy"])
+_squared_error_rows = _pointwise_rows(POINTWISE["squared_error"])
 
 
 @inner
@@ -210,11 +200,11 @@ def losses_of_rows(loss, Z, G, n, first, last, order, indices, T, weight, scale,
                 shares[i] = weight[order[at + i]]
         z, g, t = Z[at:end], G[at:end], targets[:rows]
         if loss == 0:
-            sums[group] = _softmax_rows(z, of_rows, t, shares, scale, work, g)
+            sums[group] = cross_entropy(z, of_rows, t, shares, scale, work, g)
         elif loss == 1:
-            sums[group] = _binary_cross_entropy_rows(z, of_rows, t, shares, scale, work, g)
+            sums[group] = _binary_cross_entropy_rows(z, t, shares, scale, work, g)
         else:
-            sums[group] = _squared_error_rows(z, of_rows, t, shares, scale, work, g)
+            sums[group] = _squared_error_rows(z, t, shares, scale, work, g)
 
 
 # ------------------------------------------------------------------------------------------- backwards

@@ -1,0 +1,201 @@
+"""How networks of any kind are trained: what a training begins from, how it runs, and what their solvers are told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.metrics import r2_score
+
+from . import kernels
+from ._callbacks import Hooks
+from ._fitting import Array, Course, Rows, Run, train
+from ._progress import Progress
+from ._runs import check_resumed, max_steps, new_run, resumable, resumed
+from ._settling import Settled, settle
+from ._step_sizes import given_sizes
+
+__all__ = ["Beginning", "Column", "begin", "l2_of", "run_network", "solver_settings", "targets_of"]
+
+
+@dataclass(frozen=True, eq=False)
+class Beginning:
+    """What a training begins from.
+
+    Attributes
+    ----------
+    settled : Settled
+        Data, and all that is drawn.
+    continues : bool
+        Whether it begins with the parameters that the model has.
+    done : int
+        Steps that were done before.
+    state : dict or None
+        What the solver had then.
+    course : Course or None
+        Where the run stood that is resumed.
+    """
+
+    settled: Settled
+    continues: bool
+    done: int
+    state: dict[str, Any] | None
+    course: Course | None
+
+
+def begin(model: Any, X: Any, y: Any, *, partial: bool, resume: bool, **more: Any) -> Beginning:
+    """Settle data, and say what a model goes on from, if it does."""
+    before = resumed(model) if resume else None
+    settled = settle(
+        model, X, y, partial=partial, sampling="permutation" if model.shuffle else "sequential",
+        seed=None if before is None else before.seed, **more,
+    )  # fmt: skip
+    if before is not None:
+        check_resumed(before, settled)
+        return Beginning(settled, True, 0, before.course.state, before.course)
+    if partial and hasattr(model, "t_"):
+        return Beginning(settled, True, model.t_ - 1, model._state, None)
+    return Beginning(settled, bool(model.warm_start) and hasattr(model, "t_"), 0, None, None)
+
+
+def run_network(model: Any, column: Column, beginning: Beginning, *, partial: bool) -> Run:
+    """Train a network, show its progress, and let the model take what became of it."""
+    settled, batches = beginning.settled, beginning.settled.batches
+    run = new_run(model, 0, batches, partial)
+    run.resumable = not partial
+    hooks = progress = None
+    if not partial:
+        x, targets, weight = settled.data
+        epochs = -(-run.max_steps // batches.steps)
+        hooks = Hooks(model, epochs, x, targets, weight, lambda: model._attributes(column.weights(0)))
+        if model.verbose:
+            progress = Progress(max_steps(model, batches), batches, type(model).__name__)
+    rates = given_sizes(model.learning_rate, model.learning_rate_init, model.power_t)
+    arguments = column, [run], batches, [rates], settled.evaluations
+    if progress is None:
+        train(*arguments, hooks=hooks, resume=beginning.course)
+    else:
+        with progress:
+            train(*arguments, hooks=hooks, progress=progress, resume=beginning.course)
+    model._take(run, beginning.done, 1 if partial else -(-run.steps // batches.steps))
+    model._resumable = resumable(run, settled)
+    if hooks is not None:
+        hooks.end()
+    return run
+
+
+def solver_settings(model: Any, settled: Settled) -> dict[str, Any]:
+    """Return what the solver of a model is told."""
+    adam = model.solver == "adam"
+    return {
+        "rule": model.solver,
+        "l2": l2_of(model, settled),
+        "momentum": 0.0 if adam else model.momentum,
+        "nesterov": model.nesterovs_momentum,
+        "beta_1": model.beta_1,
+        "beta_2": model.beta_2,
+        "epsilon": model.epsilon,
+        "weight_decay": model.weight_decay if adam else 0.0,
+        "seed": int(settled.dropout.generate_state(1, np.uint64)[0] >> 1),
+    }
+
+
+def l2_of(model: Any, settled: Settled) -> float:
+    """Return what is beside half the sum of squares: the penalty is added to the weighted sum of a batch's losses."""
+    return float(model.alpha) / (settled.batches.size * settled.mean_weight)
+
+
+class Column:
+    """A `Trainable` of one network. A subclass says how its weights are copied, and how scores are made.
+
+    Parameters
+    ----------
+    training : NetworkTraining or SequenceTraining
+        The network in training.
+    loss : str
+        One of the kernels' names.
+    score : callable or None
+        Gives the score of weights on rows; None is the share of right classes, or R².
+    done : int
+        Steps that were done before.
+    state : dict or None
+        What `state` returned after these steps.
+    """
+
+    def __init__(
+        self, training: Any, loss: str, score: Callable[[Any, Rows], float] | None, *, done: int,
+        state: dict[str, Any] | None,
+    ) -> None:  # fmt: skip
+        self._training, self._loss, self._score = training, loss, score
+        training.n_steps = done
+        if state is not None:
+            training.set_state(state)
+
+    @property
+    def n_steps(self) -> int:
+        """Steps since the weights were new."""
+        return int(self._training.n_steps)
+
+    def run(self, order: NDArray[np.intp], batch_size: int, steps: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Train; see `Trainable`."""
+        losses: NDArray[np.float64] = self._training.run(order, batch_size, steps[:, 0])
+        return losses[:, np.newaxis]
+
+    def evaluate(self, rows: Rows) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return loss and score; see `Trainable`."""
+        loss, score = _judged(self._loss, self._scores(rows.X), rows)
+        if self._score is not None:
+            score = self._score(self.weights(0), rows)
+        return np.array([loss]), np.array([score])
+
+    def finite(self) -> NDArray[np.bool_]:
+        """Say whether all weights are finite."""
+        raise NotImplementedError
+
+    def weights(self, column: int) -> Any:
+        """Return a copy of the weights."""
+        raise NotImplementedError
+
+    def state(self, column: int) -> dict[str, Any]:
+        """Return a copy of all that the network needs to go on training."""
+        state: dict[str, Any] = self._training.get_state()
+        return state
+
+    def last_losses(self) -> NDArray[np.float64]:
+        """Return the losses of the batches that the last call of `run` has completed."""
+        losses: NDArray[np.float64] = self._training.last_losses()
+        return losses[:, np.newaxis]
+
+    def keep(self, columns: list[int]) -> None:
+        """Do nothing: there is one column."""
+
+    def _scores(self, X: Array) -> Array:
+        raise NotImplementedError
+
+
+def targets_of(loss: str, y: Array) -> Array:
+    """Return targets as the kernels of networks take them: classes (n,), else (n, C)."""
+    return y if loss == "softmax_cross_entropy" else y.reshape(len(y), -1)
+
+
+def _judged(loss: str, scores: Array, rows: Rows) -> tuple[float, float]:
+    """Return the mean loss of scores (n, C), and the share of right classes or R²."""
+    y, weight = rows.y, rows.weight
+    if loss == "softmax_cross_entropy":
+        right = scores.argmax(axis=1) == y
+        return kernels.softmax_cross_entropy(scores, y, sample_weight=weight), _mean(right, weight)
+    if loss == "binary_cross_entropy":
+        z = scores[:, 0]
+        return kernels.binary_cross_entropy(z, y, sample_weight=weight), _mean((z >= 0) == (y > 0), weight)
+    targets = y.reshape(len(y), -1)
+    losses = np.square(scores - targets, dtype=np.float64).sum(axis=1) / 2
+    if len(y) < 2 or not np.isfinite(scores).all():
+        return _mean(losses, weight), np.nan
+    return _mean(losses, weight), float(r2_score(targets, scores, sample_weight=weight))
+
+
+def _mean(values: Array, weight: Array | None) -> float:
+    return float(np.average(values, weights=weight))
