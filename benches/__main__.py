@@ -1,4 +1,4 @@
-"""The command line: ``python -m benches report``, ``peers``, ``gate``, ``history`` and ``readme``."""
+"""The command line: ``python -m benches report``, ``peers``, ``layers``, ``gate``, ``history`` and ``readme``."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from .gate.run import CANNOT
 _NEEDED = {
     "report": {"rich": "bench", "threadpoolctl": "bench", "matplotlib": "plot"},
     "peers": {"threadpoolctl": "bench", "matplotlib": "plot"},
+    "layers": {"threadpoolctl": "bench"},
     "history": {"matplotlib": "plot"},
 }
 _ROOT = Path(__file__).resolve().parent.parent
@@ -43,7 +44,7 @@ def main(arguments: Sequence[str] | None = None, *, catalogue: Any = None) -> in
         return gate.COMMANDS[options.command](options)
     if options.command == "report":
         return _report(options, catalogue)
-    return {"peers": _peers, "history": _history, "readme": _readme}[options.command](options)
+    return {"peers": _peers, "layers": _layers, "history": _history, "readme": _readme}[options.command](options)
 
 
 def _history(options: argparse.Namespace) -> int:
@@ -146,6 +147,14 @@ def _peers(options: argparse.Namespace) -> int:
     return int(any(outcome.problem not in (None, "not installed") for outcome in outcomes))
 
 
+def _layers(options: argparse.Namespace) -> int:
+    os.environ["OPENBLAS_THREAD_TIMEOUT"] = "4"
+    from . import layers
+
+    print(layers.table(*layers.measure(batches=options.batches)))
+    return 0
+
+
 def _report(options: argparse.Namespace, catalogue: Any) -> int:
     from fastml.kernels import _jit
 
@@ -194,6 +203,13 @@ def _parser() -> argparse.ArgumentParser:
     peers.add_argument("--quick", action="store_true", help="small sizes: to see that all runs, not how fast")
     peers.add_argument("--output", type=Path, default=Path("report"), metavar="FOLDER", help="default: report")
     peers.add_argument("--threads", type=_positive, metavar="N", help="for us and for the peers (default: all)")
+    layers = commands.add_parser(
+        "layers",
+        help="where the time of a convolutional network's batch goes",
+        description="Train a convolutional network of 3 x 32 x 32 images, 64 a batch, with one thread, and time each "
+        "layer. Shares are of the rate of NumPy's product of matrices of the same size: above 1 we are faster.",
+    )
+    layers.add_argument("--batches", type=_positive, default=20, metavar="N", help="to train for (default: 20)")
     gate.add_parsers(commands)
     history = commands.add_parser(
         "history",

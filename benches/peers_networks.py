@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 
 from fastml import ConvNetClassifier, MLPClassifier
-from fastml.layers import BatchNorm, Conv2D, Dropout, Linear, MaxPool2D, ReLU
 
+from .layers import BATCH, HIDDEN, WIDTHS, hidden_layers
 from .peers import Call, Job, Judge, Peer, Prepared, package
 
 __all__ = ["jobs"]
@@ -106,7 +106,7 @@ def _epoch(hidden: int, batch: int, batches: int, goals: dict[str, float]) -> Jo
 
 def _convolutional_epoch(batches: int, goals: dict[str, float]) -> Job:
     """Three convolutions with normalisation and pools, dropout and a linear layer, by Adam: see `examples`."""
-    widths, hidden, batch, step = (64, 128, 256), 512, 64, np.float32(5e-5)
+    widths, hidden, batch, step = WIDTHS, HIDDEN, BATCH, 5e-5
     n = batch * batches
 
     def prepare(n_threads: int) -> Prepared:
@@ -114,13 +114,9 @@ def _convolutional_epoch(batches: int, goals: dict[str, float]) -> Job:
         y = rng.integers(CLASSES, size=n)
         X = rng.normal(size=(n, 3, 32, 32)).astype(np.float32)
         X += rng.normal(size=(CLASSES, 3, 1, 1)).astype(np.float32)[y]
-        layers: list[Any] = []
-        for width in widths:
-            layers += [Conv2D(width), BatchNorm(), ReLU(), MaxPool2D()]
-        layers += [Dropout(0.5), Linear(hidden), ReLU(), Dropout(0.5)]
         model = ConvNetClassifier(
-            layers, learning_rate_init=float(step), alpha=0, batch_size=batch, max_iter=1, tol=None, random_state=0,
-            n_jobs=n_threads,
+            hidden_layers(widths, hidden), learning_rate_init=step, alpha=0, batch_size=batch, max_iter=1, tol=None,
+            random_state=0, n_jobs=n_threads,
         )  # fmt: skip
 
         def ours() -> float:
@@ -130,7 +126,7 @@ def _convolutional_epoch(batches: int, goals: dict[str, float]) -> Job:
             return None if abs(own - other) <= 0.15 * own else f"its loss is {other:.3f}, ours {own:.3f}"
 
         def torch() -> Peer:
-            ways = dict(_torch_convolutional(X, y, widths, hidden, batch, float(step), n_threads))
+            ways = dict(_torch_convolutional(X, y, widths, hidden, batch, step, n_threads))
             return Peer("torch", ways, judge)
 
         return Prepared(ours, [torch])
