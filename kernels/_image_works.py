@@ -7,6 +7,7 @@ the batch is made. `_sequence` puts the works of all layers in a row.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -133,7 +134,9 @@ class Layer:
 
     def attach(self, plan: Plan, number: int) -> None:
         """Take a place in a plan, and make what is needed for its batches."""
-        self.plan, self.number = plan, number
+        # Not a cycle: the buffers of a plan are to go with it, not when garbage is next looked for.
+        self.plan: Plan = weakref.proxy(plan)
+        self.number = number
         self.values, self.result = plan.values[number], plan.values[number + 1]
         self.slopes, self.result_slopes = plan.slopes[number], plan.slopes[number + 1]
 

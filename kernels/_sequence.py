@@ -11,6 +11,7 @@ threads.
 from __future__ import annotations
 
 import copy
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -260,7 +261,8 @@ class Plan:
                 works += self._gradients(n)
             else:
                 works += [work for layer in self.layers for work in layer.begin()]
-                works.append(Work(self._fetch))
+                plan = weakref.proxy(self)
+                works.append(Work(lambda first, last: plan._fetch(first, last)))
                 for layer in self.layers:
                     works += layer.forward(n)
             self._stages[n, back] = _together(works)

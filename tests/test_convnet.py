@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import pickle
 import signal
 import threading
+import weakref
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils.estimator_checks import check_estimator
 
 from fastml import ConvNetClassifier, DivergenceWarning, layers
+from fastml.kernels._sequence import Plan
 from fastml.layers import AvgPool2D, BatchNorm, Conv2D, Dropout, Flatten, Linear, MaxPool2D, ReLU
 
 pytestmark = pytest.mark.needs_jit  # without, an epoch takes minutes
@@ -248,6 +251,26 @@ def test_ctrl_c_keeps_what_there_is(digits):
 
 
 # -------------------------------------------------------------------------------------------- layers
+
+
+def test_buffers_go_when_a_fit_ends(digits, monkeypatch):
+    """Cycles of references would keep hundreds of megabytes until garbage is looked for."""
+    made = []
+    init = Plan.__init__
+
+    def watched(self, *args, **kwargs):
+        made.append(weakref.ref(self))
+        init(self, *args, **kwargs)
+
+    monkeypatch.setattr(Plan, "__init__", watched)
+    X, y = digits[0][:40], digits[1][:40]
+    gc.disable()
+    try:
+        small().fit(X, y, X_val=X, y_val=y).predict(X)
+        assert made
+        assert all(plan() is None for plan in made)
+    finally:
+        gc.enable()
 
 
 def test_summary():
