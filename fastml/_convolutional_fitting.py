@@ -107,8 +107,9 @@ def fit_images(model: Any, X: Any, y: Any, *, partial: bool = False, resume: boo
     dtype = np.dtype(np.float32) if rows.X.dtype == np.uint8 else rows.X.dtype
     if not beginning.continues:
         model._scale_channels(rows.X if batches.rows is None else rows.X[batches.rows])
-    network = model._new_network(settled.targets.n_scores, dtype)
+    layers, network = model._new_network(settled.targets.n_scores, dtype)
     first = _initial(model, settled, network, beginning.continues)
+    model.layers_ = layers
     task = _Task(
         network, settled.targets.loss, rows, lambda x: as_images(x, model._channels(), dtype),
         solver_settings(model, settled), settled.n_threads, settled.score,

@@ -81,8 +81,9 @@ def settle(
 ) -> Settled:
     """Check data, and settle what a training needs; `seed` is that of a training to be resumed."""
     n_threads = _estimators.threads(model.n_jobs)
-    x, y = _checked(model, X, y, n_threads, reset=not (partial and hasattr(model, "t_")))
-    targets = model._new_targets(y, classes, partial)
+    continues = hasattr(model, "t_") and (partial or seed is not None or bool(model.warm_start))
+    x, y = _checked(model, X, y, n_threads, reset=not continues)
+    targets = _targets(model, y, classes, partial, continues)
     weight = _sample_weight(sample_weight, len(x))
     if partial and weight is not None:
         weight = np.asarray(sample_weight, np.float64)  # not multiplied by anything, as very small ones are above
@@ -160,6 +161,18 @@ def _checked(
         targets = column_or_1d(targets, warn=True)
     _estimators.check_finite(x, n_threads, estimator=model)
     return x, targets
+
+
+def _targets(model: Any, y: Array, classes: Any, partial: bool, continues: bool) -> Targets:
+    """Return the model's targets; weights from before belong to the classes from before."""
+    before = getattr(model, "classes_", None) if continues else None
+    targets: Targets = model._new_targets(y, classes, partial)
+    if before is not None and not np.array_equal(before, model.classes_):
+        found, model.classes_ = model.classes_, before
+        raise ValueError(
+            f"y has the classes {found.tolist()}; a fit that goes on needs those before, {before.tolist()}"
+        )
+    return targets
 
 
 def _sample_weight(weight: ArrayLike | None, n: int, name: str = "sample_weight") -> Array | None:

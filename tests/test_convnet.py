@@ -181,8 +181,24 @@ def test_warm_start_begins_with_the_weights_from_before(digits):
     model = small(warm_start=True).fit(X, y)
     first = model.history_["train_loss"][-1]
     assert model.fit(X, y).history_["train_loss"][0] < first + 0.05
+    scores = model.predict_proba(X)
     with pytest.raises(ValueError, match="parameters are to have shapes"):
         model.set_params(layers=[Conv2D(3)]).fit(X, y)
+    np.testing.assert_array_equal(model.predict_proba(X), scores)
+
+
+@pytest.mark.parametrize("standardize", [False, True])
+def test_a_fit_that_goes_on_needs_images_of_the_same_shape(digits, standardize):
+    # As many numbers in other channels: what is taken off each channel would be read from beyond its end.
+    X, y = digits[0][:100], digits[1][:100]
+    model = ConvNetClassifier([Linear(4)], max_iter=2, max_steps=1, tol=None, standardize=standardize).fit(X, y)
+    others = X.reshape(-1, 16, 2, 2)
+    with pytest.raises(ValueError, match=r"X has shape \(100, 16, 2, 2\); what the fit had was \(n, 1, 8, 8\)"):
+        model.fit(others, y, resume=True)
+    with pytest.raises(ValueError, match=r"X has shape \(100, 16, 2, 2\); what the fit had was \(n, 1, 8, 8\)"):
+        model.set_params(warm_start=True).fit(others, y)
+    assert model.image_shape_ == (1, 8, 8)
+    assert model.set_params(warm_start=False).fit(others, y).image_shape_ == (16, 2, 2)
 
 
 def test_weights_of_images_and_of_classes(digits, same_bits):

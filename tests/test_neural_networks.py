@@ -220,6 +220,21 @@ def test_warm_start_begins_with_the_weights_from_before(classes):
         model.set_params(hidden_layer_sizes=(6,)).fit(X, y)
 
 
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_fit_that_goes_on_needs_the_same_columns_and_classes(classes, resume):
+    X, y = classes
+    model = MLPClassifier((5,), max_iter=2, max_steps=1, tol=None, random_state=0, warm_start=not resume).fit(X, y)
+    before = model.predict_proba(X)
+    with pytest.raises(ValueError, match="X has 2 features, but MLPClassifier is expecting"):
+        model.fit(X[:, :2], y, resume=resume)
+    with pytest.raises(ValueError, match=r"classes \['d', 'e', 'f'\]; .* those before, \['a', 'b', 'c'\]"):
+        model.fit(X, np.array(["d", "e", "f"])[np.unique(y, return_inverse=True)[1]], resume=resume)
+    with pytest.raises(ValueError, match=r"classes \['a', 'other'\]"):
+        model.fit(X, np.where(y == "a", "a", "other"), resume=resume)
+    assert model.classes_.tolist() == ["a", "b", "c"]
+    np.testing.assert_array_equal(model.predict_proba(X), before)  # a fit that is refused changes nothing
+
+
 def test_weights_of_rows_and_of_classes(classes, same_bits):
     X, y = classes
     settings = {"hidden_layer_sizes": (5,), "batch_size": 90, "max_iter": 5, "tol": None, "random_state": 0}
