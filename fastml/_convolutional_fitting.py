@@ -83,7 +83,7 @@ class _Column(Column):
             task.network, task.loss, task.images(task.rows.X), targets_of(task.loss, task.rows.y), weights,
             sample_weight=task.rows.weight, n_threads=task.n_threads, **task.settings,
         )  # fmt: skip
-        super().__init__(training, task.loss, task.score, done=done, state=state)
+        super().__init__(training, task, done=done, state=state)
 
     def finite(self) -> NDArray[np.bool_]:
         """Say whether all weights are finite."""
