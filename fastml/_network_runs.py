@@ -34,7 +34,7 @@ class Beginning:
     done : int
         Steps that were done before.
     state : dict or None
-        What the solver had then.
+        What the solver had then, and with a course the weights.
     course : Course or None
         Where the run stood that is resumed.
     """
@@ -58,7 +58,7 @@ def begin(model: Any, X: Any, y: Any, *, partial: bool, resume: bool, **more: An
         return Beginning(settled, True, 0, before.course.state, before.course)
     if partial and hasattr(model, "t_"):
         _check_dtype(model._state, settled.rows.X)
-        return Beginning(settled, True, model.t_ - 1, model._state, None)
+        return Beginning(settled, True, model.t_ - 1, _of_solver(model._state), None)
     return Beginning(settled, bool(model.warm_start) and hasattr(model, "t_"), 0, None, None)
 
 
@@ -68,6 +68,11 @@ def _check_dtype(state: dict[str, Any] | None, X: Array) -> None:
     if state is not None and state["parameters"].dtype != now:
         before = state["parameters"].dtype
         raise ValueError(f"X is {X.dtype}, to be trained in {now}; partial_fit goes on in {before}, as it began")
+
+
+def _of_solver(state: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Return what the solver remembers; the weights are those of the model, which may have been set by hand."""
+    return None if state is None else {name: state[name] for name in ("moments", "n_steps", "memory")}
 
 
 def run_network(model: Any, column: Column, beginning: Beginning, *, partial: bool) -> Run:
@@ -130,7 +135,7 @@ class Column:
     done : int
         Steps that were done before.
     state : dict or None
-        What `state` returned after these steps.
+        What `state` returned after these steps; what is missing stays as it is.
     """
 
     def __init__(self, training: Any, task: Any, *, done: int, state: dict[str, Any] | None) -> None:
@@ -144,7 +149,7 @@ class Column:
                     f"the steps before left {state['memory']}, those to come need {self._memory}: a training goes on "
                     "with the same solver, and with momentum if it had any"
                 )
-            training.set_state(state)
+            training.set_state(training.get_state() | state)
 
     @property
     def n_steps(self) -> int:

@@ -200,6 +200,19 @@ def test_partial_fit_goes_on_like_fit(classes, same_bits):
     assert len(pieces.history_["step"]) == 4
 
 
+@pytest.mark.parametrize("batch_norm", [False, True])
+def test_partial_fit_goes_on_from_weights_that_were_set(classes, same_bits, batch_norm):
+    X, y = classes
+    settings = {"hidden_layer_sizes": (5,), "batch_norm": batch_norm, "learning_rate": [0.0], "random_state": 0}
+    model = MLPClassifier(**settings).partial_fit(X, y, classes=["a", "b", "c"])
+    other = MLPClassifier(**settings | {"random_state": 1}).partial_fit(X, y, classes=["a", "b", "c"])
+    model.coefs_ = [W.copy() for W in other.coefs_]
+    model.intercepts_[-1][:] = other.intercepts_[-1]
+    for got, want in zip(model.partial_fit(X, y).coefs_, other.coefs_, strict=True):
+        same_bits(got, want)  # a step of size 0 leaves them
+    same_bits(model.intercepts_[-1], other.intercepts_[-1])
+
+
 def test_partial_fit_needs_classes_and_all_of_them(classes):
     X, y = classes
     with pytest.raises(ValueError, match=r"needs all classes"):
