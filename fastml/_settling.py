@@ -210,12 +210,18 @@ def _training_weight(
 
 
 def _split(model: Any, y: Array, seed: np.random.SeedSequence) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    parts = train_test_split(
-        np.arange(len(y)),
-        test_size=model.validation_fraction,
-        random_state=int(seed.generate_state(1)[0]),
-        stratify=None if is_regressor(model) else y,
-    )
+    try:
+        parts = train_test_split(
+            np.arange(len(y)),
+            test_size=model.validation_fraction,
+            random_state=int(seed.generate_state(1)[0]),
+            stratify=None if is_regressor(model) else y,
+        )
+    except ValueError as error:
+        raise ValueError(
+            f"validation_fraction={model.validation_fraction} of {len(y)} rows cannot be set aside for early_stopping: "
+            f"{error}"
+        ) from error
     return parts[0], parts[1]
 
 

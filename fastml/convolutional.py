@@ -328,7 +328,7 @@ class ConvNetClassifier(ClassifierMixin, Probabilities, IterativeModel):
         image_shape : sequence of int, optional
             Channels, height and width, or the columns of rows (D,); needed before the first fit.
         n_classes : int, optional
-            How many classes there will be; needed before the first fit.
+            How many classes there will be; needed before the first fit, and goes with `image_shape`.
 
         Returns
         -------
@@ -338,15 +338,18 @@ class ConvNetClassifier(ClassifierMixin, Probabilities, IterativeModel):
         if image_shape is None or n_classes is None:
             if not hasattr(self, "layers_"):
                 raise ValueError("summary of a network before its fit needs image_shape and n_classes")
+            if image_shape is not None or n_classes is not None:
+                raise ValueError("image_shape and n_classes go together; one of them is missing")
             listed, shape = self.layers_, _pixels(self.image_shape_)
         else:
-            if len(image_shape) not in (1, 3):
+            if not np.iterable(image_shape) or len(image_shape) not in (1, 3):
                 raise ValueError(
                     f"image_shape is {image_shape!r}; it must be (channels, height, width), or (D,) for rows"
                 )
             shape = _pixels([_estimators.positive_integer(size, "image_shape") for size in image_shape])
-            n_scores = _estimators.positive_integer(n_classes, "n_classes")
-            listed = self._all_layers(image_shape, 1 if n_scores == 2 else n_scores)
+            if _estimators.positive_integer(n_classes, "n_classes") == 1:
+                raise ValueError("n_classes is 1; a classifier needs at least two classes")
+            listed = self._all_layers(image_shape, 1 if n_classes == 2 else n_classes)
         lines, total = [("Input", shape, 0)], 0
         for each, layer in zip(listed, layers.chain(listed, shape), strict=True):
             count = sum(int(np.prod(part)) for part in _public_shapes(layer).values())

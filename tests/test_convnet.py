@@ -283,8 +283,19 @@ def test_summary():
     assert len({len(line) for line in lines}) == 1
     with pytest.raises(ValueError, match="needs image_shape and n_classes"):
         ConvNetClassifier(net).summary()
-    with pytest.raises(ValueError, match="image_shape is"):
-        ConvNetClassifier(net).summary((3, 4), 2)
+    for shape in ((3, 4), 12):
+        with pytest.raises(ValueError, match="image_shape is"):
+            ConvNetClassifier(net).summary(shape, 2)
+    with pytest.raises(ValueError, match="n_classes is 1; a classifier needs at least two"):
+        ConvNetClassifier(net).summary((3, 13, 9), 1)
+
+
+def test_summary_of_a_fitted_network_takes_both_or_neither(digits):
+    model = small(max_iter=1).fit(digits[0][:40], digits[1][:40])
+    assert model.summary() == model.summary((1, 8, 8), 10)
+    for given in ({"image_shape": (3, 32, 32)}, {"n_classes": 3}):
+        with pytest.raises(ValueError, match="go together; one of them is missing"):
+            model.summary(**given)
 
 
 def test_all_layers_are_listed():

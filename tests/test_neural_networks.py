@@ -321,7 +321,8 @@ BAD = {
     "solver": ("lbfgs", "solver is 'lbfgs'"),
     "alpha": (-1, "alpha is -1"),
     "weight_decay": (-1, "weight_decay is -1"),
-    "dropout": (1.0, r"dropout\[0\] is 1.0"),
+    "dropout": (1.0, "dropout is 1.0"),
+    "validation_fraction": (1.0, "validation_fraction is 1.0; it must be below 1"),
     "learning_rate": ("adaptive", "learning_rate is 'adaptive'"),
     "learning_rate_init": (0, "learning_rate_init is 0"),
     "momentum": (2, "momentum is 2"),
@@ -343,3 +344,27 @@ def test_bad_parameters_are_named(classes, name):
     if name == "dropout":
         with pytest.raises(ValueError, match="dropout has 2 entries; there are 1 hidden layers"):
             MLPClassifier(dropout=(0.1, 0.2)).fit(*classes)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"hidden_layer_sizes": -3}, "^hidden_layer_sizes is -3"),
+        ({"dropout": (1.0,)}, r"^dropout\[0\] is 1.0"),
+        ({"class_weight": {"a": "x"}}, "^class_weight is {'a': 'x'}: could not convert"),
+        ({"class_weight": {"a": 1, "z": 2}}, "^class_weight is {'a': 1, 'z': 2}: The classes"),
+        ({"early_stopping": True, "validation_fraction": 1e-9}, "^validation_fraction=1e-09 of 90 rows cannot be set"),
+    ],
+)
+def test_errors_begin_with_the_parameter(classes, settings, message):
+    with pytest.raises(ValueError, match=message):
+        MLPClassifier(**settings).fit(*classes)
+
+
+def test_targets_beyond_float32_are_refused(numbers):
+    X, y = numbers
+    y[3] = 1e39
+    with pytest.raises(ValueError, match="y has entries that are infinite in float32, the dtype of the training"):
+        MLPRegressor((3,)).fit(X.astype(np.float32), y)
+    with pytest.raises(ValueError, match="X_val, y_val: y has entries that are infinite in float32"):
+        MLPRegressor((3,)).fit(X.astype(np.float32), 0 * y, X_val=X, y_val=y)
