@@ -27,6 +27,10 @@ def as_images(X: Array, of_channels: tuple[Array, Array], dtype: np.dtype[Any]) 
     """Return rows or images as the kernels take them, with mean and factor of each channel; bytes stay bytes."""
     mean, factor = of_channels
     x = X if X.ndim == 4 else X.reshape(len(X), -1, 1, 1)
+    if not mean.shape == factor.shape == x.shape[1:2]:  # they may have been set by hand, or come from a file
+        raise ValueError(
+            f"X has {x.shape[1]} channels; channel_mean_ and channel_std_ have shapes {mean.shape} and {factor.shape}"
+        )
     kept = x if x.dtype == dtype or (x.dtype == np.uint8 and dtype == np.float32) else x.astype(dtype)
     return Images(np.ascontiguousarray(kept), mean.astype(dtype), factor.astype(dtype))
 

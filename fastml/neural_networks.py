@@ -208,6 +208,8 @@ class _MLP(IterativeModel):
         check_is_fitted(self)
         x = validate_data(self, X, dtype=[np.float64, np.float32], order="C", reset=False)
         layers = Layers([W.T for W in self.coefs_], self.intercepts_, self._norms())
+        if len(self.coefs_[0]) != x.shape[1]:  # they may have been set by hand, or come from a file
+            raise ValueError(f"X has {x.shape[1]} columns; coefs_[0] has {len(self.coefs_[0])} rows, one for each")
         return layers.scores(x, self.activation, _estimators.threads(self.n_jobs))
 
     def _norms(self) -> list[Norm]:

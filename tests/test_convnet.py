@@ -187,6 +187,14 @@ def test_warm_start_begins_with_the_weights_from_before(digits):
     np.testing.assert_array_equal(model.predict_proba(X), scores)
 
 
+def test_means_of_other_channels_are_refused(digits):
+    X, y = digits[0][:40].reshape(-1, 4, 4, 4), digits[1][:40]
+    model = ConvNetClassifier([Linear(4)], max_iter=1, tol=None).fit(X, y)
+    model.channel_mean_ = model.channel_mean_[:1]
+    with pytest.raises(ValueError, match=r"X has 4 channels; channel_mean_ and channel_std_ have shapes \(1,\)"):
+        model.predict(X)
+
+
 @pytest.mark.parametrize("standardize", [False, True])
 def test_a_fit_that_goes_on_needs_images_of_the_same_shape(digits, standardize):
     # As many numbers in other channels: what is taken off each channel would be read from beyond its end.

@@ -345,6 +345,15 @@ def test_what_cannot_go_on_says_so(rng):
         model.fit(X, y, resume=1)
 
 
+def test_weights_of_other_columns_are_refused(rng):
+    # Set by hand, or from a file that somebody made: rows must not be read beyond their end.
+    X, y = classes(rng)
+    model = MLPClassifier((4,), max_iter=1, tol=None).fit(X, y)
+    model.n_features_in_ = 3
+    with pytest.raises(ValueError, match=r"X has 3 columns; coefs_\[0\] has 6 rows"):
+        model.predict(X[:, :3])
+
+
 @pytest.mark.parametrize(
     ("before", "after", "message"),
     [
