@@ -27,6 +27,10 @@ def as_images(X: Array, of_channels: tuple[Array, Array], dtype: np.dtype[Any]) 
     """Return rows or images as the kernels take them, with mean and factor of each channel; bytes stay bytes."""
     mean, factor = of_channels
     x = X if X.ndim == 4 else X.reshape(len(X), -1, 1, 1)
+    if not mean.shape == factor.shape == x.shape[1:2]:  # they may have been set by hand, or come from a file
+        raise ValueError(
+            f"X has {x.shape[1]} channels; channel_mean_ and channel_std_ have shapes {mean.shape} and {factor.shape}"
+        )
     kept = x if x.dtype == dtype or (x.dtype == np.uint8 and dtype == np.float32) else x.astype(dtype)
     return Images(np.ascontiguousarray(kept), mean.astype(dtype), factor.astype(dtype))
 
@@ -83,7 +87,7 @@ class _Column(Column):
             task.network, task.loss, task.images(task.rows.X), targets_of(task.loss, task.rows.y), weights,
             sample_weight=task.rows.weight, n_threads=task.n_threads, **task.settings,
         )  # fmt: skip
-        super().__init__(training, task.loss, task.score, done=done, state=state)
+        super().__init__(training, task, done=done, state=state)
 
     def finite(self) -> NDArray[np.bool_]:
         """Say whether all weights are finite."""
@@ -107,8 +111,9 @@ def fit_images(model: Any, X: Any, y: Any, *, partial: bool = False, resume: boo
     dtype = np.dtype(np.float32) if rows.X.dtype == np.uint8 else rows.X.dtype
     if not beginning.continues:
         model._scale_channels(rows.X if batches.rows is None else rows.X[batches.rows])
-    network = model._new_network(settled.targets.n_scores, dtype)
+    layers, network = model._new_network(settled.targets.n_scores, dtype)
     first = _initial(model, settled, network, beginning.continues)
+    model.layers_ = layers
     task = _Task(
         network, settled.targets.loss, rows, lambda x: as_images(x, model._channels(), dtype),
         solver_settings(model, settled), settled.n_threads, settled.score,

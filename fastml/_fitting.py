@@ -37,7 +37,7 @@ Status = Literal["running", "max_iter", "converged", "stopped", "interrupted", "
 #: Columns of a history.
 COLUMNS = ("step", "epoch", "seconds", "train_loss", "train_score", "validation_loss", "validation_score")
 
-#: Rows of a first batch that tell whether the loss is much larger later.
+#: Rows of the first batches that tell whether the loss is much larger later.
 _TELLING = 30
 
 #: Ways to draw the rows of the batches.
@@ -331,7 +331,8 @@ class Run:
     diverged_at : tuple of int and float, or None
         First step with a loss that is not finite (or after which weights were not), and that loss.
     first_loss : float or None
-        Loss of the first batch, before its step; None for a batch of so few rows that it says little.
+        Loss of the first batch, before its step; of batches of so few rows that one says little the largest of the
+        first few, and None before these are done.
     resumable : bool
         Whether `course` is wanted.
     course : Course or None
@@ -396,7 +397,7 @@ class Run:
         return stop or any(wanted)
 
     def is_worse_than_at_first(self, penalty: float = 0.0) -> bool:
-        """Say whether the last training loss is over twice the loss of the first batch and the penalty before any step.
+        """Say whether the last training loss is over twice the first loss and the penalty before any step.
 
         With good steps it is not: their sum falls, though the loss alone may rise while the penalty falls.
         """
@@ -474,6 +475,8 @@ class _Loop:
         self._losses: list[NDArray[np.float64]] = []
         #: Weights of the last evaluation, for runs that diverge after it.
         self._sound: list[Any] = []
+        #: Largest loss of each column in the first batches.
+        self._first: NDArray[np.float64] | None = None
 
     def run(self) -> None:
         self._start = time.perf_counter()
@@ -502,7 +505,7 @@ class _Loop:
         if course.losses.size:
             self._losses.append(course.losses[:, np.newaxis])
             if not self._evaluated_at:
-                self._note_first_loss(course.losses[:, np.newaxis])
+                self._note_first_loss(course.losses[:, np.newaxis], 0)
         if course.sound is not None:
             self._sound = [course.sound]
         if self._progress is not None:
@@ -559,8 +562,7 @@ class _Loop:
         count = -(-len(order) // self._batches.size)
         steps = np.stack([rate(self._before + self._done, count) for rate in self._rates], axis=1)
         losses = self._model.run(order, self._batches.size, steps)
-        if not self._done:
-            self._note_first_loss(losses)
+        self._note_first_loss(losses, self._done)
         self._losses.append(losses)
         self._done += count
         if self._progress is not None:
@@ -577,10 +579,16 @@ class _Loop:
             self._active.remove(run)
         self._forget()
 
-    def _note_first_loss(self, losses: NDArray[np.float64]) -> None:
-        if self._batches.size >= _TELLING:
+    def _note_first_loss(self, losses: NDArray[np.float64], done: int) -> None:
+        """Look at losses of the batches after `done` ones, if they are among the first."""
+        missing = -(-_TELLING // self._batches.size) - done
+        if missing <= 0:
+            return
+        largest = losses[:missing].max(axis=0)
+        self._first = largest if self._first is None else np.maximum(self._first, largest)
+        if len(losses) >= missing:
             for run in self._active:
-                run.first_loss = float(losses[0, run.column])
+                run.first_loss = float(self._first[run.column])
 
     def _evaluate(self, scheduled: bool, batch: NDArray[np.intp]) -> None:
         due = [run for run in self._active if scheduled or run.max_steps == self._done]
@@ -643,5 +651,6 @@ class _Loop:
         self._rates = [self._rates[column] for column in columns]
         self._losses = [np.ascontiguousarray(losses[:, columns]) for losses in self._losses]
         self._sound = [self._sound[column] for column in columns]
+        self._first = None if self._first is None else self._first[columns]
         for run in self._active:
             run.column = columns.index(run.column)

@@ -38,7 +38,8 @@ class IterativeModel(CallbackSupportMixin, StateFiles, BaseEstimator):
             p.positive_integer(self.batch_size, "batch_size")
         p.flag(self.drop_last, "drop_last")
         p.flag(self.early_stopping, "early_stopping")
-        p.number(self.validation_fraction, "validation_fraction", most=1, above=True)
+        if p.number(self.validation_fraction, "validation_fraction", most=1, above=True) == 1:
+            raise ValueError(f"validation_fraction is {self.validation_fraction}; it must be below 1")
         p.positive_integer(self.n_iter_no_change, "n_iter_no_change")
         p.one_of(self.keep_best, "keep_best", (True, False, "first", "last"))
         p.positive_integer(self.evaluations_per_epoch, "evaluations_per_epoch")

@@ -125,7 +125,10 @@ def weights_of_classes(
         counts = np.bincount(codes, weights=weight, minlength=len(classes))
         with np.errstate(divide="ignore"):
             return np.where(counts > 0, counts.sum() / (len(classes) * counts), 0.0)
-    factors: Array = compute_class_weight(class_weight, classes=classes, y=classes)
+    try:
+        factors: Array = compute_class_weight(class_weight, classes=classes, y=classes)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"class_weight is {class_weight!r}: {error}") from error
     if not ((factors >= 0) & np.isfinite(factors)).all():
         raise ValueError(f"class_weight is {class_weight!r}; weights must be finite and not negative")
     return factors.astype(np.float64)

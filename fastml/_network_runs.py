@@ -34,7 +34,7 @@ class Beginning:
     done : int
         Steps that were done before.
     state : dict or None
-        What the solver had then.
+        What the solver had then, and with a course the weights.
     course : Course or None
         Where the run stood that is resumed.
     """
@@ -57,8 +57,22 @@ def begin(model: Any, X: Any, y: Any, *, partial: bool, resume: bool, **more: An
         check_resumed(before, settled)
         return Beginning(settled, True, 0, before.course.state, before.course)
     if partial and hasattr(model, "t_"):
-        return Beginning(settled, True, model.t_ - 1, model._state, None)
+        _check_dtype(model._state, settled.rows.X)
+        return Beginning(settled, True, model.t_ - 1, _of_solver(model._state), None)
     return Beginning(settled, bool(model.warm_start) and hasattr(model, "t_"), 0, None, None)
+
+
+def _check_dtype(state: dict[str, Any] | None, X: Array) -> None:
+    """Refuse rows that would be trained in another dtype than those before."""
+    now = np.dtype(np.float32) if X.dtype == np.uint8 else X.dtype
+    if state is not None and state["parameters"].dtype != now:
+        before = state["parameters"].dtype
+        raise ValueError(f"X is {X.dtype}, to be trained in {now}; partial_fit goes on in {before}, as it began")
+
+
+def _of_solver(state: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Return what the solver remembers; the weights are those of the model, which may have been set by hand."""
+    return None if state is None else {name: state[name] for name in ("moments", "n_steps", "memory")}
 
 
 def run_network(model: Any, column: Column, beginning: Beginning, *, partial: bool) -> Run:
@@ -115,24 +129,27 @@ class Column:
     ----------
     training : NetworkTraining or SequenceTraining
         The network in training.
-    loss : str
-        One of the kernels' names.
-    score : callable or None
-        Gives the score of weights on rows; None is the share of right classes, or R².
+    task : object
+        Has a `loss`, one of the kernels' names; a `score`, which gives that of weights on rows, or None, for the share
+        of right classes, or R²; and `settings` of the solver.
     done : int
         Steps that were done before.
     state : dict or None
-        What `state` returned after these steps.
+        What `state` returned after these steps; what is missing stays as it is.
     """
 
-    def __init__(
-        self, training: Any, loss: str, score: Callable[[Any, Rows], float] | None, *, done: int,
-        state: dict[str, Any] | None,
-    ) -> None:  # fmt: skip
-        self._training, self._loss, self._score = training, loss, score
+    def __init__(self, training: Any, task: Any, *, done: int, state: dict[str, Any] | None) -> None:
+        self._training, self._loss = training, task.loss
+        self._score: Callable[[Any, Rows], float] | None = task.score
+        self._memory = _memory(task.settings)
         training.n_steps = done
         if state is not None:
-            training.set_state(state)
+            if state["memory"] != self._memory:
+                raise ValueError(
+                    f"the steps before left {state['memory']}, those to come need {self._memory}: a training goes on "
+                    "with the same solver, and with momentum if it had any"
+                )
+            training.set_state(training.get_state() | state)
 
     @property
     def n_steps(self) -> int:
@@ -162,7 +179,7 @@ class Column:
     def state(self, column: int) -> dict[str, Any]:
         """Return a copy of all that the network needs to go on training."""
         state: dict[str, Any] = self._training.get_state()
-        return state
+        return state | {"memory": self._memory}
 
     def last_losses(self) -> NDArray[np.float64]:
         """Return the losses of the batches that the last call of `run` has completed."""
@@ -174,6 +191,13 @@ class Column:
 
     def _scores(self, X: Array) -> Array:
         raise NotImplementedError
+
+
+def _memory(settings: dict[str, Any]) -> str:
+    """Say what a solver remembers from step to step."""
+    if settings["rule"] == "adam":
+        return "means of gradients and of their squares"
+    return "velocities" if settings["momentum"] else "nothing but weights"
 
 
 def targets_of(loss: str, y: Array) -> Array:

@@ -84,7 +84,7 @@ class NetworkColumn(Column):
             norms=layers.norms or None, activation=task.activation, sample_weight=task.rows.weight,
             n_threads=task.n_threads, **task.settings,
         )  # fmt: skip
-        super().__init__(training, task.loss, task.score, done=done, state=state)
+        super().__init__(training, task, done=done, state=state)
 
     def finite(self) -> NDArray[np.bool_]:
         """Say whether all weights are finite."""

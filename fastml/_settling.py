@@ -81,8 +81,9 @@ def settle(
 ) -> Settled:
     """Check data, and settle what a training needs; `seed` is that of a training to be resumed."""
     n_threads = _estimators.threads(model.n_jobs)
-    x, y = _checked(model, X, y, n_threads, reset=not (partial and hasattr(model, "t_")))
-    targets = model._new_targets(y, classes, partial)
+    continues = hasattr(model, "t_") and (partial or seed is not None or bool(model.warm_start))
+    x, y = _checked(model, X, y, n_threads, reset=not continues)
+    targets = _targets(model, y, classes, partial, continues)
     weight = _sample_weight(sample_weight, len(x))
     if partial and weight is not None:
         weight = np.asarray(sample_weight, np.float64)  # not multiplied by anything, as very small ones are above
@@ -162,6 +163,18 @@ def _checked(
     return x, targets
 
 
+def _targets(model: Any, y: Array, classes: Any, partial: bool, continues: bool) -> Targets:
+    """Return the model's targets; weights from before belong to the classes from before."""
+    before = getattr(model, "classes_", None) if continues else None
+    targets: Targets = model._new_targets(y, classes, partial)
+    if before is not None and not np.array_equal(before, model.classes_):
+        found, model.classes_ = model.classes_, before
+        raise ValueError(
+            f"y has the classes {found.tolist()}; a fit that goes on needs those before, {before.tolist()}"
+        )
+    return targets
+
+
 def _sample_weight(weight: ArrayLike | None, n: int, name: str = "sample_weight") -> Array | None:
     if weight is None:
         return None
@@ -197,12 +210,18 @@ def _training_weight(
 
 
 def _split(model: Any, y: Array, seed: np.random.SeedSequence) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    parts = train_test_split(
-        np.arange(len(y)),
-        test_size=model.validation_fraction,
-        random_state=int(seed.generate_state(1)[0]),
-        stratify=None if is_regressor(model) else y,
-    )
+    try:
+        parts = train_test_split(
+            np.arange(len(y)),
+            test_size=model.validation_fraction,
+            random_state=int(seed.generate_state(1)[0]),
+            stratify=None if is_regressor(model) else y,
+        )
+    except ValueError as error:
+        raise ValueError(
+            f"validation_fraction={model.validation_fraction} of {len(y)} rows cannot be set aside for early_stopping: "
+            f"{error}"
+        ) from error
     return parts[0], parts[1]
 
 

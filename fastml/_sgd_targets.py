@@ -46,7 +46,11 @@ class NumberTargets:
 
     def settle(self, y: Array, dtype: Any) -> Array:
         """Return targets as the kernels take them."""
-        return np.asarray(y, dtype)
+        with np.errstate(over="ignore"):
+            settled = np.asarray(y, dtype)
+        if not np.isfinite(settled).all():
+            raise ValueError(f"y has entries that are infinite in {dtype}, the dtype of the training; X decides that")
+        return settled
 
     def of(self, settled: Array) -> Array:
         """Return what `settle` was given."""

@@ -328,7 +328,7 @@ class ConvNetClassifier(ClassifierMixin, Probabilities, IterativeModel):
         image_shape : sequence of int, optional
             Channels, height and width, or the columns of rows (D,); needed before the first fit.
         n_classes : int, optional
-            How many classes there will be; needed before the first fit.
+            How many classes there will be; needed before the first fit, and goes with `image_shape`.
 
         Returns
         -------
@@ -338,15 +338,18 @@ class ConvNetClassifier(ClassifierMixin, Probabilities, IterativeModel):
         if image_shape is None or n_classes is None:
             if not hasattr(self, "layers_"):
                 raise ValueError("summary of a network before its fit needs image_shape and n_classes")
+            if image_shape is not None or n_classes is not None:
+                raise ValueError("image_shape and n_classes go together; one of them is missing")
             listed, shape = self.layers_, _pixels(self.image_shape_)
         else:
-            if len(image_shape) not in (1, 3):
+            if not np.iterable(image_shape) or len(image_shape) not in (1, 3):
                 raise ValueError(
                     f"image_shape is {image_shape!r}; it must be (channels, height, width), or (D,) for rows"
                 )
             shape = _pixels([_estimators.positive_integer(size, "image_shape") for size in image_shape])
-            n_scores = _estimators.positive_integer(n_classes, "n_classes")
-            listed = self._all_layers(image_shape, 1 if n_scores == 2 else n_scores)
+            if _estimators.positive_integer(n_classes, "n_classes") == 1:
+                raise ValueError("n_classes is 1; a classifier needs at least two classes")
+            listed = self._all_layers(image_shape, 1 if n_classes == 2 else n_classes)
         lines, total = [("Input", shape, 0)], 0
         for each, layer in zip(listed, layers.chain(listed, shape), strict=True):
             count = sum(int(np.prod(part)) for part in _public_shapes(layer).values())
@@ -402,13 +405,13 @@ class ConvNetClassifier(ClassifierMixin, Probabilities, IterativeModel):
             raise TypeError(f"layers is {listed!r}; it must be a sequence of layers of fastml.layers, or None")
         return [*listed, layers.Linear(n_scores)]
 
-    def _new_network(self, n_scores: int, dtype: np.dtype[Any]) -> Network:
-        """Settle the layers; return them as the kernels have them."""
-        self.layers_ = self._all_layers(self.image_shape_, n_scores)
-        return self._network(dtype)
+    def _new_network(self, n_scores: int, dtype: np.dtype[Any]) -> tuple[list[Any], Network]:
+        """Settle the layers; return them, and as the kernels have them."""
+        listed = self._all_layers(self.image_shape_, n_scores)
+        return listed, self._network(listed, dtype)
 
-    def _network(self, dtype: np.dtype[Any]) -> Network:
-        return Network(layers.chain(self.layers_, _pixels(self.image_shape_)), dtype)
+    def _network(self, listed: list[Any], dtype: np.dtype[Any]) -> Network:
+        return Network(layers.chain(listed, _pixels(self.image_shape_)), dtype)
 
     def _scale_channels(self, X: Array) -> None:
         channels = self.image_shape_[0]
@@ -427,7 +430,7 @@ class ConvNetClassifier(ClassifierMixin, Probabilities, IterativeModel):
         return ClassTargets(self.classes_, "log_loss", "multinomial", self.class_weight)
 
     def _attributes(self, weights: Weights) -> dict[str, Any]:
-        network = self._network(weights.flat.dtype)
+        network = self._network(self.layers_, weights.flat.dtype)
         return {"parameters_": network.unpack(weights), "n_outputs_": network.layers[-1].shape[0]}
 
     def _scores(self, X: ArrayLike) -> Array:
@@ -437,7 +440,7 @@ class ConvNetClassifier(ClassifierMixin, Probabilities, IterativeModel):
             self._check_images(np.asarray(X), reset=False)  # says more than that the channels are not as many
         x = validate_data(self, X, dtype=[np.float64, np.float32, np.uint8], order="C", allow_nd=True, reset=False)
         self._check_images(x, reset=False)
-        network = self._network(self.parameters_[-1]["weight"].dtype)
+        network = self._network(self.layers_, self.parameters_[-1]["weight"].dtype)
         images = as_images(x, self._channels(), network.dtype)
         return scores_of_images(network, network.pack(self.parameters_), images, _estimators.threads(self.n_jobs))
 

@@ -161,19 +161,22 @@ class _MLP(IterativeModel):
 
     def _check_parameters(self) -> None:
         p = _estimators
-        sizes = list(self.hidden_layer_sizes) if np.iterable(self.hidden_layer_sizes) else [self.hidden_layer_sizes]
+        several = np.iterable(self.hidden_layer_sizes)
+        sizes = list(self.hidden_layer_sizes) if several else [self.hidden_layer_sizes]
         for place, size in enumerate(sizes):
-            p.positive_integer(size, f"hidden_layer_sizes[{place}]")
+            p.positive_integer(size, f"hidden_layer_sizes[{place}]" if several else "hidden_layer_sizes")
         p.one_of(self.activation, "activation", ACTIVATIONS)
         p.one_of(self.solver, "solver", ("adam", "sgd"))
         p.number(self.alpha, "alpha")
         p.number(self.weight_decay, "weight_decay")
-        shares = list(self.dropout) if np.iterable(self.dropout) else [self.dropout] * len(sizes)
-        if len(shares) != len(sizes):
+        several = np.iterable(self.dropout)
+        shares = list(self.dropout) if several else [self.dropout]
+        if several and len(shares) != len(sizes):
             raise ValueError(f"dropout has {len(shares)} entries; there are {len(sizes)} hidden layers")
         for place, share in enumerate(shares):
-            if p.number(share, f"dropout[{place}]", most=1) == 1:
-                raise ValueError(f"dropout[{place}] is {share}; it must be below 1, or nothing is left")
+            name = f"dropout[{place}]" if several else "dropout"
+            if p.number(share, name, most=1) == 1:
+                raise ValueError(f"{name} is {share}; it must be below 1, or nothing is left")
         p.flag(self.batch_norm, "batch_norm")
         p.number(self.batch_norm_momentum, "batch_norm_momentum", most=1)
         self._check_course()
@@ -205,6 +208,8 @@ class _MLP(IterativeModel):
         check_is_fitted(self)
         x = validate_data(self, X, dtype=[np.float64, np.float32], order="C", reset=False)
         layers = Layers([W.T for W in self.coefs_], self.intercepts_, self._norms())
+        if len(self.coefs_[0]) != x.shape[1]:  # they may have been set by hand, or come from a file
+            raise ValueError(f"X has {x.shape[1]} columns; coefs_[0] has {len(self.coefs_[0])} rows, one for each")
         return layers.scores(x, self.activation, _estimators.threads(self.n_jobs))
 
     def _norms(self) -> list[Norm]:

@@ -624,8 +624,10 @@ class Normalization(Layer):
             )
 
     def move_running(self) -> None:
-        """Take the batch into the running mean and variance, the latter as an unbiased estimate."""
+        """Take the batch into the running mean and variance, the latter as an unbiased estimate; one value has none."""
         channels = self.shape[0]
-        unbiased = self.variance * (self.count / max(1, self.count - 1))
-        for running, value in zip(self.running, (self.mean, unbiased), strict=True):
-            running[:] += self.momentum * (value[:channels] - running)
+        mean, variance = self.running
+        mean += self.momentum * (self.mean[:channels] - mean)
+        if self.count > 1:
+            unbiased = self.variance[:channels] * (self.count / (self.count - 1))
+            variance += self.momentum * (unbiased - variance)

@@ -184,8 +184,32 @@ def test_warm_start_begins_with_the_weights_from_before(digits):
     model = small(warm_start=True).fit(X, y)
     first = model.history_["train_loss"][-1]
     assert model.fit(X, y).history_["train_loss"][0] < first + 0.05
+    scores = model.predict_proba(X)
     with pytest.raises(ValueError, match="parameters are to have shapes"):
         model.set_params(layers=[Conv2D(3)]).fit(X, y)
+    np.testing.assert_array_equal(model.predict_proba(X), scores)
+
+
+def test_means_of_other_channels_are_refused(digits):
+    X, y = digits[0][:40].reshape(-1, 4, 4, 4), digits[1][:40]
+    model = ConvNetClassifier([Linear(4)], max_iter=1, tol=None).fit(X, y)
+    model.channel_mean_ = model.channel_mean_[:1]
+    with pytest.raises(ValueError, match=r"X has 4 channels; channel_mean_ and channel_std_ have shapes \(1,\)"):
+        model.predict(X)
+
+
+@pytest.mark.parametrize("standardize", [False, True])
+def test_a_fit_that_goes_on_needs_images_of_the_same_shape(digits, standardize):
+    # As many numbers in other channels: what is taken off each channel would be read from beyond its end.
+    X, y = digits[0][:100], digits[1][:100]
+    model = ConvNetClassifier([Linear(4)], max_iter=2, max_steps=1, tol=None, standardize=standardize).fit(X, y)
+    others = X.reshape(-1, 16, 2, 2)
+    with pytest.raises(ValueError, match=r"X has shape \(100, 16, 2, 2\); what the fit had was \(n, 1, 8, 8\)"):
+        model.fit(others, y, resume=True)
+    with pytest.raises(ValueError, match=r"X has shape \(100, 16, 2, 2\); what the fit had was \(n, 1, 8, 8\)"):
+        model.set_params(warm_start=True).fit(others, y)
+    assert model.image_shape_ == (1, 8, 8)
+    assert model.set_params(warm_start=False).fit(others, y).image_shape_ == (16, 2, 2)
 
 
 def test_weights_of_images_and_of_classes(digits, same_bits):
@@ -290,8 +314,19 @@ def test_summary():
     assert len({len(line) for line in lines}) == 1
     with pytest.raises(ValueError, match="needs image_shape and n_classes"):
         ConvNetClassifier(net).summary()
-    with pytest.raises(ValueError, match="image_shape is"):
-        ConvNetClassifier(net).summary((3, 4), 2)
+    for shape in ((3, 4), 12):
+        with pytest.raises(ValueError, match="image_shape is"):
+            ConvNetClassifier(net).summary(shape, 2)
+    with pytest.raises(ValueError, match="n_classes is 1; a classifier needs at least two"):
+        ConvNetClassifier(net).summary((3, 13, 9), 1)
+
+
+def test_summary_of_a_fitted_network_takes_both_or_neither(digits):
+    model = small(max_iter=1).fit(digits[0][:40], digits[1][:40])
+    assert model.summary() == model.summary((1, 8, 8), 10)
+    for given in ({"image_shape": (3, 32, 32)}, {"n_classes": 3}):
+        with pytest.raises(ValueError, match="go together; one of them is missing"):
+            model.summary(**given)
 
 
 def test_all_layers_are_listed():

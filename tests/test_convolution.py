@@ -351,6 +351,18 @@ def test_running_means_are_those_of_the_batches(rng):
     assert_allclose(found["running_var"], variance)
 
 
+def test_the_running_variance_stays_after_a_batch_of_one_value(rng):
+    layers = chained((5, 1, 1), (Dense, 4), (Normalization, 0.25, 1e-5), (Dense, 3))
+    X, y = rng.normal(size=(7, 5, 1, 1)), rng.integers(0, 3, 7)
+    training = training_of(layers, parameters_of(layers, rng), X, y)
+    training.run(np.arange(6), 6, 0.0)
+    before = training.network.unpack(training.weights)[1]
+    training.run(np.array([6]), 1, 0.0)
+    after = training.network.unpack(training.weights)[1]
+    np.testing.assert_array_equal(after["running_var"], before["running_var"])
+    assert (after["running_mean"] != before["running_mean"]).all()
+
+
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_any_number_of_threads_trains_the_same_bits(rng, same_bits, dtype):
     layers = chained(

@@ -428,8 +428,20 @@ def test_a_loss_far_above_the_first_one_is_told():
     assert not rising.is_worse_than_at_first(0.8)  # 2 (0.5 + 0.8) is more than 0.5 * 1.5 ** 4
     (falling,) = fit(Columns(np.zeros(30), [1.0]), [Run(0, 3, never())], [0.5], steps, batch_size=30)
     assert not falling.is_worse_than_at_first()
-    (few,) = fit(Columns(np.zeros(29), [1.0]), [Run(0, 3, never())], [2.5], steps, batch_size=30)
+    (few,) = fit(Columns(np.zeros(29), [1.0]), [Run(0, 1, never())], [2.5], steps, batch_size=30)
+    assert few.first_loss is None
     assert not few.is_worse_than_at_first()
+
+
+@pytest.mark.parametrize("every", [1, 2, 100])
+def test_first_batches_of_few_rows_tell_together(every):
+    steps = Evaluations(steps=every)
+    for size, worse in ((2.5, True), (0.5, False)):  # the error grows by half with each step, or falls to half
+        columns = Columns(np.zeros(40), [1.0, 1.0])
+        runs = fit(columns, [Run(0, 9, never()), Run(1, 2, never())], [size, size], steps, batch_size=10)
+        assert runs[0].first_loss == (0.5 * 1.5**4 if worse else 0.5)  # the largest of three batches
+        assert runs[0].is_worse_than_at_first() == worse
+        assert runs[1].first_loss is None  # two batches of ten rows
 
 
 def test_rows_know_their_variance(rng):

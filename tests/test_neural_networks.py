@@ -200,6 +200,19 @@ def test_partial_fit_goes_on_like_fit(classes, same_bits):
     assert len(pieces.history_["step"]) == 4
 
 
+@pytest.mark.parametrize("batch_norm", [False, True])
+def test_partial_fit_goes_on_from_weights_that_were_set(classes, same_bits, batch_norm):
+    X, y = classes
+    settings = {"hidden_layer_sizes": (5,), "batch_norm": batch_norm, "learning_rate": [0.0], "random_state": 0}
+    model = MLPClassifier(**settings).partial_fit(X, y, classes=["a", "b", "c"])
+    other = MLPClassifier(**settings | {"random_state": 1}).partial_fit(X, y, classes=["a", "b", "c"])
+    model.coefs_ = [W.copy() for W in other.coefs_]
+    model.intercepts_[-1][:] = other.intercepts_[-1]
+    for got, want in zip(model.partial_fit(X, y).coefs_, other.coefs_, strict=True):
+        same_bits(got, want)  # a step of size 0 leaves them
+    same_bits(model.intercepts_[-1], other.intercepts_[-1])
+
+
 def test_partial_fit_needs_classes_and_all_of_them(classes):
     X, y = classes
     with pytest.raises(ValueError, match=r"needs all classes"):
@@ -218,6 +231,21 @@ def test_warm_start_begins_with_the_weights_from_before(classes):
     assert model.fit(X, y).history_["train_loss"][0] < first + 0.05
     with pytest.raises(ValueError, match="layers are to have shapes"):
         model.set_params(hidden_layer_sizes=(6,)).fit(X, y)
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_fit_that_goes_on_needs_the_same_columns_and_classes(classes, resume):
+    X, y = classes
+    model = MLPClassifier((5,), max_iter=2, max_steps=1, tol=None, random_state=0, warm_start=not resume).fit(X, y)
+    before = model.predict_proba(X)
+    with pytest.raises(ValueError, match="X has 2 features, but MLPClassifier is expecting"):
+        model.fit(X[:, :2], y, resume=resume)
+    with pytest.raises(ValueError, match=r"classes \['d', 'e', 'f'\]; .* those before, \['a', 'b', 'c'\]"):
+        model.fit(X, np.array(["d", "e", "f"])[np.unique(y, return_inverse=True)[1]], resume=resume)
+    with pytest.raises(ValueError, match=r"classes \['a', 'other'\]"):
+        model.fit(X, np.where(y == "a", "a", "other"), resume=resume)
+    assert model.classes_.tolist() == ["a", "b", "c"]
+    np.testing.assert_array_equal(model.predict_proba(X), before)  # a fit that is refused changes nothing
 
 
 def test_weights_of_rows_and_of_classes(classes, same_bits):
@@ -293,7 +321,8 @@ BAD = {
     "solver": ("lbfgs", "solver is 'lbfgs'"),
     "alpha": (-1, "alpha is -1"),
     "weight_decay": (-1, "weight_decay is -1"),
-    "dropout": (1.0, r"dropout\[0\] is 1.0"),
+    "dropout": (1.0, "dropout is 1.0"),
+    "validation_fraction": (1.0, "validation_fraction is 1.0; it must be below 1"),
     "learning_rate": ("adaptive", "learning_rate is 'adaptive'"),
     "learning_rate_init": (0, "learning_rate_init is 0"),
     "momentum": (2, "momentum is 2"),
@@ -315,3 +344,27 @@ def test_bad_parameters_are_named(classes, name):
     if name == "dropout":
         with pytest.raises(ValueError, match="dropout has 2 entries; there are 1 hidden layers"):
             MLPClassifier(dropout=(0.1, 0.2)).fit(*classes)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"hidden_layer_sizes": -3}, "^hidden_layer_sizes is -3"),
+        ({"dropout": (1.0,)}, r"^dropout\[0\] is 1.0"),
+        ({"class_weight": {"a": "x"}}, "^class_weight is {'a': 'x'}: could not convert"),
+        ({"class_weight": {"a": 1, "z": 2}}, "^class_weight is {'a': 1, 'z': 2}: The classes"),
+        ({"early_stopping": True, "validation_fraction": 1e-9}, "^validation_fraction=1e-09 of 90 rows cannot be set"),
+    ],
+)
+def test_errors_begin_with_the_parameter(classes, settings, message):
+    with pytest.raises(ValueError, match=message):
+        MLPClassifier(**settings).fit(*classes)
+
+
+def test_targets_beyond_float32_are_refused(numbers):
+    X, y = numbers
+    y[3] = 1e39
+    with pytest.raises(ValueError, match="y has entries that are infinite in float32, the dtype of the training"):
+        MLPRegressor((3,)).fit(X.astype(np.float32), y)
+    with pytest.raises(ValueError, match="X_val, y_val: y has entries that are infinite in float32"):
+        MLPRegressor((3,)).fit(X.astype(np.float32), 0 * y, X_val=X, y_val=y)

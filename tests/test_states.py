@@ -339,9 +339,42 @@ def test_what_cannot_go_on_says_so(rng):
         network("adam", max_steps=9).fit(X, y).set_params(batch_size=50).fit(X, y, resume=True)
     with pytest.raises(ValueError, match="layers are to have shapes"):
         network("adam", max_steps=9).fit(X, y).set_params(hidden_layer_sizes=(3,)).fit(X, y, resume=True)
-    with pytest.raises(ValueError, match="moments from before have shape"):
-        network("adam", max_steps=9).fit(X, y).set_params(solver="sgd", momentum=0.0).fit(X, y, resume=True)
     with pytest.raises(ValueError, match="followed by partial_fit"):
         model.partial_fit(X, y).fit(X, y, resume=True)
     with pytest.raises(TypeError, match="resume is 1"):
         model.fit(X, y, resume=1)
+
+
+def test_weights_of_other_columns_are_refused(rng):
+    # Set by hand, or from a file that somebody made: rows must not be read beyond their end.
+    X, y = classes(rng)
+    model = MLPClassifier((4,), max_iter=1, tol=None).fit(X, y)
+    model.n_features_in_ = 3
+    with pytest.raises(ValueError, match=r"X has 3 columns; coefs_\[0\] has 6 rows"):
+        model.predict(X[:, :3])
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        ({"solver": "sgd"}, {"solver": "adam"}, "left velocities, those to come need means of gradients"),
+        ({"solver": "adam"}, {"solver": "sgd"}, "squares, those to come need velocities"),
+        ({"solver": "adam"}, {"solver": "sgd", "momentum": 0.0}, "squares, those to come need nothing but weights"),
+        ({"solver": "sgd", "momentum": 0.0}, {"momentum": 0.5}, "nothing but weights, those to come need velocities"),
+    ],
+)
+def test_another_solver_cannot_go_on(rng, before, after, message):
+    X, y = classes(rng)
+    settings = {"hidden_layer_sizes": (4,), "max_iter": 2, "max_steps": 1, "tol": None, "random_state": 0} | before
+    with pytest.raises(ValueError, match=message):
+        MLPClassifier(**settings).fit(X, y).set_params(**after).fit(X, y, resume=True)
+    with pytest.raises(ValueError, match=message):
+        MLPClassifier(**settings).partial_fit(X, y, ["no", "perhaps", "yes"]).set_params(**after).partial_fit(X, y)
+
+
+def test_rows_of_another_dtype_cannot_go_on(rng):
+    X, y = classes(rng)
+    model = MLPClassifier((4,), random_state=0).partial_fit(X.astype(np.float32), y, ["no", "perhaps", "yes"])
+    with pytest.raises(ValueError, match="X is float64, to be trained in float64; partial_fit goes on in float32"):
+        model.partial_fit(X, y)
+    assert model.partial_fit(X.astype(np.float32), y).t_ == 5
