@@ -87,8 +87,8 @@ class ConvNetClassifier(ClassifierMixin, Probabilities, IterativeModel):
     n_iter_no_change : int, default=10
         Evaluations (with the defaults, epochs) without improvement before training ends.
     scoring : str, callable or None, default=None
-        What is good on the validation set, and the score in `history_`: None is the accuracy, "loss" the
-        validation loss, all else a scorer of scikit-learn.
+        What is good on the validation set: None is the accuracy, "loss" the validation loss, all else a scorer of
+        scikit-learn, which then makes the scores in `history_` too.
     keep_best : {True, False, "first", "last"}, default=True
         With `early_stopping`: whether the model gets its best weights back; of those that are equally good
         the first ones (True means that too) or the last.

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
+import numpy as np
+
 from . import _estimators as p
 from .kernels import _image_works as works
 
@@ -57,8 +59,9 @@ class Conv2D:
                 raise ValueError(
                     f"{name} has padding 'same' and kernel_size {self.kernel_size}; 'same' needs an odd kernel_size"
                 )
-        elif self.padding != 0 or isinstance(self.padding, bool):
-            p.positive_integer(self.padding, f"{name}.padding")
+        else:
+            if isinstance(self.padding, bool) or not isinstance(self.padding, (int, np.integer)) or self.padding < 0:
+                raise ValueError(f"{name}.padding is {self.padding!r}; it must be 'same' or an integer of at least 0")
             if self.padding >= self.kernel_size:
                 raise ValueError(
                     f"{name} has padding {self.padding}; it must be below kernel_size, which is {self.kernel_size}"

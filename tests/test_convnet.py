@@ -340,6 +340,7 @@ BAD_LAYERS = {
     "kernel_size": ([Conv2D(2, 2.5)], TypeError, r"kernel_size is 2.5"),
     "same": ([Conv2D(2, 2)], ValueError, "'same' needs an odd kernel_size"),
     "padding": ([Conv2D(2, 3, padding=3)], ValueError, "it must be below kernel_size"),
+    "negative padding": ([Conv2D(2, padding=-1)], ValueError, "padding is -1; it must be 'same' or an integer"),
     "padding name": ([Conv2D(2, padding="valid")], ValueError, "padding is 'valid'"),
     "too small": (
         [ReLU(), Conv2D(2, 11, padding=1)],
