@@ -166,16 +166,30 @@ def _outcomes(keys: list[str], jobs: int) -> Iterator[Outcome]:
         return
     # A forked child of a process that has Numba's compiler in it is a gamble; a fresh one is not.
     with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
-        pending: dict[Future[Outcome], str] = {pool.submit(warm, key): key for key in keys}
+        pending: dict[Future[list[Outcome]], list[str]] = {
+            pool.submit(_each, warm, group): group for group in _of_one_function(keys)
+        }
         try:
             for future in as_completed(pending):
                 try:
-                    yield future.result()
+                    yield from future.result()
                 except Exception as error:  # the worker died: the compiler took the process with it
-                    yield Outcome(pending[future], 0.0, False, _one_line(error))
+                    yield from (Outcome(key, 0.0, False, _one_line(error)) for key in pending[future])
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+def _of_one_function(keys: list[str]) -> list[list[str]]:
+    """Group entries of one function, which share machine code: two processes would both compile it."""
+    groups: dict[str, list[str]] = {}
+    for key in keys:
+        groups.setdefault(key.partition("[")[0], []).append(key)
+    return list(groups.values())
+
+
+def _each(what: Callable[[str], Outcome], keys: list[str]) -> list[Outcome]:
+    return [what(key) for key in keys]
 
 
 def warm(key: str) -> Outcome:
