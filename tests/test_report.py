@@ -749,7 +749,9 @@ def test_errors_that_are_no_numbers_fit_into_json(tmp_path):
 
 
 @pytest.mark.needs_jit
+@pytest.mark.slow
 def test_command_writes_both_files_and_prints_tables(capsys, tmp_path):
+    """With the real studies of distances."""
     arguments = ["report", "--seconds", "0.5", "--threads", "2", "--output", str(tmp_path)]
     assert command_line.main(arguments, catalogue=catalogue(FakeEntry("first", FAST))) == 0
     captured = capsys.readouterr()
@@ -769,7 +771,9 @@ def test_command_after_ctrl_c_writes_what_there_is(capsys, tmp_path):
 
 
 @pytest.mark.needs_jit
-def test_json_goes_to_stdout_and_nothing_else(capsys, tmp_path):
+def test_json_goes_to_stdout_and_nothing_else(capsys, tmp_path, monkeypatch):
+    for study in tuple(report.STUDIES):  # which take seconds
+        monkeypatch.delitem(report.STUDIES, study)
     arguments = ["report", "--json", "--seconds", "0.5", "--threads", "2", "--output", str(tmp_path)]
     code = command_line.main(arguments, catalogue=catalogue(FakeEntry("first", FAST, off={"vectorized": 1.0})))
     assert code == 1
