@@ -104,6 +104,10 @@ MODELS: dict[str, Callable[[str], None]] = {
 }
 
 
+#: Models that share most of their machine code with another model, or with the entries of a function.
+_TRAINED_AS = {"LinearSVC": "LogisticRegression", "SGDClassifier": "train_linear"}
+
+
 def main(*, only: str | None = None, jobs: int | None = None) -> int:
     """Warm up, print the table and return the exit code: 0, or 1 if an entry failed."""
     from fastml.kernels import _jit, _threads
@@ -172,7 +176,7 @@ def _outcomes(what: Callable[[str], Outcome], keys: list[str], jobs: int) -> Ite
     # A forked child of a process that has Numba's compiler in it is a gamble; a fresh one is not.
     with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
         pending: dict[Future[list[Outcome]], list[str]] = {
-            pool.submit(_each, what, group): group for group in _of_one_function(keys)
+            pool.submit(_each, what, group): group for group in _of_one_code(keys)
         }
         try:
             for future in as_completed(pending):
@@ -185,12 +189,19 @@ def _outcomes(what: Callable[[str], Outcome], keys: list[str], jobs: int) -> Ite
             raise
 
 
-def _of_one_function(keys: list[str]) -> list[list[str]]:
-    """Group entries of one function, which share machine code: two processes would both compile it."""
+def _of_one_code(keys: list[str]) -> list[list[str]]:
+    """Group what shares machine code, which two processes would both compile; what takes longest comes first."""
+    from fastml.kernels.catalogue import ENTRIES
+
     groups: dict[str, list[str]] = {}
     for key in keys:
-        groups.setdefault(key.partition("[")[0], []).append(key)
-    return list(groups.values())
+        entry = ENTRIES.get(key)
+        if entry is None:
+            group = _TRAINED_AS.get(key, key)
+        else:
+            group = entry.function if entry.family == "training" else entry.family
+        groups.setdefault(group, []).append(key)
+    return list(groups.values())[::-1]
 
 
 def _each(what: Callable[[str], Outcome], keys: list[str]) -> list[Outcome]:
