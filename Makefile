@@ -26,8 +26,14 @@ help:  ## list the targets
 report: $(STAMP)  ## run every kernel in loop, NumPy and compiled form; write report/
 	$(PY) -m benches report $(ARGS)
 
+# All tests: on all CPUs, with what they would compile each for itself compiled before. With ARGS: pytest as it is.
 test: $(STAMP)  ## run the tests
+ifeq ($(strip $(ARGS)),)
+	-$(PY) -m fastml warmup >/dev/null
+	$(PY) -m pytest -n auto --maxprocesses 8 --dist worksteal
+else
 	$(PY) -m pytest $(ARGS)
+endif
 
 bench: $(STAMP)  ## run the asv suite for HEAD (hours; ARGS="--bench Exp" for a part)
 	$(ASV) machine --yes

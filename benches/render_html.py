@@ -432,7 +432,8 @@ def _how(document: dict[str, Any]) -> str:
         "Where NumPy does not use BLAS it has one thread in either case.",
         "A loop that would take too long runs on a part, and its time is scaled by the work of the whole.",
         "First call: what the first calls with one and all threads took on top of an ordinary call, in this process; "
-        "compiled, or loaded from the cache; ready where an entry before had loaded the same code.",
+        "compiled (with an empty cache: before the first case, by several processes), or loaded from the cache; ready "
+        "where an entry before had loaded the same code.",
         "Error: the largest deviation of any output from a float64 or exact reference, divided by the bound that the "
         "catalogue gives for the entry and dtype, with its reason (tooltip). At most 1 is right.",
         "Share of the limit: the bytes that a call must move at least (memory), or its operations (GEMM), per second, "

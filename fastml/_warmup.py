@@ -9,6 +9,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -103,6 +104,10 @@ MODELS: dict[str, Callable[[str], None]] = {
 }
 
 
+#: Models that share most of their machine code with another model, or with the entries of a function.
+_TRAINED_AS = {"LinearSVC": "LogisticRegression", "SGDClassifier": "train_linear"}
+
+
 def main(*, only: str | None = None, jobs: int | None = None) -> int:
     """Warm up, print the table and return the exit code: 0, or 1 if an entry failed."""
     from fastml.kernels import _jit, _threads
@@ -146,39 +151,64 @@ def select(names: Iterable[str], pattern: str | None) -> list[str]:
     return [name for name in names if match(name)]
 
 
-def run(keys: list[str], jobs: int) -> list[Outcome]:
-    """Warm up `keys` in `jobs` processes, under a progress bar; outcomes come in the order of `keys`."""
+def run(keys: list[str], jobs: int, *, dtypes: tuple[str, ...] | None = None, silent: bool = False) -> list[Outcome]:
+    """Warm up `keys` in `jobs` processes, under a progress bar; outcomes come in the order of `keys`.
+
+    `dtypes` says which input dtypes of catalogue entries: all of each by default.
+    """
     from tqdm import tqdm
 
     outcomes = {}
+    what = partial(warm, dtypes=dtypes) if dtypes else warm
     # The bar goes to stderr, and only to a terminal.
-    with tqdm(total=len(keys), unit="kernel", disable=None) as bar:
-        for outcome in _outcomes(keys, jobs):
+    with tqdm(total=len(keys), unit="kernel", disable=silent or None) as bar:
+        for outcome in _outcomes(what, keys, jobs):
             outcomes[outcome.key] = outcome
             bar.set_postfix_str(outcome.key)
             bar.update()
     return [outcomes[key] for key in keys]
 
 
-def _outcomes(keys: list[str], jobs: int) -> Iterator[Outcome]:
+def _outcomes(what: Callable[[str], Outcome], keys: list[str], jobs: int) -> Iterator[Outcome]:
     if jobs == 1:
-        yield from map(warm, keys)
+        yield from map(what, keys)
         return
     # A forked child of a process that has Numba's compiler in it is a gamble; a fresh one is not.
     with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
-        pending: dict[Future[Outcome], str] = {pool.submit(warm, key): key for key in keys}
+        pending: dict[Future[list[Outcome]], list[str]] = {
+            pool.submit(_each, what, group): group for group in _of_one_code(keys)
+        }
         try:
             for future in as_completed(pending):
                 try:
-                    yield future.result()
+                    yield from future.result()
                 except Exception as error:  # the worker died: the compiler took the process with it
-                    yield Outcome(pending[future], 0.0, False, _one_line(error))
+                    yield from (Outcome(key, 0.0, False, _one_line(error)) for key in pending[future])
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
 
 
-def warm(key: str) -> Outcome:
+def _of_one_code(keys: list[str]) -> list[list[str]]:
+    """Group what shares machine code, which two processes would both compile; what takes longest comes first."""
+    from fastml.kernels.catalogue import ENTRIES
+
+    groups: dict[str, list[str]] = {}
+    for key in keys:
+        entry = ENTRIES.get(key)
+        if entry is None:
+            group = _TRAINED_AS.get(key, key)
+        else:
+            group = entry.function if entry.family == "training" else entry.family
+        groups.setdefault(group, []).append(key)
+    return list(groups.values())[::-1]
+
+
+def _each(what: Callable[[str], Outcome], keys: list[str]) -> list[Outcome]:
+    return [what(key) for key in keys]
+
+
+def warm(key: str, dtypes: tuple[str, ...] | None = None) -> Outcome:
     """Call one entry's compiled kernel, or fit one model, for each input dtype, on sizes that reach all its code."""
     from fastml.kernels import _jit
     from fastml.kernels.catalogue import ENTRIES
@@ -194,15 +224,15 @@ def warm(key: str) -> Outcome:
             for dtype in ("float32", "float64"):
                 MODELS[key](dtype)
         else:
-            _call(ENTRIES[key])
+            _call(ENTRIES[key], dtypes)
     except Exception as caught:  # one broken entry must not keep the others cold
         error = _one_line(caught)
     return Outcome(key, time.perf_counter() - start, misses() > before, error)
 
 
-def _call(entry: Entry) -> None:
+def _call(entry: Entry, dtypes: tuple[str, ...] | None) -> None:
     kernel = entry.tier("compiled")
-    for dtype in entry.dtypes:
+    for dtype in dtypes or entry.dtypes:
         inputs = entry.make(entry.sizes["tiny"], dtype)
         kernel(*inputs.args, **inputs.kwargs)
         for size in entry.warm_sizes:

@@ -1742,11 +1742,11 @@ def _add_network(name: str, activation: str, *, training: bool, batch_norm: bool
 
 _CONVOLUTION_SIZES: dict[str, Size] = {
     "tiny": (3, 5, 6, 7),
-    "default": (64, 64, 128, 16),
+    "default": (16, 64, 128, 16),
     "full": (64, 128, 256, 16),
     "wide": (64, 3, 64, 32),
 }
-_IMAGE_SIZES: dict[str, Size] = {"tiny": (3, 5, 6), "default": (64, 64, 32), "full": (256, 64, 32)}
+_IMAGE_SIZES: dict[str, Size] = {"tiny": (3, 5, 6), "default": (16, 64, 32), "full": (256, 64, 32)}
 _IMAGE_TOLERANCE = _tolerances(16, "sums over channels, pixels and images, relative to the sums of magnitudes")
 
 

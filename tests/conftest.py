@@ -101,10 +101,23 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
     return [f"reproduce with: {_environment()}", f"versions: {_versions()}"]
 
 
+#: Fixtures of a module that compile every kernel anew: one worker makes them, the first, while the others begin
+#: with what stands behind.
+_COMPILE_ALL = {"compiled_code", "loaded", "code_of_another_target"}
+
+
+def _turn(item: pytest.Item) -> int:
+    """Say when a test is due where several processes share the tests: what takes minutes must not begin last."""
+    if _COMPILE_ALL & set(getattr(item, "fixturenames", ())):
+        return 0
+    return 1 if item.get_closest_marker("targets") else 2 if item.get_closest_marker("slow") else 3
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     # Seeds come from names, and processes that share a run compare them.
     if unnamed := [item.nodeid for item in items if " at 0x" in item.nodeid]:
         raise pytest.UsageError(f"a test is named by an address: {unnamed[0]}")
+    items.sort(key=_turn)
     if not jit_disabled():
         return
     skip = pytest.mark.skip(reason="NUMBA_DISABLE_JIT is set")

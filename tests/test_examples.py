@@ -543,6 +543,7 @@ def test_w21_the_maximum_and_six_steps(example, tmp_path):
 @needs_data
 @pytest.mark.slow
 def test_w21_on_mnist(example):
-    found = example("w21_networks").main(["--full"])
-    assert check_w21(found)[0.1][-1] >= 0.9
-    assert found.wide_accuracy >= 0.978
+    """A sixth of the epochs; seeds differ by 0.002 in either accuracy."""
+    found = example("w21_networks").main(["--full", "--epochs", "5"])
+    assert check_w21(found)[0.1][-1] >= 0.93
+    assert found.wide_accuracy >= 0.974

@@ -105,6 +105,7 @@ def test_two_classes_are_scikit_learns(rng):
 # ------------------------------------------------------------------------------------------ learning
 
 
+@pytest.mark.needs_jit
 def test_normalised_layers(rng, same_bits):
     """Attributes are what the documentation says, the seed decides, and rows need not be near 0."""
     X = 50 + 10 * rng.normal(size=(300, 6))

@@ -1,7 +1,7 @@
 """What every kernel must keep to: one place for compilation options, a budget of compiled forms, no hidden float64.
 
 The last two look at all kernels as the catalogue calls them, in fresh processes, so that nothing that another
-test compiled is counted and nothing comes from a cache where machine code must be read.
+test compiled is counted.
 """
 
 from __future__ import annotations
@@ -199,9 +199,22 @@ import sys
 from fastml.kernels import _jit, catalogue
 def calls():
     for entry in catalogue.ENTRIES.values():
-        if entry.family in sys.argv[2:]:
+        if {entry.family, entry.key} & set(sys.argv[2:]):
             inputs = entry.make(entry.sizes["tiny"], "float32")
             yield entry.tier("compiled"), inputs.args, inputs.kwargs
+"""
+
+# What Numba itself says of a kernel: a placeholder, where the machine code comes from the cache.
+INSPECT = """
+def texts(compiled, signature, overload):
+    return compiled.inspect_asm(signature), compiled.inspect_llvm(signature)
+"""
+
+# From the optimised module, which lies beside the machine code in the cache: whoever compiled it, it is read.
+READ = """
+def texts(compiled, signature, overload):
+    module = overload.library._get_module_for_linking()
+    return overload.library.codegen._tm.emit_assembly(module), str(module)
 """
 
 # Calls kernels in float32 and writes down the assembly of each, by its name.
@@ -213,21 +226,29 @@ for kernel, args, kwargs in calls():
 flags = set()
 for name, compiled in zip(_jit.stats(), _jit._kernels):
     for number, (signature, overload) in enumerate(compiled.overloads.items()):
-        record = {"symbol": overload.fndesc.llvm_func_name, "assembly": compiled.inspect_asm(signature)}
+        assembly, text = texts(compiled, signature, overload)
+        record = {"symbol": overload.fndesc.llvm_func_name, "assembly": assembly}
         (folder / f"{name}.{number}.json").write_text(json.dumps(record))
         operations = r"= (?:tail )?(?:f\\w+|call|select) ((?:(?:fast|nnan|ninf|nsz|arcp|contract|afn|reassoc) )+)"
-        for words in re.findall(operations, compiled.inspect_llvm(signature)):
+        for words in re.findall(operations, text):
             flags.update(words.split())
 (folder / "flags.txt").write_text(" ".join(sorted(flags)))
-(folder / "misses").write_text(str(sum(counts["misses"] for counts in _jit.stats().values())))
+for count in ("hits", "misses"):
+    (folder / count).write_text(str(sum(counts[count] for counts in _jit.stats().values())))
 """
+
+
+def counted(folder: Path) -> tuple[int, int]:
+    """Cache hits and cache misses of the process that wrote the folder."""
+    hits, misses = (int((folder / count).read_text()) for count in ("hits", "misses"))
+    return hits, misses
 
 
 @pytest.fixture(scope="module")
 def compiled_code(tmp_path_factory) -> Path:
-    """A folder with the assembly of every float32 kernel, compiled into an empty cache."""
+    """A folder with the assembly of every float32 kernel, compiled or from the cache."""
     folder = tmp_path_factory.mktemp("assembly")
-    run_elsewhere(CALL_EVERY_KERNEL + WRITE_ASSEMBLY, str(folder), NUMBA_CACHE_DIR=str(folder / "cache"))
+    run_elsewhere(CALL_EVERY_KERNEL + READ + WRITE_ASSEMBLY, str(folder))
     return folder
 
 
@@ -241,9 +262,11 @@ def code_of_another_target(request, tmp_path_factory) -> Path:
     if not binding.get_host_cpu_features().get(TARGETS[request.param]):
         pytest.skip(f"this CPU cannot run code for {request.param}")
     folder = tmp_path_factory.mktemp(request.param)
-    families = ("logistic", "multinomial", "margin", "regression", "linear")
+    # Of linear models one with one score and one with a score per class: what the others add are the losses.
+    families = ("logistic", "multinomial", "margin", "regression")
+    families += tuple(f"linear_loss_gradient[{loss}]" for loss in ("squared_error", "softmax_cross_entropy"))
     settings = {"NUMBA_CPU_NAME": request.param, "NUMBA_CPU_FEATURES": "", "NUMBA_CACHE_DIR": str(folder / "cache")}
-    run_elsewhere(CALL_FAMILIES + WRITE_ASSEMBLY, str(folder), *families, **settings)
+    run_elsewhere(CALL_FAMILIES + READ + WRITE_ASSEMBLY, str(folder), *families, **settings)
     return folder
 
 
@@ -401,8 +424,8 @@ for kernel, args, kwargs in calls():
     worst = max(worst, took[0] - took[1])  # loading, without the work itself
 print(sum(c["hits"] for c in _jit.stats().values()), sum(c["misses"] for c in _jit.stats().values()), worst)
 """
-    hits, misses, worst = run_elsewhere(CALL_EVERY_KERNEL + code, NUMBA_CACHE_DIR=str(compiled_code / "cache")).split()
-    assert (int(hits), int(misses)) == (int((compiled_code / "misses").read_text()), 0)
+    hits, misses, worst = run_elsewhere(CALL_EVERY_KERNEL + code).split()
+    assert (int(hits), int(misses)) == (sum(counted(compiled_code)), 0)
     assert float(worst) < 0.5, "a first call from a warm cache takes too long"
 
 
@@ -596,7 +619,7 @@ def test_no_hidden_float64_in_float32_kernels(compiled_code, signatures):
 @pytest.mark.slow
 @pytest.mark.targets
 def test_no_hidden_float64_for_other_targets(code_of_another_target, signatures):
-    assert len(list(records(code_of_another_target))) > 15
+    assert len(list(records(code_of_another_target))) > 12
     assert kernels_with_hidden_doubles(code_of_another_target, accumulating_kernels(signatures)) == {}
 
 
@@ -629,13 +652,25 @@ def test_every_kernel_was_read_and_has_loops(compiled_code, loaded):
 @X86
 @pytest.mark.needs_jit
 @pytest.mark.slow
-def test_text_from_the_cache_is_refused(compiled_code, tmp_path):
-    """A kernel that comes from the cache has a placeholder for its assembly: reading it would find nothing."""
-    run_elsewhere(CALL_EVERY_KERNEL + WRITE_ASSEMBLY, str(tmp_path), NUMBA_CACHE_DIR=str(compiled_code / "cache"))
-    assert (tmp_path / "misses").read_text() == "0"
-    cached = list(records(tmp_path))
-    assert len(cached) == len(list(records(compiled_code)))
-    for _, assembly, symbol in cached:
+def test_code_read_from_the_cache_is_the_code_that_was_compiled(tmp_path):
+    """What Numba says of a kernel that comes from the cache is a placeholder: reading it would find nothing."""
+    found = {}
+    for when, text in (("compiled", INSPECT), ("cached", READ), ("placeholder", INSPECT)):
+        folder = tmp_path / when
+        folder.mkdir()
+        code = CALL_FAMILIES + text + WRITE_ASSEMBLY
+        run_elsewhere(code, str(folder), "logistic", "regression", NUMBA_CACHE_DIR=str(tmp_path / "cache"))
+        hits, misses = counted(folder)
+        assert (misses == 0, hits == 0) == ((False, True) if when == "compiled" else (True, False))
+        found[when] = list(records(folder)), (folder / "flags.txt").read_text()
+    assert len(found["compiled"][0]) > 5
+    assert found["cached"][1] == found["compiled"][1]
+    for (name, assembly, symbol), (other, read, same) in zip(found["compiled"][0], found["cached"][0], strict=True):
+        assert (name, symbol) == (other, same)
+        code, again = functions(assembly), functions(read)
+        for each in reachable(code, symbol):
+            assert again[each] == code[each]
+    for _, assembly, symbol in found["placeholder"][0]:
         with pytest.raises(Unreadable):
             hidden_doubles(assembly, symbol, accumulates=True)
 

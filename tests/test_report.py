@@ -38,7 +38,9 @@ from benches import (
     scaling,
     tiles,
 )
-from fastml import datasets
+from fastml import _warmup, datasets
+from fastml.kernels import _jit
+from fastml.kernels.catalogue import ENTRIES
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -267,6 +269,34 @@ def test_throughput_and_share_of_the_limit(document):
     assert FAKE_LIMITS.of("gemm", "uint8", "all") == 2e9
     with pytest.raises(ValueError, match="limit must be"):
         FAKE_LIMITS.of("disk", "float32", "1")
+
+
+def test_what_an_empty_cache_lacks_is_compiled_before(monkeypatch, tmp_path):
+    asked = []
+
+    def run(keys, jobs, *, dtypes, silent):
+        asked.append((keys, jobs, dtypes))
+        return [_warmup.Outcome(key, 3.0, key == "exp", None) for key in keys]
+
+    monkeypatch.setattr(_warmup, "run", run)
+    monkeypatch.setattr(_jit, "cache_info", lambda: _jit.CacheInfo(str(tmp_path), True, ""))
+    some = {key: ENTRIES[key] for key in ("exp", "sigmoid", "pairwise_l1")}
+    chosen = cases.generated_cases({**some, "fake": FakeEntry("fake", FAST)}, full=False)
+    assert report.compile_cases(chosen, 1) == {}
+    found = report.compile_cases(chosen, 2)
+    assert asked == [(["exp", "sigmoid", "pairwise_l1"], 2, ("float32",)), (["pairwise_l1"], 2, ("uint8",))]
+    assert found == {("exp", "float32"): 3.0}
+    (tmp_path / "some.bin").touch()
+    assert report.compile_cases(chosen, 2) == {}
+
+
+def test_what_another_process_compiled_is_in_the_first_call(monkeypatch):
+    monkeypatch.setattr(report, "compile_cases", lambda chosen, n_threads: {("b", "float32"): 7.0})
+    made = run(FakeEntry("a", FAST), FakeEntry("b", FAST))
+    assert [(case["first_call"]["seconds"], case["first_call"]["source"]) for case in made["cases"]] == [
+        (0, "ready"),
+        (7, "compiled"),
+    ]
 
 
 def test_slower_wrong_and_broken_entries_are_in_the_summary(document):
@@ -749,7 +779,9 @@ def test_errors_that_are_no_numbers_fit_into_json(tmp_path):
 
 
 @pytest.mark.needs_jit
+@pytest.mark.slow
 def test_command_writes_both_files_and_prints_tables(capsys, tmp_path):
+    """With the real studies of distances."""
     arguments = ["report", "--seconds", "0.5", "--threads", "2", "--output", str(tmp_path)]
     assert command_line.main(arguments, catalogue=catalogue(FakeEntry("first", FAST))) == 0
     captured = capsys.readouterr()
@@ -769,7 +801,9 @@ def test_command_after_ctrl_c_writes_what_there_is(capsys, tmp_path):
 
 
 @pytest.mark.needs_jit
-def test_json_goes_to_stdout_and_nothing_else(capsys, tmp_path):
+def test_json_goes_to_stdout_and_nothing_else(capsys, tmp_path, monkeypatch):
+    for study in tuple(report.STUDIES):  # which take seconds
+        monkeypatch.delitem(report.STUDIES, study)
     arguments = ["report", "--json", "--seconds", "0.5", "--threads", "2", "--output", str(tmp_path)]
     code = command_line.main(arguments, catalogue=catalogue(FakeEntry("first", FAST, off={"vectorized": 1.0})))
     assert code == 1

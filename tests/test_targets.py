@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from fastml.kernels import catalogue
+from fastml.kernels import _simd, catalogue
 
 pytestmark = [pytest.mark.targets, pytest.mark.slow, pytest.mark.needs_jit]
 
@@ -26,6 +26,9 @@ NEEDED = {
     "x86-64-v3": {"avx2", "fma", "bmi2"},
     "x86-64-v4": {"avx2", "fma", "bmi2", "avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512cd"},
 }
+
+#: Where compiling takes most of the time. What of their sources depends on the target is how wide vectors are.
+HEAVY = ("linear", "training", "network", "convolution")
 
 AGREE = """
 import json, sys
@@ -39,17 +42,17 @@ def sizes(entry):
     if "m" in entry.axes:  # more columns than a chunk, more rows than a block
         yield (3, 300, 700, 4)[: len(entry.axes)], "typical"
 
-worst, calls, failed = {}, 0, []
-for key in sys.argv[1:]:
+calls, failed = 0, []
+for case in sys.argv[1:]:
+    key, dtype = case.split()
     entry = catalogue.ENTRIES[key]
-    for dtype in entry.dtypes:
-        for size, regime in sizes(entry):
-            inputs = entry.make(size, dtype, regime, seed=calls)
-            result = SPOIL(entry.tier("compiled")(*inputs.args, **inputs.kwargs))
-            error = catalogue.check(entry, result, entry.reference(inputs), dtype)
-            calls += 1
-            if not error <= 1:
-                failed.append([key, dtype, size, regime, error])
+    for size, regime in sizes(entry):
+        inputs = entry.make(size, dtype, regime, seed=calls)
+        result = SPOIL(entry.tier("compiled")(*inputs.args, **inputs.kwargs))
+        error = catalogue.check(entry, result, entry.reference(inputs), dtype)
+        calls += 1
+        if not error <= 1:
+            failed.append([key, dtype, size, regime, error])
 print(json.dumps({"target": _simd.target()[:2], "calls": calls, "failed": failed}))
 """
 
@@ -59,6 +62,22 @@ def has(features: set[str]) -> bool:
     from llvmlite import binding
 
     return all(binding.get_host_cpu_features().get(feature, False) for feature in features)
+
+
+def cases(vector_bytes: int, own: int) -> dict[str, list[str]]:
+    """Entries and dtypes of each process for a target with such vectors, where the CPU's own code has vectors of `own`.
+
+    Heavy families run in one dtype as each target, in the other as the next; and not at all where vectors are as wide
+    as those of the CPU's own code, which all other tests run.
+    """
+    found: dict[str, list[str]] = {}
+    for key, entry in catalogue.ENTRIES.items():
+        dtypes = list(entry.dtypes)
+        if entry.family in HEAVY:
+            dtypes = [] if vector_bytes == own else ["float64" if vector_bytes == 16 else "float32"]
+        group = entry.family if entry.family in HEAVY[:3] else "others"
+        found.setdefault(group, []).extend(f"{key} {dtype}" for dtype in dtypes)
+    return {group: listed for group, listed in found.items() if listed}
 
 
 def begin(target: str, cache: Path, keys: list[str], code: str = AGREE) -> subprocess.Popen[str]:
@@ -81,19 +100,29 @@ def outcome(process: subprocess.Popen[str]) -> dict:
 def test_agreement_as_another_target(target, vector_bytes, tmp_path):
     if not has(NEEDED[target]):
         pytest.skip(f"this CPU cannot run code for {target}")
-    # Some processes: most of the time goes into compiling, and most of that into linear models.
-    groups: dict[str, list[str]] = {"linear": [], "training": [], "network": [], "others": []}
-    for key, entry in catalogue.ENTRIES.items():
-        groups[entry.family if entry.family in groups else "others"].append(key)
-    results = [outcome(process) for process in [begin(target, tmp_path, keys) for keys in groups.values()]]
+    groups = cases(vector_bytes, _simd.target().vector_bytes)
+    results = [outcome(process) for process in [begin(target, tmp_path, listed) for listed in groups.values()]]
     for result in results:
         assert result["target"] == [target, vector_bytes]
         assert result["failed"] == []
-    assert sum(result["calls"] for result in results) > 20 * len(catalogue.ENTRIES)
+    assert sum(result["calls"] for result in results) > 20 * sum(map(len, groups.values()))
+
+
+@pytest.mark.parametrize("own", [16, 32, 64])
+def test_every_entry_runs_in_every_dtype(own):
+    """As one of the targets, or as the CPU itself."""
+    every = {f"{key} {dtype}" for key, entry in catalogue.ENTRIES.items() for dtype in entry.dtypes}
+    light = {case for case in every if catalogue.ENTRIES[case.split()[0]].family not in HEAVY}
+    runs = {width: set().union(*cases(width, own).values()) for width in (16, 32, 64)}
+    assert runs.pop(own) == light < every
+    for run in runs.values():
+        assert {case.split()[0] for case in run} == catalogue.ENTRIES.keys()
+        assert light < run <= every
+    assert {entry.family for entry in catalogue.ENTRIES.values()} > set(HEAVY)
 
 
 def test_a_wrong_result_would_be_seen(tmp_path):
     spoiled = AGREE.replace("SPOIL = lambda result: result", "SPOIL = lambda result: result * 1.001")
     assert spoiled != AGREE
-    result = outcome(begin("generic", tmp_path, ["sigmoid"], spoiled))
+    result = outcome(begin("generic", tmp_path, ["sigmoid float32"], spoiled))
     assert result["failed"]
