@@ -81,9 +81,9 @@ def _put_pair(typingctx, line, x, left, right):  # type: ignore[no-untyped-def]
 
 
 def _places(context: Any, builder: Any, line: Any, arguments: Any) -> list[ir.Value]:
-    data, one = context.make_array(line)(context, builder, arguments[0]).data, ir.IntType(64)(1)
-    even = builder.shl(arguments[1], one, flags=("nsw", "nuw"))
-    return [builder.gep(data, [place], inbounds=True) for place in (even, builder.or_(even, one))]
+    data, number = context.make_array(line)(context, builder, arguments[0]).data, ir.IntType(32)
+    pairs = builder.bitcast(data, ir.ArrayType(context.get_data_type(line.dtype), 2).as_pointer())
+    return [builder.gep(pairs, [arguments[1], number(place)], inbounds=True) for place in range(2)]
 
 
 # ------------------------------------------------------------------------------------------- pools
@@ -440,7 +440,8 @@ def normalized(X: Array, gamma: Array, beta: Array, epsilon: float, n_threads: i
     result = np.empty(planes.shape, X.dtype)
 
     def work(*what: Any) -> None:
-        _normalize_channels(planes, gamma, beta, epsilon, *what, result)
+        everything: tuple[Any, ...] = (planes, gamma, beta, epsilon, *what, result)
+        _normalize_channels(*everything)
 
     _over_channels(work, planes, n_threads)
     return _as_images(result, X.shape)
@@ -454,7 +455,8 @@ def normalized_slopes(
     result, of_gamma, of_beta = np.empty(planes.shape, X.dtype), np.empty_like(gamma), np.empty_like(gamma)
 
     def work(*what: Any) -> None:
-        _normalize_slopes_of_channels(given, planes, gamma, epsilon, *what, result, of_gamma, of_beta)
+        everything: tuple[Any, ...] = (given, planes, gamma, epsilon, *what, result, of_gamma, of_beta)
+        _normalize_slopes_of_channels(*everything)
 
     _over_channels(work, planes, n_threads)
     return _as_images(result, X.shape), of_gamma, of_beta
