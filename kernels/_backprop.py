@@ -76,8 +76,8 @@ LOSS_ROWS, COLUMNS = 32, 64
 #: Columns of a task where the columns of weights are shared.
 _LINE = 16
 
-#: Rows that a gradient is summed over in the dtype of the rows, at most, where it is summed in float64 beyond that;
-#: rows that are fetched together where there is no block for all.
+#: Rows of float32 that a gradient is summed over before it goes to the totals, half as many of float64; rows that are
+#: fetched together where there is no block for all.
 SUMMED_ROWS = 256
 
 #: Rows of a block that are worked on together, so that they stay in the second-level cache: their bytes.
@@ -122,10 +122,16 @@ def _dropout_scale(threshold, like_this):  # type: ignore[no-untyped-def]
 
 
 @inner
+def _few_rows(own):  # type: ignore[no-untyped-def]
+    """Return how many rows a gradient is summed over before it goes to the totals."""
+    return SUMMED_ROWS * 4 // own.itemsize
+
+
+@inner
 def _fetched(X, order, levels, own):  # type: ignore[no-untyped-def]
     """Return a few rows as a block, which is at the end of what a thread has for itself."""
     pitch = levels[_PITCH, 0]
-    block = matrix(own, own.size - SUMMED_ROWS * pitch, order.size, pitch)
+    block = matrix(own, own.size - _few_rows(own) * pitch, order.size, pitch)
     for i in range(order.size):
         copy_row(X, order[i], block, i)
     return block
@@ -139,7 +145,7 @@ def _make_values(levels, level, first, last, row, n, parameters, blocks, own, X,
     """
     below, pitch, at = levels[_PITCH, level - 1], levels[_PITCH, level], levels[_BLOCK, level - 1]
     stack = matrix(parameters, levels[_STACK, level], levels[_UNITS, level], below)
-    most = n if at >= 0 else SUMMED_ROWS
+    most = n if at >= 0 else _few_rows(own)
     for top in range(0, n, most):
         rows, later = min(most, n - top), ahead
         if at >= 0:
@@ -356,7 +362,7 @@ def _step(  # type: ignore[no-untyped-def]
     units, pitch, above = levels[_UNITS, level], levels[_PITCH, level - 1], levels[_PITCH, level]
     stack = matrix(parameters, levels[_STACK, level], units, pitch)
     gradient, decays, shrinks = matrix(own, 0, UNITS, pitch), decay[level - 1], shrink[level - 1]
-    most = n if whole else min(n, SUMMED_ROWS)
+    most = n if whole or n <= SUMMED_ROWS else _few_rows(own)
     panel = max(1, _PANEL // most // COLUMNS) * COLUMNS
     strips = -(-(end_at - begin_at) // panel) * -(-(bottom - top) // UNITS)
     for row in range(0, n, most):

@@ -1,18 +1,18 @@
 """Pools and batch normalisation of images as the public functions have them: each channel of an image is a plane.
 
 Networks have their images with channels last, and functions of their own for that (`_image_layers`). To bring images
-there and back costs more than what is done to them: memory is the limit. Here what comes in is read from memory once
-and what goes out is written once; in between a few lines of a plane, or the planes of a channel, stay in the cache.
+there and back costs more than what is done to them: memory is the limit. Here all goes through the memory in the order
+in which it lies there: pools read once what comes in, batch normalisation twice, and what goes out is written once.
 
 Sums over at most `_PIECE` pixels are in the dtype of the images, what they are added up to is in float64, in the order
 of the images. A variance comes from deviations from the mean of a piece. A block of images is measured by one thread
-and their bounds depend on the shapes alone: same bits for any number of threads.
+and the bounds of blocks depend on the shapes alone: same bits for any number of threads.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -33,8 +33,8 @@ Array = NDArray[Any]
 #: Pixels that are summed up in the dtype of the images, at most.
 _PIECE = 1024
 
-#: Pixels of a channel that are measured in one go, about: bounds of blocks come from it.
-_BLOCK = 1 << 17
+#: Pixels of a part of a normalisation, about, and blocks of images at most.
+_BLOCK, _MOST_BLOCKS = 1 << 18, 64
 
 #: Pixels of a plane below which channels are laid together first.
 _FEW_PIXELS = 16
@@ -287,6 +287,9 @@ def _thread_count(n_threads: int | None, pixels: int) -> int:
 #
 # A state is what is known of some pixels of a channel: how many, their mean, the sum of squared deviations from it,
 # the sum of the slopes and that of slope times deviation.
+#
+# Images are passed through twice, in the order in which they lie in memory: the planes of one channel are apart by
+# powers of two often, so that a cache holds few of them at a time.
 
 _STATE = 5
 
@@ -340,110 +343,110 @@ def _products(d, x, about):  # type: ignore[no-untyped-def]
 
 
 @inner
-def _measured(X, slopes, c, first, last):  # type: ignore[no-untyped-def]
-    """State of channel c of the images `first` to `last`; `slopes` may be empty."""
-    state = 0.0, 0.0, 0.0, 0.0, 0.0
+def _as_tuple(state):  # type: ignore[no-untyped-def]
+    return state[0], state[1], state[2], state[3], state[4]
+
+
+@kernel
+def _measure(X, slopes, first, last, begin, end, states):  # type: ignore[no-untyped-def]
+    """States of the channels `begin` to `end` of the images `first` to `last`; `slopes` may be empty."""
+    states[begin:end] = 0
     for i in range(first, last):
-        plane = X[i, c]
-        for at in range(0, plane.size, _PIECE):
-            x = plane[at : at + _PIECE]
-            about = sum_of(x) / like(x[0], x.size)
-            off, square = _deviations(x, about)
-            count, near = float(x.size), float(about)
-            mean, spread = _about_their_mean(count, near, float(off), float(square))
-            slope, product = 0.0, 0.0
-            if slopes.size > 0:
-                of_slopes, of_products = _products(slopes[i, c][at : at + _PIECE], x, about)
-                slope = float(of_slopes)
-                product = float(of_products) + _off(near, mean) * slope
-            state = _joined(state, (count, mean, spread, slope, product))
-    return state
+        for c in range(begin, end):
+            state, plane = _as_tuple(states[c]), X[i, c]
+            for at in range(0, plane.size, _PIECE):
+                x = plane[at : at + _PIECE]
+                about = sum_of(x) / like(x[0], x.size)
+                off, square = _deviations(x, about)
+                count, near = float(x.size), float(about)
+                mean, spread = _about_their_mean(count, near, float(off), float(square))
+                slope, product = 0.0, 0.0
+                if slopes.size > 0:
+                    of_slopes, of_products = _products(slopes[i, c][at : at + _PIECE], x, about)
+                    slope = float(of_slopes)
+                    product = float(of_products) + _off(near, mean) * slope
+                state = _joined(state, (count, mean, spread, slope, product))
+            states[c] = state
+
+
+@kernel
+def _join(states, result):  # type: ignore[no-untyped-def]
+    """States of channels from those of blocks of images, a row for each number."""
+    for c in range(result.shape[1]):
+        state = 0.0, 0.0, 0.0, 0.0, 0.0
+        for block in range(states.shape[0]):
+            state = _joined(state, _as_tuple(states[block, c]))
+        result[:, c] = state
 
 
 @inner
-def _state_of_channel(states):  # type: ignore[no-untyped-def]
-    """Join the states of all blocks of a channel."""
-    state = 0.0, 0.0, 0.0, 0.0, 0.0
-    for block in range(states.shape[0]):
-        part = states[block]
-        state = _joined(state, (part[0], part[1], part[2], part[3], part[4]))
-    return state
-
-
-@scalar
-def _inverse_deviation(count, spread, epsilon):  # type: ignore[no-untyped-def]
-    return 1.0 / np.sqrt(spread / count + epsilon)
-
-
-@scalar
-def _shifted(shift, mean, rounded, factor):  # type: ignore[no-untyped-def]
-    """Give to the shift what the mean has lost in rounding."""
-    return shift - (mean - rounded) * factor
-
-
-@inner
-def _normalize(x, mean, factor, shift, out):  # type: ignore[no-untyped-def]
+def _normalize_plane(x, mean, factor, shift, out):  # type: ignore[no-untyped-def]
     for j in range(out.size):
         out[j] = center(x[j], mean, factor, shift)
 
 
 @kernel
-def _normalize_channels(  # type: ignore[no-untyped-def]
-    X, gamma, beta, epsilon, images, first, last, begin, end, measures, applies, states, result
-):  # fmt: skip
-    """Measure, or normalise, or both, the blocks `begin` to `end` of each channel from `first` to `last`."""
-    none = X[:0]
-    for c in range(first, last):
-        if measures:
-            for block in range(begin, end):
-                states[c, block] = _measured(X, none, c, block * images, min(X.shape[0], (block + 1) * images))
-        if applies:
-            count, mean, spread, _, _ = _state_of_channel(states[c])
-            rounded = like(gamma[c], mean)
-            factor = gamma[c] * _inverse_deviation(count, spread, epsilon)
-            shift = like(rounded, _shifted(float(beta[c]), mean, float(rounded), factor))
-            for i in range(begin * images, min(X.shape[0], end * images)):
-                _normalize(X[i, c], rounded, like(rounded, factor), shift, result[i, c])
+def _normalize(X, means, factors, shifts, first, last, begin, end, result):  # type: ignore[no-untyped-def]
+    """(x - mean) factor + shift for the channels `begin` to `end` of the images `first` to `last`."""
+    for i in range(first, last):
+        for c in range(begin, end):
+            _normalize_plane(X[i, c], means[c], factors[c], shifts[c], result[i, c])
 
 
 @inner
-def _slopes_before(d, x, mean, of_slope, of_value, shift, out):  # type: ignore[no-untyped-def]
+def _slopes_of_plane(d, x, mean, of_slope, of_value, shift, out):  # type: ignore[no-untyped-def]
     for j in range(out.size):
         out[j] = of_slope * d[j] + center(x[j], mean, of_value, shift)
 
 
 @kernel
-def _normalize_slopes_of_channels(  # type: ignore[no-untyped-def]
-    slopes, X, gamma, epsilon, images, first, last, begin, end, measures, applies, states, result, of_gamma, of_beta
+def _normalize_slopes(  # type: ignore[no-untyped-def]
+    slopes, X, means, of_slopes, of_values, shifts, first, last, begin, end, result
 ):  # fmt: skip
-    """Measure channels with their slopes, or turn slopes in what is normalised into those in X, or both."""
-    for c in range(first, last):
-        if measures:
-            for block in range(begin, end):
-                states[c, block] = _measured(X, slopes, c, block * images, min(X.shape[0], (block + 1) * images))
-        if applies:
-            count, mean, spread, slope, product = _state_of_channel(states[c])
-            inverse = _inverse_deviation(count, spread, epsilon)
-            of_gamma[c], of_beta[c] = product * inverse, slope
-            rounded = like(gamma[c], mean)
-            factor = gamma[c] * inverse
-            of_value = -factor * inverse * inverse * product / count
-            shift = like(rounded, _shifted(-factor * slope / count, mean, float(rounded), of_value))
-            of_slope = like(rounded, factor)
-            for i in range(begin * images, min(X.shape[0], end * images)):
-                _slopes_before(slopes[i, c], X[i, c], rounded, of_slope, like(rounded, of_value), shift, result[i, c])
+    """Slopes in the images that `_normalize` was given."""
+    for i in range(first, last):
+        for c in range(begin, end):
+            _slopes_of_plane(slopes[i, c], X[i, c], means[c], of_slopes[c], of_values[c], shifts[c], result[i, c])
+
+
+class _Parts:
+    """How images (n, C, pixels) are shared: blocks of them, and groups of channels, by their shape alone."""
+
+    def __init__(self, planes: Array, n_threads: int | None) -> None:
+        self.n, self.channels, pixels = planes.shape
+        self.images = max(1, _BLOCK // (self.channels * pixels), -(-self.n // _MOST_BLOCKS))
+        self.group = max(1, min(self.channels, _BLOCK // pixels))
+        self.blocks, self.groups = -(-self.n // self.images), -(-self.channels // self.group)
+        self.threads = _thread_count(n_threads, planes.size)
+
+    def run(self, work: Callable[..., None]) -> None:
+        """Call ``work(block, first, last, begin, end)`` for each block of images and group of channels."""
+
+        def part(task: int) -> Iterator[None]:
+            block, group = divmod(task, self.groups)
+            begin, end = group * self.group, min(self.channels, (group + 1) * self.group)
+            work(block, block * self.images, min(self.n, (block + 1) * self.images), begin, end)
+            yield
+
+        _threads.run(part, self.blocks * self.groups, self.threads)
+
+
+def _states(planes: Array, slopes: Array, parts: _Parts) -> Array:
+    """Return what is known of each channel, a row for each number of a state."""
+    states, result = np.empty((parts.blocks, parts.channels, _STATE)), np.empty((_STATE, parts.channels))
+    parts.run(lambda block, i, j, c, d: _measure(planes, slopes, i, j, c, d, states[block]))
+    _join(states, result)
+    return result
 
 
 def normalized(X: Array, gamma: Array, beta: Array, epsilon: float, n_threads: int | None) -> Array:
     """Return settled images (n, C, H, W), each channel normalised, scaled by gamma and shifted by beta."""
-    planes, gamma, beta = readonly(_long_planes(X)), readonly(gamma), readonly(beta)
-    result = np.empty(planes.shape, X.dtype)
-
-    def work(*what: Any) -> None:
-        everything: tuple[Any, ...] = (planes, gamma, beta, epsilon, *what, result)
-        _normalize_channels(*everything)
-
-    _over_channels(work, planes, n_threads)
+    planes = readonly(_long_planes(X))
+    parts, result = _Parts(planes, n_threads), np.empty(planes.shape, X.dtype)
+    count, mean, spread, _, _ = _states(planes, planes[:0], parts)
+    factor = gamma / np.sqrt(spread / count + epsilon)
+    numbers = _rounded(mean, factor, beta, X.dtype)
+    parts.run(lambda block, i, j, c, d: _normalize(planes, *numbers, i, j, c, d, result))
     return _as_images(result, X.shape)
 
 
@@ -451,37 +454,22 @@ def normalized_slopes(
     slopes: Array, X: Array, gamma: Array, epsilon: float, n_threads: int | None
 ) -> tuple[Array, Array, Array]:
     """Return slopes in X, gamma and beta from settled slopes in what `normalized` makes."""
-    planes, given, gamma = readonly(_long_planes(X)), readonly(_long_planes(slopes)), readonly(gamma)
-    result, of_gamma, of_beta = np.empty(planes.shape, X.dtype), np.empty_like(gamma), np.empty_like(gamma)
+    planes, given = readonly(_long_planes(X)), readonly(_long_planes(slopes))
+    parts, result = _Parts(planes, n_threads), np.empty(planes.shape, X.dtype)
+    count, mean, spread, slope, product = _states(planes, given, parts)
+    inverse = 1 / np.sqrt(spread / count + epsilon)
+    factor = gamma * inverse
+    means, of_values, shifts = _rounded(mean, -factor * inverse**2 * product / count, -factor * slope / count, X.dtype)
+    numbers = means, readonly(factor.astype(X.dtype)), of_values, shifts
+    parts.run(lambda block, i, j, c, d: _normalize_slopes(given, planes, *numbers, i, j, c, d, result))
+    return _as_images(result, X.shape), (product * inverse).astype(X.dtype), slope.astype(X.dtype)
 
-    def work(*what: Any) -> None:
-        everything: tuple[Any, ...] = (given, planes, gamma, epsilon, *what, result, of_gamma, of_beta)
-        _normalize_slopes_of_channels(*everything)
 
-    _over_channels(work, planes, n_threads)
-    return _as_images(result, X.shape), of_gamma, of_beta
-
-
-def _over_channels(work: Callable[..., None], planes: Array, n_threads: int | None) -> None:
-    """Measure and change all channels: one after the other where there are enough, else block by block."""
-    n, channels, pixels = planes.shape
-    images = max(1, _BLOCK // pixels)
-    blocks, threads = -(-n // images), _thread_count(n_threads, planes.size)
-    states = np.empty((channels, blocks, _STATE))
-    if n * pixels <= _CALL and (threads == 1 or channels >= 4 * threads):
-
-        def whole(first: int, last: int) -> None:
-            work(images, first, last, 0, blocks, True, True, states)
-
-        _threads.run_ranges(whole, channels, threads, most=max(1, _CALL // (n * pixels)))
-        return
-    for measures in (True, False):
-
-        def part(task: int, measures: bool = measures) -> None:
-            c, block = divmod(task, blocks)
-            work(images, c, c + 1, block, block + 1, measures, not measures, states)
-
-        _threads.run(part, channels * blocks, threads)
+def _rounded(mean: Array, factor: Array, shift: Array, dtype: np.dtype[Any]) -> tuple[Array, Array, Array]:
+    """Return mean, factor and shift in the dtype of images; what the mean loses there goes to the shift."""
+    means = mean.astype(dtype)
+    shifts = shift - (mean - means) * factor
+    return readonly(means), readonly(factor.astype(dtype)), readonly(shifts.astype(dtype))
 
 
 def _long_planes(X: Array) -> Array:
