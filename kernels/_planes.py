@@ -342,18 +342,14 @@ def _products(d, x, about):  # type: ignore[no-untyped-def]
     return total, products
 
 
-@inner
-def _as_tuple(state):  # type: ignore[no-untyped-def]
-    return state[0], state[1], state[2], state[3], state[4]
-
-
 @kernel
 def _measure(X, slopes, first, last, begin, end, states):  # type: ignore[no-untyped-def]
     """States of the channels `begin` to `end` of the images `first` to `last`; `slopes` may be empty."""
     states[begin:end] = 0
     for i in range(first, last):
         for c in range(begin, end):
-            state, plane = _as_tuple(states[c]), X[i, c]
+            before, plane = states[c], X[i, c]
+            state = before[0], before[1], before[2], before[3], before[4]
             for at in range(0, plane.size, _PIECE):
                 x = plane[at : at + _PIECE]
                 about = sum_of(x) / like(x[0], x.size)
@@ -367,16 +363,6 @@ def _measure(X, slopes, first, last, begin, end, states):  # type: ignore[no-unt
                     product = float(of_products) + _off(near, mean) * slope
                 state = _joined(state, (count, mean, spread, slope, product))
             states[c] = state
-
-
-@kernel
-def _join(states, result):  # type: ignore[no-untyped-def]
-    """States of channels from those of blocks of images, a row for each number."""
-    for c in range(result.shape[1]):
-        state = 0.0, 0.0, 0.0, 0.0, 0.0
-        for block in range(states.shape[0]):
-            state = _joined(state, _as_tuple(states[block, c]))
-        result[:, c] = state
 
 
 @inner
@@ -431,32 +417,37 @@ class _Parts:
         _threads.run(part, self.blocks * self.groups, self.threads)
 
 
-def _states(planes: Array, slopes: Array, parts: _Parts) -> Array:
-    """Return what is known of each channel, a row for each number of a state."""
-    states, result = np.empty((parts.blocks, parts.channels, _STATE)), np.empty((_STATE, parts.channels))
+def _measured(planes: Array, slopes: Array, parts: _Parts) -> list[Array]:
+    """Return the numbers of the states of all channels."""
+    states = np.empty((parts.blocks, parts.channels, _STATE))
     parts.run(lambda block, i, j, c, d: _measure(planes, slopes, i, j, c, d, states[block]))
-    _join(states, result)
-    return result
+    counts, means, spreads, of_slopes, products = np.moveaxis(states, 2, 0)
+    count = counts.sum(axis=0)
+    mean = means[0] + (counts * (means - means[0])).sum(axis=0) / count
+    off = means - mean
+    spread = (spreads + counts * off * off).sum(axis=0)
+    return [count, mean, spread, of_slopes.sum(axis=0), (products + off * of_slopes).sum(axis=0)]
 
 
+@np.errstate(all="ignore")
 def normalized(X: Array, gamma: Array, beta: Array, epsilon: float, n_threads: int | None) -> Array:
     """Return settled images (n, C, H, W), each channel normalised, scaled by gamma and shifted by beta."""
     planes = readonly(_long_planes(X))
     parts, result = _Parts(planes, n_threads), np.empty(planes.shape, X.dtype)
-    count, mean, spread, _, _ = _states(planes, planes[:0], parts)
-    factor = gamma / np.sqrt(spread / count + epsilon)
-    numbers = _rounded(mean, factor, beta, X.dtype)
+    count, mean, spread, _, _ = _measured(planes, planes[:0], parts)
+    numbers = _rounded(mean, gamma / np.sqrt(spread / count + epsilon), beta, X.dtype)
     parts.run(lambda block, i, j, c, d: _normalize(planes, *numbers, i, j, c, d, result))
     return _as_images(result, X.shape)
 
 
+@np.errstate(all="ignore")
 def normalized_slopes(
     slopes: Array, X: Array, gamma: Array, epsilon: float, n_threads: int | None
 ) -> tuple[Array, Array, Array]:
     """Return slopes in X, gamma and beta from settled slopes in what `normalized` makes."""
     planes, given = readonly(_long_planes(X)), readonly(_long_planes(slopes))
     parts, result = _Parts(planes, n_threads), np.empty(planes.shape, X.dtype)
-    count, mean, spread, slope, product = _states(planes, given, parts)
+    count, mean, spread, slope, product = _measured(planes, given, parts)
     inverse = 1 / np.sqrt(spread / count + epsilon)
     factor = gamma * inverse
     means, of_values, shifts = _rounded(mean, -factor * inverse**2 * product / count, -factor * slope / count, X.dtype)
