@@ -364,22 +364,23 @@ def _step(  # type: ignore[no-untyped-def]
     gradient, decays, shrinks = matrix(own, 0, UNITS, pitch), decay[level - 1], shrink[level - 1]
     most = n if whole or n <= SUMMED_ROWS else _few_rows(own)
     panel = max(1, _PANEL // most // COLUMNS) * COLUMNS
-    strips = -(-(end_at - begin_at) // panel) * -(-(bottom - top) // UNITS)
     for row in range(0, n, most):
         rows = min(most, n - row)
-        later, done = order[:0], 0
+        later, strips, done = order[:0], 1, 0
         if levels[_BLOCK, level - 1] >= 0:
             block = matrix(blocks, levels[_BLOCK, level - 1] + row * pitch, rows, pitch)
         else:
             block, later = _fetched(X, order[row : row + rows], levels, own), order[row + rows : row + 2 * rows]
+            strips = -(-(end_at - begin_at) // panel) * -(-(bottom - top) // UNITS)
         G = matrix(slopes, levels[_SLOPES, level] + row * above, rows, above)
         for left in range(begin_at, end_at, panel):
             right = min(end_at, left + panel)
             for s in range(top, bottom, UNITS):
                 count = min(UNITS, bottom - s)
-                for i in range(later.size * done // strips, later.size * (done + 1) // strips):
-                    prefetch_row(X, later[i])
-                done += 1
+                if later.size > 0:
+                    for i in range(later.size * done // strips, later.size * (done + 1) // strips):
+                        prefetch_row(X, later[i])
+                    done += 1
                 if whole and rule == _SGD:
                     if count == UNITS:
                         outer_strip(UNITS, False, True, block, rows, G, s, stack, s, left, right, decays, step[0])
