@@ -76,8 +76,7 @@ LOSS_ROWS, COLUMNS = 32, 64
 #: Columns of a task where the columns of weights are shared.
 _LINE = 16
 
-#: Rows of float32 that a gradient is summed over before it goes to the totals, half as many of float64; rows that are
-#: fetched together where there is no block for all.
+#: Rows that a gradient is summed over in the dtype of the rows, at most, where it is summed in float64 beyond that.
 SUMMED_ROWS = 256
 
 #: Rows of a block that are worked on together, so that they stay in the second-level cache: their bytes.
@@ -123,8 +122,8 @@ def _dropout_scale(threshold, like_this):  # type: ignore[no-untyped-def]
 
 @inner
 def _few_rows(own):  # type: ignore[no-untyped-def]
-    """Return how many rows a gradient is summed over before it goes to the totals."""
-    return SUMMED_ROWS * 4 // own.itemsize
+    """Return how many rows of a longer batch are worked on together: they and the next stay in the second-level cache."""
+    return SUMMED_ROWS * 2 // own.itemsize
 
 
 @inner
