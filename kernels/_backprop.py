@@ -122,7 +122,7 @@ def _dropout_scale(threshold, like_this):  # type: ignore[no-untyped-def]
 
 @inner
 def _few_rows(own):  # type: ignore[no-untyped-def]
-    """Return how many rows of a longer batch are worked on together: they and the next stay in the second-level cache."""
+    """Return how many rows of a longer batch go together: they and the next stay in the second-level cache."""
     return SUMMED_ROWS * 2 // own.itemsize
 
 
