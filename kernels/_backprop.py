@@ -17,7 +17,8 @@ first-level cache.
 
 A layer that is normalised over the batch needs all of its rows in one block. Whoever makes units for all rows knows
 their statistics too, on the way back likewise: there is no meeting for them. What is normalised has no intercept: there
-are no ones in the block below.
+are no ones in the block below. Where the gradient of many rows is made so, the lowest level has no block, which would
+be as large as X: each thread fetches a few rows at a time, once on the way forwards and once for the gradient.
 
 Every number is made by one thread in one order, which does not depend on who makes it: same bits for any number of
 threads.
@@ -43,8 +44,8 @@ from ._team import begin, come, is_closed, members_of, shared, taken_in, write_m
 
 __all__ = [
     "ALONE", "BACKWARD", "BY_COLUMNS", "BY_ROWS", "BY_UNITS", "COMING", "FETCH", "FORWARD", "LIMIT", "LOSS",
-    "LOSSES", "LOSS_ROWS", "MEET", "MEMBERS_NOW", "MOST", "PLACE", "RULES", "SHARE", "STAGE", "STEP", "WORKING",
-    "evaluate", "losses_of_rows", "move", "train",
+    "LOSSES", "LOSS_ROWS", "MEET", "MEMBERS_NOW", "MOST", "PLACE", "RULES", "SHARE", "STAGE", "STEP", "SUMMED_ROWS",
+    "WORKING", "evaluate", "losses_of_rows", "move", "train",
 ]  # fmt: skip
 
 #: Operations of a program; a line is operation, level, how threads share it, whether to meet afterwards.
@@ -52,8 +53,9 @@ FETCH, FORWARD, LOSS, BACKWARD, STEP = range(5)
 SHARE, MEET = 2, 3
 BY_UNITS, BY_ROWS, BY_COLUMNS, ALONE = range(4)
 
-#: Rows of a table of levels: units, length of a block's rows, begin of block, slopes and stack, activation, threshold
-#: of the hash below which a value is dropped, begin of the norms (below 0: none) and of what is kept of them.
+#: Rows of a table of levels: units, length of a block's rows, begin of block (below 0: none), slopes and stack,
+#: activation, threshold of the hash below which a value is dropped, begin of the norms (below 0: none) and of what is
+#: kept of them.
 _UNITS, _PITCH, _BLOCK, _SLOPES, _STACK, _ACTIVATION, _THRESHOLD, _NORMS, _KEPT = range(9)
 
 #: Where a thread stands: the line of the program, counted from the first batch; round; members; what it is doing; how
@@ -73,6 +75,9 @@ LOSS_ROWS, COLUMNS = 32, 64
 
 #: Columns of a task where the columns of weights are shared.
 _LINE = 16
+
+#: Rows that a gradient is summed over in the dtype of the rows, at most, where it is summed in float64 beyond that.
+SUMMED_ROWS = 256
 
 #: Rows of a block that are worked on together, so that they stay in the second-level cache: their bytes.
 _ROWS_BYTES = 1 << 17
@@ -116,12 +121,37 @@ def _dropout_scale(threshold, like_this):  # type: ignore[no-untyped-def]
 
 
 @inner
+def _few_rows(own):  # type: ignore[no-untyped-def]
+    """Return how many rows of a longer batch go together: they and the next stay in the second-level cache."""
+    return SUMMED_ROWS * 2 // own.itemsize
+
+
+@inner
+def _fetched(X, order, levels, own):  # type: ignore[no-untyped-def]
+    """Return a few rows as a block, which is at the end of what a thread has for itself."""
+    pitch = levels[_PITCH, 0]
+    block = matrix(own, own.size - _few_rows(own) * pitch, order.size, pitch)
+    for i in range(order.size):
+        copy_row(X, order[i], block, i)
+    return block
+
+
+@inner
 def _make_values(levels, level, first, last, row, n, parameters, blocks, own, X, ahead):  # type: ignore[no-untyped-def]
-    """Make what goes into a level's units `first` to `last` for n rows of a block, in `own`; ask for rows of X."""
-    below = levels[_PITCH, level - 1]
-    block = matrix(blocks, levels[_BLOCK, level - 1] + row * below, n, below)
+    """Make what goes into a level's units `first` to `last` for n rows of a block, in `own`; ask for rows of X.
+
+    Where the lowest level has no block, `ahead` are the rows that they are made from.
+    """
+    below, pitch, at = levels[_PITCH, level - 1], levels[_PITCH, level], levels[_BLOCK, level - 1]
     stack = matrix(parameters, levels[_STACK, level], levels[_UNITS, level], below)
-    _make_units(block, n, stack, first, last, matrix(own, 0, n, levels[_PITCH, level]), X, ahead)
+    most = n if at >= 0 else _few_rows(own)
+    for top in range(0, n, most):
+        rows, later = min(most, n - top), ahead
+        if at >= 0:
+            block = matrix(blocks, at + row * below, n, below)
+        else:
+            block, later = _fetched(X, ahead[top : top + rows], levels, own), ahead[top + rows : top + 2 * rows]
+        _make_units(block, rows, stack, first, last, matrix(own, top * pitch, rows, pitch), X, later)
 
 
 @inner
@@ -319,45 +349,59 @@ def _narrow(total, part):  # type: ignore[no-untyped-def]
 
 @inner
 def _step(  # type: ignore[no-untyped-def]
-    levels, level, top, bottom, begin_at, end_at, n, rule, whole, parameters, moments, totals, blocks, slopes, own,
-    decay, shrink, step, numbers,
+    X, order, levels, level, top, bottom, begin_at, end_at, n, rule, whole, parameters, moments, totals, blocks, slopes,
+    own, decay, shrink, step, numbers,
 ):  # fmt: skip
     """Make the gradient of some weights that lead to a level, and take their step.
 
     That is of the units `top` to `bottom` and of the columns `begin_at` to `end_at` of the stack.
-    `whole`: the rows are the whole batch; else the gradient goes to `totals`. A plain step is taken in registers.
+    `whole`: the rows are the whole batch; else the gradient goes to `totals`, that of a few rows after that of others.
+    A plain step is taken in registers. Where the lowest level has no block, its rows are fetched again.
     """
     units, pitch, above = levels[_UNITS, level], levels[_PITCH, level - 1], levels[_PITCH, level]
-    block, G = matrix(blocks, levels[_BLOCK, level - 1], n, pitch), matrix(slopes, levels[_SLOPES, level], n, above)
     stack = matrix(parameters, levels[_STACK, level], units, pitch)
     gradient, decays, shrinks = matrix(own, 0, UNITS, pitch), decay[level - 1], shrink[level - 1]
-    panel = max(1, _PANEL // n // COLUMNS) * COLUMNS
-    for left in range(begin_at, end_at, panel):
-        right = min(end_at, left + panel)
-        for s in range(top, bottom, UNITS):
-            count = min(UNITS, bottom - s)
-            if whole and rule == _SGD:
+    most = n if whole or n <= SUMMED_ROWS else _few_rows(own)
+    panel = max(1, _PANEL // most // COLUMNS) * COLUMNS
+    for row in range(0, n, most):
+        rows = min(most, n - row)
+        later, strips, done = order[:0], 1, 0
+        if levels[_BLOCK, level - 1] >= 0:
+            block = matrix(blocks, levels[_BLOCK, level - 1] + row * pitch, rows, pitch)
+        else:
+            block, later = _fetched(X, order[row : row + rows], levels, own), order[row + rows : row + 2 * rows]
+            strips = -(-(end_at - begin_at) // panel) * -(-(bottom - top) // UNITS)
+        G = matrix(slopes, levels[_SLOPES, level] + row * above, rows, above)
+        for left in range(begin_at, end_at, panel):
+            right = min(end_at, left + panel)
+            for s in range(top, bottom, UNITS):
+                count = min(UNITS, bottom - s)
+                if later.size > 0:
+                    for i in range(later.size * done // strips, later.size * (done + 1) // strips):
+                        prefetch_row(X, later[i])
+                    done += 1
+                if whole and rule == _SGD:
+                    if count == UNITS:
+                        outer_strip(UNITS, False, True, block, rows, G, s, stack, s, left, right, decays, step[0])
+                    else:
+                        for k in range(s, s + count):
+                            outer_strip(1, False, True, block, rows, G, k, stack, k, left, right, decays, step[0])
+                    continue
                 if count == UNITS:
-                    outer_strip(UNITS, False, True, block, n, G, s, stack, s, left, right, decays, step[0])
+                    outer_strip(UNITS, False, False, block, rows, G, s, gradient, 0, left, right, decays, step[0])
                 else:
                     for k in range(count):
-                        outer_strip(1, False, True, block, n, G, s + k, stack, s + k, left, right, decays, step[0])
-                continue
-            if count == UNITS:
-                outer_strip(UNITS, False, False, block, n, G, s, gradient, 0, left, right, decays, step[0])
-            else:
+                        outer_strip(1, False, False, block, rows, G, s + k, gradient, k, left, right, decays, step[0])
                 for k in range(count):
-                    outer_strip(1, False, False, block, n, G, s + k, gradient, k, left, right, decays, step[0])
-            for k in range(count):
-                part, row = gradient[k, left:right], levels[_STACK, level] + (s + k) * pitch
-                here = slice(row + left, row + right)
-                if not whole:
-                    _add(totals[here], part)
-                    continue
-                move(
-                    rule, parameters[here], part, decays[left:right], shrinks[left:right], moments[0, here],
-                    moments[1, here], step, numbers,
-                )  # fmt: skip
+                    part, of_unit = gradient[k, left:right], levels[_STACK, level] + (s + k) * pitch
+                    here = slice(of_unit + left, of_unit + right)
+                    if not whole:
+                        _add(totals[here], part)
+                        continue
+                    move(
+                        rule, parameters[here], part, decays[left:right], shrinks[left:right], moments[0, here],
+                        moments[1, here], step, numbers,
+                    )  # fmt: skip
 
 
 @inner
@@ -395,7 +439,9 @@ def _tasks(operation, share, levels, level, n):  # type: ignore[no-untyped-def]
 
 @inner
 def _fetch(X, order, first, last, n, levels, blocks):  # type: ignore[no-untyped-def]
-    """Copy some of the n rows of `order`."""
+    """Copy some of the n rows of `order`, where there is a block for them."""
+    if levels[_BLOCK, 0] < 0:
+        return
     block = matrix(blocks, levels[_BLOCK, 0], n, levels[_PITCH, 0])
     for i in range(first, last):
         copy_row(X, order[i], block, i)
@@ -424,6 +470,8 @@ def _operate(  # type: ignore[no-untyped-def]
         else:  # as large a share as this is of the units
             first, last = first * UNITS, min(units, last * UNITS)
             later = later[later.size * first // units : later.size * last // units]
+        if level == 1 and levels[_BLOCK, 0] < 0:
+            later = order[at : at + n]
         running_share = numbers[4] if dropping else like(numbers[4], 0)
         _forward(
             levels, level, first, last, row, bottom - row, parameters, blocks, own, norms, normals, running_share,
@@ -451,8 +499,8 @@ def _operate(  # type: ignore[no-untyped-def]
         if share == BY_COLUMNS:
             top, low, begin_at, end_at = 0, levels[_UNITS, level], first * _LINE, min(end_at, last * _LINE)
         _step(
-            levels, level, top, low, begin_at, end_at, n, rule, whole, parameters, moments, totals, blocks, slopes, own,
-            decay, shrink, step, numbers,
+            X, order[at : at + n], levels, level, top, low, begin_at, end_at, n, rule, whole, parameters, moments,
+            totals, blocks, slopes, own, decay, shrink, step, numbers,
         )  # fmt: skip
         if last_chunk and not whole and rule != _GRADIENT:
             _step_from_totals(

@@ -36,6 +36,7 @@ from ._backprop import (
     SHARE,
     STAGE,
     STEP,
+    SUMMED_ROWS,
     WORKING,
     evaluate,
     train,
@@ -128,6 +129,8 @@ class _Plan:
         Share of each hidden layer's values that is dropped.
     batch_norm : bool
         Whether the hidden layers are normalised.
+    streams : bool
+        Whether many rows that are normalised are fetched a few at a time: then no step can be taken.
     """
 
     def __init__(
@@ -137,6 +140,7 @@ class _Plan:
         dropout: Sequence[float],
         dtype: np.dtype[Any],
         batch_norm: bool = False,
+        streams: bool = False,
     ) -> None:
         outputs = len(units) - 1
         self.units, self.dtype = tuple(units), dtype
@@ -150,7 +154,7 @@ class _Plan:
         thresholds = [0, *(int(share * 2.0**63) for share in dropout), 0]
         activations = [0, *[_validate.ACTIVATIONS.index(activation)] * (outputs - 1), 0]
         self._fixed = [list(units), self.pitches, activations, thresholds, stacks[:-1].tolist()]
-        self.batch_norm = batch_norm
+        self.batch_norm, self.streams = batch_norm, streams
         #: Begins of the norms of hidden layers, and the length of all.
         widths = np.cumsum([0, *(padded(count, dtype) for count in units[1:-1])])
         self.norm_begins, self.norm_size = widths[:-1].tolist(), int(widths[-1])
@@ -158,14 +162,24 @@ class _Plan:
     def levels(self, rows: int) -> Array:
         """Return the kernels' table of levels, for blocks of so many rows."""
         units, pitches, activations, thresholds, stacks = self._fixed
-        # Slopes and values of a level have the same shape; each row of each level begins a cache line.
-        begins = [rows * padded(pitch, self.dtype) for pitch in pitches]
-        places = np.cumsum([0, *begins])[:-1].tolist()
+        # Slopes and values of a level have the same shape; the lowest has no slopes.
+        sizes = self._lengths(rows)
+        places, slopes = (np.cumsum([0, *each])[:-1].tolist() for each in (sizes, [0, *sizes[1:]]))
+        if self._streams(rows):
+            places[0] = -1
         norms, kept = [-1] * len(units), [0] * len(units)
         if self.batch_norm:
             norms[1:-1], kept[1:-1] = self.norm_begins, self._kept(rows)[:-1]
-        table = [units, pitches, places, places, stacks, activations, thresholds, norms, kept]
+        table = [units, pitches, places, slopes, stacks, activations, thresholds, norms, kept]
         return readonly(np.array(table, np.int64))
+
+    def _lengths(self, rows: int) -> list[int]:
+        """Return how long the blocks of the levels are; each begins a cache line."""
+        lengths = [rows * padded(pitch, self.dtype) for pitch in self.pitches]
+        return [0, *lengths[1:]] if self._streams(rows) else lengths
+
+    def _streams(self, rows: int) -> bool:
+        return self.streams and self.batch_norm and len(self.units) > 2 and rows > SUMMED_ROWS
 
     def _kept(self, rows: int) -> list[int]:
         """Return where each hidden layer's normalised values begin, with a row of deviations, and where all end."""
@@ -179,15 +193,23 @@ class _Plan:
     def blocks(self, rows: int) -> Array:
         """Make blocks for so many rows, with the ones that stand for the intercepts."""
         levels = self.levels(rows)
-        flat = aligned((rows * sum(padded(pitch, self.dtype) for pitch in self.pitches),), self.dtype)
+        flat = aligned((sum(self._lengths(rows)),), self.dtype)
         for units, pitch, begin, norm_above in np.vstack([levels[:3, :-1], levels[7, 1:]]).T.tolist():
             if norm_above < 0:  # what is normalised needs no intercept
                 flat[begin : begin + rows * pitch].reshape(rows, pitch)[:, units] = 1
         return flat
 
+    def slopes(self, rows: int) -> Array:
+        """Make blocks for the slopes of so many rows."""
+        return aligned((sum(self._lengths(rows)[1:]),), self.dtype)
+
     def own(self, rows: int) -> Array:
-        """Make what a thread has for itself: values or slopes of a level, or a strip of a gradient."""
-        return aligned((max(rows, UNITS) * max(self.pitches),), self.dtype)
+        """Make what a thread has for itself: values or slopes of a level but the lowest, or a strip of a gradient.
+
+        Behind that there may be rows of the lowest level.
+        """
+        size = padded(max(rows * max(self.pitches[1:]), UNITS * max(self.pitches)), self.dtype)
+        return aligned((size + SUMMED_ROWS * self.pitches[0] * self._streams(rows),), self.dtype)
 
     def seconds(self, rows: int) -> list[tuple[int, int, float]]:
         """Return the operations on so many rows: which, of which level, and roughly how long it takes one core."""
@@ -339,7 +361,7 @@ class NetworkTraining:
         units, dtype = _units(weights), X.dtype
         hidden = len(units) - 2
         shares = [float(dropout)] * hidden if isinstance(dropout, (int, float)) else list(dropout)
-        self._plan = plan = _Plan(units, activation, shares, dtype, norms is not None)
+        self._plan = plan = _Plan(units, activation, shares, dtype, norms is not None, rule == "gradient")
         if rule == "sgd" and momentum:
             rule = "nesterov" if nesterov else "momentum"
         self._loss, self._rule, self._seed, self._n_threads = LOSSES.index(loss), RULES.index(rule), seed, n_threads
@@ -539,7 +561,7 @@ class NetworkTraining:
     def _make_room(self, rows: int, n_threads: int, totals: bool) -> None:
         if rows != self._rows:
             self._rows = rows
-            self._blocks, self._slopes = self._plan.blocks(rows), self._plan.blocks(rows)
+            self._blocks, self._slopes = self._plan.blocks(rows), self._plan.slopes(rows)
             self._normals = self._plan.normals(rows)
             self._desks = []
         while len(self._desks) < n_threads:

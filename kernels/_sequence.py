@@ -371,8 +371,7 @@ def differentiated(
 def _plan_of_layer(layer: Layer, X: Array, parameters: dict[str, Array], *, back: bool) -> Plan:
     network = Network([layer], X.dtype, exact=False)
     weights = network.pack([parameters])
-    training = back or isinstance(layer, Normalization)
-    plan = Plan(network, weights, max(1, len(X)), training=training, dropping=False, to_input=back)
+    plan = Plan(network, weights, max(1, len(X)), training=back, dropping=False, to_input=back)
     channels = X.shape[1]
     plan.images = Images(readonly(X), *(readonly(part(channels, X.dtype)) for part in (np.zeros, np.ones)))
     plan.order = readonly(np.arange(len(X)))

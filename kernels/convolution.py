@@ -1,11 +1,13 @@
 """Convolutions, pools and batch normalisation of images, and their gradients.
 
-Images are arrays (n, channels, height, width). Each function copies them to where channels lie last (`_grids`), works
-there, and copies the result back; networks (`_sequence`) stay there from layer to layer.
+Images are arrays (n, channels, height, width). Convolutions copy them to where channels lie last (`_grids`), work
+there, and copy the result back; networks (`_sequence`) stay there from layer to layer. Pools and batch normalisation
+are so little work that the copies would cost more: they work on images as they are (`_planes`).
 
 Sums. A pixel of a convolution is one sum in the dtype of X, in the order row of the kernel, column, channel. Gradients
-in weights are sums over the pixels of an image, added up image by image. What is summed in which order depends on the
-shapes alone: same bits for any number of threads.
+in weights are sums over the pixels of an image, added up image by image. Means and variances of channels are sums over
+up to 1,024 pixels in the dtype of X, added up in float64. What is summed in which order depends on the shapes alone:
+same bits for any number of threads.
 """
 
 from __future__ import annotations
@@ -13,7 +15,8 @@ from __future__ import annotations
 from numpy.typing import ArrayLike
 
 from . import _validate
-from ._image_works import AveragePooling, Convolution, MaxPooling, Normalization
+from ._image_works import Convolution
+from ._planes import normalized, normalized_slopes, pooled, pooled_slopes
 from ._sequence import differentiated, worked
 from ._validate import Array
 
@@ -166,7 +169,7 @@ def max_pool2d(X: ArrayLike, *, size: int = 2, stride: int | None = None, n_thre
     array([[[[4.]]]])
     """
     a = _validate.pooling(X, size, stride)
-    return worked(MaxPooling(a.X.shape[1:], a.size, a.stride), a.X, {}, n_threads)
+    return pooled(a.X, a.size, a.stride, n_threads, average=False)
 
 
 def max_pool2d_gradient(
@@ -201,9 +204,7 @@ def max_pool2d_gradient(
              [5., 0.]]]])
     """
     a = _validate.pooling(X, size, stride)
-    layer = MaxPooling(a.X.shape[1:], a.size, a.stride)
-    slopes = _validate.slopes(dZ, (len(a.X), *layer.shape), a.X.dtype)
-    return differentiated(layer, slopes, a.X, {}, n_threads)[0]
+    return pooled_slopes(_slopes_of_windows(dZ, a), a.X, a.size, a.stride, n_threads, average=False)
 
 
 def avg_pool2d(X: ArrayLike, *, size: int = 2, stride: int | None = None, n_threads: int | None = None) -> Array:
@@ -232,7 +233,7 @@ def avg_pool2d(X: ArrayLike, *, size: int = 2, stride: int | None = None, n_thre
     array([[[[2.5]]]])
     """
     a = _validate.pooling(X, size, stride)
-    return worked(AveragePooling(a.X.shape[1:], a.size, a.stride), a.X, {}, n_threads)
+    return pooled(a.X, a.size, a.stride, n_threads, average=True)
 
 
 def avg_pool2d_gradient(
@@ -266,9 +267,7 @@ def avg_pool2d_gradient(
              [1., 1.]]]])
     """
     a = _validate.pooling(X, size, stride)
-    layer = AveragePooling(a.X.shape[1:], a.size, a.stride)
-    slopes = _validate.slopes(dZ, (len(a.X), *layer.shape), a.X.dtype)
-    return differentiated(layer, slopes, a.X, {}, n_threads)[0]
+    return pooled_slopes(_slopes_of_windows(dZ, a), a.X, a.size, a.stride, n_threads, average=True)
 
 
 def batch_norm(
@@ -314,8 +313,7 @@ def batch_norm(
     array([[[[-1.,  3.]]]])
     """
     a = _validate.normalization(X, gamma, beta, epsilon)
-    parameters = _of_channels(a)
-    return worked(Normalization(a.X.shape[1:], 0.0, a.epsilon), a.X, parameters, n_threads)
+    return normalized(a.X, a.gamma, a.beta, a.epsilon, n_threads)
 
 
 def batch_norm_gradient(
@@ -357,11 +355,9 @@ def batch_norm_gradient(
     """
     a = _validate.normalization(X, gamma, None, epsilon)
     slopes = _validate.slopes(dZ, a.X.shape, a.X.dtype)
-    layer = Normalization(a.X.shape[1:], 0.0, a.epsilon)
-    dX, gradient = differentiated(layer, slopes, a.X, _of_channels(a), n_threads)
-    return dX, gradient["weight"], gradient["bias"]
+    return normalized_slopes(slopes, a.X, a.gamma, a.epsilon, n_threads)
 
 
-def _of_channels(a: _validate.Normalization) -> dict[str, Array]:
-    running = {"running_mean": a.beta, "running_var": a.beta}
-    return {"weight": a.gamma, "bias": a.beta, **running}
+def _slopes_of_windows(dZ: ArrayLike, a: _validate.Pooling) -> Array:
+    places = ((length - a.size) // a.stride + 1 for length in a.X.shape[2:])
+    return _validate.slopes(dZ, (*a.X.shape[:2], *places), a.X.dtype)

@@ -143,7 +143,7 @@ def network_loss_gradient(
     -----
     Cost: 3 P multiply-adds for each row. Sums over up to 256 rows are in the dtype of X, those over more in float64.
     Work space: a copy of the parameters, their gradient in float64, and the values of all layers for up to 256 rows;
-    with `batch_norm` for all rows, which are then worked on in one go.
+    with `batch_norm` those of the hidden and the last layer for all rows.
 
     Source: D. E. Rumelhart, G. E. Hinton, R. J. Williams, "Learning representations by back-propagating errors" (1986).
 

@@ -8,7 +8,7 @@ from numpy.testing import assert_allclose
 from scipy.signal import correlate
 
 from fastml import kernels
-from fastml.kernels import _conv, _threads
+from fastml.kernels import _conv, _planes, _threads
 from fastml.kernels._image_works import (
     AveragePooling,
     Convolution,
@@ -20,7 +20,8 @@ from fastml.kernels._image_works import (
     Rectifier,
     table_of,
 )
-from fastml.kernels._sequence import Images, Network, SequenceTraining, scores_of_images
+from fastml.kernels._sequence import Images, Network, SequenceTraining, differentiated, scores_of_images, worked
+from fastml.kernels.reference import vectorized
 
 FLOATS = ("float32", "float64")
 TAILS = (1, 2, 3, 7, 8, 15, 16, 17, 31, 33)
@@ -183,6 +184,68 @@ def test_the_gradient_of_pools_with_any_stride(rng, name, size, stride):
     dX = getattr(kernels, f"{name}_gradient")(dZ, X, **at)
     move = rng.normal(size=X.shape) * 1e-3  # too little for another pixel to be the largest
     assert_allclose(np.vdot(dZ, pool(X + move, **at) - z), np.vdot(dX, move), rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize(("name", "kind"), [("max_pool2d", MaxPooling), ("avg_pool2d", AveragePooling)])
+def test_pools_agree_with_those_of_networks_and_with_numpy(rng, dtype, name, kind):
+    """With ties and NaN, for windows that overlap, that leave gaps, and that leave a rest of lines and pixels."""
+    for height, width in ((1, 1), (2, 2), (5, 4), (7, 9), (6, 33)):
+        X = rng.integers(-3, 4, (2, 2, height, width)).astype(dtype)
+        X[rng.random(X.shape) < 0.02] = np.nan
+        for size, stride in ((1, 1), (1, 2), (2, 1), (2, 2), (2, 3), (3, 1), (3, 2), (4, 4), (5, 2)):
+            if size > min(height, width):
+                continue
+            layer, at = kind(X.shape[1:], size, stride), {"size": size, "stride": stride}
+            z = getattr(kernels, name)(X, **at)
+            close(z, getattr(vectorized, name)(X, **at), dtype)
+            close(z, worked(layer, X, {}, 1), dtype)
+            dZ = rng.normal(size=z.shape).astype(dtype)
+            dX = getattr(kernels, f"{name}_gradient")(dZ, X, **at)
+            close(dX, getattr(vectorized, f"{name}_gradient")(dZ, X, **at), dtype)
+            close(dX, differentiated(layer, dZ, X, {}, 1)[0], dtype)
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("shape", [(2, 3, 1, 1), (30, 7, 1, 1), (5, 3, 3, 5), (3, 2, 33, 40), (40, 1, 6, 6)])
+def test_a_normalisation_agrees_with_that_of_networks_for_all_threads_and_blocks(
+    rng, same_bits, monkeypatch, dtype, shape
+):
+    X, dZ = (rng.normal(size=shape) + 5).astype(dtype), rng.normal(size=shape).astype(dtype)
+    gamma, beta = rng.normal(size=(2, shape[1])).astype(dtype)
+    layer, statistics = Normalization(shape[1:], 0.0, 1e-5), {"running_mean": beta, "running_var": beta}
+    dX, gradient = differentiated(layer, dZ, X, {"weight": gamma, "bias": beta} | statistics, 1)
+
+    def all_of(n):
+        return kernels.batch_norm(X, gamma, beta, n_threads=n), *kernels.batch_norm_gradient(dZ, X, gamma, n_threads=n)
+
+    for block in (_planes._BLOCK, 100):
+        monkeypatch.setattr(_planes, "_BLOCK", block)
+        found = all_of(1)
+        expected = vectorized.batch_norm(X, gamma, beta), dX, gradient["weight"], gradient["bias"]
+        for one, other in zip(found, expected, strict=True):
+            assert one.dtype == dtype
+            size = max(1, np.abs(other).max())
+            close(one / size, other / size, dtype)
+        for n in (2, 7):
+            for one, other in zip(found, all_of(n), strict=True):
+                same_bits(one, other)
+    monkeypatch.undo()
+
+
+def test_what_is_not_finite_stays_in_its_channel(rng):
+    for value in (np.nan, np.inf, -np.inf):
+        X = rng.normal(size=(3, 2, 5, 5))
+        X[1, 0, 2, 2] = value
+        with np.errstate(invalid="ignore"):  # of NumPy, without compilation
+            z = kernels.batch_norm(X, np.ones(2), np.ones(2))
+        assert np.isnan(z[:, 0]).all()
+        assert np.isfinite(z[:, 1]).all()
+
+
+def test_a_channel_of_equal_pixels_becomes_its_shift():
+    X = np.full((3, 2, 33, 37), 1e15 / 3, np.float32)  # of which sums are rounded
+    assert (kernels.batch_norm(X, np.ones(2), np.full(2, 7), epsilon=1e-12) == 7).all()
 
 
 @pytest.mark.parametrize("dtype", FLOATS)

@@ -260,6 +260,24 @@ def test_a_state_goes_on_as_if_nothing_had_been(rng, same_bits, normalised):
 # --------------------------------------------------------------------------------------- gradients
 
 
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("units", [(19, 9, 4), (40, 70, 17, 3)])
+def test_the_gradient_of_many_normalised_rows(rng, same_bits, dtype, units):
+    """More than are fetched together, with a rest."""
+    X, y = rng.normal(size=(1300, units[0])).astype(dtype), rng.integers(0, units[-1], 1300)
+    p = flat(*layers_of(rng, units, dtype), norms_of(rng, units, dtype))
+    settings = {"sample_weight": rng.uniform(0, 1, 1300), "batch_norm": True, "activation": "tanh"}
+    call = "softmax_cross_entropy", X, y, p, units
+    value, gradient = kernels.network_loss_gradient(*call, **settings, n_threads=1)
+    loss, expected = vectorized.network_loss_gradient(*call, **settings)
+    assert_allclose(value, loss, rtol=1e-5 if dtype == "float32" else 1e-12)
+    assert_allclose(gradient, expected, rtol=0, atol=1e-5 if dtype == "float32" else 1e-13)
+    for n in (2, 4):
+        again, other = kernels.network_loss_gradient(*call, **settings, n_threads=n)
+        assert again == value
+        same_bits(other, gradient)
+
+
 @pytest.mark.parametrize("batch_norm", [False, True])
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("loss", LOSSES)
