@@ -261,7 +261,7 @@ def test_a_state_goes_on_as_if_nothing_had_been(rng, same_bits, normalised):
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
-@pytest.mark.parametrize("units", [(19, 9, 4), (40, 70, 17, 3)])
+@pytest.mark.parametrize("units", [(19, 9, 4), pytest.param((40, 70, 17, 3), marks=pytest.mark.needs_jit)])
 def test_the_gradient_of_many_normalised_rows(rng, same_bits, dtype, units):
     """More than are fetched together, with a rest."""
     X, y = rng.normal(size=(1300, units[0])).astype(dtype), rng.integers(0, units[-1], 1300)
