@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from .gate import CANNOT
 from .gate import command as gate
-from .gate.run import CANNOT
 
 _NEEDED = {
     "report": {"rich": "bench", "threadpoolctl": "bench", "matplotlib": "plot"},

@@ -164,7 +164,7 @@ def _torch_convolutional(
             value = objective(images[chosen].contiguous(memory_format=layout), labels[chosen])
             value.backward()
             descent.step()
-            return float(value)
+            return float(value.detach())
 
         def call() -> float:
             torch.set_num_threads(n_threads)

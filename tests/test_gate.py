@@ -18,9 +18,23 @@ import numpy as np
 import pytest
 
 from benches import __main__ as command_line
-from benches.gate import cases, command, decision, environments, rates, rounds, run, tables, worker
+from benches.gate import (
+    CANNOT,
+    FINE,
+    SLOWER,
+    WRONG,
+    cases,
+    command,
+    decision,
+    environments,
+    rates,
+    rounds,
+    run,
+    tables,
+    worker,
+)
 from benches.gate.environments import GateError
-from benches.gate.run import CANNOT, FINE, SLOWER, WRONG, Accepted, Found, Outcome
+from benches.gate.run import Accepted, Found, Outcome
 from benches.gate.sources import Sources
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -11,3 +11,8 @@ How the parts hang together::
 
 ``docs/benchmarking.md`` says how it decides, and how often it is wrong.
 """
+
+__all__ = ["CANNOT", "FINE", "SLOWER", "WRONG"]
+
+#: Exit codes.
+FINE, SLOWER, WRONG, CANNOT = 0, 1, 2, 3

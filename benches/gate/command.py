@@ -10,8 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from . import CANNOT, FINE
 from .environments import WORKTREE, GateError
-from .run import CANNOT, FINE
 
 __all__ = ["COMMANDS", "add_parsers"]
 

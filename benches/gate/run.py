@@ -16,30 +16,15 @@ from typing import Any
 
 import numpy as np
 
-from . import environments
+from . import CANNOT, FINE, SLOWER, WRONG, environments
 from .decision import RULE, Rule, confirmed, interval, medians, p_values, suspected
 from .environments import Environment, GateError
 from .rounds import InstalledSide, Pair, Side, ask, first_calls, measure_pair, samples
 from .sources import Sources
 
-__all__ = [
-    "CANNOT",
-    "FINE",
-    "SCHEMA",
-    "SLOWER",
-    "WRONG",
-    "Accepted",
-    "Found",
-    "Outcome",
-    "compare",
-    "plan",
-    "read_accepted",
-    "run",
-]
+__all__ = ["SCHEMA", "Accepted", "Found", "Outcome", "compare", "plan", "read_accepted", "run"]
 
 SCHEMA = 1
-#: Exit codes.
-FINE, SLOWER, WRONG, CANNOT = 0, 1, 2, 3
 #: Kept back for running again what is suspected.
 RESERVE_S = 120.0
 #: An accepted slowdown may be exceeded by this factor, which is noise.

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from .. import formats as f
-from .run import CANNOT, FINE, SLOWER, WRONG, Found, Outcome
+from . import CANNOT, FINE, SLOWER, WRONG
+from .run import Found, Outcome
 
 __all__ = ["NO_BASE", "markdown", "text"]
 
