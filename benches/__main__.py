@@ -21,6 +21,9 @@ _NEEDED = {
     "layers": {"threadpoolctl": "bench"},
     "history": {"matplotlib": "plot"},
 }
+#: Libraries read these when they are loaded: idle threads sleep. Spinning on, for more than 60 ms after a product of
+#: matrices, they would take a core from whoever comes next.
+_SLEEP = {"OPENBLAS_THREAD_TIMEOUT": "4", "OMP_WAIT_POLICY": "passive", "KMP_BLOCKTIME": "0"}
 _ROOT = Path(__file__).resolve().parent.parent
 _HISTORY = _ROOT / "benches" / "history"
 
@@ -42,6 +45,8 @@ def main(arguments: Sequence[str] | None = None, *, catalogue: Any = None) -> in
         return _fail(f"{options.command} needs {', '.join(missing)}: python -m pip install -e '.[{extras}]'")
     if options.command in gate.COMMANDS:
         return gate.COMMANDS[options.command](options)
+    if "numpy" not in sys.modules:  # else it would be too late
+        os.environ.update({name: value for name, value in _SLEEP.items() if name not in os.environ})
     if options.command == "report":
         return _report(options, catalogue)
     return {"peers": _peers, "layers": _layers, "history": _history, "readme": _readme}[options.command](options)
@@ -87,9 +92,8 @@ def _peers(options: argparse.Namespace) -> int:
     from fastml.kernels import _threads
 
     n_threads = options.threads or _threads.default()[0]
-    # Libraries read these when they are loaded: how many threads, and that idle ones sleep and do not spin.
+    # Libraries read these when they are loaded.
     os.environ.update({"OMP_NUM_THREADS": str(n_threads), "MKL_NUM_THREADS": str(n_threads)})
-    os.environ.update({"OMP_WAIT_POLICY": "passive", "KMP_BLOCKTIME": "0", "OPENBLAS_THREAD_TIMEOUT": "4"})
 
     from fastml import _info
     from fastml._warmup import select
@@ -148,7 +152,6 @@ def _peers(options: argparse.Namespace) -> int:
 
 
 def _layers(options: argparse.Namespace) -> int:
-    os.environ["OPENBLAS_THREAD_TIMEOUT"] = "4"
     from . import layers
 
     print(layers.table(*layers.measure(batches=options.batches)))

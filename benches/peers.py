@@ -6,8 +6,8 @@ ratio is the median over the rounds of (peer's time / our time): above 1 we are 
 like wins.
 
 Worker threads that go on spinning after a call take the CPU from whoever comes next: those of OpenBLAS do so for
-more than 60 ms, which makes a call on two cores after them a quarter slower. So they are told to sleep (by
-the environment, before anything is imported, see `__main__`), and there is a short pause between two ways.
+more than 60 ms, which makes a call on two cores after them up to twice as long. So they are told to sleep (by the
+environment, before anything is imported, see `__main__`), and there is a short pause between two ways.
 """
 
 from __future__ import annotations
