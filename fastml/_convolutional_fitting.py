@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ._fitting import Array, Rows
 from ._network_runs import Column, begin, l2_of, run_network, solver_settings, targets_of
 from ._runs import say_what_became
-from ._settling import Settled
+from ._settling import Settled, computed_in
 from .kernels._image_works import Convolution, Dense, Normalization
 from .kernels._sequence import Images, Network, SequenceTraining, Weights, scores_of_images
 
@@ -108,7 +108,7 @@ def fit_images(model: Any, X: Any, y: Any, *, partial: bool = False, resume: boo
     beginning = begin(model, X, y, partial=partial, resume=resume, **more)
     settled = beginning.settled
     batches, rows = settled.batches, settled.rows
-    dtype = np.dtype(np.float32) if rows.X.dtype == np.uint8 else rows.X.dtype
+    dtype = computed_in(rows.X)
     if not beginning.continues:
         model._scale_channels(rows.X if batches.rows is None else rows.X[batches.rows])
     layers, network = model._new_network(settled.targets.n_scores, dtype)

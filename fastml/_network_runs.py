@@ -15,7 +15,7 @@ from ._callbacks import Hooks
 from ._fitting import Array, Course, Rows, Run, train
 from ._progress import Progress
 from ._runs import check_resumed, max_steps, new_run, resumable, resumed
-from ._settling import Settled, settle
+from ._settling import Settled, computed_in, settle
 from ._step_sizes import given_sizes
 
 __all__ = ["Beginning", "Column", "begin", "l2_of", "run_network", "solver_settings", "targets_of"]
@@ -64,7 +64,7 @@ def begin(model: Any, X: Any, y: Any, *, partial: bool, resume: bool, **more: An
 
 def _check_dtype(state: dict[str, Any] | None, X: Array) -> None:
     """Refuse rows that would be trained in another dtype than those before."""
-    now = np.dtype(np.float32) if X.dtype == np.uint8 else X.dtype
+    now = computed_in(X)
     if state is not None and state["parameters"].dtype != now:
         before = state["parameters"].dtype
         raise ValueError(f"X is {X.dtype}, to be trained in {now}; partial_fit goes on in {before}, as it began")

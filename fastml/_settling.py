@@ -18,7 +18,7 @@ from ._fitting import Array, Batches, Evaluations, Rows
 from ._sgd_targets import Targets
 from .kernels import _validate
 
-__all__ = ["Settled", "settle"]
+__all__ = ["Settled", "computed_in", "settle"]
 
 #: What each seed is for, so that no random number depends on how many are drawn for something else.
 _ORDER, _INIT, _SPLIT, _SUBSET, _DROPOUT = range(5)
@@ -87,7 +87,7 @@ def settle(
     weight = _sample_weight(sample_weight, len(x))
     if partial and weight is not None:
         weight = np.asarray(sample_weight, np.float64)  # not multiplied by anything, as very small ones are above
-    dtype = np.dtype(np.float32) if x.dtype == np.uint8 else x.dtype  # what is computed with
+    dtype = computed_in(x)
     rows = Rows(x, targets.settle(y, dtype), _as(weight, dtype))
     if seed is None:
         seed = int(check_random_state(model.random_state).randint(np.iinfo(np.int32).max))
@@ -161,6 +161,11 @@ def _checked(
         targets = column_or_1d(targets, warn=True)
     _estimators.check_finite(x, n_threads, estimator=model)
     return x, targets
+
+
+def computed_in(X: Array) -> np.dtype[Any]:
+    """Return the dtype that checked rows or images are trained in: bytes stay bytes until they are fetched."""
+    return np.dtype(np.float32) if X.dtype == np.uint8 else X.dtype
 
 
 def _targets(model: Any, y: Array, classes: Any, partial: bool, continues: bool) -> Targets:

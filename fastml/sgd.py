@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any, Literal, Self
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from sklearn.base import ClassifierMixin, RegressorMixin
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, validate_data
@@ -18,7 +18,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from . import _estimators
 from ._callbacks import with_callbacks
 from ._fitting import SAMPLING, Array, DivergenceWarning
-from ._iterative import IterativeModel, known_classes
+from ._iterative import IterativeModel, Probabilities, known_classes
 from ._linear_training import Weights
 from ._sgd_fitting import fit_one, prepare
 from ._sgd_targets import ClassTargets, NumberTargets
@@ -122,7 +122,7 @@ def _estimates_probabilities(model: Any) -> bool:
     return True
 
 
-class SGDClassifier(ClassifierMixin, _SGD):
+class SGDClassifier(ClassifierMixin, Probabilities, _SGD):
     """Linear classification by mini-batch gradient descent.
 
     Parameters and defaults are scikit-learn's where they have its names, with one difference: where
@@ -383,23 +383,6 @@ class SGDClassifier(ClassifierMixin, _SGD):
         scores = self._scores(X)
         return scores[:, 0] if scores.shape[1] == 1 else scores
 
-    def predict(self, X: ArrayLike) -> NDArray[Any]:
-        """Predict labels.
-
-        Parameters
-        ----------
-        X : array-like of shape (n, D)
-            Rows.
-
-        Returns
-        -------
-        ndarray of shape (n,)
-            The label with the highest score, the first of equals; of two labels the second one where the
-            score is at least 0.
-        """
-        scores = self._scores(X)
-        return self._targets().labels(scores)
-
     @available_if(_estimates_probabilities)
     def predict_proba(self, X: ArrayLike) -> Array:
         """Estimate the probability of each label; for ``loss="log_loss"`` only.
@@ -415,8 +398,7 @@ class SGDClassifier(ClassifierMixin, _SGD):
             Columns in the order of `classes_`; rows sum to 1. With ``multi_class="ovr"`` each class's own
             probability, divided by the sum of all.
         """
-        scores = self._scores(X)
-        return self._targets().probabilities(scores)
+        return super().predict_proba(X)
 
     @available_if(_estimates_probabilities)
     def predict_log_proba(self, X: ArrayLike) -> Array:
@@ -432,8 +414,7 @@ class SGDClassifier(ClassifierMixin, _SGD):
         ndarray of shape (n, C)
             Columns in the order of `classes_`.
         """
-        scores = self._scores(X)
-        return self._targets().log_probabilities(scores)
+        return super().predict_log_proba(X)
 
     def _check_parameters(self) -> None:
         super()._check_parameters()
