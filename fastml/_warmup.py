@@ -176,7 +176,7 @@ def _outcomes(what: Callable[[str], Outcome], keys: list[str], jobs: int) -> Ite
     # A forked child of a process that has Numba's compiler in it is a gamble; a fresh one is not.
     with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
         pending: dict[Future[list[Outcome]], list[str]] = {
-            pool.submit(_each, what, group): group for group in _of_one_code(keys)
+            pool.submit(_each, what, group): group for group in of_one_code(keys)
         }
         try:
             for future in as_completed(pending):
@@ -189,7 +189,7 @@ def _outcomes(what: Callable[[str], Outcome], keys: list[str], jobs: int) -> Ite
             raise
 
 
-def _of_one_code(keys: list[str]) -> list[list[str]]:
+def of_one_code(keys: list[str]) -> list[list[str]]:
     """Group what shares machine code, which two processes would both compile; what takes longest comes first."""
     from fastml.kernels.catalogue import ENTRIES
 

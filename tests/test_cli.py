@@ -205,7 +205,7 @@ def test_one_failing_entry_fails_the_command_but_not_the_others(monkeypatch, cap
 
 def test_what_shares_machine_code_is_for_one_process():
     keys = ["k_nearest[l1]", "exp", "k_nearest[l2]", "train_linear[huber]", "LinearSVC", "SGDClassifier"]
-    assert _warmup._of_one_code(keys) == [
+    assert _warmup.of_one_code(keys) == [
         ["LinearSVC"],
         ["train_linear[huber]", "SGDClassifier"],
         ["exp"],
@@ -216,7 +216,7 @@ def test_what_shares_machine_code_is_for_one_process():
 
 def test_a_worker_that_dies_is_a_failure(monkeypatch):
     monkeypatch.setattr(_warmup, "warm", os._exit)  # stands for a crash inside the compiler
-    monkeypatch.setattr(_warmup, "_of_one_code", lambda keys: [keys[:2], keys[2:]])
+    monkeypatch.setattr(_warmup, "of_one_code", lambda keys: [keys[:2], keys[2:]])
     outcomes = _warmup.run([3, 4, 5], jobs=2)
     assert [(outcome.key, outcome.state) for outcome in outcomes] == [(3, "failed"), (4, "failed"), (5, "failed")]
     assert "BrokenProcessPool" in outcomes[0].error

@@ -282,6 +282,56 @@ def test_a_failure_in_the_middle_is_could_not_run():
         rounds.measure_pair(FakeSide("base", machine), side, ["a"], 0)
 
 
+def test_first_calls_are_shared_by_several_processes():
+    machine = Machine(**{f"b{i}": 1.0 for i in range(40)})
+    names = [*machine.factors]
+    machine.errors["b7"] = [0.5]
+    base, head = FakeSide("base", machine), FakeSide("head", machine)
+    ticks = []
+    answers = rounds.first_calls(
+        [head, base], [names[:1], names[1:9], names[9:]], jobs=3, check=[head], tick=lambda: ticks.append(1)
+    )
+    assert [sorted(of) for of in answers] == [sorted(names)] * 2
+    assert len(ticks) == 80
+    assert answers[0]["b7"]["error"] == 0.5
+    assert answers[1]["b7"]["error"] is None
+    assert machine.started.count("head") <= 3
+
+
+def test_a_first_call_that_ends_its_process_ends_all(monkeypatch):
+    machine = Machine(a=1.0, b=1.0, c=1.0)
+    asked = []
+
+    def answer(self, benchmark="", **more):
+        asked.append(benchmark)
+        raise GateError(f"the worker died ({benchmark})")
+
+    monkeypatch.setattr(FakeProcess, "answer", answer)
+    with pytest.raises(GateError, match="died \\(a\\)"):
+        rounds.first_calls([FakeSide("head", machine)], [["a"], ["b"], ["c"]], jobs=1)
+    assert asked == ["a"]
+
+
+def test_models_come_after_the_kernels_that_they_call():
+    kernels = ["MLPClassifier", "LinearSVC", "exp", "k_nearest[l1]", "exp", "k_nearest[l2]"]
+    groups = run._groups([Found(f"{kernel} {i}", kernel) for i, kernel in enumerate(kernels)])
+    assert [len(group) for group in groups] == [2, 2, 1, 1]
+    assert {name.split()[0] for group in groups[2:] for name in group} == {"MLPClassifier", "LinearSVC"}
+    assert ["exp 2", "exp 4"] in groups
+
+
+def test_much_that_is_suspected_is_run_again_until_something_is_certain(monkeypatch):
+    monkeypatch.setattr(run, "AGAIN_AT_A_TIME", 2)
+    factors = {"a": 1.3, "b": 1.6, "c": 1.5, "d": 1.4, "e": 1.0}
+    outcome = compared(Machine(**factors))
+    assert verdicts(outcome) == {"a": "suspected", "b": "slower", "c": "slower", "d": "suspected", "e": "same"}
+    assert "suspected: not run again" in tables.text(outcome, DOCUMENT)
+    # What is accepted makes nothing certain.
+    outcome = compared(Machine(**factors), [Accepted("?", 1.8, "right first")])
+    assert verdicts(outcome) == dict.fromkeys("abcd", "accepted") | {"e": "same"}
+    assert (outcome.exit_code, len(outcome.confirming)) == (FINE, 2 * RULE.confirming_pairs)
+
+
 def test_the_number_of_benchmarks_is_asserted(monkeypatch):
     real = FakeProcess.answer
 
@@ -327,6 +377,14 @@ def test_entries_that_are_of_no_use_are_named():
     assert len(outcome.stale) == 2
     assert "gone" in outcome.stale[1]
     assert outcome.exit_code == FINE
+
+
+def test_entries_for_what_was_not_asked_for_are_not_stale():
+    machine = Machine(a=1.0, b=1.0)
+    base, head = FakeSide("base", machine), FakeSide("head", machine)
+    outcome = run.plan(head, None, None, only="a")
+    run.compare(base, head, outcome, [Accepted("b", 1.2, "x"), Accepted("c", 1.2, "x")], 1e9, clock=machine.clock)
+    assert outcome.stale == ["'c' matches no benchmark"]
 
 
 def test_the_file_of_intended_slowdowns_is_read(tmp_path):
@@ -822,6 +880,7 @@ def test_ci_runs_the_gate():
     assert parts.index("wheel") < parts.index("gate") < parts.index("test")
     workflow = (ROOT / ".github" / "workflows" / "ci.yml").read_text()
     job = workflow.partition("\n  gate:\n")[2].partition("\n\n")[0]
+    assert '--cache "$NUMBA_CACHE_DIR"' in (ROOT / ".ci" / "run").read_text()  # what the other parts compiled is used
     for part in ("pull_request", "fetch-depth: 0", "-m benches gate --base", "GITHUB_STEP_SUMMARY"):
         assert part in job
 

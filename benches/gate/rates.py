@@ -27,8 +27,8 @@ from . import environments
 from .cases import kernel_of
 from .decision import RULE, Rule, confirmed, suspected
 from .environments import GateError
-from .rounds import Pair, Reading, first_calls, measure_pair, samples
-from .run import compact, installed, plan
+from .rounds import Pair, Reading, measure_pair, samples
+from .run import compact, default_jobs, installed, plan, warm
 
 __all__ = ["Rate", "bounds", "false_alarms", "power", "read", "record", "table"]
 
@@ -175,12 +175,10 @@ def record(
         sides = installed(base_env, head_env)
         outcome = plan(sides[1], None, None, only)
         names = [found.name for found in outcome.found]
-        say(f"first calls of {len(names)} benchmarks on both sides")
-        for side in sides:
-            answers = first_calls(side, names, check=False)
+        for side, answers in zip(sides, warm(sides, outcome.found, default_jobs(), say), strict=True):
             failed = [name for name, answer in answers.items() if "failed" in answer]
             if failed:
-                raise GateError(f"{side.name} fails at {', '.join(failed)}")
+                raise GateError(f"the {side.name} fails at {', '.join(failed)}")
         machine = _info.collect()
         folder.mkdir(parents=True, exist_ok=True)
         numbers = [

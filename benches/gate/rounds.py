@@ -7,7 +7,9 @@ benchmarks is another one in every pair.
 
 from __future__ import annotations
 
+import collections
 import contextlib
+import itertools
 import json
 import math
 import os
@@ -15,8 +17,8 @@ import random
 import subprocess
 import tempfile
 import threading
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Protocol
@@ -156,13 +158,59 @@ def ask(process: Process, **request: Any) -> dict[str, Any]:
     return process.receive()
 
 
-def first_calls(side: Side, names: Iterable[str], *, check: bool) -> dict[str, dict[str, Any]]:
-    """Call every benchmark once in a process of its own, which fills the cache; return the answers by benchmark."""
-    process = side.start()
-    try:
-        return {name: ask(process, do="prepare", benchmark=name, check=check) for name in names}
-    finally:
-        process.close()
+def first_calls(
+    sides: Sequence[Side],
+    groups: Sequence[Sequence[str]],
+    *,
+    jobs: int,
+    check: Sequence[Side] = (),
+    tick: Callable[[], object] = lambda: None,
+) -> list[dict[str, dict[str, Any]]]:
+    """Call every benchmark once on every side, which fills the caches; return the answers by benchmark, for each side.
+
+    Parameters
+    ----------
+    sides : sequence of Side
+        One after the other: where two have the same kernels and one cache, the second finds what the first compiled.
+    groups : sequence of sequence of str
+        Benchmarks that share machine code, which two processes would both compile.
+    jobs : int
+        How many processes work at a time; each takes the next group when it is done with one.
+    check : sequence of Side
+        Whose results are compared with the truth.
+    tick : callable
+        Called after every benchmark.
+    """
+    answers: list[dict[str, dict[str, Any]]] = [{} for _ in sides]
+    waiting = [collections.deque(groups) for _ in sides]
+
+    def work() -> None:
+        for side, left, found in zip(sides, waiting, answers, strict=True):
+            if left:
+                with contextlib.closing(side.start()) as process:
+                    for name in itertools.chain.from_iterable(_taken(left)):
+                        found[name] = ask(process, do="prepare", benchmark=name, check=side in check)
+                        tick()
+
+    with ThreadPoolExecutor(jobs) as pool:
+        workers = [pool.submit(work) for _ in range(jobs)]
+        try:
+            for worker in as_completed(workers):
+                worker.result()
+        except BaseException:  # Ctrl-C too: nothing more begins
+            for left in waiting:
+                left.clear()
+            raise
+    return answers
+
+
+def _taken(waiting: collections.deque[Sequence[str]]) -> Iterator[Sequence[str]]:
+    """Take one after the other, while others do the same."""
+    while True:
+        try:
+            yield waiting.popleft()
+        except IndexError:
+            return
 
 
 def measure_pair(

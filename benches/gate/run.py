@@ -8,8 +8,7 @@ import shutil
 import tempfile
 import time
 import tomllib
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,11 +21,13 @@ from .environments import Environment, GateError
 from .rounds import InstalledSide, Pair, Side, ask, first_calls, measure_pair, samples
 from .sources import Sources
 
-__all__ = ["SCHEMA", "Accepted", "Found", "Outcome", "compare", "plan", "read_accepted", "run"]
+__all__ = ["SCHEMA", "Accepted", "Found", "Outcome", "compare", "default_jobs", "plan", "read_accepted", "run", "warm"]
 
 SCHEMA = 1
 #: Kept back for running again what is suspected.
 RESERVE_S = 120.0
+#: So many suspects are run again at a time, the slowest first, until it is certain that something is slower.
+AGAIN_AT_A_TIME = 64
 #: An accepted slowdown may be exceeded by this factor, which is noise.
 ACCEPTED_SLACK = 1.05
 
@@ -64,7 +65,8 @@ class Found:
     """What came of one benchmark.
 
     `verdict` is one of "same", "faster", "slower", "accepted", "not confirmed" (suspected, and not slower when run
-    again), "new" (the base does not have it), "not comparable" (the base fails at it), "wrong", "failed", "left out".
+    again), "suspected" (and not run again, because others are slower for certain), "new" (the base does not have it),
+    "not comparable" (the base fails at it), "wrong", "failed", "left out".
     """
 
     name: str
@@ -86,6 +88,7 @@ class Outcome:
 
     found: list[Found]
     expected: int
+    listed: list[str] = field(default_factory=list)  # all that the head has, also what was not asked for
     screening: list[Pair] = field(default_factory=list)
     confirming: list[Pair] = field(default_factory=list)
     stale: list[str] = field(default_factory=list)
@@ -140,7 +143,10 @@ def plan(head: Side, base_sources: Sources | None, head_sources: Sources | None,
     chosen = set(select([item["name"] for item in listed], only))
     if not chosen:
         raise GateError(f"--only {only!r} matches none of {len(listed)} benchmarks")
-    outcome = Outcome([Found(item["name"], item["kernel"]) for item in listed if item["name"] in chosen], len(chosen))
+    names = [item["name"] for item in listed]
+    outcome = Outcome(
+        [Found(item["name"], item["kernel"]) for item in listed if item["name"] in chosen], len(chosen), names
+    )
     if base_sources is not None and head_sources is not None:
         modules = {item["name"]: item["module"] for item in listed}
         same = {
@@ -161,23 +167,21 @@ def compare(
     deadline: float,
     *,
     rule: Rule = RULE,
+    jobs: int = 1,
     clock: Callable[[], float] = time.monotonic,
     say: Callable[[str], None] = lambda text: None,
 ) -> None:
     """Run what is to be run, and fill in the verdicts.
 
-    Screening ends when `deadline`, less what a confirmation takes, is near; but not before `rule.least_pairs`.
+    Screening ends when `deadline`, less what a confirmation takes, is near; but not before `rule.least_pairs`. `jobs`
+    processes compile.
     """
     start = clock()
-    waiting = {found.name: found for found in outcome.having("same")}
+    waiting = outcome.having("same")
     if not waiting:
         return
-    say(f"first calls of {len(waiting)} benchmarks on both sides")
-    with ThreadPoolExecutor(2) as pool:
-        of_base = pool.submit(first_calls, base, list(waiting), check=False)
-        of_head = pool.submit(first_calls, head, list(waiting), check=True)
-        base_answers, head_answers = of_base.result(), of_head.result()
-    for found in waiting.values():
+    head_answers, base_answers = warm([head, base], waiting, jobs, say, check=[head])
+    for found in waiting:
         _judge_first(found, base_answers[found.name], head_answers[found.name])
         # Another signature is a change; anything else that goes wrong in the base leaves a benchmark without a guard.
         failure = str(base_answers[found.name].get("failed", ""))
@@ -187,31 +191,79 @@ def compare(
 
     timed = outcome.having("same")
     names = [found.name for found in timed]
-    number = 0
-    while timed and number < rule.most_pairs:
-        began = clock()
-        # The first calls compiled; the first pair loads what they kept, and that may be wrong on its own.
-        outcome.screening.append(measure_pair(base, head, names, number, check=number == 0))
-        number += 1
-        took = clock() - began
-        say(f"pair {number}: {took:.0f} s")
-        if number >= rule.least_pairs and clock() + took > deadline - RESERVE_S:
-            break
+    outcome.screening = _screen(base, head, names, deadline, rule, clock, say)
     _check_numbers(outcome, timed, rule)
-
-    values = samples(outcome.screening, names)
-    for found, column in zip(timed, values.T, strict=True):
+    for found, column in zip(timed, samples(outcome.screening, names).T, strict=True):
         _describe(found, column, outcome.screening)
         _judge(found, outcome.screening[0][found.name].error)
-    is_suspect = suspected(values, rule)
-    suspects = [found for found, one in zip(timed, is_suspect, strict=True) if one and found.verdict == "same"]
-    if suspects:
-        _confirm(base, head, suspects, outcome, rule, number, say)
+    _run_again(base, head, outcome, accepted, rule, say)
     for found in outcome.having("same"):
         if found.ratio is not None and found.high is not None and found.ratio <= 1 / rule.slower and found.high < 1:
             found.verdict = "faster"
-    _accept(outcome, accepted)
+    outcome.stale = [*_stale(outcome, accepted)]
     outcome.seconds = clock() - start
+
+
+def _screen(
+    base: Side,
+    head: Side,
+    names: Sequence[str],
+    deadline: float,
+    rule: Rule,
+    clock: Callable[[], float],
+    say: Callable[[str], None],
+) -> list[Pair]:
+    """Measure pairs of all benchmarks, as many as there is time for."""
+    pairs: list[Pair] = []
+    while names and len(pairs) < rule.most_pairs:
+        began = clock()
+        # The first calls compiled; the first pair loads what they kept, and that may be wrong on its own.
+        pairs.append(measure_pair(base, head, names, len(pairs), check=not pairs))
+        took = clock() - began
+        say(f"pair {len(pairs)}: {took:.0f} s")
+        if len(pairs) >= rule.least_pairs and clock() + took > deadline - RESERVE_S:
+            break
+    return pairs
+
+
+def _run_again(
+    base: Side, head: Side, outcome: Outcome, accepted: Sequence[Accepted], rule: Rule, say: Callable[[str], None]
+) -> None:
+    """Run the suspected again and settle what is slower; if much is suspected, not more than makes it certain."""
+    timed = outcome.having("same")
+    values = samples(outcome.screening, [found.name for found in timed])
+    suspects = [found for found, one in zip(timed, suspected(values, rule), strict=True) if one]
+    suspects.sort(key=lambda found: found.ratio or 0, reverse=True)
+    while suspects and not outcome.having("slower"):
+        again, suspects = suspects[:AGAIN_AT_A_TIME], suspects[AGAIN_AT_A_TIME:]
+        _confirm(base, head, again, outcome, rule, say)
+        _accept(outcome, accepted)
+    for found in suspects:
+        found.verdict, found.note = "suspected", "not run again, as others are slower for certain"
+
+
+def warm(
+    sides: Sequence[Side], found: Sequence[Found], jobs: int, say: Callable[[str], None], check: Sequence[Side] = ()
+) -> list[dict[str, dict[str, Any]]]:
+    """Call every benchmark once on every side, under a progress bar; return the answers of each side."""
+    from tqdm import tqdm
+
+    say(f"first calls of {len(found)} benchmarks on both sides")
+    # The bar goes to stderr, and only to a terminal.
+    with tqdm(total=len(sides) * len(found), unit="call", leave=False, disable=None) as bar:
+        return first_calls(sides, _groups(found), jobs=jobs, check=check, tick=bar.update)
+
+
+def _groups(found: Sequence[Found]) -> list[list[str]]:
+    """Group benchmarks that share machine code; models come last, when the kernels that they call are compiled."""
+    from fastml._warmup import of_one_code
+    from fastml.kernels.catalogue import ENTRIES
+
+    of_kernel: dict[str, list[str]] = {}
+    for one in found:
+        of_kernel.setdefault(one.kernel, []).append(one.name)
+    groups = sorted(of_one_code(list(of_kernel)), key=lambda kernels: kernels[0] not in ENTRIES)
+    return [[name for kernel in kernels for name in of_kernel[kernel]] for kernels in groups]
 
 
 def _judge_first(found: Found, base: dict[str, Any], head: dict[str, Any]) -> None:
@@ -237,25 +289,20 @@ def _judge(found: Found, error: float | None) -> None:
 
 
 def _confirm(
-    base: Side,
-    head: Side,
-    suspects: list[Found],
-    outcome: Outcome,
-    rule: Rule,
-    number: int,
-    say: Callable[[str], None],
+    base: Side, head: Side, suspects: list[Found], outcome: Outcome, rule: Rule, say: Callable[[str], None]
 ) -> None:
     """Run the suspected again, with fresh processes, and believe these alone."""
     names = [found.name for found in suspects]
     say(f"again, in {rule.confirming_pairs} fresh pairs: {', '.join(names)}")
-    for i in range(rule.confirming_pairs):
-        outcome.confirming.append(measure_pair(base, head, names, number + i))
-    values = samples(outcome.confirming, names)
+    first = len(outcome.screening) + len(outcome.confirming)
+    pairs = [measure_pair(base, head, names, first + i) for i in range(rule.confirming_pairs)]
+    outcome.confirming += pairs
+    values = samples(pairs, names)
     for found, column, p, slower in zip(
         suspects, values.T, p_values(values, rule.floor), confirmed(values, rule), strict=True
     ):
         found.note = f"{found.ratio:.2f} at first"
-        _describe(found, column, outcome.confirming)
+        _describe(found, column, pairs)
         found.p = float(p)
         found.verdict = "slower" if slower else "not confirmed"
 
@@ -279,20 +326,23 @@ def _check_numbers(outcome: Outcome, timed: list[Found], rule: Rule) -> None:
 
 
 def _accept(outcome: Outcome, accepted: Sequence[Accepted]) -> None:
-    """Let intended slowdowns pass, and name the entries that are of no use any more."""
+    """Let intended slowdowns pass."""
+    for found in outcome.having("slower"):
+        assert found.ratio is not None
+        for entry in accepted:
+            if entry.covers(found.name) and found.ratio <= entry.factor * ACCEPTED_SLACK:
+                found.verdict, found.note = "accepted", f"up to {entry.factor:g}: {entry.reason}"
+                break
+
+
+def _stale(outcome: Outcome, accepted: Sequence[Accepted]) -> Iterator[str]:
+    """Name the entries that are of no use any more."""
     for entry in accepted:
-        covered = [found for found in outcome.found if entry.covers(found.name)]
-        used = False
-        for found in covered:
-            assert found.ratio is not None or found.verdict != "slower"
-            if found.verdict == "slower" and (found.ratio or 0) <= entry.factor * ACCEPTED_SLACK:
-                found.verdict, used = "accepted", True
-                found.note = f"up to {entry.factor:g}: {entry.reason}"
-            used = used or found.verdict == "slower"
-        if not covered:
-            outcome.stale.append(f"{entry.benchmark!r} matches no benchmark")
-        elif not used and not any(found.verdict in ("left out", "not confirmed") for found in covered):
-            outcome.stale.append(f"{entry.benchmark!r}: nothing that it covers is slower than the base")
+        covered = [found.verdict for found in outcome.found if entry.covers(found.name)]
+        if not any(map(entry.covers, outcome.listed)):
+            yield f"{entry.benchmark!r} matches no benchmark"
+        elif covered and set(covered) <= {"same", "faster"}:
+            yield f"{entry.benchmark!r}: nothing that it covers is slower than the base"
 
 
 def run(options: Options, say: Callable[[str], None]) -> tuple[dict[str, Any], Outcome | None]:
@@ -308,7 +358,8 @@ def run(options: Options, say: Callable[[str], None]) -> tuple[dict[str, Any], O
     folder = Path(tempfile.mkdtemp(prefix="fastml-gate-"))
     try:
         base_env, head_env = (
-            environments.build(name, revision, options.repository, folder / name, options.cache / name)
+            # One cache: sources tell code apart there, and where the kernels are the same, one side compiles for both.
+            environments.build(name, revision, options.repository, folder / name, options.cache)
             # Names of one length: lengths of paths move what lies behind them in memory.
             for name, revision in (("base", base), ("head", options.head))
         )
@@ -316,7 +367,7 @@ def run(options: Options, say: Callable[[str], None]) -> tuple[dict[str, Any], O
         sides = installed(base_env, head_env)
         looked_at = [None if options.everything else Sources(env.site) for env in (base_env, head_env)]
         outcome = plan(sides[1], looked_at[0], looked_at[1], options.only)
-        compare(*sides, outcome, accepted, started + 60 * options.minutes, say=say)
+        compare(*sides, outcome, accepted, started + 60 * options.minutes, jobs=default_jobs(), say=say)
         outcome.seconds = time.monotonic() - started
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -330,6 +381,13 @@ def installed(base: Environment, head: Environment) -> tuple[InstalledSide, Inst
     catalogue = head.site / "fastml" / "kernels" / "catalogue.py"
     n_threads = _threads.default()[0]
     return InstalledSide(base, catalogue, n_threads), InstalledSide(head, catalogue, n_threads)
+
+
+def default_jobs() -> int:
+    """Return how many processes compile: more than this find nothing left to do."""
+    from fastml.kernels import _threads
+
+    return min(_threads.default()[0], 8)
 
 
 def _title(environment: Environment) -> str:

@@ -22,7 +22,7 @@ _VERDICTS = {
     CANNOT: "COULD NOT RUN",
 }
 #: What a reader wants to see by itself, in this order; the rest is summed up.
-_NOTABLE = ("wrong", "failed", "slower", "accepted", "not comparable", "not confirmed", "faster", "new")
+_NOTABLE = ("wrong", "failed", "slower", "accepted", "suspected", "not comparable", "not confirmed", "faster", "new")
 _HEAD = ("benchmark", "base", "head", "ratio", "interval", "verdict")
 _RATIO = (
     "ratio: the head's time over the base's, median over the pairs; above 1 the head is slower. "

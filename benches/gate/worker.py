@@ -66,7 +66,7 @@ class Worker:
 
     def _prepare(self, request: dict[str, Any]) -> dict[str, Any]:
         self._prepared = None  # two problems at a time would be one too many for the memory
-        gc.collect()
+        _collect()
         if request["benchmark"] not in self._benchmarks:
             raise self._missing(f"there is no {request['benchmark']}")
         self._prepared = self._benchmarks[request["benchmark"]].prepare()
@@ -84,6 +84,12 @@ class Worker:
         for _ in turns:
             call()
         return {"seconds": (time.perf_counter() - start) / len(turns)}
+
+
+def _collect() -> None:
+    """Collect garbage now, as it would come at times of its own; what is left stays, and is not searched again."""
+    gc.collect()
+    gc.freeze()
 
 
 def serve(worker: Worker, requests: TextIO, answers: TextIO) -> None:
@@ -110,9 +116,8 @@ def main(site: Path, catalogue: Path, n_threads: int) -> None:
     entries = load("fastml.kernels.catalogue", catalogue).ENTRIES
     kernels.catalogue = sys.modules["fastml.kernels.catalogue"]
     cases = load("gate_cases", Path(__file__).with_name("cases.py"))
-    # It would come at times of its own; and what is imported by now stays, so there is nothing to look for in it.
     gc.disable()
-    gc.freeze()
+    _collect()
     models = sum(name in fastml.__all__ for name in cases.MODELS)
     expected = cases.expected_number(entries, models, n_threads)
     serve(Worker(cases.benchmarks(entries, n_threads), cases.Missing, expected), sys.stdin, answers)
