@@ -64,8 +64,8 @@ class Accepted:
 class Found:
     """What came of one benchmark.
 
-    `verdict` is one of "same", "faster", "slower", "accepted", "not confirmed" (suspected, and not slower when run
-    again), "suspected" (and not run again, because others are slower for certain), "new" (the base does not have it),
+    `verdict` is one of "same", "faster", "slower", "accepted", "not confirmed" (looked slower or faster, but did not
+    when run again), "not run again" (looks slower or faster; enough others did too), "new" (the base does not have it),
     "not comparable" (the base fails at it), "wrong", "failed", "left out".
     """
 
@@ -197,9 +197,6 @@ def compare(
         _describe(found, column, outcome.screening)
         _judge(found, outcome.screening[0][found.name].error)
     _run_again(base, head, outcome, accepted, rule, say)
-    for found in outcome.having("same"):
-        if found.ratio is not None and found.high is not None and found.ratio <= 1 / rule.slower and found.high < 1:
-            found.verdict = "faster"
     outcome.stale = [*_stale(outcome, accepted)]
     outcome.seconds = clock() - start
 
@@ -229,17 +226,22 @@ def _screen(
 def _run_again(
     base: Side, head: Side, outcome: Outcome, accepted: Sequence[Accepted], rule: Rule, say: Callable[[str], None]
 ) -> None:
-    """Run the suspected again and settle what is slower; if much is suspected, not more than makes it certain."""
+    """Run what looks slower or faster again and settle it; of much that looks slower, no more than makes it certain."""
     timed = outcome.having("same")
     values = samples(outcome.screening, [found.name for found in timed])
-    suspects = [found for found, one in zip(timed, suspected(values, rule), strict=True) if one]
-    suspects.sort(key=lambda found: found.ratio or 0, reverse=True)
-    while suspects and not outcome.having("slower"):
-        again, suspects = suspects[:AGAIN_AT_A_TIME], suspects[AGAIN_AT_A_TIME:]
-        _confirm(base, head, again, outcome, rule, say)
+    slower, faster = (
+        [found for found, one in zip(timed, suspected(signed, rule), strict=True) if one]
+        for signed in (values, -values)
+    )
+    slower.sort(key=lambda found: found.ratio or 0, reverse=True)
+    faster.sort(key=lambda found: found.ratio or 0)
+    for found in slower + faster:
+        found.verdict = "not run again"
+    _confirm(base, head, slower[:AGAIN_AT_A_TIME], faster[:AGAIN_AT_A_TIME], outcome, rule, say)
+    _accept(outcome, accepted)
+    while (left := [found for found in slower if found.verdict == "not run again"]) and not outcome.having("slower"):
+        _confirm(base, head, left[:AGAIN_AT_A_TIME], [], outcome, rule, say)
         _accept(outcome, accepted)
-    for found in suspects:
-        found.verdict, found.note = "suspected", "not run again, as others are slower for certain"
 
 
 def warm(
@@ -289,22 +291,31 @@ def _judge(found: Found, error: float | None) -> None:
 
 
 def _confirm(
-    base: Side, head: Side, suspects: list[Found], outcome: Outcome, rule: Rule, say: Callable[[str], None]
+    base: Side,
+    head: Side,
+    slower: list[Found],
+    faster: list[Found],
+    outcome: Outcome,
+    rule: Rule,
+    say: Callable[[str], None],
 ) -> None:
-    """Run the suspected again, with fresh processes, and believe these alone."""
-    names = [found.name for found in suspects]
+    """Run again what looks slower and what looks faster, with fresh processes, and believe these alone."""
+    names = [found.name for found in slower + faster]
+    if not names:
+        return
     say(f"again, in {rule.confirming_pairs} fresh pairs: {', '.join(names)}")
     first = len(outcome.screening) + len(outcome.confirming)
     pairs = [measure_pair(base, head, names, first + i) for i in range(rule.confirming_pairs)]
     outcome.confirming += pairs
-    values = samples(pairs, names)
-    for found, column, p, slower in zip(
-        suspects, values.T, p_values(values, rule.floor), confirmed(values, rule), strict=True
-    ):
-        found.note = f"{found.ratio:.2f} at first"
-        _describe(found, column, pairs)
-        found.p = float(p)
-        found.verdict = "slower" if slower else "not confirmed"
+    for verdict, sign, looked in (("slower", 1, slower), ("faster", -1, faster)):
+        values = sign * samples(pairs, [found.name for found in looked])
+        for found, column, p, is_so in zip(
+            looked, values.T, p_values(values, rule.floor), confirmed(values, rule), strict=True
+        ):
+            found.note = f"{found.ratio:.2f} at first"
+            _describe(found, sign * column, pairs)
+            found.p = float(p)
+            found.verdict = verdict if is_so else "not confirmed"
 
 
 def _describe(found: Found, column: np.ndarray[Any, Any], pairs: Sequence[Pair]) -> None:

@@ -22,7 +22,17 @@ _VERDICTS = {
     CANNOT: "COULD NOT RUN",
 }
 #: What a reader wants to see by itself, in this order; the rest is summed up.
-_NOTABLE = ("wrong", "failed", "slower", "accepted", "suspected", "not comparable", "not confirmed", "faster", "new")
+_NOTABLE = (
+    "wrong",
+    "failed",
+    "slower",
+    "accepted",
+    "not run again",
+    "not comparable",
+    "faster",
+    "not confirmed",
+    "new",
+)
 _HEAD = ("benchmark", "base", "head", "ratio", "interval", "verdict")
 _RATIO = (
     "ratio: the head's time over the base's, median over the pairs; above 1 the head is slower. "
@@ -75,7 +85,7 @@ def _summary(outcome: Outcome, document: dict[str, Any]) -> Iterator[str]:
         f"{outcome.expected} benchmarks: {compared} compared, {left_out} left out because the sources they stand on "
         f"are the same, {new} new, {outcome.expected - compared - left_out - new} without a comparison"
     )
-    again = f", then {len(outcome.confirming)} for what was suspected" if outcome.confirming else ""
+    again = f", then {len(outcome.confirming)} for what looked slower or faster" if outcome.confirming else ""
     yield (
         f"{len(outcome.screening)} pairs of processes{again}; {outcome.seconds:.0f} s, of which {outcome.warm_s:.0f} s "
         f"compiling and checking; {document['threads']} threads, {document['machine']['cpu']['model']}"
