@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
+import itertools
 import sys
 from collections.abc import Callable
 from functools import cache
@@ -73,6 +75,17 @@ def called(call: Callable[[], Any]) -> Any:
         return call()
     except TypeError as error:
         raise NotImplementedError(str(error)) from None
+
+
+def warm_up(benchmark: Any) -> None:
+    """Set a benchmark up with all its parameters, for `setup_cache`.
+
+    That runs in a process of its own, so what a process that is measured needs is compiled by then. Otherwise the
+    compiler's memory would be the peak.
+    """
+    for parameters in itertools.product(*benchmark.params):
+        with contextlib.suppress(NotImplementedError):
+            benchmark.setup(*parameters)
 
 
 def one_blas_thread(threads: int = 1) -> Any:

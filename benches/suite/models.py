@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from .common import Settings, called, cases, n_threads, needed, one_blas_thread
+from .common import Settings, called, cases, n_threads, needed, one_blas_thread, warm_up
 
 
 class _Model(Settings):
@@ -13,6 +13,10 @@ class _Model(Settings):
     fit: Callable[[], Any]
     param_names = ("dtype", "n_jobs")
     params = (["float32", "float64"], ["one", "all"])
+
+    def setup_cache(self) -> None:
+        for name in cases.MODELS:  # this runs once for all classes
+            warm_up(globals()[name]())
 
     def setup(self, dtype: str, n_jobs: str) -> None:
         import warnings
