@@ -17,7 +17,7 @@ from typing import Any
 from . import formats as f
 from .results import write_text
 
-__all__ = ["SCHEMA", "add", "page", "read", "record_of"]
+__all__ = ["SCHEMA", "add", "commits", "page", "read", "record_of"]
 
 SCHEMA = 1
 
@@ -39,25 +39,29 @@ def read(folder: Path) -> list[dict[str, Any]]:
     return sorted(records, key=lambda record: (record["date"], record["file"]))
 
 
-def record_of(document: dict[str, Any], commit: str) -> dict[str, Any]:
-    """Return what is kept of a report's or a gate's document.
+def commits(records: list[dict[str, Any]]) -> list[str]:
+    """Return the commits that a gate may take as its base: not those that a gate found slower or wrong."""
+    return [record["commit"] for record in records if not record.get("exit_code")]
 
-    Parameters
-    ----------
-    document : dict
-        ``report/results.json`` or ``report/gate.json``.
-    commit : str
-        The commit that a report was made from; a gate's document knows its own.
+
+def record_of(document: dict[str, Any]) -> dict[str, Any]:
+    """Return what is kept of ``report/results.json`` or ``report/gate.json``.
+
+    Raises
+    ------
+    ValueError
+        If it was measured on files that are in no commit.
     """
     machine = document["machine"]
     gate = document.get("kind") == "gate"
-    if gate and document["head"]["changed"]:
-        raise ValueError("the gate ran on files that are in no commit; commit them and run it again")
+    source = document["head"] if gate else document["source"]
+    if source["commit"] is None or source["changed"]:
+        raise ValueError("this was measured on files that are in no commit; commit them and measure again")
     record = {
         "schema": SCHEMA,
         "kind": "gate" if gate else "report",
         "version": machine["fastml"],
-        "commit": document["head"]["commit"] if gate else commit,
+        "commit": source["commit"],
         "date": document["created"],
         "machine": {
             "cpu": machine["cpu"]["model"],
@@ -67,7 +71,9 @@ def record_of(document: dict[str, Any], commit: str) -> dict[str, Any]:
         },
         "threads": document["threads"] if gate else document["threads"]["all"],
     }
-    return {**record, **({"base": document["base"]["commit"]} if gate else {}), "figures": _figures(document, gate)}
+    if gate:
+        record |= {"base": document["base"]["commit"], "exit_code": document["exit_code"]}
+    return {**record, "figures": _figures(document, gate)}
 
 
 def _figures(document: dict[str, Any], gate: bool) -> dict[str, Any]:
@@ -90,9 +96,9 @@ def _short(seconds: float) -> float:
     return float(f"{seconds:.4g}")
 
 
-def add(document: dict[str, Any], commit: str, folder: Path) -> Path:
+def add(document: dict[str, Any], folder: Path) -> Path:
     """Write a record and return its file."""
-    record = record_of(document, commit)
+    record = record_of(document)
     if not record["figures"]:
         raise ValueError("there are no figures in this document: nothing was measured, or nothing agreed")
     stamp = re.sub(r"[^0-9]", "", record["date"])[:12]

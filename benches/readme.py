@@ -46,7 +46,10 @@ def block(record: dict[str, Any] | None) -> str:
     if record is None:
         return f"{BEGIN}\n{_NOTHING}\n{END}"
     n = record["threads"]
-    found = {key: record["figures"].get(f"{key} float32 {GENERATED}") for key in ENTRIES}
+    figures = record["figures"]
+    chosen = {f"{key} float32 {GENERATED}": f"`{key}`" for key in ENTRIES}
+    # Those that lose are all shown, whatever their family.
+    chosen |= {name: f"`{name}`" for name, figure in figures.items() if _ratio(figure) < 1 and name not in chosen}
     machine = record["machine"]
     head = (
         "float32",
@@ -58,22 +61,27 @@ def block(record: dict[str, Any] | None) -> str:
         f"NumPy's time over ours, {n} threads",
     )
     lines = ["| " + " | ".join(head) + " |", "|---|---|" + "--:|" * 5]
-    for key, figure in found.items():
-        if figure is not None:
-            ratio = figure["vectorized_all"] / figure["compiled_all"]
+    for name, label in chosen.items():
+        if name in figures:
+            figure = figures[name]
             cells = (
-                f"`{key}`",
+                label,
                 figure["size"],
                 *(f.seconds(figure[tier]) for tier in ("loops", "vectorized", "compiled_1", "compiled_all")),
-                f.times(ratio),
+                f.times(_ratio(figure)),
             )
             lines.append("| " + " | ".join(cells) + " |")
     source = (
         f"Measured on {record['date'][:10]} on {machine['cpu']} with {n} threads, Python {machine['python']}, "
         f"NumPy {machine['numpy']}, Numba {machine['numba']}, at commit `{record['commit'][:10]}` "
-        f"(`benches/history/{record['file']}`). Above 1 the compiled kernel is faster. Loops are scaled up from a part."
+        f"(`benches/history/{record['file']}`). Above 1 the compiled kernel is faster; of {len(figures)} cases, all "
+        "are shown in which it is not. Loops are scaled up from a part."
     )
     return "\n".join([BEGIN, *lines, "", *_wrapped(source), END])
+
+
+def _ratio(figure: dict[str, float]) -> float:
+    return figure["vectorized_all"] / figure["compiled_all"]
 
 
 def _wrapped(text: str) -> list[str]:

@@ -19,6 +19,7 @@ from fastml._warmup import select
 
 from . import scaling, tiles
 from .cases import GENERATED, Case, generated_cases, real_cases
+from .gate.environments import source_of
 from .known_answers import PUBLISHED_SECONDS, Question, questions
 from .limits import Limits, better, measure_limits
 from .measure import Timing, Way, once, take_turns, uses_several_threads
@@ -181,6 +182,7 @@ def run(
         "only": options.only,
         "interrupted": False,
         "seconds": 0.0,
+        "source": source_of(Path(__file__).resolve().parent.parent),
         "machine": _machine(),
         "load_average": _load_average(),
         "threads": {"all": n_threads, "source": "--threads" if options.n_threads else source},

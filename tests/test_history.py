@@ -26,9 +26,10 @@ MACHINE = {
 TIERS = {"loops": 1.0, "vectorized": 0.1, "vectorized_all": 0.08, "compiled_1": 0.01234567, "compiled_all": 0.005}
 
 
-def report(created: str = "2026-01-02T03:04:05+00:00", **speed: float) -> dict:
+def report(created: str = "2026-01-02T03:04:05+00:00", commit: str = "c" * 40, **speed: float) -> dict:
     return {
         "created": created,
+        "source": {"commit": commit, "changed": False},
         "machine": MACHINE,
         "threads": {"all": 2, "source": "all"},
         "cases": [
@@ -52,6 +53,7 @@ def gate() -> dict:
         "threads": 2,
         "base": {"commit": "a" * 40},
         "head": {"commit": "b" * 40, "changed": False},
+        "exit_code": 0,
         "benchmarks": [
             {"name": "exp float32 tiny", "base_s": 1e-6, "head_s": 2e-6, "ratio": 2.0},
             {"name": "exp float32", "base_s": None, "head_s": None, "ratio": None},
@@ -87,9 +89,9 @@ class Page(HTMLParser):
 
 
 def test_records_come_back_in_the_order_of_their_dates(tmp_path):
-    later = history.add(report("2026-03-01T00:00:00+00:00"), "c" * 40, tmp_path)
-    history.add(gate(), "not used", tmp_path)
-    first = history.add(report(), "d" * 40, tmp_path)
+    later = history.add(report("2026-03-01T00:00:00+00:00"), tmp_path)
+    history.add(gate(), tmp_path)
+    first = history.add(report(commit="d" * 40), tmp_path)
     assert first.name == "202601020304-report-dddddddddd.json"
     records = history.read(tmp_path)
     assert [record["kind"] for record in records] == ["report", "gate", "report"]
@@ -108,22 +110,39 @@ def test_records_come_back_in_the_order_of_their_dates(tmp_path):
 def test_what_was_wrong_is_not_kept(tmp_path):
     document = report()
     document["cases"][0]["agrees"] = False
-    assert len(history.record_of(document, "c" * 40)["figures"]) == 1
+    assert len(history.record_of(document)["figures"]) == 1
     document["cases"][1]["failure"] = "ValueError"
     with pytest.raises(ValueError, match="no figures"):
-        history.add(document, "c" * 40, tmp_path)
+        history.add(document, tmp_path)
 
 
-def test_files_that_are_in_no_commit_have_no_history(tmp_path, monkeypatch, capsys):
-    document = gate()
-    document["head"]["changed"] = True
-    with pytest.raises(ValueError, match="in no commit"):
-        history.add(document, "", tmp_path)
-    source = tmp_path / "results.json"
-    source.write_text(json.dumps(report()))
-    monkeypatch.setattr(environments, "is_changed", lambda repository: True)
-    assert command_line.main(["history", "--add", str(source), "--records", str(tmp_path / "records")]) == 2
-    assert "differ from HEAD" in capsys.readouterr().err
+def test_files_that_are_in_no_commit_have_no_history(tmp_path, capsys):
+    for source in ({"commit": "c" * 40, "changed": True}, {"commit": None, "changed": False}):
+        for document, place in ((gate(), "head"), (report(), "source")):
+            document[place] = source
+            with pytest.raises(ValueError, match="in no commit"):
+                history.add(document, tmp_path)
+    file = tmp_path / "results.json"
+    file.write_text(json.dumps(document))
+    assert command_line.main(["history", "--add", str(file), "--records", str(tmp_path / "records")]) == 2
+    assert "in no commit" in capsys.readouterr().err
+    file.write_text("{}")
+    assert command_line.main(["history", "--add", str(file), "--records", str(tmp_path / "records")]) == 2
+    assert "no report's or gate's document" in capsys.readouterr().err
+
+
+def test_a_report_knows_what_it_was_measured_on(tmp_path, monkeypatch):
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    assert environments.source_of(tmp_path) == {"commit": None, "changed": False}
+    monkeypatch.setattr(environments, "git", lambda repository, *arguments: "M" if "benches" in arguments else "c" * 40)
+    assert environments.source_of(tmp_path) == {"commit": "c" * 40, "changed": True}
+
+
+def test_a_commit_that_a_gate_found_slower_is_no_base(tmp_path):
+    for exit_code, head in enumerate("abc"):
+        history.add(gate() | {"exit_code": exit_code, "head": {"commit": head * 40, "changed": False}}, tmp_path)
+    history.add(report(), tmp_path)
+    assert history.commits(history.read(tmp_path)) == ["c" * 40, "a" * 40]
 
 
 def test_another_schema_is_refused(tmp_path):
@@ -133,11 +152,11 @@ def test_another_schema_is_refused(tmp_path):
 
 
 def test_lines_join_records_of_one_machine_only(tmp_path):
-    history.add(report(), "c" * 40, tmp_path)
-    history.add(report("2026-02-01T00:00:00+00:00", exp=1.0), "d" * 40, tmp_path)
+    history.add(report(), tmp_path)
+    history.add(report("2026-02-01T00:00:00+00:00", exp=1.0), tmp_path)
     other = report("2026-03-01T00:00:00+00:00")
     other["machine"] = {**MACHINE, "cpu": {"model": "Other"}}
-    history.add(other, "e" * 40, tmp_path)
+    history.add(other, tmp_path)
     lines = history.series(history.read(tmp_path))["exp"]
     relative = sorted([round(value, 2) for _, value in points] for points in lines.values())
     assert relative == [[1.0], [1.0, 0.5]]
@@ -145,8 +164,8 @@ def test_lines_join_records_of_one_machine_only(tmp_path):
 
 def test_the_page_shows_all_records(tmp_path):
     assert "Nothing is recorded" in Page(history.page([])).text
-    history.add(report(), "c" * 40, tmp_path)
-    history.add(gate(), "", tmp_path)
+    history.add(report(), tmp_path)
+    history.add(gate(), tmp_path)
     text = history.page(history.read(tmp_path))
     page = Page(text)
     for part in ("cccccccccc", "bbbbbbbbbb", "Some <CPU>", "pairwise_l1", "exp float32 tiny"):
@@ -164,7 +183,7 @@ def test_the_command_adds_and_draws(tmp_path, capsys):
     assert "exp" in (tmp_path / "out" / "history.html").read_text(encoding="utf-8")
     source.write_text('{"kind": "gate"}')
     assert command_line.main(arguments) == 2
-    assert "KeyError" in capsys.readouterr().err
+    assert "it has no 'machine'" in capsys.readouterr().err
 
 
 # README ------------------------------------------------------------------------------------------
@@ -178,8 +197,8 @@ def test_readme_has_the_figures_of_the_newest_record(capsys):
 
 
 def test_readme_is_written_from_a_record(tmp_path):
-    history.add(report(), "c" * 40, tmp_path)
-    history.add(gate(), "", tmp_path)
+    history.add(report(), tmp_path)
+    history.add(gate(), tmp_path)
     records = history.read(tmp_path)
     assert readme.newest(records)["kind"] == "report"
     file = tmp_path / "README.md"
@@ -194,6 +213,16 @@ def test_readme_is_written_from_a_record(tmp_path):
         assert part in text
     # A figure that is changed by hand is noticed.
     assert readme.written(text.replace("16.0", "17.0"), readme.newest(records)) != text.replace("16.0", "17.0")
+
+
+def test_readme_shows_all_that_lose(tmp_path):
+    document = report(loses=1.0, wins=1.0)
+    document["cases"][2]["tiers"]["vectorized_all"]["seconds"] = 0.0045
+    history.add(document, tmp_path)
+    table = readme.block(history.read(tmp_path)[0])
+    assert f"| `loses float32 {GENERATED}` | " in table
+    assert "wins" not in table
+    assert "of 4 cases" in table
 
 
 def test_readme_without_the_marks_is_refused():

@@ -20,6 +20,11 @@ __all__ = ["MODELS", "Benchmark", "Missing", "Prepared", "benchmarks", "expected
 FEWER_ROWS = 8
 
 
+#: A model may get so many times as much wrong as it does: processors that sum in another order predict a row or two
+#: otherwise.
+SLACK = 1.25
+
+
 class Missing(Exception):
     """This revision does not have what the benchmark calls."""
 
@@ -91,12 +96,12 @@ def kernel_of(name: str) -> str:
 
 def _of_entry(entry: Any, dtype: str, size: tuple[int, ...], n_threads: int, suffix: str) -> Benchmark:
     def prepare() -> Prepared:
+        from fastml import kernels
         from fastml.kernels import catalogue
 
-        try:
-            function = entry.tier("compiled")
-        except (AttributeError, ImportError) as problem:
-            raise Missing(str(problem)) from None
+        if entry.function not in kernels.__all__:
+            raise Missing(f"fastml.kernels has no {entry.function}")
+        function = entry.tier("compiled")
         inputs = entry.make(size, dtype)
 
         def error(result: Any) -> float:
@@ -115,13 +120,13 @@ def _of_entry(entry: Any, dtype: str, size: tuple[int, ...], n_threads: int, suf
 class Model:
     """An estimator of fastml, with a problem for it.
 
-    `floor` is the score on its own rows below which a fit is wrong; the least the method must reach.
+    `score` is what it reaches on its own rows; a fit is wrong if it misses more than `SLACK` times as much.
     """
 
     parameters: dict[str, Any]
     rows: tuple[int, int]
     classes: int | None  # None: regression
-    floor: float
+    score: float
     image: tuple[int, int, int] | None = None  # shape of a row that is an image: channels, height, width
 
 
@@ -131,33 +136,33 @@ MODELS = {
         {"max_iter": 3, "tol": None, "batch_size": 20, "learning_rate_init": 0.01, "random_state": 0},
         (200, 64),
         3,
-        0.75,
+        0.915,
         (1, 8, 8),
     ),
-    "KNeighborsClassifier": Model({"n_neighbors": 5}, (1_000, 64), 5, 0.9),
-    "KNeighborsRegressor": Model({"n_neighbors": 5}, (1_000, 16), None, 0.7),
-    "LinearRegression": Model({}, (4_000, 32), None, 0.9),
-    "LinearSVC": Model({"C": 0.01, "max_iter": 200}, (2_000, 32), 2, 0.9),
-    "LogisticRegression": Model({"max_iter": 200}, (2_000, 32), 5, 0.9),
-    "Ridge": Model({}, (4_000, 32), None, 0.9),
-    "SGDClassifier": Model({"loss": "log_loss", "max_iter": 3, "tol": None, "random_state": 0}, (4_000, 32), 5, 0.85),
+    "KNeighborsClassifier": Model({"n_neighbors": 5}, (1_000, 64), 5, 0.978),
+    "KNeighborsRegressor": Model({"n_neighbors": 5}, (1_000, 16), None, 0.767),
+    "LinearRegression": Model({}, (4_000, 32), None, 0.9923),
+    "LinearSVC": Model({"C": 0.01, "max_iter": 200}, (2_000, 32), 2, 0.978),
+    "LogisticRegression": Model({"max_iter": 200}, (2_000, 32), 5, 0.938),
+    "Ridge": Model({}, (4_000, 32), None, 0.9923),
+    "SGDClassifier": Model({"loss": "log_loss", "max_iter": 3, "tol": None, "random_state": 0}, (4_000, 32), 5, 0.938),
     "SGDRegressor": Model(
         {"max_iter": 3, "tol": None, "learning_rate": "constant", "eta0": 0.1, "random_state": 0},
         (4_000, 32),
         None,
-        0.9,
+        0.9923,
     ),
     "MLPClassifier": Model(
         {"hidden_layer_sizes": (20,), "max_iter": 2, "learning_rate_init": 0.01, "random_state": 0},
         (4_000, 32),
         5,
-        0.8,
+        0.916,
     ),
     "MLPRegressor": Model(
         {"hidden_layer_sizes": (20,), "max_iter": 5, "learning_rate_init": 0.01, "random_state": 0},
         (4_000, 32),
         None,
-        0.9,
+        0.9836,
     ),
 }
 
@@ -213,7 +218,7 @@ def _module(name: str) -> str:
 
 
 def model_error(model: Model, fitted: Any, X: Any, y: Any) -> float:
-    """Return how far a fit misses its floor: at most 1 is right."""
+    """Return how far a fit misses its score: at most 1 is right."""
     return prediction_error(model, fitted.predict(X), y)
 
 
@@ -226,4 +231,4 @@ def prediction_error(model: Model, found: Any, y: Any) -> float:
     else:
         residual = np.asarray(found, np.float64) - y
         wrong = float(np.mean(residual**2) / np.var(np.asarray(y, np.float64)))
-    return wrong / (1 - model.floor)
+    return wrong / (SLACK * (1 - model.score))

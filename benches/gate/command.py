@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
-import math
+import signal
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from .. import arguments
 from . import CANNOT, FINE
 from .environments import WORKTREE, GateError
 
@@ -26,12 +29,14 @@ def add_parsers(commands: Any) -> None:
         "gate",
         help="compare two revisions: is the head slower, are its results right?",
         description="Build base and head from git, run them in turns on this machine, and say what is slower.",
-        epilog="Exit code: 0 nothing is slower (or there is nothing to compare), 1 slower, 2 a wrong result, "
-        "3 could not run, 130 Ctrl-C.",
+        epilog="Exit code: 0 nothing is slower (or there is nothing to compare), 1 slower, 2 a wrong result, or a "
+        "benchmark that fails, 3 could not run, or a benchmark is gone, 130 Ctrl-C.",
     )
     gate.add_argument("--base", metavar="REV", help="default: newest commit with a history file, else the merge base")
     gate.add_argument("--head", metavar="REV", default=WORKTREE, help="default: the files as they are")
-    gate.add_argument("--minutes", type=_minutes, default=8.0, metavar="M", help="time to spend, about (default: 8)")
+    gate.add_argument(
+        "--minutes", type=arguments.positive, default=8.0, metavar="M", help="time to spend, about (default: 8)"
+    )
     gate.add_argument("--only", metavar="PATTERN", help="part of a benchmark's name, or * and ?: 'exp float32*'")
     gate.add_argument("--all", action="store_true", help="also benchmarks that stand on unchanged sources")
     gate.add_argument("--cache", type=Path, default=_CACHE, metavar="FOLDER", help=f"compiled code (default: {_CACHE})")
@@ -43,7 +48,7 @@ def add_parsers(commands: Any) -> None:
         description="Run a revision against itself and keep the raw rounds, one file a pair. Run it on a quiet "
         "machine; it may be ended at any time and goes on from what is there.",
     )
-    record.add_argument("--pairs", type=_count, required=True, metavar="N", help="how many more")
+    record.add_argument("--pairs", type=arguments.count, required=True, metavar="N", help="how many more")
     record.add_argument("--head", metavar="REV", default="HEAD", help="default: HEAD")
     record.add_argument("--only", metavar="PATTERN", help="a part of the benchmarks, to try it out")
     record.add_argument("--cache", type=Path, default=_CACHE, metavar="FOLDER", help=f"default: {_CACHE}")
@@ -54,13 +59,14 @@ def add_parsers(commands: Any) -> None:
         description="Simulate gates by drawing whole recorded pairs: false alarms, and planted slowdowns found.",
     )
     rates.add_argument("--rounds", type=Path, default=_BENCHES / "gate_rounds", metavar="FOLDER")
-    rates.add_argument("--gates", type=_count, default=1_000, metavar="N", help="to simulate (default: 1000)")
+    rates.add_argument("--gates", type=arguments.count, default=1_000, metavar="N", help="to simulate (default: 1000)")
 
 
 def _gate(options: argparse.Namespace) -> int:
     from .. import history, results
     from . import run, tables
 
+    _append(options.markdown, "")  # a file that cannot be written is told before the work, not after it
     asked = run.Options(
         base=options.base,
         head=options.head,
@@ -68,7 +74,7 @@ def _gate(options: argparse.Namespace) -> int:
         cache=options.cache.resolve(),
         minutes=options.minutes,
         accepted=_BENCHES / "accepted.toml",
-        recorded=[record["commit"] for record in history.read(_BENCHES / "history")],
+        recorded=history.commits(history.read(_BENCHES / "history")),
         only=options.only,
         everything=options.all,
     )
@@ -103,50 +109,43 @@ def _guarded(command: Callable[[argparse.Namespace], int]) -> Callable[[argparse
     """Keep "could not run" apart from everything else."""
 
     def guarded(options: argparse.Namespace) -> int:
+        # What was begun is cleaned up also when a batch system ends the run.
+        with contextlib.suppress(ValueError):  # not the main thread
+            signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
             return command(options)
         except GateError as error:
-            print(f"error: {error}", file=sys.stderr)
-            if getattr(options, "markdown", None):
-                _append(options.markdown, f"## Regression gate: COULD NOT RUN\n\n{error}\n")
-            return CANNOT
+            return _could_not_run(options, str(error))
         except KeyboardInterrupt:
-            print("interrupted", file=sys.stderr)
+            _could_not_run(options, "interrupted")
             return 130
-        except Exception:
+        except Exception as error:
             # An exception would end Python with 1, which means slower.
-            import traceback
-
             traceback.print_exc()
-            return CANNOT
+            return _could_not_run(options, f"{type(error).__name__}: {error}")
 
     return guarded
+
+
+def _could_not_run(options: argparse.Namespace, why: str) -> int:
+    _say(f"error: {why}")
+    with contextlib.suppress(GateError):  # that may be why
+        _append(getattr(options, "markdown", None), f"## Regression gate: COULD NOT RUN\n\n{why}\n")
+    return CANNOT
 
 
 COMMANDS = {"gate": _guarded(_gate), "gate-record": _guarded(_record), "gate-rates": _guarded(_rates)}
 
 
 def _append(file: Path | None, text: str) -> None:
-    if file is not None:
+    if file is None:
+        return
+    try:
         with file.open("a", encoding="utf-8") as stream:
             stream.write(text)
+    except OSError as error:
+        raise GateError(f"{file} cannot be written: {error.strerror}") from None
 
 
 def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a positive integer")
-    return int(text)
-
-
-def _minutes(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number")
-    return value

@@ -19,8 +19,9 @@ import tarfile
 import venv
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-__all__ = ["WORKTREE", "Environment", "GateError", "build", "default_base", "git"]
+__all__ = ["WORKTREE", "Environment", "GateError", "build", "default_base", "git", "source_of"]
 
 #: Stands for the files as they are, committed or not.
 WORKTREE = "worktree"
@@ -136,9 +137,17 @@ def build(name: str, revision: str, repository: Path, folder: Path, cache: Path)
     return Environment(name, revision, commit, site, python, cache, revision == WORKTREE and is_changed(repository))
 
 
-def is_changed(repository: Path) -> bool:
-    """Whether the packages in the working tree differ from its commit."""
-    return bool(git(repository, "status", "--porcelain", "--", *_NEEDED))
+def is_changed(repository: Path, *more: str) -> bool:
+    """Whether the packages in the working tree, and `more` folders, differ from its commit."""
+    return bool(git(repository, "status", "--porcelain", "--", *_NEEDED, *more))
+
+
+def source_of(repository: Path) -> dict[str, Any]:
+    """Return the commit of the working tree (None without a repository), and whether files differ from it."""
+    try:
+        return {"commit": commit_of(repository, WORKTREE), "changed": is_changed(repository, "benches")}
+    except GateError:
+        return {"commit": None, "changed": False}
 
 
 def _extract(repository: Path, commit: str, tree: Path) -> None:

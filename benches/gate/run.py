@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import datetime
 import re
 import shutil
@@ -30,6 +32,8 @@ RESERVE_S = 120.0
 AGAIN_AT_A_TIME = 64
 #: An accepted slowdown may be exceeded by this factor, which is noise.
 ACCEPTED_SLACK = 1.05
+#: What is slower still is another program, and no entry lets it pass.
+MOST_ACCEPTED = 10.0
 
 
 @dataclass(frozen=True)
@@ -49,11 +53,11 @@ class Options:
 
 @dataclass(frozen=True)
 class Accepted:
-    """An intended slowdown: `benchmark` is a name, or a pattern with ``*`` and ``?``."""
+    """An intended slowdown: `benchmark` is a name, or a pattern with ``*`` and ``?``; without a factor, a removal."""
 
     benchmark: str
-    factor: float
     reason: str
+    factor: float | None = None
 
     def covers(self, name: str) -> bool:
         expression = re.escape(self.benchmark).replace(r"\*", ".*").replace(r"\?", ".")
@@ -66,7 +70,7 @@ class Found:
 
     `verdict` is one of "same", "faster", "slower", "accepted", "not confirmed" (looked slower or faster, but did not
     when run again), "not run again" (looks slower or faster; enough others did too), "new" (the base does not have it),
-    "not comparable" (the base fails at it), "wrong", "failed", "left out".
+    "gone" (the head does not), "not comparable" (the base fails at it), "wrong", "failed", "left out".
     """
 
     name: str
@@ -87,11 +91,13 @@ class Outcome:
     """What came of all of them."""
 
     found: list[Found]
-    expected: int
-    listed: list[str] = field(default_factory=list)  # all that the head has, also what was not asked for
+    listed: list[str]  # all that the head has, also what was not asked for
+    of_base: list[str] | None = None  # what the base has by itself, if that is known
+    expected: int = 0
     screening: list[Pair] = field(default_factory=list)
     confirming: list[Pair] = field(default_factory=list)
     stale: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     warm_s: float = 0.0
     seconds: float = 0.0
@@ -121,42 +127,87 @@ def read_accepted(file: Path) -> list[Accepted]:
     if document:
         raise GateError(f"{file.name}: no such key: {', '.join(document)}")
     for entry in entries:
-        if not entry.reason.strip():
-            raise GateError(f"{file.name}: the entry for {entry.benchmark!r} needs a reason")
-        if not entry.factor > 1:
-            raise GateError(f"{file.name}: the factor of {entry.benchmark!r} is {entry.factor}; it must be above 1")
+        if not all(isinstance(text, str) and text.strip() for text in (entry.benchmark, entry.reason)):
+            raise GateError(
+                f"{file.name}: the entry for {entry.benchmark!r} needs a benchmark and a reason, both texts"
+            )
+        factor = entry.factor
+        if factor is not None and not (isinstance(factor, int | float) and 1 < factor <= MOST_ACCEPTED):
+            raise GateError(
+                f"{file.name}: the factor of {entry.benchmark!r} is {factor!r}; a number above 1, up to "
+                f"{MOST_ACCEPTED:g}, is needed"
+            )
     return entries
 
 
-def plan(head: Side, base_sources: Sources | None, head_sources: Sources | None, only: str | None = None) -> Outcome:
-    """Return what there is to run; benchmarks that stand on the same sources in both have the verdict "left out"."""
+def plan(
+    head: Side,
+    base_sources: Sources | None,
+    head_sources: Sources | None,
+    only: str | None = None,
+    *,
+    base: Side | None = None,
+) -> Outcome:
+    """Return what there is to run, and what there is no more.
+
+    Parameters
+    ----------
+    head : Side
+        What it lists is run.
+    base_sources, head_sources : Sources or None
+        Benchmarks that stand on the same sources in both have the verdict "left out"; None leaves nothing out.
+    only : str, optional
+        A part of a name, or a pattern.
+    base : Side, optional
+        The base with its own catalogue; what it lists and the head does not has the verdict "gone".
+    """
     from fastml._warmup import select
 
-    process = head.start()
-    try:
-        answer = ask(process, do="list")
-    finally:
-        process.close()
-    listed = answer["benchmarks"]
-    if len(listed) != answer["expected"] or len({item["name"] for item in listed}) != len(listed):
-        raise GateError(f"{answer['expected']} different benchmarks were expected, the head lists {len(listed)}")
-    chosen = set(select([item["name"] for item in listed], only))
-    if not chosen:
-        raise GateError(f"--only {only!r} matches none of {len(listed)} benchmarks")
+    listed = _listed(head)
     names = [item["name"] for item in listed]
-    outcome = Outcome(
-        [Found(item["name"], item["kernel"]) for item in listed if item["name"] in chosen], len(chosen), names
-    )
+    chosen = set(select(names, only))
+    outcome = Outcome([Found(item["name"], item["kernel"]) for item in listed if item["name"] in chosen], names)
+    if base is not None:
+        _add_gone(outcome, base, only)
+    if not outcome.found:
+        raise GateError(f"--only {only!r} matches none of {len(listed)} benchmarks")
+    outcome.expected = len(outcome.found)
     if base_sources is not None and head_sources is not None:
         modules = {item["name"]: item["module"] for item in listed}
-        same = {
-            module: (digest := head_sources.digest(module)) is not None and digest == base_sources.digest(module)
-            for module in set(modules.values())
-        }
-        for found in outcome.found:
-            if same[modules[found.name]]:
+        for found in outcome.having("same"):
+            stands_on = modules[found.name], found.kernel.partition("[")[0]
+            digest = head_sources.digest(*stands_on)
+            if digest is not None and digest == base_sources.digest(*stands_on):
                 found.verdict = "left out"
     return outcome
+
+
+def _add_gone(outcome: Outcome, base: Side, only: str | None) -> None:
+    """Add what the base has and the head does not; a base so old that it cannot say what it has is remarked upon."""
+    from fastml._warmup import select
+
+    try:
+        listed = _listed(base)
+    except GateError as error:
+        outcome.remarks.append(f"what the base has, and the head perhaps lost, is not known: {error}")
+        return
+    outcome.of_base = [item["name"] for item in listed]
+    lost = set(select(outcome.of_base, only)) - set(outcome.listed)
+    outcome.found += [
+        Found(item["name"], item["kernel"], "gone", note="the head does not have it")
+        for item in listed
+        if item["name"] in lost
+    ]
+
+
+def _listed(side: Side) -> list[dict[str, str]]:
+    """Ask a side for its benchmarks, and count them."""
+    with contextlib.closing(side.start()) as process:
+        answer = ask(process, do="list")
+    listed: list[dict[str, str]] = answer["benchmarks"]
+    if len(listed) != answer["expected"] or len({item["name"] for item in listed}) != len(listed):
+        raise GateError(f"{answer['expected']} different benchmarks were expected, the {side.name} lists {len(listed)}")
+    return listed
 
 
 def compare(
@@ -177,16 +228,13 @@ def compare(
     processes compile.
     """
     start = clock()
+    _accept_gone(outcome, accepted)
     waiting = outcome.having("same")
     if not waiting:
         return
     head_answers, base_answers = warm([head, base], waiting, jobs, say, check=[head])
     for found in waiting:
-        _judge_first(found, base_answers[found.name], head_answers[found.name])
-        # Another signature is a change; anything else that goes wrong in the base leaves a benchmark without a guard.
-        failure = str(base_answers[found.name].get("failed", ""))
-        if failure and not failure.startswith("TypeError"):
-            outcome.problems.append(f"the base fails at {found.name}: {failure}")
+        _judge_first(found, base_answers[found.name], head_answers[found.name], outcome)
     outcome.warm_s = clock() - start
 
     timed = outcome.having("same")
@@ -268,18 +316,22 @@ def _groups(found: Sequence[Found]) -> list[list[str]]:
     return [[name for kernel in kernels for name in of_kernel[kernel]] for kernels in groups]
 
 
-def _judge_first(found: Found, base: dict[str, Any], head: dict[str, Any]) -> None:
+def _judge_first(found: Found, base: dict[str, Any], head: dict[str, Any], outcome: Outcome) -> None:
     """Settle what can be said before anything is timed."""
     if "failed" in head or "missing" in head:
         found.verdict, found.note = "failed", str(head.get("failed") or head["missing"])
         return
     _judge(found, head.get("error"))
+    failure = str(base.get("failed", ""))
     if found.verdict == "wrong":
         return
-    if "missing" in base:
-        found.verdict, found.note = "new", str(base["missing"])
-    elif "failed" in base:
-        found.verdict, found.note = "not comparable", f"the base raises {base['failed']}"
+    if "missing" in base or (failure and outcome.of_base is not None and found.name not in outcome.of_base):
+        found.verdict, found.note = "new", str(base.get("missing") or f"the base raises {failure}")
+    elif failure:
+        found.verdict, found.note = "not comparable", f"the base raises {failure}"
+        # Another signature is a change; anything else that goes wrong in the base leaves a benchmark without a guard.
+        if not failure.startswith("TypeError"):
+            outcome.problems.append(f"the base fails at {found.name}: {failure}")
 
 
 def _judge(found: Found, error: float | None) -> None:
@@ -330,10 +382,22 @@ def _check_numbers(outcome: Outcome, timed: list[Found], rule: Rule) -> None:
     """Every benchmark that was to be run must have run; a gate that measured nothing is no gate."""
     if len(outcome.found) != outcome.expected:
         outcome.problems.append(f"{outcome.expected} benchmarks were expected, {len(outcome.found)} accounted for")
+    if not timed and outcome.having("not comparable"):
+        outcome.problems.append("nothing could be compared")
     for found in timed:
         ran = sum(found.name in pair for pair in outcome.screening)
         if ran < rule.least_pairs:
             outcome.problems.append(f"{found.name} ran in {ran} pairs, {rule.least_pairs} are needed")
+
+
+def _accept_gone(outcome: Outcome, accepted: Sequence[Accepted]) -> None:
+    """Let pass what was removed with a reason; the rest is a guard that got lost."""
+    for found in outcome.having("gone"):
+        reasons = [entry.reason for entry in accepted if entry.factor is None and entry.covers(found.name)]
+        if reasons:
+            found.verdict, found.note = "accepted", f"gone: {reasons[0]}"
+        else:
+            outcome.problems.append(f"{found.name} is gone: if that is meant, it needs an entry in accepted.toml")
 
 
 def _accept(outcome: Outcome, accepted: Sequence[Accepted]) -> None:
@@ -341,7 +405,7 @@ def _accept(outcome: Outcome, accepted: Sequence[Accepted]) -> None:
     for found in outcome.having("slower"):
         assert found.ratio is not None
         for entry in accepted:
-            if entry.covers(found.name) and found.ratio <= entry.factor * ACCEPTED_SLACK:
+            if entry.factor is not None and entry.covers(found.name) and found.ratio <= entry.factor * ACCEPTED_SLACK:
                 found.verdict, found.note = "accepted", f"up to {entry.factor:g}: {entry.reason}"
                 break
 
@@ -350,9 +414,9 @@ def _stale(outcome: Outcome, accepted: Sequence[Accepted]) -> Iterator[str]:
     """Name the entries that are of no use any more."""
     for entry in accepted:
         covered = [found.verdict for found in outcome.found if entry.covers(found.name)]
-        if not any(map(entry.covers, outcome.listed)):
+        if not any(map(entry.covers, {*outcome.listed, *(found.name for found in outcome.found)})):
             yield f"{entry.benchmark!r} matches no benchmark"
-        elif covered and set(covered) <= {"same", "faster"}:
+        elif entry.factor is not None and covered and set(covered) <= {"same", "faster"}:
             yield f"{entry.benchmark!r}: nothing that it covers is slower than the base"
 
 
@@ -377,7 +441,8 @@ def run(options: Options, say: Callable[[str], None]) -> tuple[dict[str, Any], O
         say(f"base {base_env.commit[:10]} ({why}), head {_title(head_env)}")
         sides = installed(base_env, head_env)
         looked_at = [None if options.everything else Sources(env.site) for env in (base_env, head_env)]
-        outcome = plan(sides[1], looked_at[0], looked_at[1], options.only)
+        own = dataclasses.replace(sides[0], catalogue=catalogue_of(base_env))
+        outcome = plan(sides[1], looked_at[0], looked_at[1], options.only, base=own)
         compare(*sides, outcome, accepted, started + 60 * options.minutes, jobs=default_jobs(), say=say)
         outcome.seconds = time.monotonic() - started
     finally:
@@ -389,9 +454,14 @@ def installed(base: Environment, head: Environment) -> tuple[InstalledSide, Inst
     """Return both sides; the head's catalogue says what is measured, on either."""
     from fastml.kernels import _threads
 
-    catalogue = head.site / "fastml" / "kernels" / "catalogue.py"
+    catalogue = catalogue_of(head)
     n_threads = _threads.default()[0]
     return InstalledSide(base, catalogue, n_threads), InstalledSide(head, catalogue, n_threads)
+
+
+def catalogue_of(environment: Environment) -> Path:
+    """Return the file that says what there is to measure."""
+    return environment.site / "fastml" / "kernels" / "catalogue.py"
 
 
 def default_jobs() -> int:
@@ -425,6 +495,7 @@ def document(outcome: Outcome, base: Environment, head: Environment, why: str) -
         "warm_seconds": round(outcome.warm_s, 1),
         "problems": outcome.problems,
         "stale": outcome.stale,
+        "remarks": outcome.remarks,
         "benchmarks": [asdict(found) for found in outcome.found],
         "screening": [compact(pair) for pair in outcome.screening],
         "confirming": [compact(pair) for pair in outcome.confirming],

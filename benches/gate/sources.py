@@ -4,7 +4,8 @@ Imports are read, not run, so that the sources of any revision can be looked at.
 imports inside the package, directly or by way of others. Where that cannot be told, such as for ``getattr(kernels,
 name)``, it counts as standing on all kernels: a benchmark too many costs seconds, one too few hides a slowdown.
 
-The two ``__init__.py`` are tables of names, imported by all and changed by every new name; they are left out.
+The two ``__init__.py`` are tables of names, imported by all and changed by every new name. What counts of them is their
+code, and where their tables send the name that is benchmarked.
 """
 
 from __future__ import annotations
@@ -49,16 +50,30 @@ class Sources:
             waiting += self._imports(name)
         return frozenset(seen)
 
-    def digest(self, module: str) -> str | None:
-        """Return a digest of the sources that `module` stands on, None where there is no such module."""
-        names = sorted(self.closure(module))
-        if not names:
+    def digest(self, module: str, name: str = "") -> str | None:
+        """Return a digest of what `name`, defined in `module`, stands on; None where there is no such module."""
+        found = sorted(self.closure(module))
+        if not found:
             return None
         digest = hashlib.sha256()
-        for name in names:
-            digest.update(f"{name}\0".encode())
-            digest.update(hashlib.sha256(self.modules[name].read_bytes()).digest())
+        for one in found:
+            digest.update(f"{one}\0".encode())
+            digest.update(hashlib.sha256(self.modules[one].read_bytes()).digest())
+        for package in sorted(_TABLES & self.modules.keys()):
+            digest.update(repr(self._package(package, name)).encode())
         return digest.hexdigest()[:16]
+
+    def _package(self, package: str, name: str) -> tuple[str, list[str]]:
+        """Return a package's code without docstring and tables, and the rows that its tables have for `name`."""
+        code, rows = [], []
+        for node in ast.parse(self.modules[package].read_bytes()).body:
+            table = _literal(node)
+            if table is None:
+                code.append(ast.dump(node))
+            elif isinstance(table, dict):
+                rows += [f"{key}: {name}" for key, value in table.items() if isinstance(value, tuple) and name in value]
+                rows += [f"{name}: {value}" for key, value in table.items() if key == name]
+        return "".join(code), rows
 
     def _imports(self, name: str) -> frozenset[str]:
         if name not in self._direct:
@@ -140,3 +155,15 @@ class Sources:
                     found |= {target.id for target in targets if isinstance(target, ast.Name)}
             self._names[name] = frozenset(found)
         return self._names[name]
+
+
+def _literal(node: ast.stmt) -> object:
+    """Return what a statement says without doing anything: a docstring, a table, imports for type checkers; or None."""
+    if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+        return ""
+    if isinstance(node, (ast.Assign, ast.Expr)):
+        try:
+            return ast.literal_eval(node.value)
+        except ValueError:
+            return None
+    return None

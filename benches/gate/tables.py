@@ -25,6 +25,7 @@ _VERDICTS = {
 _NOTABLE = (
     "wrong",
     "failed",
+    "gone",
     "slower",
     "accepted",
     "not run again",
@@ -72,6 +73,8 @@ def markdown(outcome: Outcome, document: dict[str, Any]) -> str:
 def _verdict(outcome: Outcome) -> str:
     if len(outcome.having("left out")) == len(outcome.found):
         return "OK: nothing to compare, all benchmarks stand on the same sources"
+    if outcome.exit_code == WRONG and not outcome.having("wrong"):
+        return "FAILED: benchmarks raise"
     return _VERDICTS[outcome.exit_code]
 
 
@@ -93,6 +96,7 @@ def _summary(outcome: Outcome, document: dict[str, Any]) -> Iterator[str]:
     if outcome.screening:
         yield _RATIO
     yield from (f"accepted.toml, entry to remove: {entry}" for entry in outcome.stale)
+    yield from outcome.remarks
     yield from outcome.problems
 
 
