@@ -221,16 +221,17 @@ def test_what_is_suspected_but_not_slower_again_is_no_alarm():
     assert outcome.exit_code == FINE
 
 
-def test_every_pair_has_fresh_processes_and_sides_take_turns():
-    machine = Machine(a=1.0)
+@pytest.mark.parametrize(("name", "quads"), [("a", rounds.QUADS), ("a threads", rounds.QUADS_OF_THREADS)])
+def test_every_pair_has_fresh_processes_and_sides_take_turns(name, quads):
+    machine = Machine(**{name: 1.0})
     outcome = compared(machine)
     assert machine.started.count("base") == machine.started.count("head") - 1 == 1 + len(outcome.screening)
     sides = [side for side, _ in machine.read]
-    per_pair = 4 + 4 * rounds.QUADS
+    per_pair = 4 + 4 * quads
     for number in range(len(outcome.screening)):
         first, second = ("base", "head") if number % 2 == 0 else ("head", "base")
-        assert sides[per_pair * number + 4 : per_pair * (number + 1)] == [first, second, second, first] * rounds.QUADS
-    assert outcome.screening[0]["a"].repeat == math.ceil(rounds.READING_S / 5e-4)
+        assert sides[per_pair * number + 4 : per_pair * (number + 1)] == [first, second, second, first] * quads
+    assert outcome.screening[0][name].repeat == math.ceil(rounds.READING_S / 5e-4)
 
 
 def test_screening_ends_when_the_time_is_over_but_not_before_enough_pairs():
@@ -295,7 +296,8 @@ def test_a_benchmark_that_is_gone_is_noticed_and_may_be_accepted():
     outcome = compared(machine, older=older)
     assert verdicts(outcome) == {"a": "same", "b": "gone"}
     assert outcome.exit_code == CANNOT
-    assert "b is gone" in tables.text(outcome, DOCUMENT)
+    assert "1 benchmarks are gone; if that is meant" in tables.text(outcome, DOCUMENT)
+    assert "GONE" in tables.markdown(outcome, DOCUMENT)
     outcome = compared(machine, [Accepted("b", "nobody called it")], older=older)
     assert (verdicts(outcome)["b"], outcome.exit_code, outcome.stale) == ("accepted", FINE, [])
     # An entry for something slower does not cover it.

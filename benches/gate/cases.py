@@ -14,12 +14,24 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["MODELS", "Benchmark", "Missing", "Prepared", "benchmarks", "expected_number", "kernel_of", "quick_size"]
+__all__ = [
+    "MODELS",
+    "OF_THREADS",
+    "Benchmark",
+    "Missing",
+    "Prepared",
+    "benchmarks",
+    "expected_number",
+    "kernel_of",
+    "quick_size",
+]
 
 #: The catalogue's default sizes are for a report; a gate makes do with as many rows less.
 FEWER_ROWS = 8
 
 
+#: What ends the name of a benchmark that runs on all threads.
+OF_THREADS = " threads"
 #: A model may get so many times as much wrong as it does: processors that sum in another order predict a row or two
 #: otherwise.
 SLACK = 1.25
@@ -71,7 +83,7 @@ def benchmarks(entries: dict[str, Any], n_threads: int) -> list[Benchmark]:
         for dtype in entry.dtypes:
             found.append(_of_entry(entry, dtype, quick_size(entry), 1, ""))
         if n_threads > 1:
-            found.append(_of_entry(entry, first, quick_size(entry), n_threads, " threads"))
+            found.append(_of_entry(entry, first, quick_size(entry), n_threads, OF_THREADS))
         found.append(_of_entry(entry, first, entry.sizes["tiny"], 1, " tiny"))
     return found + [
         _of_model(name, model, step) for name, model in MODELS.items() if _has(name) for step in ("fit", "predict")

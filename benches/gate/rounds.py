@@ -25,6 +25,7 @@ from typing import IO, Any, Protocol
 
 import numpy as np
 
+from .cases import OF_THREADS
 from .decision import log_ratio
 from .environments import Environment, GateError
 
@@ -32,8 +33,8 @@ __all__ = ["Pair", "Process", "Reading", "Side", "first_calls", "measure_pair", 
 
 #: A reading is at least this long; shorter calls are repeated.
 READING_S = 1e-3
-#: How often a pair reads base, head, head, base.
-QUADS = 2
+#: How often a pair reads base, head, head, base: one thread, and several, which wait for one another and are noisier.
+QUADS, QUADS_OF_THREADS = 2, 5
 #: A worker that says nothing for so long is given up. Compiling a kernel takes up to a minute on a busy machine.
 PATIENCE_S = 300.0
 _WORKER = Path(__file__).with_name("worker.py")
@@ -213,9 +214,7 @@ def _taken(waiting: collections.deque[Sequence[str]]) -> Iterator[Sequence[str]]
             return
 
 
-def measure_pair(
-    base: Side, head: Side, names: Sequence[str], number: int, *, quads: int = QUADS, check: bool = False
-) -> Pair:
+def measure_pair(base: Side, head: Side, names: Sequence[str], number: int, *, check: bool = False) -> Pair:
     """Start a process on each side, read all benchmarks in turns, and end both.
 
     Parameters
@@ -225,8 +224,6 @@ def measure_pair(
         Benchmarks that both sides have.
     number : int
         Which pair it is: the order of everything follows from it.
-    quads : int
-        How often base, head, head, base (or the other way round).
     check : bool
         Compare the head's results with the truth too.
     """
@@ -237,11 +234,15 @@ def measure_pair(
         processes = list(pool.map(lambda side: side.start(), (base, head)))
     try:
         first, second = (0, 1) if number % 2 == 0 else (1, 0)
-        turns = [first, second, second, first] * quads
-        return {name: _read(processes, name, turns, check) for name in order}
+        quad = [first, second, second, first]
+        return {name: _read(processes, name, quad * _quads(name), check) for name in order}
     finally:
         for process in processes:
             process.close()
+
+
+def _quads(name: str) -> int:
+    return QUADS_OF_THREADS if name.endswith(OF_THREADS) else QUADS
 
 
 def _read(processes: list[Process], name: str, turns: list[int], check: bool) -> Reading:

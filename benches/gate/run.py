@@ -396,8 +396,8 @@ def _accept_gone(outcome: Outcome, accepted: Sequence[Accepted]) -> None:
         reasons = [entry.reason for entry in accepted if entry.factor is None and entry.covers(found.name)]
         if reasons:
             found.verdict, found.note = "accepted", f"gone: {reasons[0]}"
-        else:
-            outcome.problems.append(f"{found.name} is gone: if that is meant, it needs an entry in accepted.toml")
+    if gone := outcome.having("gone"):
+        outcome.problems.append(f"{len(gone)} benchmarks are gone; if that is meant, accepted.toml needs an entry")
 
 
 def _accept(outcome: Outcome, accepted: Sequence[Accepted]) -> None:

@@ -75,6 +75,8 @@ def _verdict(outcome: Outcome) -> str:
         return "OK: nothing to compare, all benchmarks stand on the same sources"
     if outcome.exit_code == WRONG and not outcome.having("wrong"):
         return "FAILED: benchmarks raise"
+    if outcome.exit_code == CANNOT and outcome.having("gone"):
+        return "GONE: the head lacks benchmarks of the base"
     return _VERDICTS[outcome.exit_code]
 
 
