@@ -65,6 +65,13 @@ def test_a_planted_slowdown_is_found():
     assert rates.power(values, each, 1.0, gates=300).times <= 3
 
 
+def test_what_is_hard_to_find_is_named():
+    values = noise(np.random.default_rng(6), 30, 6, 0.01)
+    values[:, 4] *= 40
+    values[:, 2] = 0
+    assert [*rates.hard_to_find(values)] == [4]
+
+
 def test_the_simulation_finds_a_rule_that_is_too_eager():
     eager = decision.Rule(screen=1.0, slower=1.0, floor=1.0, level=1.0, confirming_pairs=5)
     assert rates.false_alarms(noise(np.random.default_rng(3), 40, 200), eager, gates=50).times > 25

@@ -37,6 +37,12 @@ one = kernels.Exp()
 place = ("vectorised", "float32", "tiny")
 one.setup(*place)
 one.time_call(*place)
+from suite import scaling
+scaled = []
+for name, axis in (("pairwise_l1", scaling.D), ("pairwise_l2", scaling.D), ("k_nearest", scaling.K)):
+    of = axis()
+    of.setup(name, 2)
+    scaled.append(of.track_error(name, 2))
 def old(x):
     ...
 print(json.dumps({
@@ -44,6 +50,7 @@ print(json.dumps({
     "error": one.track_error(*place),
     "entries": [kernels._name(key) for key in common.catalogue.ENTRIES],
     "models": list(common.cases.MODELS),
+    "scaled": scaled,
     "skips": [
         skips(lambda: kernels.Exp().setup("loop", "float32", "full")),
         skips(lambda: common.needed(lambda: __import__("fastml").no_such_name)),
@@ -81,6 +88,8 @@ def test_scores_and_errors_stand_beside_times(suite):
     for name, found in suite["classes"].items():
         if name.startswith("kernels."):
             assert found["methods"] == ["time_call", "track_error"]
+        if name.startswith("scaling."):
+            assert found["methods"] in (["time_call", "track_error"], ["time_epoch", "track_score"])
         if name.startswith("models."):
             assert found["methods"] == ["peakmem_fit", "time_fit", "time_predict", "track_score"]
 
@@ -93,6 +102,7 @@ def test_all_that_was_promised_is_there(suite):
 
 def test_a_benchmark_runs_and_its_result_is_judged(suite):
     assert 0 <= suite["error"] <= 1
+    assert all(0 <= error < 1e-5 for error in suite["scaled"])
 
 
 def test_what_a_commit_lacks_is_skipped(suite):

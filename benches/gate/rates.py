@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from . import environments
-from .cases import kernel_of
+from .cases import OF_THREADS, kernel_of
 from .decision import RULE, Rule, confirmed, suspected
 from .environments import GateError
 from .rounds import Pair, Reading, measure_pair, samples
@@ -36,6 +36,8 @@ SCHEMA = 1
 GATES = 1_000
 FACTORS = (1.1, 1.15, 1.2, 1.3, 1.5)
 LEAST_PAIRS = 20
+#: The slowdown for which benchmarks that are hard to find are listed.
+HARD = 1.3
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -244,4 +246,30 @@ def table(folder: Path, rule: Rule = RULE, *, gates: int = GATES) -> str:
         in_one = power(values, single, factor, rule, gates=gates)
         lines.append(f"found: {factor:<4g} times slower, one kernel     {in_kernel}")
         lines.append(f"found: {factor:<4g} times slower, one benchmark  {in_one}")
+    suspects = np.mean([suspected(values[draw]).sum() for draw in _draws(len(values), gates, rule.least_pairs)])
+    weak = hard_to_find(values, rule)
+    of_threads = sum(names[column].endswith(OF_THREADS) for column in weak)
+    lines += [
+        f"run again though nothing is slower: {suspects:.1f} benchmarks a gate",
+        "",
+        f"by itself, {HARD:g} times slower, found in less than 95 % of the gates: {len(weak)} of {len(names)} "
+        f"benchmarks, {of_threads} of them on all threads; the hardest:",
+        *(f"  {rate}  {names[column]}" for column, rate in [*weak.items()][:10]),
+    ]
     return "\n".join(lines)
+
+
+def hard_to_find(values: Array, rule: Rule = RULE, *, gates: int = 200, seed: int = 0) -> dict[int, Rate]:
+    """Return the benchmarks whose slowdown by `HARD` is found in less than 95 % of the gates, the hardest first."""
+    random = np.random.default_rng(seed)
+    found = {}
+    for column in range(values.shape[1]):
+        of_one = values[:, [column]]
+        times = sum(bool(_gate(of_one, random, rule, [0], HARD)[0]) for _ in range(gates))
+        if times < 0.95 * gates:
+            found[column] = Rate(times, gates)
+    return dict(sorted(found.items(), key=lambda item: item[1].times))
+
+
+def _draws(pairs: int, gates: int, of: int) -> Array:
+    return np.random.default_rng(0).integers(pairs, size=(gates, of))

@@ -11,6 +11,8 @@ from .common import Settings, called, n_threads, needed
 
 #: Where an axis is not varied it has this length.
 _BASE = {"n": 500, "m": 2000, "d": 256, "k": 5}
+#: Rows whose results are compared with the truth.
+_CHECKED = 4
 _DISTANCES = ["pairwise_l1", "pairwise_l2", "k_nearest"]
 
 
@@ -32,10 +34,20 @@ class _Distances(Settings):
         arguments = (X, Y, size["k"]) if function == "k_nearest" else (X, Y)
         threads = value if self.axis == "threads" else 1
         self.call: Callable[[], Any] = lambda: found(*arguments, n_threads=threads)
+        self.first, self.Y = X[:_CHECKED], Y
         called(self.call)
 
     def time_call(self, function: str, value: int) -> None:
         self.call()
+
+    def track_error(self, function: str, value: int) -> float:
+        """Largest relative error of the first rows' distances, beside float64."""
+        order, result = (1 if function == "pairwise_l1" else 2), self.call()
+        exact = np.linalg.norm(self.first[:, None].astype(np.float64) - self.Y, order, axis=2)
+        if function == "k_nearest":
+            result = result[0]
+            exact = np.sort(exact, axis=1)[:, : result.shape[1]]
+        return float(np.max(np.abs(result[:_CHECKED] - exact) / exact))
 
 
 class Threads(_Distances):
@@ -80,7 +92,12 @@ class Batch(Settings):
         y = (X[:, 0] > 0).astype(np.intp)
         parameters = {"loss": "log_loss", "max_iter": 1, "tol": None, "random_state": 0, "n_jobs": threads}
         self.fit: Callable[[], Any] = lambda: make(**parameters, batch_size=batch_size).fit(X, y)
-        called(self.fit)
+        self.fitted = called(self.fit)
+        self.X, self.y = X, y
 
     def time_epoch(self, batch_size: int, threads: int) -> None:
         self.fit()
+
+    def track_score(self, batch_size: int, threads: int) -> float:
+        """Share of the rows that are told right after one epoch."""
+        return float(self.fitted.score(self.X, self.y))
