@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from benches import __main__ as command
-from benches import peers, peers_linear, peers_losses, peers_neighbors, peers_networks, peers_training
+from benches import peers, peers_linear, peers_losses, peers_neighbors, peers_networks, peers_page, peers_training
 from benches.peers import Job, Limit, NotReached, Peer, Prepared, rows_agree
 
 
@@ -270,6 +270,55 @@ def test_what_ends_the_run_loses_one_job_at_most(run_jobs, end, tmp_path):
     document = json.loads((tmp_path / "peers.json").read_text(encoding="utf-8"))
     assert [outcome["job"] for outcome in document["outcomes"]] == ["first", "second"]
     assert [path.name for path in tmp_path.glob(".*")] == []
+
+
+# The page ----------------------------------------------------------------------------------------
+
+
+def page_of(found, **figures) -> str:
+    machine = {"cpu": {"model": "Some"}, "platform": "Linux", "python": "3.13"}
+    return peers_page.page({**peers.document(found, 2, machine), **figures})
+
+
+def test_the_page_shows_limits_apart():
+    peer = peers.Outcome("job", "size", "scipy", "cdist", 2.0, 1.0, 2.0, 0.0)
+    limit = peers.Outcome("job", "size", "numpy", "the product alone", 0.75, 1.0, 0.75, 0.0, limit=True)
+    both, alone, without = page_of([limit, peer]), page_of([limit]), page_of([peer])
+    assert "1 comparisons: we are faster in 1, slower in 0" in both
+    assert "75 %" in both
+    assert "<h2>Limits</h2>" in both
+    assert 'class="n slower"' not in both
+    assert both.count("the product alone") == 1
+    assert "<h2>Limits</h2>" not in without
+    assert ("<svg" in both, "<svg" in alone) == (True, False)  # bars are of libraries
+
+
+def test_the_page_says_why_there_is_no_time(monkeypatch):
+    early, broken = (peers.Outcome("job", "size", package) for package in ("scipy", "torch"))
+    early.refuse("not reached", "it ends at 9e-3")
+    broken.refuse("missing", "cannot be imported: OSError: <libgomp>")
+    monkeypatch.setattr(peers, "versions", lambda: {"scipy": "1", "torch": "2", "faiss-cpu": None})
+    page = page_of([early, broken])
+    assert "does not reach the goal: it ends at 9e-3" in page
+    assert "Not installed here, so not compared: faiss-cpu." in page
+    assert "Installed, but not compared: torch (cannot be imported: OSError: &lt;libgomp&gt;)" in page
+
+
+def test_the_page_has_all_figures_of_the_document():
+    figures = {
+        "errors": {"far": {"fastml": 1.25e-7, "torch": 0.5, "faiss-cpu": None}},
+        "nanoseconds_per_row": {"10000": 12.34},
+        "extra_megabytes": 21.5,
+        "extra_megabytes_of": [100, 2000, 30],
+    }
+    page = page_of([], **figures)
+    for part in ("1.2e-07", "5.0e-01", "10,000", "12.3", "21.5 MiB", "100 × 2,000 × 30", "faiss-cpu"):
+        assert part in page
+    lines = "\n".join(peers.figures(figures))
+    for part in ("1.2e-07", "10,000 rows 12.3 ns", "21.5 MiB", "100 × 2,000 × 30", "faiss-cpu -"):
+        assert part in lines
+    assert "MiB" not in page_of([], **{**figures, "extra_megabytes": None})
+    assert "MiB" not in page_of([])
 
 
 # Jobs --------------------------------------------------------------------------------------------
