@@ -161,21 +161,22 @@ def _onedal_search(metric: str, X: Array, Y: Array, k: int, n_threads: int) -> d
 def _model_search(kind: Any, metric: str, X: Array, Y: Array, k: int, n_threads: int) -> dict[str, Call]:
     """Search by brute force in a model that is fitted before, or by a tree, which each call makes."""
 
-    def model(algorithm: str) -> Any:
-        return kind(n_neighbors=k, algorithm=algorithm, metric=_SKLEARN[metric], n_jobs=n_threads)
+    def model(algorithm: str, n_jobs: int) -> Any:
+        return kind(n_neighbors=k, algorithm=algorithm, metric=_SKLEARN[metric], n_jobs=n_jobs)
 
     def brute(x: Array, y: Array) -> Call:
-        return partial(model("brute").fit(y).kneighbors, x)
+        return partial(model("brute", n_threads).fit(y).kneighbors, x)
 
-    def tree(x: Array, y: Array) -> Call:
-        return lambda: model("kd_tree").fit(y).kneighbors(x)
+    def tree(x: Array, y: Array, n_jobs: int) -> Call:
+        return lambda: model("kd_tree", n_jobs).fit(y).kneighbors(x)
 
     calls = {}
     for dtype in ("float32", "float64"):
         rows = X.astype(dtype), Y.astype(dtype)
         calls[f"brute force, {dtype}"] = brute(*rows)
         if X.shape[1] <= _TREES:
-            calls[f"kd_tree, made and asked, {dtype}"] = tree(*rows)
+            for jobs in sorted({1, n_threads}):  # joblib's threads may cost more than they gain
+                calls[f"kd_tree, made and asked, {dtype}, {jobs} jobs"] = tree(*rows, jobs)
     return calls
 
 
