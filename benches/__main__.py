@@ -8,6 +8,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -115,37 +116,41 @@ def _peers(options: argparse.Namespace) -> int:
     found = [f"{name} {version or 'not installed'}" for name, version in peers.versions().items()]
     print(f"{n_threads} threads; {', '.join(found)}")
     print(peers.HEADER)
-    outcomes: list[peers.Outcome] = []
     path = options.output / "peers.json"
+    document = peers.document([], n_threads, _info.collect())
+    outcomes = document["outcomes"]
     interrupted = False
     try:
         for job in jobs:
+            # What ends the run, whatever it is, loses one job and not the hour.
             new = peers.run(job, n_threads)
-            outcomes += new
             print("\n".join(peers.lines(new)), flush=True)
+            outcomes += map(asdict, new)
+            results.write_text(json.dumps(document, indent=1) + "\n", path)
+        results.write_text(peers_page.page(document), path.with_name("peers.html"))
+        if options.only is None:
+            document |= _figures(options.quick)
     except KeyboardInterrupt:
         interrupted = True
         print("interrupted: wrote what was measured so far", file=sys.stderr)
-    document = peers.document(outcomes, n_threads, _info.collect())
-    if options.only is None and not interrupted:
-        memory_size = (200, 600, 78) if options.quick else (10_000, 60_000, 784)
-        document["errors"] = peers_neighbors.errors()
-        document["nanoseconds_per_row"] = peers_losses.nanoseconds_per_row(*[(100, 1_000)] if options.quick else [])
-        document["extra_megabytes"] = peers_neighbors.extra_megabytes(*memory_size)
-        print("largest relative error of float32 L2 distances:")
-        for points, values in document["errors"].items():
-            print(f"  {points:<8}", ", ".join(f"{k} {v:.1e}" if v is not None else f"{k} -" for k, v in values.items()))
-        print("linear_loss_gradient, 90 float32 columns, time per row:")
-        print(" ", ", ".join(f"{n:,} rows {value:.1f} ns" for n, value in document["nanoseconds_per_row"].items()))
-        megabytes = document["extra_megabytes"]
-        if megabytes is not None:
-            print(f"k_nearest of {' × '.join(map(str, memory_size))} raises the peak memory by {megabytes:.1f} MiB")
+    print("\n".join([*peers.figures(document), peers.summary(outcomes)]))
     results.write_text(json.dumps(document, indent=1) + "\n", path)
     results.write_text(peers_page.page(document), path.with_name("peers.html"))
     print(f"wrote {path} and {path.with_name('peers.html')}", file=sys.stderr)
-    if interrupted:
-        return 130
-    return int(any(outcome.problem not in (None, "not installed") for outcome in outcomes))
+    return 130 if interrupted else int(any(map(peers.is_error, outcomes)))
+
+
+def _figures(quick: bool) -> dict[str, Any]:
+    """Measure what is no comparison of times."""
+    from . import peers_losses, peers_neighbors
+
+    size = (200, 600, 78) if quick else (10_000, 60_000, 784)
+    return {
+        "errors": peers_neighbors.errors(),
+        "nanoseconds_per_row": peers_losses.nanoseconds_per_row(*[(100, 1_000)] if quick else []),
+        "extra_megabytes": peers_neighbors.extra_megabytes(*size),
+        "extra_megabytes_of": size,
+    }
 
 
 def _layers(options: argparse.Namespace) -> int:
@@ -196,8 +201,10 @@ def _parser() -> argparse.ArgumentParser:
         "peers",
         help="time fastml beside other libraries",
         description="Time jobs beside SciPy, scikit-learn, oneDAL, torch and faiss, each at its best setting, results "
-        "compared. Ratios are the peer's time over ours: above 1 we are faster.",
-        epilog="Exit code: 0 all results agree, 1 a peer's result differs, 2 bad arguments, 130 Ctrl-C.",
+        "compared. Ratios are the peer's time over ours: above 1 we are faster. A peer that is missing, fails or does "
+        "not reach the goal is named, and has no time.",
+        epilog="Exit code: 0 no result differs, 1 a peer's result differs or our own job failed, 2 bad arguments, "
+        "130 Ctrl-C.",
     )
     peers.add_argument("--only", metavar="PATTERN", help="part of a job's name and size, or * and ?: 'k_nearest l1*'")
     peers.add_argument("--quick", action="store_true", help="small sizes: to see that all runs, not how fast")

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from fastml import kernels
 
 from .limits import reader
-from .peers import Job, Judge, Peer, Prepared, package
+from .peers import Job, Judge, Limit, Peer, Prepared, package
 
 __all__ = ["jobs", "nanoseconds_per_row"]
 
@@ -67,14 +67,15 @@ def _elementwise(name: str, n: int) -> Job:
                 np.add(out, 1, out=out)
                 return np.divide(1, out, out=out)
 
-            return Peer("numpy", {"float32": sigmoid if name == "sigmoid" else lambda: np.exp(z)}, within(1e-6))
+            return Peer({"float32": sigmoid if name == "sigmoid" else lambda: np.exp(z)}, within(1e-6))
 
         def scipy() -> Peer:
             from scipy.special import expit
 
-            return Peer("scipy", {"expit, float32": lambda: expit(z)}, within(1e-6))
+            return Peer({"expit, float32": lambda: expit(z)}, within(1e-6))
 
-        return Prepared(lambda: function(z, n_threads=1), [numpy] if name == "exp" else [numpy, scipy])
+        peers = {"numpy": numpy} if name == "exp" else {"numpy": numpy, "scipy": scipy}
+        return Prepared(lambda: function(z, n_threads=1), peers)
 
     return Job(f"{name} float32", f"{n:,}, one thread", {"numpy": 1.8, "scipy": 1.8}, prepare)
 
@@ -91,11 +92,10 @@ def _softmax(n: int, classes: int) -> Job:
         def scipy() -> Peer:
             from scipy.special import softmax
 
-            return Peer("scipy", {"float32": lambda: softmax(Z, axis=1)}, within(1e-5))
+            return Peer({"float32": lambda: softmax(Z, axis=1)}, within(1e-5))
 
-        return Prepared(
-            lambda: kernels.softmax(Z, n_threads=1), [lambda: Peer("numpy", {"float32": numpy}, within(1e-5)), scipy]
-        )
+        peers = {"numpy": lambda: Peer({"float32": numpy}, within(1e-5)), "scipy": scipy}
+        return Prepared(lambda: kernels.softmax(Z, n_threads=1), peers)
 
     return Job("softmax float32", f"{n:,} × {classes}, one thread", {"numpy": 1.8, "scipy": 1.8}, prepare)
 
@@ -126,12 +126,12 @@ def _cross_entropy(n: int, classes: int, dtype: str) -> Job:
                 loss.backward()
                 return loss.item(), leaf.grad.numpy()
 
-            return Peer("torch", {"cross_entropy and backward": call}, judge)
+            return Peer({"cross_entropy and backward": call}, judge)
 
         judge = within(1e-4 if dtype == "float32" else 1e-12)
         return Prepared(
             lambda: kernels.softmax_cross_entropy_gradient(Z, y, n_threads=n_threads),
-            [lambda: Peer("numpy", {dtype: numpy}, judge), torch],
+            {"numpy": lambda: Peer({dtype: numpy}, judge), "torch": torch},
         )
 
     return Job(f"softmax_cross_entropy_gradient {dtype}", f"{n:,} × {classes:,}", {"numpy": 2.0, "torch": 1.3}, prepare)
@@ -147,11 +147,8 @@ def _linear(loss: str, n: int, d: int, classes: int) -> Job:
             y, W, b = rng.integers(0, classes, n), _normal(2, classes, d) / 30, np.zeros(classes, np.float32)
         else:
             y, W, b = rng.integers(0, 2, n).astype(np.float32), _normal(2, d) / 30, np.float32(0)
-        read = {"X is read, nothing else": reader(X.reshape(-1), n_threads)}
-        return Prepared(
-            lambda: kernels.linear_loss_gradient(loss, X, y, W, b, n_threads=n_threads),
-            [lambda: Peer("numpy", read, None)],
-        )
+        limit = Limit("numpy", "X is read, nothing else", reader(X.reshape(-1), n_threads))
+        return Prepared(lambda: kernels.linear_loss_gradient(loss, X, y, W, b, n_threads=n_threads), limit=limit)
 
     size = f"{loss}, {n:,} × {d}" + (f", {classes} classes" if classes > 1 else "")
     return Job("linear_loss_gradient float32", size, {"numpy": 0.7} if classes == 1 else {}, prepare)

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from fastml import kernels
 
-from .peers import Call, Job, Peer, Prepared, package, rows_agree
+from .peers import OURS, Call, Job, Limit, Peer, Prepared, package, rows_agree
 
 __all__ = ["errors", "extra_megabytes", "jobs"]
 
@@ -21,6 +22,9 @@ Array = NDArray[Any]
 _SCIPY = {"l1": "cityblock", "l2": "euclidean", "linf": "chebyshev"}
 _SKLEARN = {"l1": "manhattan", "l2": "euclidean", "linf": "chebyshev"}
 _P = {"l1": 1.0, "l2": 2.0, "linf": float("inf")}
+_SEARCHES = ("scikit-learn", "scikit-learn-intelex", "torch", "faiss-cpu")
+#: Trees win where columns are few; from about here on they visit every row.
+_TREES = 32
 #: What float32 results may differ by: peers sum in another order, and L2 by matrix products cancels.
 _RTOL = 1e-3
 
@@ -47,7 +51,7 @@ def jobs(*, quick: bool = False) -> list[Job]:
     side = 200 if quick else 5_000
     for columns in (2, 8, 32):
         found.append(_pairwise("l2", side, side, columns, "float32", 2.0))
-        found.append(_nearest("l2", side, side, columns, {"scikit-learn": 1.5}, only=("scikit-learn",)))
+        found.append(_nearest("l2", side, side, columns, {"scikit-learn": 1.5}, only=("scipy", *_SEARCHES)))
     one = (1, 5_000, 32) if quick else (1, 1_000_000, 128)
     found.append(
         _nearest("l2", *one, {"faiss-cpu": 0.95, "scikit-learn": 2.0}, k=10, only=("faiss-cpu", "scikit-learn"))
@@ -64,10 +68,8 @@ def _gemm(n: int, m: int, d: int, dtype: str) -> Job:
     def prepare(n_threads: int) -> Prepared:
         X, Y = _uniform(0, n, d, dtype=dtype), _uniform(1, m, d, dtype=dtype)
         out, product = np.empty((n, m), dtype), np.empty((n, m), dtype)
-        matmul = {"the product alone, no distances": lambda: np.matmul(X, Y.T, out=product)}
-        return Prepared(
-            lambda: kernels.pairwise_l2(X, Y, out=out, n_threads=n_threads), [lambda: Peer("numpy", matmul, None)]
-        )
+        limit = Limit("numpy", "the matrix product alone", lambda: np.matmul(X, Y.T, out=product))
+        return Prepared(lambda: kernels.pairwise_l2(X, Y, out=out, n_threads=n_threads), limit=limit)
 
     return Job(f"pairwise_l2 {dtype}", f"{n} × {m} × {d}", {"numpy": 0.85}, prepare)
 
@@ -84,9 +86,9 @@ def _pairwise(metric: str, n: int, m: int, d: int, dtype: str, goal: float) -> J
 
             wide, wide_out = (X.astype(np.float64), Y.astype(np.float64)), np.empty((n, m))
             calls = {"float64, out given": lambda: cdist(*wide, _SCIPY[metric], out=wide_out)}
-            return Peer("scipy", calls, rows_agree(1e-5 if dtype == "float32" else 1e-13))
+            return Peer(calls, rows_agree(1e-5 if dtype == "float32" else 1e-13))
 
-        return Prepared(lambda: function(X, Y, out=out, n_threads=n_threads), [scipy])
+        return Prepared(lambda: function(X, Y, out=out, n_threads=n_threads), {"scipy": scipy})
 
     return Job(f"pairwise_{metric} {dtype}", f"{n} × {m} × {d}", {"scipy": goal}, prepare)
 
@@ -99,11 +101,11 @@ def _nearest(
     goals: dict[str, float],
     *,
     k: int = 5,
-    only: tuple[str, ...] = ("scikit-learn", "scikit-learn-intelex", "torch", "faiss-cpu"),
+    only: tuple[str, ...] = _SEARCHES,
 ) -> Job:
     def prepare(n_threads: int) -> Prepared:
         X, Y = _uniform(0, n, d), _uniform(1, m, d)
-        peers = [lambda name=name: _neighbor_peer(name, metric, X, Y, k, n_threads) for name in only]
+        peers = {name: partial(_neighbor_peer, name, metric, X, Y, k, n_threads) for name in only}
         return Prepared(lambda: kernels.k_nearest(X, Y, k, metric=metric, n_threads=n_threads), peers)
 
     return Job(f"k_nearest {metric} float32", f"{n} × {m} × {d}, k = {k}", goals, prepare)
@@ -116,41 +118,66 @@ def _bytes(n: int, m: int, d: int) -> Job:
 
         def own() -> Peer:
             calls = {"our own, float32": lambda: kernels.k_nearest(*wide, 5, metric="l1", n_threads=n_threads)}
-            return Peer("fastml", calls, rows_agree(1e-5))
+            return Peer(calls, rows_agree(1e-5))
 
-        peers = [own, lambda: _neighbor_peer("scikit-learn-intelex", "l1", *wide, 5, n_threads)]
+        onedal = partial(_neighbor_peer, "scikit-learn-intelex", "l1", *wide, 5, n_threads)
+        peers = {OURS: own, "scikit-learn-intelex": onedal}
         return Prepared(lambda: kernels.k_nearest(X, Y, 5, metric="l1", n_threads=n_threads), peers)
 
-    goals = {"fastml": 4.0, "scikit-learn-intelex": 7.0}
+    goals = {OURS: 4.0, "scikit-learn-intelex": 7.0}
     return Job("k_nearest l1 uint8", f"{n} × {m} × {d}, k = 5", goals, prepare)
 
 
 def _neighbor_peer(name: str, metric: str, X: Array, Y: Array, k: int, n_threads: int) -> Peer:
     build: Callable[..., dict[str, Call]] = {
+        "scipy": _scipy_search,
         "scikit-learn": _sklearn_search,
         "scikit-learn-intelex": _onedal_search,
         "torch": _torch_search,
         "faiss-cpu": _faiss_search,
     }[name]
-    return Peer(name, build(metric, X, Y, k, n_threads), rows_agree(_RTOL))
+    return Peer(build(metric, X, Y, k, n_threads), rows_agree(_RTOL))
+
+
+def _scipy_search(metric: str, X: Array, Y: Array, k: int, n_threads: int) -> dict[str, Call]:
+    from scipy.spatial import KDTree
+
+    wide = X.astype(np.float64), Y.astype(np.float64)
+    return {"KDTree, made and asked": lambda: KDTree(wide[1]).query(wide[0], k, p=_P[metric], workers=n_threads)}
 
 
 def _sklearn_search(metric: str, X: Array, Y: Array, k: int, n_threads: int) -> dict[str, Call]:
     from sklearn.neighbors import NearestNeighbors
 
-    def search(dtype: str) -> Call:
-        x, y = X.astype(dtype), Y.astype(dtype)
-        model = NearestNeighbors(n_neighbors=k, algorithm="brute", metric=_SKLEARN[metric], n_jobs=n_threads).fit(y)
-        return lambda: model.kneighbors(x)
-
-    return {f"brute force, {dtype}": search(dtype) for dtype in ("float32", "float64")}
+    return _model_search(NearestNeighbors, metric, X, Y, k, n_threads)
 
 
 def _onedal_search(metric: str, X: Array, Y: Array, k: int, n_threads: int) -> dict[str, Call]:
     from sklearnex.neighbors import NearestNeighbors
 
-    model = NearestNeighbors(n_neighbors=k, algorithm="brute", metric=_SKLEARN[metric], n_jobs=n_threads).fit(Y)
-    return {"brute force, float32": lambda: model.kneighbors(X)}
+    return _model_search(NearestNeighbors, metric, X, Y, k, n_threads)
+
+
+def _model_search(kind: Any, metric: str, X: Array, Y: Array, k: int, n_threads: int) -> dict[str, Call]:
+    """Search by brute force in a model that is fitted before, or by a tree, which each call makes."""
+
+    def model(algorithm: str, n_jobs: int) -> Any:
+        return kind(n_neighbors=k, algorithm=algorithm, metric=_SKLEARN[metric], n_jobs=n_jobs)
+
+    def brute(x: Array, y: Array) -> Call:
+        return partial(model("brute", n_threads).fit(y).kneighbors, x)
+
+    def tree(x: Array, y: Array, n_jobs: int) -> Call:
+        return lambda: model("kd_tree", n_jobs).fit(y).kneighbors(x)
+
+    calls = {}
+    for dtype in ("float32", "float64"):
+        rows = X.astype(dtype), Y.astype(dtype)
+        calls[f"brute force, {dtype}"] = brute(*rows)
+        if X.shape[1] <= _TREES:
+            for jobs in sorted({1, n_threads}):  # joblib's threads may cost more than they gain
+                calls[f"kd_tree, made and asked, {dtype}, {jobs} jobs"] = tree(*rows, jobs)
+    return calls
 
 
 def _torch_search(metric: str, X: Array, Y: Array, k: int, n_threads: int) -> dict[str, Call]:
@@ -167,8 +194,14 @@ def _torch_search(metric: str, X: Array, Y: Array, k: int, n_threads: int) -> di
 
     if metric != "l2":
         return {"cdist and topk": search(len(X), p=_P[metric])}
-    options = {"compute_mode": "use_mm_for_euclid_dist"}
-    return {f"cdist by matrix product and topk, {rows} rows": search(rows, **options) for rows in (len(X), 256)}
+    calls = {}
+    for rows in (len(X), 256):
+        options = {"compute_mode": "use_mm_for_euclid_dist"}
+        calls[f"cdist by matrix product and topk, {rows} rows"] = search(rows, **options)
+        if X.shape[1] <= _TREES:  # where matrix products are short and lose the digits of near pairs
+            options = {"compute_mode": "donot_use_mm_for_euclid_dist"}
+            calls[f"cdist by differences and topk, {rows} rows"] = search(rows, **options)
+    return calls
 
 
 def _faiss_search(metric: str, X: Array, Y: Array, k: int, n_threads: int) -> dict[str, Call]:
@@ -178,11 +211,23 @@ def _faiss_search(metric: str, X: Array, Y: Array, k: int, n_threads: int) -> di
     index = faiss.IndexFlat(X.shape[1], names[metric])
     index.add(Y)
 
-    def call() -> tuple[Array, Array]:
-        distances, indices = index.search(X, k)
-        return np.sqrt(distances) if metric == "l2" else distances, indices
+    default = faiss.cvar.distance_compute_blas_threshold
 
-    return {"IndexFlat": call}
+    def search(threshold: int) -> Call:
+        def call() -> tuple[Array, Array]:
+            faiss.cvar.distance_compute_blas_threshold = threshold
+            try:
+                distances, indices = index.search(X, k)
+            finally:
+                faiss.cvar.distance_compute_blas_threshold = default
+            return np.sqrt(np.maximum(distances, 0)) if metric == "l2" else distances, indices
+
+        return call
+
+    calls = {"IndexFlat": search(default)}
+    if metric == "l2" and X.shape[1] <= _TREES:
+        calls["IndexFlat, by differences"] = search(len(X) + 1)
+    return calls
 
 
 def _cross_validation(n: int, d: int) -> Job:
@@ -218,9 +263,9 @@ def _cross_validation(n: int, d: int) -> Job:
             calls = {f"GridSearchCV, {dtype}, {jobs} jobs": search(dtype, jobs) for dtype, jobs in
                      (("float32", 1), ("float64", 1), ("float32", n_threads))}  # fmt: skip
             # A tie of the votes or of two distances in float32 may go the other way.
-            return Peer("scikit-learn", calls, lambda a, b: None if np.abs(a - b).max() < 5e-3 else "scores differ")
+            return Peer(calls, lambda a, b: None if np.abs(a - b).max() < 5e-3 else "scores differ")
 
-        return Prepared(ours, [sklearn])
+        return Prepared(ours, {"scikit-learn": sklearn})
 
     return Job("knn_cross_validation uint8", f"{n} × {d}, 10 ks, 5 folds", {"scikit-learn": 20.0}, prepare)
 
@@ -268,7 +313,7 @@ def errors() -> dict[str, dict[str, float | None]]:
         for peer, distances in _PEER_DISTANCES.items():
             try:
                 found[name][peer] = _worst(distances(x, y), wide)
-            except ImportError:
+            except Exception:  # missing, or it fails
                 found[name][peer] = None
     return found
 

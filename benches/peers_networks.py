@@ -79,7 +79,7 @@ def _epoch(hidden: int, batch: int, batches: int, goals: dict[str, float]) -> Jo
 
         def torch() -> Peer:
             calls = dict(_torch_settings(X, y, hidden, batch, n_threads))
-            return Peer("torch", calls, _as_good(X, y))
+            return Peer(calls, _as_good(X, y))
 
         def sklearn() -> Peer:
             from sklearn.neural_network import MLPClassifier as Other
@@ -95,9 +95,11 @@ def _epoch(hidden: int, batch: int, batches: int, goals: dict[str, float]) -> Jo
                     other.fit(X, y)
                 return list(zip(other.coefs_, other.intercepts_, strict=True))
 
-            return Peer("scikit-learn", {"float32": call}, _as_good(X, y))
+            return Peer({"float32": call}, _as_good(X, y))
 
-        return Prepared(ours, [torch, sklearn] if "scikit-learn" in goals else [torch])
+        return Prepared(
+            ours, {"torch": torch, "scikit-learn": sklearn} if "scikit-learn" in goals else {"torch": torch}
+        )
 
     return Job(
         f"MLPClassifier {PIXELS}-{hidden}-{CLASSES} float32", f"an epoch of {n:,}, batches of {batch}", goals, prepare
@@ -127,9 +129,9 @@ def _convolutional_epoch(batches: int, goals: dict[str, float]) -> Job:
 
         def torch() -> Peer:
             ways = dict(_torch_convolutional(X, y, widths, hidden, batch, step, n_threads))
-            return Peer("torch", ways, judge)
+            return Peer(ways, judge)
 
-        return Prepared(ours, [torch])
+        return Prepared(ours, {"torch": torch})
 
     size = f"an epoch of {n:,} images, batches of {batch}"
     return Job("ConvNetClassifier 3×32×32, 64-128-256-512-10 float32", size, goals, prepare)

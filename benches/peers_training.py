@@ -13,7 +13,7 @@ from sklearn.model_selection import ParameterGrid
 
 from fastml import DivergenceWarning, SGDClassifier, sweep
 
-from .peers import Call, Job, Judge, Peer, Prepared, package
+from .peers import OURS, Call, Job, Judge, Peer, Prepared, package
 
 __all__ = ["jobs"]
 
@@ -115,7 +115,7 @@ def _epochs(n: int, batch: int, goals: dict[str, float]) -> Job:
                 return call
 
             calls = {f"indexed batches, {threads} threads": train(threads) for threads in sorted({1, n_threads})}
-            return Peer("torch", calls, _as_good(X, y))
+            return Peer(calls, _as_good(X, y))
 
         def sklearn() -> Peer:
             from sklearn.linear_model import SGDClassifier as Other
@@ -133,9 +133,10 @@ def _epochs(n: int, batch: int, goals: dict[str, float]) -> Job:
                 return call
 
             calls = {f"row after row, {d}": train(X.astype(d)) for d in ("float32", "float64")}
-            return Peer("scikit-learn", calls, _as_good(X, y))
+            return Peer(calls, _as_good(X, y))
 
-        return Prepared(ours, [lambda: Peer("numpy", {"float32": numpy}, _as_good(X, y)), torch, sklearn])
+        peers = {"numpy": lambda: Peer({"float32": numpy}, _as_good(X, y)), "torch": torch, "scikit-learn": sklearn}
+        return Prepared(ours, peers)
 
     return Job("SGDClassifier log_loss float32", f"{n:,} × 90, {EPOCHS} epochs, batches of {batch:,}", goals, prepare)
 
@@ -170,30 +171,44 @@ def _sweep(n: int, n_val: int, steps: int) -> Job:
 
             return quietly
 
+        def parameters(fitted: list[Any]) -> Array:
+            return np.array([np.append(each.coef_, each.intercept_) for each in fitted])
+
         def together() -> Array:
-            result = sweep(model, grid, X, y, X_val, y_val, progress=False)
-            return np.array([fitted.coef_[0] for fitted in result.estimators])
+            return parameters(sweep(model, grid, X, y, X_val, y_val, progress=False).estimators)
 
         def one_by_one() -> Array:
             settings = ParameterGrid(grid)
-            fitted = [clone(model).set_params(**each).fit(X, y, X_val=X_val, y_val=y_val) for each in settings]
-            return np.array([each.coef_[0] for each in fitted])
+            return parameters(
+                [clone(model).set_params(**each).fit(X, y, X_val=X_val, y_val=y_val) for each in settings]
+            )
+
+        # Steps of almost nothing show the weights that a run begins with.
+        first = {init: clone(model).set_params(init=init, eta0=1e-30, max_steps=1).fit(X, y) for init in grid["init"]}
 
         def same(ours: Any, theirs: Any) -> str | None:
             return None if np.array_equal(ours, theirs) else "not the same bits"
 
-        def numpy() -> None:
+        def as_good(ours: Any, theirs: Any) -> str | None:
+            """Judge each run by its loss: batches differ, so losses do a little, and more where steps of 1 swing."""
+            for setting, own, other in zip(ParameterGrid(grid), ours, theirs, strict=True):
+                a, b = (_mean_loss(X_val, y_val, each[:-1], each[-1]) for each in (own, other))
+                if not abs(a - b) <= (0.5 if setting["eta0"] >= 1 else 0.1) * a:
+                    return f"the loss of {setting} is {b:.3f}, ours {a:.3f}"
+            return None
+
+        def numpy() -> Array:
+            found = []
             for setting in ParameterGrid(grid):
                 rng, size, step = np.random.default_rng(0), setting["batch_size"], np.float32(setting["eta0"])
-                w, b = np.zeros(90, np.float32), np.float32(0)
-                if setting["init"] == "normal":
-                    w = rng.standard_normal(90, dtype=np.float32)
-                order, first = rng.permutation(n), 0
+                begin = first[setting["init"]]
+                w, b = begin.coef_[0].copy(), begin.intercept_[0]
+                order, start = rng.permutation(n), 0
                 for number in range(1, steps + 1):
-                    if first + size > n:
-                        order, first = rng.permutation(n), 0
-                    rows = order[first : first + size]
-                    first += size
+                    if start + size > n:
+                        order, start = rng.permutation(n), 0
+                    rows = order[start : start + size]
+                    start += size
                     x = X[rows]
                     g = 1 / (1 + np.exp(-(x @ w + b))) - t[rows]
                     w -= step * (g @ x / size)
@@ -202,15 +217,17 @@ def _sweep(n: int, n_val: int, steps: int) -> Job:
                         z = X_val @ w + b
                         (np.maximum(z, 0) - z * t_val + np.log1p(np.exp(-np.abs(z)))).mean()
                         ((z >= 0) == y_val).mean()
+                found.append(np.append(w, b))
+            return np.array(found)
 
-        peers = [
-            lambda: Peer("fastml", {"our own, one by one": quiet(one_by_one)}, same),
-            lambda: Peer("numpy", {"float32": numpy}, None),
-        ]
+        peers = {
+            OURS: lambda: Peer({"our own, one by one": quiet(one_by_one)}, same),
+            "numpy": lambda: Peer({"float32": numpy}, as_good),
+        }
         return Prepared(quiet(together), peers)
 
     size = f"24 runs of {steps} steps, {n:,} × 90, evaluated on {n_val:,} rows every 10"
-    return Job("sweep log_loss float32", size, {"fastml": 3.0, "numpy": 10.0}, prepare)
+    return Job("sweep log_loss float32", size, {OURS: 3.0, "numpy": 10.0}, prepare)
 
 
 def _images(n: int, steps: int) -> Job:
@@ -253,6 +270,6 @@ def _images(n: int, steps: int) -> Job:
             own, other = loss(ours), loss(theirs)  # from other weights to begin with, and other batches
             return None if abs(own - other) <= 0.1 * own else f"its loss is {other:.4f}, ours {own:.4f}"
 
-        return Prepared(ours, [lambda: Peer("numpy", {"float32": numpy}, judge)])
+        return Prepared(ours, {"numpy": lambda: Peer({"float32": numpy}, judge)})
 
     return Job("SGDClassifier softmax float32", f"{n:,} × 3,073, {steps} steps of {batch}", {"numpy": 3.0}, prepare)
