@@ -2,8 +2,9 @@
 
 A recorded pair is one pair of processes on two environments that were built from one revision, with all benchmarks in
 it. A simulated gate draws whole pairs, with replacement, for its screening and for its confirmation, and decides by the
-very functions of `decision`. Whole pairs, because what disturbs a machine disturbs several benchmarks at a time. A
-planted slowdown multiplies the head's times of one kernel, or of one benchmark.
+very functions of `decision`. Whole pairs, because what disturbs a machine disturbs several benchmarks at a time. As
+the sides are the same, either may be the head: every other gate takes the other one. A planted slowdown multiplies the
+head's times of one kernel, or of one benchmark.
 """
 
 from __future__ import annotations
@@ -90,7 +91,8 @@ def _root(beyond: Callable[[float], bool]) -> float:
 def false_alarms(values: Array, rule: Rule = RULE, *, gates: int = GATES, seed: int = 0) -> Rate:
     """Simulate gates on identical sides and count those that say slower."""
     random = np.random.default_rng(seed)
-    return Rate(sum(bool(_gate(values, random, rule, None, 1.0).any()) for _ in range(gates)), gates)
+    times = sum(bool(_gate(_side(gate) * values, random, rule, None, 1.0).any()) for gate in range(gates))
+    return Rate(times, gates)
 
 
 def power(
@@ -117,9 +119,15 @@ def power(
     random = np.random.default_rng(seed)
     times = 0
     for gate in range(gates):
-        columns = planted[gate % len(planted)]
-        times += bool(_gate(values, random, rule, columns, factor)[columns].any())
+        turn, which = divmod(gate, len(planted))
+        columns = planted[which]
+        times += bool(_gate(_side(turn) * values, random, rule, columns, factor)[columns].any())
     return Rate(times, gates)
+
+
+def _side(turn: int) -> int:
+    """Return by what log ratios are multiplied so that one side is the head, or the other."""
+    return 1 if turn % 2 == 0 else -1
 
 
 def _gate(values: Array, random: np.random.Generator, rule: Rule, columns: list[int] | None, factor: float) -> Array:
@@ -246,7 +254,9 @@ def table(folder: Path, rule: Rule = RULE, *, gates: int = GATES) -> str:
         in_one = power(values, single, factor, rule, gates=gates)
         lines.append(f"found: {factor:<4g} times slower, one kernel     {in_kernel}")
         lines.append(f"found: {factor:<4g} times slower, one benchmark  {in_one}")
-    suspects = np.mean([suspected(values[draw]).sum() for draw in _draws(len(values), gates, rule.least_pairs)])
+    random = np.random.default_rng(0)
+    drawn = (values[random.integers(len(values), size=rule.least_pairs)] for _ in range(gates))
+    suspects = np.mean([suspected(_side(gate) * some, rule).sum() for gate, some in enumerate(drawn)])
     weak = hard_to_find(values, rule)
     of_threads = sum(names[column].endswith(OF_THREADS) for column in weak)
     lines += [
@@ -265,11 +275,7 @@ def hard_to_find(values: Array, rule: Rule = RULE, *, gates: int = 200, seed: in
     found = {}
     for column in range(values.shape[1]):
         of_one = values[:, [column]]
-        times = sum(bool(_gate(of_one, random, rule, [0], HARD)[0]) for _ in range(gates))
+        times = sum(bool(_gate(_side(gate) * of_one, random, rule, [0], HARD)[0]) for gate in range(gates))
         if times < 0.95 * gates:
             found[column] = Rate(times, gates)
     return dict(sorted(found.items(), key=lambda item: item[1].times))
-
-
-def _draws(pairs: int, gates: int, of: int) -> Array:
-    return np.random.default_rng(0).integers(pairs, size=(gates, of))
