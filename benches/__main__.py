@@ -58,10 +58,12 @@ def _history(options: argparse.Namespace) -> int:
 
     try:
         for file in options.add or ():
-            print(f"wrote {history.add(json.loads(file.read_text(encoding='utf-8')), options.records)}")
+            try:
+                path = history.add(json.loads(file.read_text(encoding="utf-8")), options.records)
+            except KeyError as error:
+                raise ValueError(f"{file} is no report's or gate's document of this version: no {error}") from None
+            print(f"wrote {path}")
         page = history.page(history.read(options.records))
-    except KeyError as error:
-        return _fail(f"{file} is no report's or gate's document of this version: it has no {error}")
     except (OSError, ValueError) as error:
         return _fail(str(error))
     results.write_text(page, options.output / "history.html")

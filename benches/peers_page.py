@@ -37,8 +37,7 @@ that does not reach the goal has no time. Our own other ways, called fastml, are
 def page(document: dict[str, Any]) -> str:
     """Return the page for what ``python -m benches peers`` writes to ``peers.json``."""
     machine = document["machine"]
-    # Older documents do not have these two.
-    outcomes = [{"limit": False, "status": "timed", **outcome} for outcome in document["outcomes"]]
+    outcomes = document["outcomes"]
     limits, beside = ([o for o in outcomes if o["limit"] is limit] for limit in (True, False))
     timed = [o for o in beside if o["ratio"] is not None]
     body = f"<p><strong>{escape(peers.summary(outcomes))}</strong></p>"

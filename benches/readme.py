@@ -47,9 +47,10 @@ def block(record: dict[str, Any] | None) -> str:
         return f"{BEGIN}\n{_NOTHING}\n{END}"
     n = record["threads"]
     figures = record["figures"]
-    chosen = {f"{key} float32 {GENERATED}": f"`{key}`" for key in ENTRIES}
+    usual = f" float32 {GENERATED}"
+    chosen = [f"{key}{usual}" for key in ENTRIES]
     # Those that lose are all shown, whatever their family.
-    chosen |= {name: f"`{name}`" for name, figure in figures.items() if _ratio(figure) < 1 and name not in chosen}
+    chosen += [name for name, figure in figures.items() if _ratio(figure) < 1 and name not in chosen]
     machine = record["machine"]
     head = (
         "float32",
@@ -61,11 +62,11 @@ def block(record: dict[str, Any] | None) -> str:
         f"NumPy's time over ours, {n} threads",
     )
     lines = ["| " + " | ".join(head) + " |", "|---|---|" + "--:|" * 5]
-    for name, label in chosen.items():
+    for name in chosen:
         if name in figures:
             figure = figures[name]
             cells = (
-                label,
+                f"`{name.removesuffix(usual)}`",
                 figure["size"],
                 *(f.seconds(figure[tier]) for tier in ("loops", "vectorized", "compiled_1", "compiled_all")),
                 f.times(_ratio(figure)),

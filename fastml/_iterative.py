@@ -77,6 +77,7 @@ class IterativeModel(CallbackSupportMixin, StateFiles, BaseEstimator):
         return fitted
 
     def _attributes(self, weights: Any) -> dict[str, Any]:
+        """Return the fitted attributes that say these weights; every model has its own."""
         raise NotImplementedError
 
 

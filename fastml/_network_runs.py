@@ -190,6 +190,7 @@ class Column:
         """Do nothing: there is one column."""
 
     def _scores(self, X: Array) -> Array:
+        """Return the scores of rows; every kind of network has its own."""
         raise NotImplementedError
 
 

@@ -271,11 +271,6 @@ def table(folder: Path, rule: Rule = RULE, *, gates: int = GATES) -> str:
 
 def hard_to_find(values: Array, rule: Rule = RULE, *, gates: int = 200, seed: int = 0) -> dict[int, Rate]:
     """Return the benchmarks whose slowdown by `HARD` is found in less than 95 % of the gates, the hardest first."""
-    random = np.random.default_rng(seed)
-    found = {}
-    for column in range(values.shape[1]):
-        of_one = values[:, [column]]
-        times = sum(bool(_gate(_side(gate) * of_one, random, rule, [0], HARD)[0]) for gate in range(gates))
-        if times < 0.95 * gates:
-            found[column] = Rate(times, gates)
-    return dict(sorted(found.items(), key=lambda item: item[1].times))
+    found = [power(one[:, None], [[0]], HARD, rule, gates=gates, seed=seed) for one in values.T]
+    hard = {column: rate for column, rate in enumerate(found) if rate.times < 0.95 * gates}
+    return dict(sorted(hard.items(), key=lambda item: item[1].times))

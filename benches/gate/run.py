@@ -285,11 +285,10 @@ def _run_again(
     faster.sort(key=lambda found: found.ratio or 0)
     for found in slower + faster:
         found.verdict = "not run again"
-    _confirm(base, head, slower[:AGAIN_AT_A_TIME], faster[:AGAIN_AT_A_TIME], outcome, rule, say)
-    _accept(outcome, accepted)
-    while (left := [found for found in slower if found.verdict == "not run again"]) and not outcome.having("slower"):
-        _confirm(base, head, left[:AGAIN_AT_A_TIME], [], outcome, rule, say)
+    while (slower or faster) and not outcome.having("slower"):
+        _confirm(base, head, slower[:AGAIN_AT_A_TIME], faster[:AGAIN_AT_A_TIME], outcome, rule, say)
         _accept(outcome, accepted)
+        slower, faster = slower[AGAIN_AT_A_TIME:], []
 
 
 def warm(
@@ -353,8 +352,6 @@ def _confirm(
 ) -> None:
     """Run again what looks slower and what looks faster, with fresh processes, and believe these alone."""
     names = [found.name for found in slower + faster]
-    if not names:
-        return
     say(f"again, in {rule.confirming_pairs} fresh pairs: {', '.join(names)}")
     first = len(outcome.screening) + len(outcome.confirming)
     pairs = [measure_pair(base, head, names, first + i) for i in range(rule.confirming_pairs)]
