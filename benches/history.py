@@ -20,6 +20,7 @@ from .results import write_text
 __all__ = ["SCHEMA", "add", "commits", "page", "read", "record_of"]
 
 SCHEMA = 1
+_PARTS = frozenset({"kind", "version", "commit", "date", "machine", "threads", "figures"})
 
 
 def read(folder: Path) -> list[dict[str, Any]]:
@@ -28,13 +29,15 @@ def read(folder: Path) -> list[dict[str, Any]]:
     Raises
     ------
     ValueError
-        If one was written in another schema.
+        If one was written in another schema, or lacks a part.
     """
     records = []
     for file in sorted(folder.glob("*.json")):
         record = json.loads(file.read_text(encoding="utf-8"))
         if record.get("schema") != SCHEMA:
             raise ValueError(f"{file} has schema {record.get('schema')!r}, this version reads {SCHEMA}")
+        if missing := _PARTS - record.keys():
+            raise ValueError(f"{file} is no record: it has no {', '.join(sorted(missing))}")
         records.append({**record, "file": file.name})
     return sorted(records, key=lambda record: (record["date"], record["file"]))
 

@@ -151,6 +151,12 @@ def test_another_schema_is_refused(tmp_path):
         history.read(tmp_path)
 
 
+def test_a_record_that_lacks_a_part_is_refused(tmp_path, capsys):
+    (tmp_path / "x.json").write_text('{"schema": 1, "kind": "gate", "figures": {}}')
+    assert command_line.main(["history", "--records", str(tmp_path)]) == 2
+    assert "x.json is no record: it has no commit, date, machine" in capsys.readouterr().err
+
+
 def test_lines_join_records_of_one_machine_only(tmp_path):
     history.add(report(), tmp_path)
     history.add(report("2026-02-01T00:00:00+00:00", exp=1.0), tmp_path)
