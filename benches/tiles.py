@@ -22,7 +22,10 @@ from fastml.kernels import _blocks, _simd
 
 __all__ = ["Peak", "Tile", "measure"]
 
-_CHAINS = 12  # independent operations of a kind: more than latency times units, fewer than registers
+#: Independent sums: more than latency times units, and with what they need beside them fewer than 16 registers.
+_CHAINS = 12
+#: Vectors in first-level cache that differences are made of: made of a register, they would be made once for all.
+_OPERANDS = 8
 _STEPS = 3_000_000
 _METRICS = ("l1", "l2", "linf")
 _DTYPES = ("float32", "float64", "uint8")
@@ -123,49 +126,55 @@ out:
 
 
 def _peak(dtype: str) -> Peak:
-    lanes = _simd.target().vector_bytes // np.dtype(dtype).itemsize
-    rates = []
-    for adds, fused in ((_CHAINS, 0), (0, _CHAINS), (_CHAINS, _CHAINS)):
-        engine, run = _compiled(_independent(lanes, "float" if dtype == "float32" else "double", adds, fused))
-        room = np.zeros(64)
-        rates.append(lanes * _CHAINS * _STEPS / _seconds(lambda run=run, room=room: run(_STEPS, room.ctypes.data)))
+    vector_bytes = _simd.target().vector_bytes
+    lanes, rates = vector_bytes // np.dtype(dtype).itemsize, []
+    for step in _STEPS_OF_PEAKS:
+        engine, run = _compiled(_independent(lanes, "float" if dtype == "float32" else "double", step))
+        room = ctypes.create_string_buffer((_OPERANDS + _CHAINS) * vector_bytes + 64)
+        at = -(-ctypes.addressof(room) // 64) * 64  # a vector across two cache lines is read twice
+        rates.append(lanes * _CHAINS * _STEPS / _seconds(lambda run=run, at=at: run(_STEPS, at)))
         del engine
     return Peak(*rates)
 
 
-def _independent(lanes: int, element: str, adds: int, fused: int) -> str:
-    """Write a loop of so many independent vector additions and fused multiply-adds."""
-    vector = f"<{lanes} x {element}>"
-    name = f"llvm.fmuladd.v{lanes}f{32 if element == 'float' else 64}"
-    chains = [f"a{i}" for i in range(adds)] + [f"m{i}" for i in range(fused)]
+#: What one step of a chain {c} does, for each figure of `Peak`; %x stays the same, %y comes from memory.
+_STEPS_OF_PEAKS = (
+    "  %{c}n = fsub {vector} %{c}, %x",
+    "  %{c}n = call {vector} @{name}({vector} %x, {vector} %x, {vector} %{c})",
+    "  %{c}p = getelementptr {vector}, ptr %y, i64 {place}\n"
+    "  %{c}y = load {vector}, ptr %{c}p, align {align}\n"
+    "  %{c}d = fsub {vector} %{c}y, %x\n"
+    "  %{c}n = call {vector} @{name}({vector} %{c}d, {vector} %{c}d, {vector} %{c})",
+)
+
+
+def _independent(lanes: int, element: str, step: str) -> str:
+    """Write a loop in which so many chains, independent of each other, take a step each."""
+    vector, size = f"<{lanes} x {element}>", 4 if element == "float" else 8
+    name = f"llvm.fmuladd.v{lanes}f{8 * size}"
+    chains = [f"c{i}" for i in range(_CHAINS)]
     phis = "\n".join(f"  %{c} = phi {vector} [%x, %entry], [%{c}n, %loop]" for c in chains)
-    pairs = [(f"a{i}", f"m{i}") for i in range(max(adds, fused))]
-    steps = "\n".join(
-        f"  %{c}n = fsub {vector} %{c}, %x"
-        if c[0] == "a"
-        else f"  %{c}n = call {vector} @{name}({vector} %x, {vector} %x, {vector} %{c})"
-        for pair in pairs
-        for c in pair
-        if c in chains
-    )
+    steps = "\n".join(step.format(c=c, vector=vector, name=name, place=i, align=size) for i, c in enumerate(chains))
     sums = "\n".join(
         f"  %s{i} = fadd {vector} {f'%s{i - 1}' if i else f'%{chains[0]}n'}, %{chain}n"
         for i, chain in enumerate(chains[1:])
     )
     return f"""define void @run(i64 %n, ptr %p) {{
 entry:
-  %x = load {vector}, ptr %p, align 8
+  %x = load {vector}, ptr %p, align {size}
   br label %loop
 loop:
   %i = phi i64 [0, %entry], [%next, %loop]
 {phis}
+  %at = urem i64 %i, {_OPERANDS}
+  %y = getelementptr {vector}, ptr %p, i64 %at
 {steps}
   %next = add i64 %i, 1
   %done = icmp eq i64 %next, %n
   br i1 %done, label %out, label %loop
 out:
 {sums}
-  store {vector} %s{len(chains) - 2}, ptr %p, align 8
+  store {vector} %s{len(chains) - 2}, ptr %p, align {size}
   ret void
 }}
 declare {vector} @{name}({vector}, {vector}, {vector})"""
