@@ -12,6 +12,7 @@ from sklearn.base import BaseEstimator
 
 from . import _estimators as p
 from ._callbacks import CallbackSupportMixin, callables
+from ._checks import check_labels
 from ._fitting import Array, Course, Run
 from ._runs import Resumable
 from ._sgd_targets import ClassTargets
@@ -88,7 +89,7 @@ def known_classes(model: Any, y: Array, classes: Any, partial: bool) -> NDArray[
     if not hasattr(model, "t_"):
         if classes is None:
             raise ValueError("the first call of partial_fit needs all classes: partial_fit(X, y, classes=...)")
-        return p.encode_labels(np.asarray(classes))[0]
+        return p.encode_labels(np.asarray(check_labels(classes, "classes")))[0]
     known: NDArray[Any] = model.classes_
     if classes is not None and not np.array_equal(known, np.unique(classes)):
         raise ValueError(f"classes is {classes!r}; the first call of partial_fit had {known!r}")

@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.class_weight import compute_class_weight
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
 from . import _estimators
+from ._checks import check_values, validate_data
 from ._curvature import Factor, Hessians, one_blas_thread, sample_rows
 from ._quasi_newton import Minimizer
 from .kernels._passes import Pass
@@ -108,6 +109,7 @@ def settled_weight(sample_weight: ArrayLike | None, rows: NDArray[Any]) -> Array
     """Check the weights of rows: not negative, and not all zero."""
     if sample_weight is None:
         return None
+    check_values(sample_weight, "sample_weight")
     weight: Array = _check_sample_weight(sample_weight, rows, dtype=np.float64)
     if not (weight >= 0).all():
         i = int(np.argmin(weight >= 0))

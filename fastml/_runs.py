@@ -100,11 +100,11 @@ def say_what_became(model: Any, run: Run, *, partial: bool, penalty: Callable[[]
     """Warn of a run that diverged, was interrupted, or ended before it converged.
 
     `penalty` gives the penalty before any step. The warnings point at the caller of `fit` or `partial_fit`: there are
-    two calls in between, or `fit` in what scikit-learn wraps around it.
+    two calls in between, what gives a refused fit its attributes back, and around `fit` what scikit-learn wraps it in.
     """
     message, category = _what_became(model, run, partial, penalty)
     if message is not None:
-        warnings.warn(message, category, stacklevel=5 if partial else 4 + WRAPPED)
+        warnings.warn(message, category, stacklevel=6 if partial else 5 + WRAPPED)
 
 
 def _what_became(model: Any, run: Run, partial: bool, penalty: Callable[[], float]) -> tuple[str | None, type[Warning]]:

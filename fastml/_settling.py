@@ -11,9 +11,10 @@ from sklearn.base import is_regressor
 from sklearn.metrics import check_scoring
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import column_or_1d, validate_data
+from sklearn.utils.validation import column_or_1d
 
 from . import _estimators
+from ._checks import validate_data
 from ._fitting import Array, Batches, Evaluations, Rows
 from ._sgd_targets import Targets
 from .kernels import _validate

@@ -108,6 +108,16 @@ MODELS: dict[str, Callable[[str], None]] = {
 _TRAINED_AS = {"LinearSVC": "LogisticRegression", "SGDClassifier": "train_linear"}
 
 
+def kernels_of_other_targets() -> set[str]:
+    """Name the kernels that nothing here reaches on Numba's target, as `_jit.stats` names them."""
+    import numpy as np
+
+    from fastml.kernels import _simd
+
+    # Squared distances of bytes are made from products only where the target multiplies bytes.
+    return set() if _simd.own_steps(np.dtype(np.uint8)) else {"_blocks._add_squares"}
+
+
 def main(*, only: str | None = None, jobs: int | None = None) -> int:
     """Warm up, print the table and return the exit code: 0, or 1 if an entry failed."""
     from fastml.kernels import _jit, _threads

@@ -8,10 +8,11 @@ from typing import Any, Literal, Self
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import ClassifierMixin
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from . import _estimators, layers
 from ._callbacks import with_callbacks
+from ._checks import unchanged_if_refused, validate_data
 from ._convolutional_fitting import as_images, channel_scales, fit_images
 from ._fitting import Array
 from ._iterative import IterativeModel, Probabilities, known_classes
@@ -247,6 +248,7 @@ class ConvNetClassifier(ClassifierMixin, Probabilities, IterativeModel):
         self.callbacks = callbacks
         self.n_jobs = n_jobs
 
+    @unchanged_if_refused
     @with_callbacks
     def fit(
         self,
@@ -292,6 +294,7 @@ class ConvNetClassifier(ClassifierMixin, Probabilities, IterativeModel):
         )  # fmt: skip
         return self
 
+    @unchanged_if_refused
     def partial_fit(
         self, X: ArrayLike, y: ArrayLike, classes: ArrayLike | None = None, sample_weight: ArrayLike | None = None
     ) -> Self:

@@ -8,9 +8,10 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from . import _estimators
+from ._checks import unchanged_if_refused, validate_data
 from ._curvature import one_blas_thread
 from ._linear import settled_weight
 from .kernels import _threads
@@ -143,6 +144,7 @@ class LinearRegression(_LeastSquares):
         self.fit_intercept = fit_intercept
         self.n_jobs = n_jobs
 
+    @unchanged_if_refused
     def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Fit coefficients and intercepts.
 
@@ -215,6 +217,7 @@ class Ridge(_LeastSquares):
         self.fit_intercept = fit_intercept
         self.n_jobs = n_jobs
 
+    @unchanged_if_refused
     def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Fit coefficients and intercepts.
 

@@ -12,6 +12,7 @@ from scipy.special import expit, log_expit, log_softmax, softmax
 from sklearn.exceptions import ConvergenceWarning
 
 from . import _estimators
+from ._checks import unchanged_if_refused
 from ._curvature import Factor, one_blas_thread
 from ._linear import (
     Array,
@@ -127,6 +128,7 @@ class LogisticRegression(LinearClassifier):
         self.warm_start = warm_start
         self.n_jobs = n_jobs
 
+    @unchanged_if_refused
     def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Fit coefficients and intercepts.
 
@@ -167,7 +169,7 @@ class LogisticRegression(LinearClassifier):
                 f"LogisticRegression was ended by {reason}, before it came as close to the minimum as tol = {tol:g} "
                 f"asks (largest entry of the gradient: {np.abs(minimizer.gradients).max():.1e})",
                 ConvergenceWarning,
-                stacklevel=2,
+                stacklevel=3,  # past the decorator
             )
         V = minimizer.W.reshape(objective.scores, -1)
         coef = V[:, :-1] if rotation is None else V[:, :-1] @ rotation.T

@@ -23,6 +23,7 @@ from sklearn.utils.multiclass import check_classification_targets, type_of_targe
 from tqdm import tqdm
 
 from . import _estimators
+from ._checks import check_labels, check_numbers, check_values
 from .kernels import _validate
 from .kernels.neighbors import _k_nearest_outside_group
 from .neighbors import Weights, check_weights, count_votes, mean_over_ranks, weights_of
@@ -214,6 +215,8 @@ def knn_cross_validation(
         raise ValueError(f"task is {task!r}; it must be 'auto', 'classification' or 'regression'")
     if task == "auto":
         task = "regression" if type_of_target(y, input_name="y").startswith("continuous") else "classification"
+    check_values(X, "X")
+    y = check_labels(y) if task == "classification" else check_numbers(y)
     checked, target = check_X_y(X, y, y_numeric=task == "regression")
     judged = _TASKS[task](target)
     x, _, _ = _validate.pair(checked)

@@ -17,9 +17,10 @@ from scipy.sparse import csr_matrix
 from sklearn.base import BaseEstimator, ClassifierMixin, MultiOutputMixin, RegressorMixin
 from sklearn.utils import column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from . import _estimators
+from ._checks import unchanged_if_refused, validate_data
 from .kernels import _validate, k_nearest
 
 __all__ = ["KNeighborsClassifier", "KNeighborsRegressor"]
@@ -194,6 +195,7 @@ class KNeighborsClassifier(ClassifierMixin, _KNeighbors):
     array([1, 7, 4, 6, 3])
     """
 
+    @unchanged_if_refused
     def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
         """Keep the training rows and number their labels.
 
@@ -305,6 +307,7 @@ class KNeighborsRegressor(RegressorMixin, _KNeighbors):
     array([25.])
     """
 
+    @unchanged_if_refused
     def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
         """Keep the training rows and their targets.
 

@@ -11,10 +11,11 @@ from typing import Any, Literal, Self
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import ClassifierMixin, RegressorMixin
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from . import _estimators
 from ._callbacks import with_callbacks
+from ._checks import unchanged_if_refused, validate_data
 from ._fitting import Array
 from ._iterative import IterativeModel, Probabilities, known_classes
 from ._network_fitting import fit_network
@@ -106,6 +107,7 @@ class _MLP(IterativeModel):
         self.callbacks = callbacks
         self.n_jobs = n_jobs
 
+    @unchanged_if_refused
     @with_callbacks
     def fit(
         self,
@@ -425,6 +427,7 @@ class MLPClassifier(ClassifierMixin, Probabilities, _MLP):
         )  # fmt: skip
         self.class_weight = class_weight
 
+    @unchanged_if_refused
     def partial_fit(
         self, X: ArrayLike, y: ArrayLike, classes: ArrayLike | None = None, sample_weight: ArrayLike | None = None
     ) -> Self:
@@ -504,6 +507,7 @@ class MLPRegressor(RegressorMixin, _MLP):
 
     _several_outputs = True
 
+    @unchanged_if_refused
     def partial_fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Train for one epoch on these rows, and go on from where the last call ended.
 

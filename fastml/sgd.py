@@ -13,10 +13,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import ClassifierMixin, RegressorMixin
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from . import _estimators
 from ._callbacks import with_callbacks
+from ._checks import unchanged_if_refused, validate_data
 from ._fitting import SAMPLING, Array, DivergenceWarning
 from ._iterative import IterativeModel, Probabilities, known_classes
 from ._linear_training import Weights
@@ -31,6 +32,7 @@ class _SGD(IterativeModel):
 
     _losses: tuple[str, ...]
 
+    @unchanged_if_refused
     @with_callbacks
     def fit(
         self,
@@ -345,6 +347,7 @@ class SGDClassifier(ClassifierMixin, Probabilities, _SGD):
         self.random_state = random_state
         self.n_jobs = n_jobs
 
+    @unchanged_if_refused
     def partial_fit(
         self, X: ArrayLike, y: ArrayLike, classes: ArrayLike | None = None, sample_weight: ArrayLike | None = None
     ) -> Self:
@@ -548,6 +551,7 @@ class SGDRegressor(RegressorMixin, _SGD):
         self.random_state = random_state
         self.n_jobs = n_jobs
 
+    @unchanged_if_refused
     def partial_fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Train for one epoch on these rows, and go on from where the last call ended.
 

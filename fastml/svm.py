@@ -13,6 +13,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 
 from . import _estimators
+from ._checks import unchanged_if_refused
 from ._linear import (
     Array,
     LinearClassifier,
@@ -166,6 +167,7 @@ class LinearSVC(LinearClassifier):
         self.max_iter = max_iter
         self.n_jobs = n_jobs
 
+    @unchanged_if_refused
     def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Fit coefficients and intercepts.
 
@@ -204,7 +206,7 @@ class LinearSVC(LinearClassifier):
                 f"LinearSVC stopped after {solution.n_iter} steps (max_iter = {settings.max_iter}) with duality gaps "
                 f"of up to {shares.max():.1e} of the objective, where tol = {settings.tol:g} was asked for",
                 ConvergenceWarning,
-                stacklevel=2,
+                stacklevel=3,  # past the decorator
             )
         self.coef_, self.intercept_ = solution.coef.astype(rows.dtype), solution.intercept.astype(rows.dtype)
         self.dual_coef_, self.objective_, self.duality_gap_ = solution.dual_coef, solution.objective, solution.gap

@@ -30,6 +30,7 @@ from __future__ import annotations
 
 import math
 import numbers
+import warnings
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, Literal, NamedTuple
@@ -117,12 +118,11 @@ def real(x: ArrayLike, name: str) -> Array:
     """Return `x` as an ndarray of a real dtype (bool included), copied only if it is no array."""
     if type(x) is np.ndarray and x.dtype.kind in "fiub":
         return x
-    if isinstance(x, np.ma.MaskedArray):
-        raise TypeError(f"{name} is a masked array; fill or drop its masked entries first")
+    refuse_masked(x, name)
     if hasattr(x, "toarray"):  # SciPy's sparse formats; np.asarray would wrap them as one object
         raise TypeError(f"{name} is sparse ({type(x).__name__}); pass a dense array ({name}.toarray())")
     try:
-        array = np.asarray(x)
+        array = np.asarray(x, FLOAT64 if _has_real_columns(x) else None)
     except ValueError as error:  # rows of unequal length
         raise ValueError(f"{name} cannot be made an array, its parts differ in shape: {error}") from None
     if array.dtype.kind not in "fiub":
@@ -130,12 +130,28 @@ def real(x: ArrayLike, name: str) -> Array:
     return array
 
 
+def refuse_masked(x: object, name: str) -> None:
+    """Refuse masked arrays and lists of them: what lies under a mask is not meant to be seen."""
+    parts = x if isinstance(x, (list, tuple)) else (x,)
+    if any(isinstance(part, np.ma.MaskedArray) for part in parts):
+        whole = "is a masked array" if parts is not x else "has masked arrays in it"
+        raise TypeError(f"{name} {whole}; fill or drop its masked entries first")
+
+
+def _has_real_columns(x: Any) -> bool:
+    """Whether `x` is a table of real columns, which NumPy makes objects of if some are bool and some are not."""
+    kinds = [getattr(dtype, "kind", "O") for dtype in getattr(x, "dtypes", ())] if hasattr(x, "columns") else []
+    return "b" in kinds and all(kind in "fiub" for kind in kinds) and set(kinds) != {"b"}
+
+
 def floating(x: ArrayLike, name: str, ndim: int | None = None) -> Array:
     """Return `x` settled as float32 (from float16, float32) or float64 (from all else)."""
     array = real(x, name)
     if ndim is not None and array.ndim != ndim:
         raise ValueError(f"{name} has shape {array.shape}; {_dimensions(name, ndim)}")
-    return settle(array, _floating_dtype(array.dtype))
+    dtype = _floating_dtype(array.dtype)
+    _warn_of_rounding(array, name, dtype)
+    return settle(array, dtype)
 
 
 def pair(X: ArrayLike, Y: ArrayLike | None = None) -> tuple[Array, Array, str]:
@@ -158,8 +174,20 @@ def pair(X: ArrayLike, Y: ArrayLike | None = None) -> tuple[Array, Array, str]:
     if x.shape[1] != y.shape[1]:
         raise ValueError(f"Y has {y.shape[1]} columns, X has {x.shape[1]}; they must be equal")
     dtype = _common_dtype(x.dtype, y.dtype)
+    _warn_of_rounding(x, "X", dtype)
+    if y is not x:
+        _warn_of_rounding(y, "Y", dtype)
     settled = settle(x, dtype)
     return settled, (settled if y is x else settle(y, dtype)), KINDS[dtype]
+
+
+def _warn_of_rounding(x: Array, name: str, dtype: np.dtype[Any]) -> None:
+    """Say that large integers are rounded, such as nanoseconds since 1970 and hashes."""
+    if x.dtype.kind in "iu" and x.dtype.itemsize == 8 and x.size and dtype is FLOAT64:
+        largest = max(int(np.maximum.reduce(x, axis=None)), -int(np.minimum.reduce(x, axis=None)))
+        if largest > 2**53:
+            text = f"{name} has integers up to {largest}, which float64 rounds from 2**53 on; subtract an offset first"
+            warnings.warn(text, UserWarning, stacklevel=4)
 
 
 def result_dtype(metric: Metric, dtype: np.dtype[Any], columns: int, squared: bool = False) -> np.dtype[Any]:
@@ -260,6 +288,7 @@ def scalar(value: object, name: str, dtype: np.dtype[Any] = FLOAT64) -> Any:
     if type(value) is float:
         number = value
     else:
+        refuse_masked(value, name)
         if isinstance(value, np.ndarray):
             if value.ndim != 0:
                 raise ValueError(f"{name} has shape {value.shape}; it must be a single number")

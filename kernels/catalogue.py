@@ -36,10 +36,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-__all__ = [
-    "ENTRIES", "TAILS", "Dtypes", "Entry", "Inputs", "Tolerance", "Truth", "check", "kernels_of_other_targets",
-    "outputs",
-]  # fmt: skip
+__all__ = ["ENTRIES", "TAILS", "Dtypes", "Entry", "Inputs", "Tolerance", "Truth", "check", "outputs"]
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Size = tuple[int, ...]
@@ -164,14 +161,6 @@ class Entry:
 
 
 # -- judging results -------------------------------------------------------------------------------
-
-
-def kernels_of_other_targets() -> set[str]:
-    """Name the compiled functions that no entry reaches on Numba's target, as `_jit.stats` names them."""
-    from . import _simd
-
-    # Squared distances of bytes are made from products only where the target multiplies bytes.
-    return set() if _simd.own_steps(np.dtype(np.uint8)) else {"_blocks._add_squares"}
 
 
 def outputs(result: Any) -> tuple[Array, ...]:

@@ -250,4 +250,4 @@ def test_warmup_reaches_every_kernel():
     for key in [*catalogue.ENTRIES, *_warmup.MODELS]:
         assert _warmup.warm(key).error is None
     idle = {name for name, counts in _jit.stats().items() if not counts["signatures"]}
-    assert idle == catalogue.kernels_of_other_targets()
+    assert idle == _warmup.kernels_of_other_targets()

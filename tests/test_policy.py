@@ -391,7 +391,7 @@ def test_every_entry_and_every_kernel_was_counted(signatures):
         entry.tier("compiled")  # loads its module
     for model in _warmup.MODELS:
         getattr(fastml, model)
-    others = catalogue.kernels_of_other_targets()
+    others = _warmup.kernels_of_other_targets()
     assert counted.isdisjoint(others)
     assert counted | others == _jit.stats().keys(), "a kernel that no entry reaches"
 
