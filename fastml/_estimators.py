@@ -137,3 +137,25 @@ def encode_labels(y: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.intp]]:
     check_classification_targets(y)
     classes, codes = np.unique(y, return_inverse=True)
     return classes, codes
+
+
+def without_string_dtype(y: Any) -> Any:
+    """Return labels of NumPy's variable-width strings as an array of objects, which scikit-learn can check."""
+    return y.astype(object) if isinstance(y, np.ndarray) and y.dtype.kind == "T" else y
+
+
+def check_labels(y: NDArray[Any]) -> None:
+    """Refuse objects among the labels that are no strings, by their types.
+
+    >>> check_labels(np.array(["a", "b"], object))
+    >>> check_labels(np.array(["a", None], object))
+    Traceback (most recent call last):
+        ...
+    ValueError: Unknown label type: y has labels of type NoneType, str; all must be strings, or y an array of numbers
+    """
+    if y.dtype.kind == "O":
+        types = set(map(type, y.flat))
+        if not all(issubclass(each, str) for each in types):
+            names = ", ".join(sorted(each.__name__ for each in types))
+            needed = "all must be strings, or y an array of numbers"
+            raise ValueError(f"Unknown label type: y has labels of type {names}; {needed}")
