@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import issparse
-from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.metrics import check_scoring, get_scorer_names, r2_score
 from sklearn.model_selection import KFold, StratifiedKFold, check_cv
 from sklearn.utils import assert_all_finite, check_X_y, column_or_1d
@@ -33,6 +32,7 @@ from .kernels import _validate, k_nearest
 from .kernels.neighbors import _k_nearest_outside_group
 from .neighbors import (
     KNeighborsClassifier,
+    KNeighborsRegressor,
     Weights,
     check_weights,
     mean_over_ranks,
@@ -169,13 +169,13 @@ class KNNCrossValidation:
     def __str__(self) -> str:
         means = self.scores.mean(axis=2)
         best = None if np.isnan(means).all() else np.ravel_multi_index(self.best_index, means.shape)
-        headings = self.error_name, self.score_name, "± std"
-        widths = [max(len(heading), least) for heading, least in zip(headings, (10, 8, 7), strict=True)]
-        lines = [f"{'metric':<10} {'k':>4}" + "".join(f"  {h:>{w}}" for h, w in zip(headings, widths, strict=True))]
-        columns = ("metric", "n_neighbors", "mean_error", "mean_score", "std_score")
-        for row, (metric, k, *numbers) in enumerate(zip(*(self.table[name] for name in columns), strict=True)):
-            shown = "".join(f"  {number:>{width}.4f}" for number, width in zip(numbers, widths, strict=True))
-            lines.append(f"{metric:<10} {k:>4}{shown}{'  best' if row == best else ''}")
+        shown = {"mean_error": f"{self.error_name:>10}", "mean_score": f"{self.score_name:>8}", "std_score": "  ± std"}
+        if self.pooled:
+            del shown["std_score"]
+        lines = ["  ".join([f"{'metric':<10} {'k':>4}", *shown.values()])]
+        for row, (metric, k) in enumerate(zip(self.table["metric"], self.table["n_neighbors"], strict=True)):
+            numbers = [f"{self.table[name][row]:>{len(heading)}.4f}" for name, heading in shown.items()]
+            lines.append("  ".join([f"{metric:<10} {k:>4}", *numbers, *(["best"] if row == best else [])]))
         lines.append("of all predictions together" if self.pooled else f"means over {self.scores.shape[2]} folds")
         return "\n".join(lines)
 
@@ -282,8 +282,10 @@ def knn_cross_validation(
     >>> found.best_params
     {'metric': 'l2', 'n_neighbors': 3}
     """
-    names = _names(metrics)
-    wanted = None if n_neighbors is None else _numbers(n_neighbors)
+    names = _several(metrics, "metrics")
+    kernels_names = [settled_metric(name) for name in names]
+    wanted = () if n_neighbors is None else _several(n_neighbors, "n_neighbors")
+    wanted = tuple(_estimators.positive_integer(k, "n_neighbors") for k in wanted)
     check_weights(weights)
     n_threads = _estimators.threads(n_jobs)
     if task not in ("auto", "classification", "regression"):
@@ -312,11 +314,11 @@ def knn_cross_validation(
     # `disable=None` shows the bar on a terminal only.
     with tqdm(total=work, unit="row", disable=None if progress is None else not progress) as bar:
         find = partial(_neighbors, x=x, k=max(ks), n_threads=n_threads, progress=bar.update)
-        for place, name in enumerate(names):
+        for place, (name, metric) in enumerate(zip(names, kernels_names, strict=True)):
             bar.set_description(name)
             scored = 0
             for some in [searches] if pooled else [[search] for search in searches]:
-                found = [find(search, metric=settled_metric(name)) for search in some]
+                found = [find(search, metric=metric) for search in some]
                 distances, neighbors = (_joined(parts) for parts in zip(*found, strict=True))
                 rows = _joined([test for search in some for test in search.tests])
                 sizes = np.array([len(rows)] if pooled else [len(test) for test in some[0].tests])
@@ -333,25 +335,13 @@ def knn_cross_validation(
     return KNNCrossValidation(task, names, ks, scores, test_fold, named, pooled, predictions)
 
 
-def _names(metrics: Any) -> tuple[str, ...]:
-    """Return the names of the metrics, checked, as a tuple."""
-    if not isinstance(metrics, Iterable):
-        raise TypeError(f"metrics is {metrics!r} ({type(metrics).__name__}); it must be one name or several")
-    names: tuple[str, ...] = (metrics,) if isinstance(metrics, str) else tuple(metrics)
-    if not names:
-        raise ValueError("metrics is empty; at least one is needed")
-    for name in names:
-        settled_metric(name)
-    return names
-
-
-def _numbers(n_neighbors: Any) -> tuple[int, ...]:
-    """Return the numbers of neighbours, checked, as a tuple."""
-    one = not isinstance(n_neighbors, Iterable) or (isinstance(n_neighbors, np.ndarray) and n_neighbors.ndim == 0)
-    ks = (n_neighbors,) if one else tuple(n_neighbors)
-    if not ks:
-        raise ValueError("n_neighbors is empty; at least one is needed")
-    return tuple(_estimators.positive_integer(k, "n_neighbors") for k in ks)
+def _several(value: Any, name: str) -> tuple[Any, ...]:
+    """Return one value or several as a tuple."""
+    one = isinstance(value, str) or not isinstance(value, Iterable) or getattr(value, "shape", None) == ()
+    values = (value,) if one else tuple(value)
+    if not values:
+        raise ValueError(f"{name} is empty; at least one is needed")
+    return values
 
 
 def _one_output(y: Any) -> NDArray[Any]:
@@ -483,32 +473,6 @@ def _joined(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
-class _Predicted(BaseEstimator):
-    """Predictions as a scorer asks for them: those of some rows, by a model fitted on others, whatever X is."""
-
-    def __init__(self, predicted: NDArray[Any]) -> None:
-        self.predicted = predicted
-
-    def predict(self, X: object) -> NDArray[Any]:
-        return self.predicted
-
-
-class _PredictedLabels(ClassifierMixin, _Predicted):
-    def __init__(
-        self, predicted: NDArray[Any], labels: NDArray[Any], shares: Callable[[], NDArray[np.float64]]
-    ) -> None:
-        super().__init__(predicted)
-        self.classes_ = labels
-        self.shares = shares
-
-    def predict_proba(self, X: object) -> NDArray[np.float64]:
-        return self.shares()
-
-
-class _PredictedNumbers(RegressorMixin, _Predicted):
-    pass
-
-
 class _Judge:
     """Predictions from neighbours, and their scores."""
 
@@ -578,10 +542,13 @@ class _Classification(_Judge):
     def _default_scores(self, predicted: NDArray[Any], y: NDArray[Any], sizes: NDArray[np.intp]) -> Any:
         return np.add.reduceat(predicted == y, np.cumsum(sizes) - sizes, dtype=np.intp) / sizes
 
-    def _model(self, predicted: NDArray[Any], *nearest: Any) -> _Predicted:
-        neighbors, weights = nearest
-        shares = partial(vote_shares, self._codes, neighbors, len(self._labels), weights)
-        return _PredictedLabels(predicted, self._labels, shares)
+    def _model(self, predicted: NDArray[Any], neighbors: NDArray[np.intp], weights: NDArray[np.float64] | None) -> Any:
+        def predict_proba(X: object) -> NDArray[np.float64]:
+            return vote_shares(self._codes, neighbors, len(self._labels), weights)
+
+        model = _answering(KNeighborsClassifier(), predicted)
+        model.classes_, model.predict_proba = self._labels, predict_proba
+        return model
 
 
 class _Regression(_Judge):
@@ -610,8 +577,18 @@ class _Regression(_Judge):
             scores[same] = r2_score(y[rows].T, predicted[rows].T, multioutput="raw_values")
         return scores
 
-    def _model(self, predicted: NDArray[Any], *nearest: Any) -> _Predicted:
-        return _PredictedNumbers(predicted)
+    def _model(self, predicted: NDArray[Any], *_: object) -> Any:
+        return _answering(KNeighborsRegressor(), predicted)
+
+
+def _answering(model: Any, predicted: NDArray[Any]) -> Any:
+    """Make a model that is not fitted say what one fitted on a fold would, whatever X is."""
+
+    def predict(X: object) -> NDArray[Any]:  # a scorer looks at its name
+        return predicted
+
+    model.predict = predict
+    return model
 
 
 _JUDGES: dict[str, type[_Classification] | type[_Regression]] = {

@@ -384,9 +384,10 @@ def weights_of(
     """
     if weights is None or weights == "uniform":
         return None
-    distances = distances.astype(np.float64)  # a copy: a function may write into what it gets
     if callable(weights):
-        found = _validate.real(weights(distances.copy()), "weights(distances)").astype(np.float64)
+        with np.errstate(divide="ignore"):  # weights may be infinite
+            returned = weights(distances.astype(np.float64))  # a copy, which the function may write into
+        found = _validate.real(returned, "weights(distances)").astype(np.float64)
         if found.shape != distances.shape:
             raise ValueError(f"weights returned shape {found.shape} for distances of shape {distances.shape}")
         wrong = ~(found >= 0)
@@ -399,6 +400,7 @@ def weights_of(
         largest = found.max(axis=1, keepdims=True)
         found = np.where(np.isinf(largest), np.isinf(found), _in_units_near(largest, found))
     else:
+        distances = distances.astype(np.float64, copy=False)
         nearest = distances[:, :1]
         with np.errstate(divide="ignore"):
             found = np.where(nearest == 0, distances == 0, 1 / _in_units_near(nearest, distances))
@@ -415,9 +417,8 @@ def _row(place: np.intp, rows: NDArray[np.intp] | None) -> np.intp:
 
 def _in_units_near(size: NDArray[np.float64], values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Divide each row by the power of two next to its `size` (n, 1): exact."""
-    _, exponents = np.frexp(size)
-    with np.errstate(over="ignore", invalid="ignore"):
-        scaled: NDArray[np.float64] = values * np.ldexp(1.0, -np.maximum(exponents, -1000))
+    with np.errstate(over="ignore", under="ignore"):
+        scaled: NDArray[np.float64] = np.ldexp(values, -np.frexp(size)[1])
     return scaled
 
 
