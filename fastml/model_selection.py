@@ -12,6 +12,7 @@ that leaves most rows untested, is searched by itself: its test rows among its t
 from __future__ import annotations
 
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -473,12 +474,13 @@ def _joined(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
-class _Judge:
+class _Judge(ABC):
     """Predictions from neighbours, and their scores."""
 
-    #: The score where nothing is said, and whether it is defined for a single row.
+    #: The score where nothing is said, and whether it is defined for a single row; what predictions are.
     default: str
     defined_for_one: bool
+    dtype: np.dtype[Any]
 
     def __init__(self, X: NDArray[Any], y: NDArray[Any], scoring: Any) -> None:
         self.X, self.y = X, y
@@ -515,6 +517,21 @@ class _Judge:
             scores.append(score)
         return scores
 
+    @abstractmethod
+    def folds(self, n_splits: int, **shuffled: Any) -> Any:
+        """Return the splitter that a number means."""
+
+    @abstractmethod
+    def predict(self, neighbors: NDArray[np.intp], weights: NDArray[np.float64] | None) -> NDArray[Any]:
+        """Predict from neighbours (n, k)."""
+
+    @abstractmethod
+    def _default_scores(self, predicted: NDArray[Any], y: NDArray[Any], sizes: NDArray[np.intp]) -> Any: ...
+
+    @abstractmethod
+    def _model(self, predicted: NDArray[Any], neighbors: NDArray[np.intp], weights: NDArray[np.float64] | None) -> Any:
+        """Return what a scorer takes for a model fitted on the fold."""
+
 
 class _Classification(_Judge):
     """Votes and accuracy."""
@@ -526,7 +543,7 @@ class _Classification(_Judge):
         self._labels, self._codes = _estimators.encode_labels(y)
         self.dtype = self._labels.dtype
 
-    def folds(self, n_splits: int, **shuffled: Any) -> StratifiedKFold:
+    def folds(self, n_splits: int, **shuffled: Any) -> Any:
         most = np.bincount(self._codes).max()
         if most < n_splits <= len(self.y):
             raise ValueError(
@@ -556,7 +573,6 @@ class _Regression(_Judge):
 
     default, defined_for_one = "r2", False
     dtype = np.dtype(np.float64)
-    folds = KFold
 
     def __init__(self, X: NDArray[Any], y: NDArray[Any], scoring: Any) -> None:
         # As a model's `score` gets it; and None among objects is NaN only now.
@@ -564,6 +580,9 @@ class _Regression(_Judge):
         super().__init__(X, y, scoring)
         self._target = y.astype(np.float64, copy=False)
         assert_all_finite(self._target, input_name="y")
+
+    def folds(self, n_splits: int, **shuffled: Any) -> Any:
+        return KFold(n_splits, **shuffled)
 
     def predict(self, neighbors: NDArray[np.intp], weights: NDArray[np.float64] | None) -> NDArray[Any]:
         return mean_over_ranks(self._target, neighbors, weights)

@@ -53,7 +53,7 @@ class _KNeighbors(MultiOutputMixin, BaseEstimator):
         self.metric = metric
         self.n_jobs = n_jobs
 
-    def _fit(self, X: ArrayLike, y: ArrayLike, *, y_numeric: bool) -> NDArray[Any]:
+    def _fit(self, X: ArrayLike, y: Any, *, y_numeric: bool) -> NDArray[Any]:
         """Check all parameters, keep the rows, and return the targets as a dense array."""
         _estimators.positive_integer(self.n_neighbors, "n_neighbors")
         check_weights(self.weights)

@@ -513,13 +513,13 @@ def test_weights_that_cannot_be_are_refused_by_row_of_x(rng, cv):
 def test_weights_may_write_into_what_they_get(data):
     X, y = data
 
-    def floored(distances):
-        distances[distances < 1.5] = 1.5
-        return 1 / distances
+    def shifted(distances):
+        distances += 0.5
+        return distances**-4
 
     splits = list(KFold(4).split(X))
-    found = knn_cross_validation(X.astype(float), y, n_neighbors=[7, 1, 4], weights=floored, cv=KFold(4))
-    assert np.array_equal(found.scores, fold_by_fold(X, y, splits, [7, 1, 4], ["l2"], floored))
+    found = knn_cross_validation(X.astype(float), y, n_neighbors=[7, 1, 4], weights=shifted, cv=KFold(4))
+    assert np.array_equal(found.scores, fold_by_fold(X, y, splits, [7, 1, 4], ["l2"], shifted))
 
 
 def test_string_labels_and_a_class_that_a_fold_lacks(data):
