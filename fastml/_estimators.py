@@ -134,6 +134,7 @@ def encode_labels(y: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.intp]]:
             lookup = np.empty(most - least + 1, np.intp)
             lookup[present] = np.arange(len(present))
             return (present + least).astype(y.dtype), lookup[places]
+    check_labels(y)
     check_classification_targets(y)
     classes, codes = np.unique(y, return_inverse=True)
     return classes, codes

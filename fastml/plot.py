@@ -42,7 +42,7 @@ def cross_validation(result: KNNCrossValidation, ax: Axes | None = None) -> Axes
 
     With several numbers of neighbours: error against their number, one line per metric in a band of one
     standard deviation over the folds. With a single number: error against the metric. The best setting
-    is ringed.
+    is ringed, unless every one has a score of NaN.
 
     Parameters
     ----------

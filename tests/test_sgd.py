@@ -1027,6 +1027,14 @@ def test_labels_are_encoded_as_by_unique(kind, rng):
     assert _estimators.encode_labels(far)[1].tolist() == [0, 2, 1]
 
 
+@pytest.mark.parametrize(("label", "types"), [(None, "NoneType, str"), (3, "int, str"), (("a",), "str, tuple")])
+def test_labels_of_mixed_objects_are_refused_by_type(label, types):
+    labels = np.array(["a", "b", "a"], object)
+    labels[1] = label
+    with pytest.raises(ValueError, match=f"Unknown label type: y has labels of type {types}; all must be strings"):
+        _estimators.encode_labels(labels)
+
+
 def test_finite_is_looked_for_everywhere(rng):
     X = rng.normal(size=(20000, 3)).astype(np.float32)
     _estimators.check_finite(X, None)
