@@ -4,29 +4,45 @@ A row's neighbours among the training rows of its fold are its neighbours among 
 in its own fold. So one search, in which a row passes over the rows of its own fold, serves all folds; and
 the k nearest are the beginning of the largest k nearest. A grid of K numbers of neighbours and F folds
 costs one search of n rows among n, where fitting each setting and fold costs K (F - 1) / F such searches.
+
+Repeated folds take one such search per repeat. A fold that trains on fewer rows than all but its own, or
+that leaves most rows untested, is searched by itself: its test rows among its training rows, for all k at once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
-from numbers import Integral
-from typing import TYPE_CHECKING, Any, Literal
+from functools import cached_property, partial
+from numbers import Integral, Number
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.metrics import r2_score
+from scipy.sparse import issparse
+from sklearn.metrics import check_scoring, get_scorer_names, r2_score
 from sklearn.model_selection import KFold, StratifiedKFold, check_cv
-from sklearn.utils import check_X_y
-from sklearn.utils.multiclass import check_classification_targets, type_of_target
+from sklearn.utils import assert_all_finite, check_X_y, column_or_1d
+from sklearn.utils.multiclass import type_of_target
 from tqdm import tqdm
 
 from . import _estimators
 from ._checks import check_labels, check_numbers, check_values
-from .kernels import _validate
+from .kernels import _validate, k_nearest
 from .kernels.neighbors import _k_nearest_outside_group
-from .neighbors import Weights, check_weights, count_votes, mean_over_ranks, weights_of
+from .neighbors import (
+    KNeighborsClassifier,
+    KNeighborsRegressor,
+    Weights,
+    check_weights,
+    mean_over_ranks,
+    most_votes,
+    settled_metric,
+    vote_shares,
+    weights_of,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,6 +50,12 @@ if TYPE_CHECKING:
 __all__ = ["KNNCrossValidation", "knn_cross_validation"]
 
 Task = Literal["classification", "regression"]
+
+#: What is tried where nothing is said, as far as the training sets have so many rows.
+_DEFAULT_NEIGHBORS = (1, 2, 3, 5, 7, 10, 15, 20, 25, 30)
+
+#: More different whole numbers than this may be quantities, above all where each has fewer rows than this.
+_FEW_CLASSES, _FEW_ROWS = 10, 5
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,29 +65,46 @@ class KNNCrossValidation:
     Attributes
     ----------
     task : {"classification", "regression"}
-        Decides what score and error are.
+        What was predicted: labels, or numbers.
     metrics : tuple of str
         Names of the metrics, as they were given.
     n_neighbors : tuple of int
         Numbers of neighbours, as they were given.
-    scores : ndarray of shape (metrics, n_neighbors, folds)
-        Accuracy, or R² for regression: what ``score`` of a model fitted on each fold returns.
-    test_fold : ndarray of shape (n,), intp
-        The fold that tests each row; ``sklearn.model_selection.PredefinedSplit(test_fold)`` makes the same
-        folds again.
+    scores : ndarray of shape (metrics, n_neighbors, folds), or (metrics, n_neighbors, 1) if `pooled`
+        Accuracy, or R² for regression: what ``score`` of a model fitted on each fold returns; or what `scoring` says.
+    test_fold : ndarray of shape (n,), intp, or None
+        The fold that tests each row, -1 where none does; ``sklearn.model_selection.PredefinedSplit(test_fold)`` makes
+        the same folds again. None where it could not: a row is tested twice, or a fold does not train on all rows but
+        its own.
+    scoring : str or None
+        Name of the score; None for accuracy and R².
+    pooled : bool
+        Whether `scores` has one score for all predictions together instead of one per fold. So it is where a fold tests
+        a single row, except for accuracy: the R² of one row is not defined.
+    predictions : ndarray of shape (metrics, n_neighbors, n), or None
+        What each setting predicts for each row, from the training set of the fold that tests it. None where the folds
+        do not test every row exactly once.
     """
 
     task: Task
     metrics: tuple[str, ...]
     n_neighbors: tuple[int, ...]
     scores: NDArray[np.float64] = field(repr=False)
-    test_fold: NDArray[np.intp] = field(repr=False)
+    test_fold: NDArray[np.intp] | None = field(repr=False)
+    scoring: str | None = None
+    pooled: bool = False
+    predictions: NDArray[Any] | None = field(default=None, repr=False)
 
     @property
     def best_index(self) -> tuple[int, int]:
-        """Places in `metrics` and `n_neighbors` of the highest mean score; the first of equals, NaN last."""
-        means = np.nan_to_num(self.scores.mean(axis=2), nan=-np.inf)
-        metric, k = np.unravel_index(means.argmax(), means.shape)
+        """Places in `metrics` and `n_neighbors` of the highest mean score; the first of equals.
+
+        A setting whose score is NaN in some fold is never the best; ValueError if there is no other.
+        """
+        means = self.scores.mean(axis=2)
+        if np.isnan(means).all():
+            raise ValueError("no setting is the best: each has a score of NaN in some fold")
+        metric, k = np.unravel_index(np.nanargmax(means), means.shape)
         return int(metric), int(k)
 
     @property
@@ -81,20 +120,36 @@ class KNNCrossValidation:
 
     @property
     def errors(self) -> NDArray[np.float64]:
-        """1 − `scores`: the error rate, or for regression the share of the variance that is not explained."""
-        return 1 - self.scores
+        """What is left to the best possible score: 1 - `scores`, or -`scores` for "neg_..." and functions as `scoring`.
+
+        The error rate for accuracy; for R² the share of the variance that is not explained.
+        """
+        return 1 - self.scores if self._one_is_best else -self.scores
+
+    @property
+    def _one_is_best(self) -> bool:
+        return self.scoring is None or (self.scoring in get_scorer_names() and not self.scoring.startswith("neg_"))
+
+    @property
+    def score_name(self) -> str:
+        """What `scores` holds, in words."""
+        return self.scoring or ("accuracy" if self.task == "classification" else "R²")
 
     @property
     def error_name(self) -> str:
         """What `errors` holds, in words."""
-        return "error rate" if self.task == "classification" else "1 − R²"
+        if self.score_name == "accuracy":
+            return "error rate"
+        if self._one_is_best:
+            return f"1 − {self.score_name}"
+        return self.score_name.removeprefix("neg_") if self.score_name.startswith("neg_") else f"−{self.score_name}"
 
     @cached_property
     def table(self) -> dict[str, list[Any]]:
         """One list per column, one entry per setting: ``pandas.DataFrame(result.table)`` takes it as it is.
 
         The columns are "metric", "n_neighbors", "mean_score", "std_score" (over the folds, ddof = 0),
-        "mean_error", then "score_fold_0" and so on.
+        "mean_error", then "score_fold_0" and so on; of pooled scores "score_fold_0" alone, with std_score 0.
         """
         settings = [(metric, k) for metric in self.metrics for k in self.n_neighbors]
         scores = self.scores.reshape(len(settings), -1)
@@ -103,7 +158,7 @@ class KNNCrossValidation:
             "n_neighbors": [k for _, k in settings],
             "mean_score": scores.mean(axis=1).tolist(),
             "std_score": scores.std(axis=1).tolist(),
-            "mean_error": (1 - scores).mean(axis=1).tolist(),
+            "mean_error": self.errors.reshape(len(settings), -1).mean(axis=1).tolist(),
         }
         return columns | {f"score_fold_{fold}": values.tolist() for fold, values in enumerate(scores.T)}
 
@@ -114,28 +169,31 @@ class KNNCrossValidation:
         return plot.cross_validation(self, ax)
 
     def __str__(self) -> str:
-        score = "accuracy" if self.task == "classification" else "R²"
-        best = np.ravel_multi_index(self.best_index, self.scores.shape[:2])
-        lines = [f"{'metric':<10} {'k':>4}  {self.error_name:>10}  {score:>8}  {'± std':>7}"]
-        columns = ("metric", "n_neighbors", "mean_error", "mean_score", "std_score")
-        for row, values in enumerate(zip(*(self.table[name] for name in columns), strict=True)):
-            metric, k, error, mean, std = values
-            mark = "  best" if row == best else ""
-            lines.append(f"{metric:<10} {k:>4}  {error:>10.4f}  {mean:>8.4f}  {std:>7.4f}{mark}")
-        return "\n".join([*lines, f"means over {self.scores.shape[2]} folds"])
+        means = self.scores.mean(axis=2)
+        best = None if np.isnan(means).all() else np.ravel_multi_index(self.best_index, means.shape)
+        shown = {"mean_error": f"{self.error_name:>10}", "mean_score": f"{self.score_name:>8}", "std_score": "  ± std"}
+        if self.pooled:
+            del shown["std_score"]
+        lines = ["  ".join([f"{'metric':<10} {'k':>4}", *shown.values()])]
+        for row, (metric, k) in enumerate(zip(self.table["metric"], self.table["n_neighbors"], strict=True)):
+            numbers = [f"{self.table[name][row]:>{len(heading)}.4f}" for name, heading in shown.items()]
+            lines.append("  ".join([f"{metric:<10} {k:>4}", *numbers, *(["best"] if row == best else [])]))
+        lines.append("of all predictions together" if self.pooled else f"means over {self.scores.shape[2]} folds")
+        return "\n".join(lines)
 
 
 def knn_cross_validation(
     X: ArrayLike,
     y: ArrayLike,
     *,
-    n_neighbors: int | Iterable[int] = (1, 2, 3, 5, 7, 10, 15, 20, 25, 30),
+    n_neighbors: int | Iterable[int] | None = None,
     metrics: str | Iterable[str] = "l2",
     weights: Weights = "uniform",
     cv: Any = 5,
     groups: ArrayLike | None = None,
     random_state: Any = None,
     task: Literal["auto"] | Task = "auto",
+    scoring: str | Callable[[Any, Any, Any], float] | None = None,
     n_jobs: int | None = None,
     progress: bool | None = None,
 ) -> KNNCrossValidation:
@@ -148,24 +206,30 @@ def knn_cross_validation(
     ----------
     X : array-like of shape (n, D)
         All rows; uint8 stays uint8.
-    y : array-like of shape (n,)
-        Labels, or numbers for regression.
-    n_neighbors : int or iterable of int, default=(1, 2, 3, 5, 7, 10, 15, 20, 25, 30)
-        Numbers of neighbours; at most the smallest training set.
+    y : array-like of shape (n,) or (n, 1)
+        Labels, or numbers for regression. Several outputs are not supported.
+    n_neighbors : int or iterable of int, optional
+        Numbers of neighbours; at most the smallest training set. None means those of 1, 2, 3, 5, 7, 10, 15, 20, 25, 30
+        that are.
     metrics : str or iterable of str, default="l2"
-        Any of "l1", "l2", "linf" and the other names that the models take.
+        Any of "l1", "l2", "linf" and the other names that the models take ("minkowski" with p = 2).
     weights : {"uniform", "distance"}, callable or None, default="uniform"
-        As the models' parameter.
+        As the models' parameter. A function is called for each metric, number of neighbours and search.
     cv : int or splitter, default=5
-        A number means that many *shuffled* folds, stratified by the labels for classification. A
-        splitter of scikit-learn or an iterable of (training, test) rows is taken as it is; every row must
-        be in exactly one test set, and trained on in all other folds.
+        A number means that many *shuffled* folds, stratified by the labels for classification. A splitter of
+        scikit-learn or an iterable of (training, test) rows is taken as it is; no fold may test what it trains on.
     groups : array-like of shape (n,), optional
         For splitters that want them, such as GroupKFold.
     random_state : int, RandomState or None, default=None
         Seed of the shuffle, for a number of folds only; None shuffles differently every time.
     task : {"auto", "classification", "regression"}, default="auto"
-        "auto": regression where `y` has fractions, else classification.
+        "auto": regression where `y` has fractions, else classification; with a warning where whole numbers have many
+        values, and do more than count the classes. `scoring` does not decide it.
+    scoring : str or callable, optional
+        Another score than accuracy and R²: a name of `sklearn.metrics.get_scorer_names`, or a function of (model, X, y)
+        such as ``sklearn.metrics.make_scorer`` makes, which may call the model's ``predict`` and, for classification,
+        ``predict_proba``. Unlike a model fitted on a fold, this one knows all labels; those that the fold does not
+        train on have probability 0. Higher must be better.
     n_jobs : int or None, default=None
         As the models' parameter: None means all threads.
     progress : bool, optional
@@ -174,19 +238,31 @@ def knn_cross_validation(
     Returns
     -------
     KNNCrossValidation
-        Scores per metric, k and fold, a table, the best setting, a plot.
+        Scores per metric, k and fold, predictions, a table, the best setting, a plot.
+
+    Warns
+    -----
+    UserWarning
+        If ``task="auto"`` takes whole numbers of many values for labels.
 
     Raises
     ------
-    ValueError
-        If the folds do not test every row once, or a training set has fewer rows than some k.
+    TypeError, ValueError
+        If an argument is none of the above, a training set has fewer rows than a k that was asked for, or a fold trains
+        on a row that it tests.
 
     Notes
     -----
-    Cost: n² D differences per metric, whatever the numbers of k and folds. Memory beside `X`: n times
-    the largest k distances and indices. Ties in distance go to the smaller row of `X`, which is the
-    smaller row of the training set for every splitter that keeps training rows in order, as all of
-    scikit-learn's do whose test sets cover each row once.
+    Where a fold tests a single row, as in LeaveOneOut, R² and every `scoring` is not a mean over folds but computed
+    once, over all predictions together (see `KNNCrossValidation.pooled`); accuracy is the same either way.
+
+    Cost: n² D differences per metric, whatever the numbers of k and folds, if each row is tested once and each fold
+    trains on all others; as many for each repeat of RepeatedKFold. Folds of another kind (ShuffleSplit,
+    TimeSeriesSplit) cost the differences between their test and training rows. `scoring` is one call of the scorer for
+    each k and fold. Memory beside `X`: n times the largest k distances and indices; n numbers per setting.
+
+    Ties in distance go to the smaller row of `X`, which is the smaller row of the training set for every splitter
+    that keeps training rows in order, as all of scikit-learn's do except ShuffleSplit and its kin.
 
     Examples
     --------
@@ -208,111 +284,336 @@ def knn_cross_validation(
     >>> found.best_params
     {'metric': 'l2', 'n_neighbors': 3}
     """
-    ks, names = _settings(n_neighbors, metrics)
+    names = _several(metrics, "metrics")
+    kernels_names = [settled_metric(name) for name in names]
+    wanted = () if n_neighbors is None else _several(n_neighbors, "n_neighbors")
+    wanted = tuple(_estimators.positive_integer(k, "n_neighbors") for k in wanted)
     check_weights(weights)
     n_threads = _estimators.threads(n_jobs)
     if task not in ("auto", "classification", "regression"):
         raise ValueError(f"task is {task!r}; it must be 'auto', 'classification' or 'regression'")
-    if task == "auto":
-        task = "regression" if type_of_target(y, input_name="y").startswith("continuous") else "classification"
     check_values(X, "X")
-    y = check_labels(y) if task == "classification" else check_numbers(y)
-    checked, target = check_X_y(X, y, y_numeric=task == "regression")
-    judged = _TASKS[task](target)
+    if task == "auto":
+        check_values(y, "y")  # dates may be labels, but are more often quantities
+    y = check_numbers(y) if task == "regression" else check_labels(y)
+    checked, target = check_X_y(X, _one_output(y))
+    if task == "auto":
+        task = "regression" if type_of_target(target).startswith("continuous") else "classification"
+        if task == "classification":
+            _warn_of_quantities(target)
+    judge = _JUDGES[task](checked, target, scoring)
     x, _, _ = _validate.pair(checked)
-    tests = _test_rows(_splitter(cv, task, random_state).split(x, target, groups), len(x))
-    test_fold = np.empty(len(x), np.intp)
-    for fold, rows in enumerate(tests):
-        test_fold[rows] = fold
-    smallest = len(x) - max(map(len, tests))
+    n = len(x)
+    searches, smallest = _searches(_splitter(cv, judge, random_state).split(x, target, groups), n)
+    ks = wanted or tuple(k for k in _DEFAULT_NEIGHBORS if k <= smallest)
     if max(ks) > smallest:
         raise ValueError(f"n_neighbors is {max(ks)}; the smallest training set has {smallest} rows")
 
-    scores = np.empty((len(names), len(ks), len(tests)))
+    tests = [test for search in searches for test in search.tests]
+    once = (np.bincount(np.concatenate(tests), minlength=n) == 1).all()
+    pooled = not judge.scores_single_rows and min(map(len, tests)) == 1
+    scores = np.empty((len(names), len(ks), 1 if pooled else len(tests)))
+    predictions = np.empty((len(names), len(ks), n), judge.dtype) if once else None
+    work = len(names) * sum(search.queries(n) for search in searches)
     # `disable=None` shows the bar on a terminal only.
-    with tqdm(total=len(names) * len(x), unit="row", disable=None if progress is None else not progress) as bar:
-        for place, name in enumerate(names):
+    with tqdm(total=work, unit="row", disable=None if progress is None else not progress) as bar:
+        find = partial(_neighbors, x=x, k=max(ks), n_threads=n_threads, progress=bar.update)
+        for place, (name, metric) in enumerate(zip(names, kernels_names, strict=True)):
             bar.set_description(name)
-            distances, neighbors = _k_nearest_outside_group(
-                x, test_fold, max(ks), metric=name, n_threads=n_threads, progress=bar.update
-            )
-            for column, k in enumerate(ks):
-                predicted = judged.predict(neighbors[:, :k], weights_of(distances[:, :k], weights))
-                scores[place, column] = judged.scores(predicted, tests)
-    return KNNCrossValidation(task, names, ks, scores, test_fold)
+            scored = 0
+            for some in [searches] if pooled else [[search] for search in searches]:
+                found = [find(search, metric=metric) for search in some]
+                distances, neighbors = (_joined(parts) for parts in zip(*found, strict=True))
+                rows = _joined([test for search in some for test in search.tests])
+                sizes = np.array([len(rows)] if pooled else [len(test) for test in some[0].tests])
+                folds = slice(scored, scored + len(sizes))
+                scored += len(sizes)
+                for column, k in enumerate(ks):
+                    nearest = neighbors[:, :k], weights_of(distances[:, :k], weights, rows)
+                    predicted = judge.predict(*nearest)
+                    scores[place, column, folds] = judge.scores(predicted, *nearest, rows, sizes)
+                    if predictions is not None:
+                        predictions[place, column, rows] = predicted
+    test_fold = searches[0].test_fold(n) if len(searches) == 1 and searches[0].train is None else None
+    named = scoring if scoring is None or isinstance(scoring, str) else getattr(scoring, "__name__", repr(scoring))
+    return KNNCrossValidation(task, names, ks, scores, test_fold, named, pooled, predictions)
 
 
-def _settings(n_neighbors: Any, metrics: Any) -> tuple[tuple[int, ...], tuple[str, ...]]:
-    """Return the numbers of neighbours and the metrics as tuples, both checked."""
-    ks = tuple(n_neighbors) if isinstance(n_neighbors, Iterable) else (n_neighbors,)
-    names: tuple[str, ...] = (metrics,) if isinstance(metrics, str) else tuple(metrics)
-    if not ks or not names:
-        raise ValueError(f"{'metrics' if ks else 'n_neighbors'} is empty; at least one is needed")
-    for name in names:
-        _validate.metric(name)
-    return tuple(_estimators.positive_integer(k, "n_neighbors") for k in ks), names
+def _several(value: Any, name: str) -> tuple[Any, ...]:
+    """Return one value or several as a tuple."""
+    one = isinstance(value, str) or not isinstance(value, Iterable) or getattr(value, "shape", None) == ()
+    values = (value,) if one else tuple(value)
+    if not values:
+        raise ValueError(f"{name} is empty; at least one is needed")
+    return values
 
 
-def _splitter(cv: Any, task: Task, random_state: Any) -> Any:
+def _one_output(y: Any) -> NDArray[Any]:
+    """Return the targets as (n,); several columns are refused."""
+    if y is None:
+        raise ValueError("y is None; a label or a number for each row is needed")
+    if issparse(y):
+        raise TypeError(f"y is sparse ({type(y).__name__}); pass a dense array of shape (n,)")
+    shape = np.shape(y)
+    if len(shape) == 2 and shape[1] > 1:
+        raise ValueError(
+            f"y has shape {shape}; one label or number for each row is needed, shape (n,). "
+            "For several outputs use scikit-learn's GridSearchCV"
+        )
+    column: NDArray[Any] = column_or_1d(y)
+    return column
+
+
+def _warn_of_quantities(y: NDArray[Any]) -> None:
+    """Warn of whole numbers with many values that are rare, or that do not just number classes."""
+    if y.dtype.kind not in "iuf":
+        return
+    values = np.unique(y)
+    numbering = values[0] in (0, 1) and values[-1] - values[0] == len(values) - 1
+    if len(values) > _FEW_CLASSES and not (numbering and len(y) >= _FEW_ROWS * len(values)):
+        warnings.warn(
+            f"y has {len(values)} different whole numbers, which are taken for labels; "
+            "give task='regression' if they are quantities, task='classification' if not",
+            stacklevel=3,
+        )
+
+
+def _splitter(cv: Any, judge: _Judge, random_state: Any) -> Any:
     if cv is None or isinstance(cv, Integral):
-        folds = StratifiedKFold if task == "classification" else KFold
-        return folds(5 if cv is None else int(cv), shuffle=True, random_state=random_state)
+        return judge.folds(5 if cv is None else int(cv), shuffle=True, random_state=random_state)
     if random_state is not None:
         raise ValueError("random_state shuffles the folds of a number cv; a splitter has its own")
     return check_cv(cv)
 
 
-def _test_rows(splits: Iterable[tuple[Any, Any]], n: int) -> list[NDArray[np.intp]]:
-    """Return each fold's test rows, after a check that one pass over the distances serves all folds."""
-    rows = np.arange(n)
-    tests = []
-    tested = np.zeros(n, np.intp)
+class _Search(NamedTuple):
+    """Folds whose neighbours are found together.
+
+    Either they train on all rows but their own, and no row is tested twice; or it is one fold with training rows of its
+    own, in ascending order.
+    """
+
+    tests: list[NDArray[np.intp]]
+    train: NDArray[np.intp] | None = None
+
+    def test_fold(self, n: int) -> NDArray[np.intp]:
+        """Return for each of n rows the place in `tests` where it is, -1 for none."""
+        folds = np.full(n, -1)
+        folds[np.concatenate(self.tests)] = np.repeat(np.arange(len(self.tests)), [len(test) for test in self.tests])
+        return folds
+
+    def queries(self, n: int) -> int:
+        """Return how many rows are looked for: all n, or those tested where these are the fewer half."""
+        tested = sum(map(len, self.tests))
+        return n if self.train is None and 2 * tested > n else tested
+
+
+def _searches(splits: Iterable[tuple[Any, Any]], n: int) -> tuple[list[_Search], int]:
+    """Return the searches that serve all folds, in their order, and the size of the smallest training set."""
+    every = np.arange(n)
+    searches: list[_Search] = []
+    tested = np.zeros(n, bool)  # by the last search, as long as it may go on
+    smallest = n
     for fold, (train, test) in enumerate(splits):
-        tests.append(rows[test])  # row numbers, also from a mask
-        tested += np.bincount(tests[-1], minlength=n)
-        used = np.bincount(np.concatenate([rows[train], tests[-1]]), minlength=n)
-        if (used != 1).any():
-            row = int((used != 1).argmax())
-            what = f"has row {row} twice" if used[row] else f"neither trains on nor tests row {row}"
-            raise ValueError(f"fold {fold} of cv {what}; it must train on all rows but its test set")
-    if (tested != 1).any():
-        row = int((tested != 1).argmax())
-        raise ValueError(f"row {row} is in {tested[row] or 'no'} test sets of cv; every row must be in exactly one")
-    return tests
+        test = every[test]  # row numbers, also from a mask
+        ascending = isinstance(train, np.ndarray) and train.dtype == np.intp and _ascends(train, n)
+        if not ascending:
+            train = np.sort(every[train])
+            ascending = _ascends(train, n)  # unless rows are there twice
+        for rows, verb in ((train, "trains on"), (test, "tests")):
+            if not len(rows):
+                raise ValueError(f"fold {fold} of cv {verb} no row")
+        overlapping = train.take(np.searchsorted(train, test), mode="clip") == test
+        if overlapping.any():
+            row = test[overlapping.argmax()]
+            raise ValueError(f"fold {fold} of cv has row {row} twice; it must not test what it trains on")
+        smallest = min(smallest, len(train))
+        distinct = ascending and (len(test) == 1 or len(np.unique(test)) == len(test))
+        if not distinct or len(train) + len(test) != n:
+            searches.append(_Search([test], train))
+        elif searches and searches[-1].train is None and not tested[test].any():
+            searches[-1].tests.append(test)
+        else:
+            searches.append(_Search([test]))
+            tested[:] = False
+        tested[test] = True
+    if not searches:
+        raise ValueError("cv has no folds")
+    return searches, smallest
 
 
-class _Classification:
+def _ascends(rows: NDArray[np.intp], n: int) -> bool:
+    """Whether these are different ones of n rows, in ascending order."""
+    return len(rows) > 0 and rows[0] >= 0 and rows[-1] < n and bool((rows[1:] > rows[:-1]).all())
+
+
+def _neighbors(
+    search: _Search,
+    x: NDArray[Any],
+    k: int,
+    metric: str,
+    n_threads: int | None,
+    progress: Callable[[int], object],
+) -> tuple[NDArray[Any], NDArray[np.intp]]:
+    """Return distances and neighbours (rows of `x`) of the tested rows, fold after fold."""
+    n = len(x)
+    if search.queries(n) == n and search.train is None:
+        groups, rows = search.test_fold(n), np.concatenate(search.tests)
+        distances, neighbors = _k_nearest_outside_group(
+            x, groups, k, metric=metric, n_threads=n_threads, progress=progress
+        )
+        return distances[rows], neighbors[rows]
+    found = []
+    for test in search.tests:
+        train = np.delete(np.arange(n), test) if search.train is None else search.train
+        distances, places = k_nearest(x[test], x[train], k, metric=metric, n_threads=n_threads)
+        found.append((distances, train[places]))
+        progress(len(test))
+    return _joined([distances for distances, _ in found]), _joined([rows for _, rows in found])
+
+
+def _joined(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """Return the arrays one after the other, without a copy of a single one."""
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+class _Judge(ABC):
+    """Predictions from neighbours, and their scores."""
+
+    #: The score where nothing is said, and whether it is defined for a single row; what predictions are.
+    default: str
+    defined_for_one: bool
+    dtype: np.dtype[Any]
+
+    def __init__(self, X: NDArray[Any], y: NDArray[Any], scoring: Any) -> None:
+        self.X, self.y = X, y
+        if not (scoring is None or isinstance(scoring, str) or callable(scoring)):
+            came = f"{scoring!r} ({type(scoring).__name__})"
+            raise TypeError(
+                f"scoring is {came}; it must be the name of one score, a function of (model, X, y), or None"
+            )
+        default = scoring is None or (isinstance(scoring, str) and scoring == self.default)
+        self._scorer = None if default else check_scoring(KNeighborsClassifier(), scoring=scoring)
+
+    @property
+    def scores_single_rows(self) -> bool:
+        return self._scorer is None and self.defined_for_one
+
+    def scores(
+        self,
+        predicted: NDArray[Any],
+        neighbors: NDArray[np.intp],
+        weights: NDArray[np.float64] | None,
+        rows: NDArray[np.intp],
+        sizes: NDArray[np.intp],
+    ) -> Any:
+        """Score the predictions of `rows`, the first sizes[0] of them together, then the next sizes[1], ..."""
+        if self._scorer is None:
+            return self._default_scores(predicted, self.y[rows], sizes)
+        scores = []
+        for last, size in zip(np.cumsum(sizes), sizes, strict=True):
+            some = slice(last - size, last)
+            model = self._model(predicted[some], neighbors[some], None if weights is None else weights[some])
+            score = self._scorer(model, self.X[rows[some]], self.y[rows[some]])
+            if not isinstance(score, Number):
+                raise TypeError(f"scoring returned {score!r} ({type(score).__name__}); it must return a number")
+            scores.append(score)
+        return scores
+
+    @abstractmethod
+    def folds(self, n_splits: int, **shuffled: Any) -> Any:
+        """Return the splitter that a number means."""
+
+    @abstractmethod
+    def predict(self, neighbors: NDArray[np.intp], weights: NDArray[np.float64] | None) -> NDArray[Any]:
+        """Predict from neighbours (n, k)."""
+
+    @abstractmethod
+    def _default_scores(self, predicted: NDArray[Any], y: NDArray[Any], sizes: NDArray[np.intp]) -> Any: ...
+
+    @abstractmethod
+    def _model(self, predicted: NDArray[Any], neighbors: NDArray[np.intp], weights: NDArray[np.float64] | None) -> Any:
+        """Return what a scorer takes for a model fitted on the fold."""
+
+
+class _Classification(_Judge):
     """Votes and accuracy."""
 
-    def __init__(self, y: NDArray[Any]) -> None:
-        check_classification_targets(y)
-        classes, self.target = np.unique(y, return_inverse=True)
-        self.n_classes = len(classes)
+    default, defined_for_one = "accuracy", True
+
+    def __init__(self, X: NDArray[Any], y: NDArray[Any], scoring: Any) -> None:
+        super().__init__(X, y, scoring)
+        self._labels, self._codes = _estimators.encode_labels(y)
+        self.dtype = self._labels.dtype
+
+    def folds(self, n_splits: int, **shuffled: Any) -> Any:
+        most = np.bincount(self._codes).max()
+        if most < n_splits <= len(self.y):
+            raise ValueError(
+                f"cv is {n_splits}; the most frequent label in y has {most} rows, and folds are stratified by label; "
+                "give fewer folds, a splitter such as KFold, or task='regression' if y holds quantities"
+            )
+        return StratifiedKFold(n_splits, **shuffled)
 
     def predict(self, neighbors: NDArray[np.intp], weights: NDArray[np.float64] | None) -> NDArray[Any]:
-        winners: NDArray[Any] = count_votes(self.target[neighbors], self.n_classes, weights).argmax(axis=1)
+        winners: NDArray[Any] = self._labels[most_votes(self._codes, neighbors, len(self._labels), weights)]
         return winners
 
-    def scores(self, predicted: NDArray[Any], tests: list[NDArray[np.intp]]) -> list[float]:
-        right = predicted == self.target
-        return [right[rows].mean() for rows in tests]
+    def _default_scores(self, predicted: NDArray[Any], y: NDArray[Any], sizes: NDArray[np.intp]) -> Any:
+        return np.add.reduceat(predicted == y, np.cumsum(sizes) - sizes, dtype=np.intp) / sizes
+
+    def _model(self, predicted: NDArray[Any], neighbors: NDArray[np.intp], weights: NDArray[np.float64] | None) -> Any:
+        def predict_proba(X: object) -> NDArray[np.float64]:
+            return vote_shares(self._codes, neighbors, len(self._labels), weights)
+
+        model = _answering(KNeighborsClassifier(), predicted)
+        model.classes_, model.predict_proba = self._labels, predict_proba
+        return model
 
 
-class _Regression:
+class _Regression(_Judge):
     """Means and R²."""
 
-    def __init__(self, y: NDArray[Any]) -> None:
-        self.y = y
-        self.target = y.astype(np.float64, copy=False)
+    default, defined_for_one = "r2", False
+    dtype = np.dtype(np.float64)
+
+    def __init__(self, X: NDArray[Any], y: NDArray[Any], scoring: Any) -> None:
+        # As a model's `score` gets it; and None among objects is NaN only now.
+        y = y.astype(np.float64) if y.dtype.kind == "O" else y
+        super().__init__(X, y, scoring)
+        self._target = y.astype(np.float64, copy=False)
+        assert_all_finite(self._target, input_name="y")
+
+    def folds(self, n_splits: int, **shuffled: Any) -> Any:
+        return KFold(n_splits, **shuffled)
 
     def predict(self, neighbors: NDArray[np.intp], weights: NDArray[np.float64] | None) -> NDArray[Any]:
-        return mean_over_ranks(self.target[neighbors], weights)
+        return mean_over_ranks(self._target, neighbors, weights)
 
-    def scores(self, predicted: NDArray[Any], tests: list[NDArray[np.intp]]) -> list[float]:
-        return [r2_score(self.y[rows], predicted[rows]) for rows in tests]  # y as a model's `score` gets it
+    def _default_scores(self, predicted: NDArray[Any], y: NDArray[Any], sizes: NDArray[np.intp]) -> Any:
+        scores, firsts = np.empty(len(sizes)), np.cumsum(sizes) - sizes
+        for size in np.unique(sizes):
+            # Folds of one size are outputs of one call, each contiguous: sums have the order of a call for each.
+            same = sizes == size
+            rows = firsts[same][:, np.newaxis] + np.arange(size)
+            scores[same] = r2_score(y[rows].T, predicted[rows].T, multioutput="raw_values")
+        return scores
+
+    def _model(self, predicted: NDArray[Any], *_: object) -> Any:
+        return _answering(KNeighborsRegressor(), predicted)
 
 
-_TASKS: dict[str, type[_Classification] | type[_Regression]] = {
+def _answering(model: Any, predicted: NDArray[Any]) -> Any:
+    """Make a model that is not fitted say what one fitted on a fold would, whatever X is."""
+
+    def predict(X: object) -> NDArray[Any]:  # a scorer looks at its name
+        return predicted
+
+    model.predict = predict
+    return model
+
+
+_JUDGES: dict[str, type[_Classification] | type[_Regression]] = {
     "classification": _Classification,
     "regression": _Regression,
 }

@@ -8,14 +8,14 @@ in any batch, for any number of threads, and in `fastml.knn_cross_validation`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.sparse import csr_matrix
+from scipy.sparse import csr_matrix, issparse
 from sklearn.base import BaseEstimator, ClassifierMixin, MultiOutputMixin, RegressorMixin
-from sklearn.utils import column_or_1d
+from sklearn.utils import assert_all_finite, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 
@@ -26,6 +26,12 @@ from .kernels import _validate, k_nearest
 __all__ = ["KNeighborsClassifier", "KNeighborsRegressor"]
 
 Weights = Literal["uniform", "distance"] | Callable[[NDArray[np.float64]], ArrayLike] | None
+
+#: Votes, or sums over outputs, that are made at once: 512 KB, so that they stay in the cache.
+_AT_ONCE = 1 << 16
+
+#: Up to so many classes for each neighbour, counting all of them costs less than sorting the neighbours' labels.
+_CLASSES_PER_NEIGHBOR = 64
 
 _SCIKIT_LEARN_NAMES = {"l1": "manhattan", "l2": "euclidean", "linf": "chebyshev"}
 
@@ -48,19 +54,19 @@ class _KNeighbors(MultiOutputMixin, BaseEstimator):
         self.metric = metric
         self.n_jobs = n_jobs
 
-    def _fit(self, X: ArrayLike, y: ArrayLike, *, y_numeric: bool) -> NDArray[Any]:
-        """Check all parameters, keep the rows, and return the targets as (n, outputs)."""
+    def _fit(self, X: ArrayLike, y: Any, *, y_numeric: bool) -> NDArray[Any]:
+        """Check all parameters, keep the rows, and return the targets as a dense array."""
         _estimators.positive_integer(self.n_neighbors, "n_neighbors")
         check_weights(self.weights)
         _estimators.threads(self.n_jobs)
         self.effective_metric_ = _SCIKIT_LEARN_NAMES[settled_metric(self.metric, self.p)]
+        y = y.toarray() if issparse(y) else y
         rows, targets = validate_data(self, X, y, multi_output=True, y_numeric=y_numeric)
         # The dtype that the kernels work in, settled now and not at every call: uint8 stays uint8.
         self._fit_X, _, _ = _validate.pair(rows)
         self.n_samples_fit_ = len(self._fit_X)
-        self.outputs_2d_ = targets.ndim == 2 and targets.shape[1] > 1
-        columns: NDArray[Any] = targets if self.outputs_2d_ else column_or_1d(targets, warn=True)[:, np.newaxis]
-        return columns
+        checked: NDArray[Any] = targets
+        return checked
 
     def kneighbors(
         self, X: ArrayLike | None = None, n_neighbors: int | None = None, return_distance: bool = True
@@ -134,10 +140,6 @@ class _KNeighbors(MultiOutputMixin, BaseEstimator):
         distances, indices = self._search(X)
         return weights_of(distances, self.weights), indices
 
-    def _one_or_several(self, outputs: list[NDArray[Any]]) -> NDArray[Any]:
-        """Join one column per output as scikit-learn does: (n,) for a 1-D target."""
-        return np.stack(outputs, axis=1) if self.outputs_2d_ else outputs[0]
-
 
 class KNeighborsClassifier(ClassifierMixin, _KNeighbors):
     """Classification by a vote of the nearest neighbours.
@@ -153,7 +155,8 @@ class KNeighborsClassifier(ClassifierMixin, _KNeighbors):
     weights : {"uniform", "distance"}, callable or None, default="uniform"
         What a neighbour counts: all the same (None means that too); the inverse of its distance,
         where neighbours at distance 0, if there are any, are the only ones to count; or what a
-        function makes of the distances, a float64 array (n, k), as an array of the same shape.
+        function makes of the distances, a float64 array (n, k), as an array of the same shape, not
+        negative and not NaN. Where some of its weights are infinite, these alone count, all the same.
     p : {1, 2, inf}, default=2
         Power of the Minkowski metric; used for ``metric="minkowski"`` only.
     metric : str, default="minkowski"
@@ -203,16 +206,19 @@ class KNeighborsClassifier(ClassifierMixin, _KNeighbors):
         ----------
         X : array-like of shape (n, D)
             Training rows, finite.
-        y : array-like of shape (n,) or (n, outputs)
-            Labels: numbers or strings.
+        y : array-like or sparse matrix of shape (n,) or (n, outputs)
+            Labels: numbers or strings. A sparse matrix is made dense. One column (n, 1) is taken as (n,), with
+            scikit-learn's warning.
 
         Returns
         -------
         self
         """
         targets = self._fit(X, y, y_numeric=False)
-        check_classification_targets(targets)
-        numbered = [np.unique(column, return_inverse=True) for column in targets.T]
+        self.outputs_2d_ = targets.ndim == 2 and targets.shape[1] > 1
+        columns = targets if self.outputs_2d_ else column_or_1d(targets, warn=True)[:, np.newaxis]
+        check_classification_targets(columns)
+        numbered = [np.unique(column, return_inverse=True) for column in columns.T]
         self._labels = [labels for labels, _ in numbered]
         self._y = [codes for _, codes in numbered]
         self.classes_ = self._labels if self.outputs_2d_ else self._labels[0]
@@ -231,8 +237,11 @@ class KNeighborsClassifier(ClassifierMixin, _KNeighbors):
         ndarray of shape (n,) or (n, outputs)
             The label with most votes, the smallest on a tie.
         """
-        winners = [votes.argmax(axis=1) for votes in self._votes(X)]  # the first of equals
-        return self._one_or_several([labels[w] for labels, w in zip(self._labels, winners, strict=True)])
+        weights, indices = self._weighted_neighbors(X)
+        predicted = np.empty((len(indices), len(self._labels)), self._labels[0].dtype)
+        for output, (labels, codes) in enumerate(zip(self._labels, self._y, strict=True)):
+            predicted[:, output] = labels[most_votes(codes, indices, len(labels), weights)]
+        return predicted if self.outputs_2d_ else predicted[:, 0]
 
     def predict_proba(self, X: ArrayLike | None) -> NDArray[np.float64] | list[NDArray[np.float64]]:
         """Predict each label's share of the votes.
@@ -247,13 +256,10 @@ class KNeighborsClassifier(ClassifierMixin, _KNeighbors):
         ndarray of shape (n, C), or a list of them for several outputs
             Columns in the order of `classes_`; rows sum to 1.
         """
-        shares = [votes / votes.sum(axis=1, keepdims=True) for votes in self._votes(X)]
-        return shares if self.outputs_2d_ else shares[0]
-
-    def _votes(self, X: ArrayLike | None) -> list[NDArray[Any]]:
         weights, indices = self._weighted_neighbors(X)
         numbered = zip(self._labels, self._y, strict=True)
-        return [count_votes(codes[indices], len(labels), weights) for labels, codes in numbered]
+        shares = [vote_shares(codes, indices, len(labels), weights) for labels, codes in numbered]
+        return shares if self.outputs_2d_ else shares[0]
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -274,7 +280,8 @@ class KNeighborsRegressor(RegressorMixin, _KNeighbors):
     weights : {"uniform", "distance"}, callable or None, default="uniform"
         What a neighbour counts: all the same (None means that too); the inverse of its distance,
         where neighbours at distance 0, if there are any, are the only ones to count; or what a
-        function makes of the distances, a float64 array (n, k), as an array of the same shape.
+        function makes of the distances, a float64 array (n, k), as an array of the same shape, not
+        negative and not NaN. Where some of its weights are infinite, these alone count, all the same.
     p : {1, 2, inf}, default=2
         Power of the Minkowski metric; used for ``metric="minkowski"`` only.
     metric : str, default="minkowski"
@@ -293,7 +300,7 @@ class KNeighborsRegressor(RegressorMixin, _KNeighbors):
     feature_names_in_ : ndarray of shape (D,)
         Names of the columns, where `X` has names that are all strings.
     outputs_2d_ : bool
-        Whether the targets had several columns.
+        Whether the targets had columns, be it one.
 
     Notes
     -----
@@ -315,15 +322,17 @@ class KNeighborsRegressor(RegressorMixin, _KNeighbors):
         ----------
         X : array-like of shape (n, D)
             Training rows, finite.
-        y : array-like of shape (n,) or (n, outputs)
-            Targets, finite.
+        y : array-like or sparse matrix of shape (n,) or (n, outputs)
+            Targets, finite. A sparse matrix is made dense.
 
         Returns
         -------
         self
         """
         targets = self._fit(X, y, y_numeric=True)
-        self._y = [np.ascontiguousarray(column, np.float64) for column in targets.T]
+        self.outputs_2d_ = targets.ndim == 2
+        self._y = np.ascontiguousarray(targets, np.float64)
+        assert_all_finite(self._y, input_name="y")  # again: None among objects is NaN only now
         return self
 
     def predict(self, X: ArrayLike | None) -> NDArray[np.float64]:
@@ -337,10 +346,10 @@ class KNeighborsRegressor(RegressorMixin, _KNeighbors):
         Returns
         -------
         ndarray of shape (n,) or (n, outputs), float64
-            The (weighted) mean over the neighbours.
+            The (weighted) mean over the neighbours, in the shape of the targets: (n, 1) for (n, 1).
         """
         weights, indices = self._weighted_neighbors(X)
-        return self._one_or_several([mean_over_ranks(values[indices], weights) for values in self._y])
+        return mean_over_ranks(self._y, indices, weights)
 
 
 def settled_metric(metric: str, p: float = 2) -> _validate.Metric:
@@ -359,32 +368,107 @@ def settled_metric(metric: str, p: float = 2) -> _validate.Metric:
 
 def check_weights(weights: Weights) -> None:
     """Refuse what cannot say how much a neighbour counts."""
-    if not (weights is None or callable(weights) or weights in ("uniform", "distance")):
-        raise ValueError(f"weights is {weights!r}; it must be 'uniform', 'distance', a callable or None")
+    if isinstance(weights, str):
+        came, known = repr(weights), weights in ("uniform", "distance")
+    else:
+        came, known = f"of type {type(weights).__name__}", weights is None or callable(weights)
+    if not known:
+        raise ValueError(f"weights is {came}; it must be 'uniform', 'distance', a callable or None")
 
 
-def weights_of(distances: NDArray[Any], weights: Weights) -> NDArray[np.float64] | None:
-    """Return what each neighbour counts, (n, k) like `distances`; None where all count the same."""
+def weights_of(
+    distances: NDArray[Any], weights: Weights, rows: NDArray[np.intp] | None = None
+) -> NDArray[np.float64] | None:
+    """Return what each neighbour counts, (n, k) like `distances`; None where all count the same.
+
+    The weights of a row are divided by a power of two next to the largest of them, which changes no bit of a mean or
+    of a share and keeps all sums in range. `rows` has the numbers of the rows for errors; None counts from 0.
+    """
     if weights is None or weights == "uniform":
         return None
-    distances = distances.astype(np.float64, copy=False)
     if callable(weights):
-        found = np.asarray(weights(distances), np.float64)
+        with np.errstate(divide="ignore"):  # weights may be infinite
+            returned = weights(distances.astype(np.float64))  # a copy, which the function may write into
+        found = _validate.real(returned, "weights(distances)").astype(np.float64)
         if found.shape != distances.shape:
             raise ValueError(f"weights returned shape {found.shape} for distances of shape {distances.shape}")
+        wrong = ~(found >= 0)
+        if wrong.any():
+            i, rank = np.unravel_index(wrong.argmax(), wrong.shape)
+            raise ValueError(
+                f"weights returned {found[i, rank]} for the distance {distances[i, rank]} of row {_row(i, rows)}; "
+                "a weight must be a number of at least 0"
+            )
+        largest = found.max(axis=1, keepdims=True)
+        found = np.where(np.isinf(largest), np.isinf(found), _in_units_near(largest, found))
     else:
+        distances = distances.astype(np.float64, copy=False)
+        nearest = distances[:, :1]
         with np.errstate(divide="ignore"):
-            found = 1 / distances
-        at_the_point = np.isinf(found)
-        found = np.where(at_the_point.any(axis=1, keepdims=True), at_the_point, found)
-    without = found.sum(axis=1) == 0
+            found = np.where(nearest == 0, distances == 0, 1 / _in_units_near(nearest, distances))
+    without = ~found.any(axis=1)
     if without.any():
-        raise ValueError(f"all neighbours of row {without.argmax()} have weight 0; at least one must count")
+        row = _row(without.argmax(), rows)
+        raise ValueError(f"all neighbours of row {row} have weight 0; at least one must count")
     return found
 
 
-def count_votes(codes: NDArray[np.intp], n_classes: int, weights: NDArray[np.float64] | None) -> NDArray[Any]:
-    """Return the votes (n, C) for each class number, from the class numbers (n, k) of the neighbours."""
+def _row(place: np.intp, rows: NDArray[np.intp] | None) -> np.intp:
+    return place if rows is None else rows[place]
+
+
+def _in_units_near(size: NDArray[np.float64], values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Divide each row by the power of two next to its `size` (n, 1): exact."""
+    with np.errstate(over="ignore", under="ignore"):
+        scaled: NDArray[np.float64] = np.ldexp(values, -np.frexp(size)[1])
+    return scaled
+
+
+def most_votes(
+    codes: NDArray[np.intp], indices: NDArray[np.intp], n_classes: int, weights: NDArray[np.float64] | None
+) -> NDArray[np.intp]:
+    """Return the class number (n,) with most votes, the smallest of equals.
+
+    `codes` has the class number of each training row, `indices` (n, k) the neighbours. Where classes are many, only the
+    labels among the neighbours are counted, so that neither time nor room grow with the number of classes.
+    """
+    n, k = indices.shape
+    if k == 1:
+        return codes[indices[:, 0]]
+    winners = np.empty(n, np.intp)
+    many = n_classes > _CLASSES_PER_NEIGHBOR * k
+    for some in _blocks(n, k if many else max(k, n_classes)):
+        votes_for, counted = codes[indices[some]], None if weights is None else weights[some]
+        if not many:
+            winners[some] = _count_votes(votes_for, n_classes, counted).argmax(axis=1)  # the first of equals
+            continue
+        # A stable sort: of equal labels the nearer neighbour stays first, so sums have the order that they have above.
+        order = votes_for.argsort(axis=1, kind="stable")
+        votes_for = np.take_along_axis(votes_for, order, axis=1)
+        places = np.zeros_like(votes_for)  # of each label among the row's own labels
+        np.cumsum(votes_for[:, 1:] != votes_for[:, :-1], axis=1, out=places[:, 1:])
+        if counted is not None:
+            counted = np.take_along_axis(counted, order, axis=1)
+        winning = _count_votes(places, k, counted).argmax(axis=1)
+        first = (places == winning[:, np.newaxis]).argmax(axis=1)
+        winners[some] = votes_for[np.arange(len(first)), first]
+    return winners
+
+
+def vote_shares(
+    codes: NDArray[np.intp], indices: NDArray[np.intp], n_classes: int, weights: NDArray[np.float64] | None
+) -> NDArray[np.float64]:
+    """Return each class's share of the votes (n, n_classes); arguments as in `most_votes`."""
+    n, k = indices.shape
+    shares = np.empty((n, n_classes))
+    for some in _blocks(n, max(k, n_classes)):
+        votes = _count_votes(codes[indices[some]], n_classes, None if weights is None else weights[some])
+        np.divide(votes, votes.sum(axis=1, keepdims=True), out=shares[some])
+    return shares
+
+
+def _count_votes(codes: NDArray[np.intp], n_classes: int, weights: NDArray[np.float64] | None) -> NDArray[Any]:
+    """Return the votes (n, n_classes), from the class numbers (n, k) of the neighbours, added up from near to far."""
     n = len(codes)
     places = codes + np.arange(0, n * n_classes, n_classes)[:, np.newaxis]
     counted = None if weights is None else weights.ravel()
@@ -392,16 +476,34 @@ def count_votes(codes: NDArray[np.intp], n_classes: int, weights: NDArray[np.flo
     return votes
 
 
-def mean_over_ranks(values: NDArray[np.float64], weights: NDArray[np.float64] | None) -> NDArray[np.float64]:
-    """Return the weighted mean of each row of (n, k), summed from the first column to the last."""
-    if weights is None:
-        weights = np.ones(values.shape)
-    mean: NDArray[np.float64] = _sum_over_ranks(values * weights) / _sum_over_ranks(weights)
-    return mean
+def mean_over_ranks(
+    targets: NDArray[np.float64], indices: NDArray[np.intp], weights: NDArray[np.float64] | None
+) -> NDArray[np.float64]:
+    """Return the weighted mean over each row's neighbours, summed from the nearest to the farthest.
+
+    `targets` is (m,) or (m, outputs), `indices` (n, k); the result is (n,) or (n, outputs).
+    """
+    n, k = indices.shape
+    means = np.empty((n, *targets.shape[1:]))
+    for some in _blocks(n, k * targets[:1].size):
+        values = targets[indices[some]]
+        total: Any = float(k)
+        if weights is not None:
+            values *= weights[some].reshape(*values.shape[:2], *[1] * (targets.ndim - 1))
+            total = _sum_over_ranks(weights[some]).reshape(-1, *[1] * (targets.ndim - 1))
+        np.divide(_sum_over_ranks(values), total, out=means[some])
+    return means
 
 
 def _sum_over_ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
     total: NDArray[np.float64] = values[:, 0].copy()
-    for column in values.T[1:]:
-        total += column
+    for rank in range(1, values.shape[1]):
+        total += values[:, rank]
     return total
+
+
+def _blocks(n: int, entries: int) -> Iterator[slice]:
+    """Yield blocks of n rows that have so many entries each."""
+    step = max(1, _AT_ONCE // entries)
+    for first in range(0, n, step):
+        yield slice(first, first + step)

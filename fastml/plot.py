@@ -42,7 +42,7 @@ def cross_validation(result: KNNCrossValidation, ax: Axes | None = None) -> Axes
 
     With several numbers of neighbours: error against their number, one line per metric in a band of one
     standard deviation over the folds. With a single number: error against the metric. The best setting
-    is ringed.
+    is ringed, unless every one has a score of NaN.
 
     Parameters
     ----------
@@ -65,7 +65,6 @@ def cross_validation(result: KNNCrossValidation, ax: Axes | None = None) -> Axes
     errors = result.errors.mean(axis=2)
     spread = result.errors.std(axis=2)
     names = [_TITLES.get(metric, metric) for metric in result.metrics]
-    best_metric, best_k = result.best_index
     if len(result.n_neighbors) > 1:
         order = np.argsort(result.n_neighbors, kind="stable")
         ks = np.asarray(result.n_neighbors)
@@ -74,19 +73,21 @@ def cross_validation(result: KNNCrossValidation, ax: Axes | None = None) -> Axes
             mean, deviation = errors[i][order], spread[i][order]
             ax.fill_between(ks[order], mean - deviation, mean + deviation, color=color, alpha=0.12, linewidth=0)
             ax.plot(ks[order], mean, color=color, marker=marker, markersize=4, label=name)
-        at: Any = ks[best_k]
         ax.set_xlabel("number of neighbours k")
         if len(names) > 1:
             ax.legend(frameon=False)
     else:
-        at = best_metric
         ax.errorbar(range(len(names)), errors[:, 0], spread[:, 0], fmt="o", color=_drawing.COLORS[0], capsize=4)
         ax.set_xticks(range(len(names)), names)
         ax.set_xlim(-0.5, len(names) - 0.5)
         ax.set_xlabel(f"metric, k = {result.n_neighbors[0]}")
-    ax.plot(at, errors[result.best_index], "o", markersize=11, color="none", markeredgecolor=_drawing.BEST)
-    ax.set_ylabel(f"{result.error_name}, mean ± std of {result.errors.shape[2]} folds")
-    ax.set_title(f"best: {names[best_metric]}, k = {result.n_neighbors[best_k]}", loc="left", fontsize="medium")
+    over = "of all predictions together" if result.pooled else f"mean ± std of {result.errors.shape[2]} folds"
+    ax.set_ylabel(f"{result.error_name}, {over}")
+    if not np.isnan(errors).all():
+        metric, k = result.best_index
+        at = result.n_neighbors[k] if len(result.n_neighbors) > 1 else metric
+        ax.plot(at, errors[metric, k], "o", markersize=11, color="none", markeredgecolor=_drawing.BEST)
+        ax.set_title(f"best: {names[metric]}, k = {result.n_neighbors[k]}", loc="left", fontsize="medium")
     _drawing.finish(ax)
     return ax
 

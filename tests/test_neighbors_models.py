@@ -7,20 +7,22 @@ import pickle
 import subprocess
 import sys
 import textwrap
+import tracemalloc
 
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.sparse
 from sklearn import neighbors as theirs
 from sklearn.base import clone
-from sklearn.datasets import load_digits
+from sklearn.datasets import load_digits, make_multilabel_classification
 from sklearn.exceptions import DataConversionWarning, NotFittedError
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import check_estimator
 
-from fastml import KNeighborsClassifier, KNeighborsRegressor, _estimators, datasets
+from fastml import KNeighborsClassifier, KNeighborsRegressor, _estimators, datasets, neighbors
 from fastml.kernels import _threads
 
 MODELS = {KNeighborsClassifier: theirs.KNeighborsClassifier, KNeighborsRegressor: theirs.KNeighborsRegressor}
@@ -262,8 +264,80 @@ def test_weights_are_looked_at(data):
             model(weights=np.zeros_like).fit(X, y).predict(X_test)
         with pytest.raises(ValueError, match=r"weights returned shape \(40,\) for distances of shape \(40, 5\)"):
             model(weights=lambda d: d[:, 0]).fit(X, y).predict(X_test)
-        with pytest.raises(ValueError, match="weights is 'far'; it must be"):
-            model(weights="far").fit(X, y)
+        with pytest.raises(TypeError, match=r"weights\(distances\) has dtype complex128; real numbers are needed"):
+            model(weights=lambda d: d * 1j).fit(X, y).predict(X_test)
+        with pytest.raises(TypeError, match=r"weights\(distances\) is a masked array"):
+            model(weights=lambda d: np.ma.masked_less(d, 1)).fit(X, y).predict(X_test)
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize(
+    ("weights", "came"),
+    [("far", "'far'"), (np.ones(4), "of type ndarray"), (pd.Series([1.0]), "of type Series"), ([1.0], "of type list")],
+    ids=str,
+)
+def test_weights_that_are_none_are_named(model, weights, came):
+    with pytest.raises(ValueError, match=f"weights is {came}; it must be 'uniform', 'distance', a callable or None"):
+        model(2, weights=weights).fit([[0.0], [1.0]], [0, 1])
+
+
+@pytest.mark.parametrize("bad", [np.nan, -1.0, -np.inf, -1e-300])
+@pytest.mark.parametrize(
+    ("model", "method"),
+    [(KNeighborsClassifier, "predict"), (KNeighborsClassifier, "predict_proba"), (KNeighborsRegressor, "predict")],
+)
+def test_weights_that_cannot_be_are_refused_by_row(model, method, bad):
+    def weights(distances):
+        return np.where(distances == 2.0, bad, 1.0)
+
+    fitted = model(2, weights=weights).fit([[0.0], [1.0], [9.0]], [0, 1, 1])
+    assert len(getattr(fitted, method)([[0.5]])) == 1
+    with pytest.raises(ValueError, match=f"weights returned {bad} for the distance 2.0 of row 1; a weight must be"):
+        getattr(fitted, method)([[0.5], [11.0], [11.0]])
+
+
+def test_infinite_weights_count_alone():
+    X, queries = [[0.0], [0.0], [1.0], [2.0]], [[0.0], [0.5], [2.0]]
+
+    def inverse_square(distances):
+        return 1 / distances**2
+
+    vote = KNeighborsClassifier(4, weights=inverse_square).fit(X, ["b", "c", "a", "a"])
+    near = 4 / (3 * 4 + 4 / 9)
+    expected = [[0, 0.5, 0.5], [near + near / 9, near, near], [1, 0, 0]]
+    np.testing.assert_allclose(vote.predict_proba(queries), expected, rtol=1e-15)
+    assert vote.predict(queries).tolist() == ["b", "a", "a"]
+    for y in ([1.0, 3.0, 100.0, 7.0], [[1.0], [3.0], [100.0], [7.0]]):
+        mean = KNeighborsRegressor(4, weights=inverse_square).fit(X, y)
+        assert mean.predict([[0.0], [2.0]]).ravel().tolist() == [2.0, 7.0]
+    everywhere = KNeighborsRegressor(2, weights=lambda d: np.full(d.shape, np.inf)).fit(X, [1.0, 3.0, 5.0, 7.0])
+    assert everywhere.predict([[1.6]]) == [6.0]
+
+
+@pytest.mark.parametrize("scale", [5e-324, 1e-310, 1e-308, 1e-160, 1.0, 1e160, 1e307])
+@pytest.mark.parametrize("weights", ["distance", lambda d: d], ids=["distance", "callable"])
+@pytest.mark.parametrize("size", [1e-290, 1.0, 1e300])
+def test_weights_stay_in_range(scale, weights, size):
+    """Neither the weights nor their products with targets overflow or vanish, whatever the unit of distances."""
+    X = np.array([[0.0], [6.0]]) * scale
+    model = KNeighborsRegressor(2, weights=weights, p=1).fit(X, [size, 4 * size])
+    share = 2 / 3 if weights == "distance" else 1 / 3
+    assert model.predict([[2.0 * scale]]) == pytest.approx([share * size + (1 - share) * 4 * size], rel=1e-15)
+    vote = KNeighborsClassifier(2, weights=weights, p=1).fit(X, [0, 1])
+    assert vote.predict_proba([[2.0 * scale]])[0, 0] == pytest.approx(share, rel=1e-15)
+
+
+def test_distance_weights_are_exactly_inverse_distances(rng, same_bits):
+    """Scaling by powers of two keeps every bit of the plain formula."""
+    X, y, queries = rng.normal(size=(60, 3)), rng.normal(size=60), rng.normal(size=(30, 3))
+    model = KNeighborsRegressor(9, weights="distance").fit(X, y)
+    distances, neighbors = model.kneighbors(queries)
+    inverse, total, sums = 1 / distances, np.zeros(30), np.zeros(30)
+    for rank in range(9):
+        total += y[neighbors[:, rank]] * inverse[:, rank]
+        sums += inverse[:, rank]
+    same_bits(model.predict(queries), total / sums)
+    same_bits(KNeighborsRegressor(9, weights=lambda d: 1 / d).fit(X, y).predict(queries), total / sums)
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -319,13 +393,103 @@ def test_more_neighbours_than_rows(data):
         model.kneighbors(X_test, 111)
 
 
-def test_a_column_of_targets_is_taken_with_a_warning(data):
+def test_a_column_of_targets_is_what_it_is_in_scikit_learn(data):
+    """Labels become 1-D with a warning; numbers stay a column, so that residuals are one too."""
     X, y, X_test, _ = data
-    for model in MODELS:
-        with pytest.warns(DataConversionWarning, match="1d array was expected"):
-            fitted = model().fit(X, y[:, np.newaxis])
-        assert fitted.outputs_2d_ is False
-        assert np.array_equal(fitted.predict(X_test), model().fit(X, y).predict(X_test))
+    with pytest.warns(DataConversionWarning, match="1d array was expected"):
+        labels = KNeighborsClassifier().fit(X, y[:, np.newaxis])
+    assert labels.outputs_2d_ is False
+    assert np.array_equal(labels.predict(X_test), KNeighborsClassifier().fit(X, y).predict(X_test))
+    for weights in ("uniform", "distance"):
+        peer = theirs.KNeighborsRegressor(weights=weights, algorithm="brute").fit(X, y[:, np.newaxis])
+        for column in (y[:, np.newaxis], y[:, np.newaxis].tolist(), pd.DataFrame({"target": y})):
+            numbers = KNeighborsRegressor(weights=weights).fit(X, column)
+            assert numbers.outputs_2d_ is True
+            assert numbers.predict(X_test).shape == peer.predict(X_test).shape == (40, 1)
+            flat = KNeighborsRegressor(weights=weights).fit(X, y).predict(X_test)
+            assert np.array_equal(numbers.predict(X_test)[:, 0], flat)
+            np.testing.assert_allclose(numbers.predict(X_test), peer.predict(X_test), rtol=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["csr", "csc", "coo", "lil", "dok", "bsr"])
+@pytest.mark.parametrize("suffix", ["matrix", "array"])
+@pytest.mark.parametrize("model", MODELS)
+def test_sparse_targets_are_dense_ones(data, model, kind, suffix):
+    X, _, X_test, _ = data
+    Y = make_multilabel_classification(len(X), n_classes=4, random_state=0)[1]
+    sparse = getattr(scipy.sparse, f"{kind}_{suffix}")(Y)
+    expected = model(3).fit(X, Y)
+    found = model(3).fit(X, sparse)
+    assert np.array_equal(found.predict(X_test), expected.predict(X_test))
+    assert found.predict(X_test).shape == (40, 4)
+    if model is KNeighborsClassifier:
+        assert found.score(X, sparse) == expected.score(X, Y)
+    with pytest.raises(ValueError, match="Input y contains NaN"):
+        model().fit(X, getattr(scipy.sparse, f"{kind}_{suffix}")(np.where(Y, np.nan, 0.0)))
+
+
+def test_strings_of_variable_width_are_labels():
+    labels = np.array(["pear", "fig", "fig", "quince"], np.dtypes.StringDType())
+    model = KNeighborsClassifier(1).fit([[0.0], [1.0], [2.0], [3.0]], labels)
+    assert model.classes_.tolist() == ["fig", "pear", "quince"]
+    assert model.predict([[2.9], [0.1]]).tolist() == ["quince", "pear"]
+
+
+def test_none_is_no_number():
+    for y in ([1.0, None, 3.0], [[1.0], [None], [3.0]]):
+        with pytest.raises(ValueError, match="Input y contains NaN"):
+            KNeighborsRegressor(1).fit([[0.0], [1.0], [2.0]], np.array(y, object))
+
+
+def by_dense_votes(model, codes, X_test):
+    """Winners and shares from one row of votes for all classes, as plain as can be."""
+    distances, neighbors = model.kneighbors(X_test)
+    votes = np.zeros((len(neighbors), codes.max() + 1))
+    for row, (d, places) in enumerate(zip(distances, neighbors, strict=True)):
+        for distance, place in zip(d, places, strict=True):
+            votes[row, codes[place]] += 1.0 if model.weights == "uniform" else 1 / distance
+    return votes.argmax(axis=1), votes / votes.sum(axis=1, keepdims=True)
+
+
+@pytest.mark.filterwarnings("ignore:The number of unique classes")
+@pytest.mark.parametrize("weights", ["uniform", "distance"])
+@pytest.mark.parametrize("k", [1, 2, 7])
+@pytest.mark.parametrize("n_classes", [2, 40, 400, 2000])
+def test_many_classes_are_counted_as_few(rng, monkeypatch, n_classes, k, weights):
+    """Ties in votes, several blocks of rows, and classes so many that only the neighbours' own are counted."""
+    monkeypatch.setattr(neighbors, "_AT_ONCE", 1 << 10)
+    X, X_test = rng.integers(0, 40, (2000, 2)).astype(float), rng.integers(0, 40, (300, 2)) + 0.25
+    codes = rng.permutation(np.arange(2000) % n_classes)
+    model = KNeighborsClassifier(k, weights=weights).fit(X, codes * 10)
+    winners, shares = by_dense_votes(model, codes, X_test)
+    assert np.array_equal(model.predict(X_test), winners * 10)
+    assert np.array_equal(model.predict_proba(X_test), shares)
+    several = KNeighborsClassifier(k, weights=weights).fit(X, np.stack([codes, codes % 2], axis=1))
+    assert np.array_equal(several.predict(X_test)[:, 0], winners)
+    assert np.array_equal(several.predict_proba(X_test)[0], shares)
+
+
+def peak_of(function, *args):
+    tracemalloc.start()
+    try:
+        function(*args)
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.needs_jit
+@pytest.mark.filterwarnings("ignore:The number of unique classes")
+@pytest.mark.parametrize("weights", ["uniform", "distance"])
+def test_memory_does_not_grow_with_rows_times_classes(rng, weights):
+    X = rng.normal(size=(2000, 3))
+    model = KNeighborsClassifier(3, weights=weights).fit(X, np.arange(2000) * 2)
+    model.predict(X)
+    full = 8 * 2000 * 2000  # one number for each row and class
+    assert peak_of(model.predict, X) < full / 10
+    assert peak_of(model.predict_proba, X) < 1.2 * full  # its result
+    several = KNeighborsRegressor(50, weights=weights).fit(X, rng.normal(size=(2000, 40)))
+    assert peak_of(several.predict, X) < 8 * 2000 * 40 * 6  # not 50 times the result
 
 
 def test_threads_of_n_jobs(monkeypatch):
