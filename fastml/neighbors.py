@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csr_matrix, issparse
 from sklearn.base import BaseEstimator, ClassifierMixin, MultiOutputMixin, RegressorMixin
-from sklearn.utils import assert_all_finite, column_or_1d
+from sklearn.utils import column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 
@@ -332,7 +332,6 @@ class KNeighborsRegressor(RegressorMixin, _KNeighbors):
         targets = self._fit(X, y, y_numeric=True)
         self.outputs_2d_ = targets.ndim == 2
         self._y = np.ascontiguousarray(targets, np.float64)
-        assert_all_finite(self._y, input_name="y")  # again: None among objects is NaN only now
         return self
 
     def predict(self, X: ArrayLike | None) -> NDArray[np.float64]:
