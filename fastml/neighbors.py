@@ -386,7 +386,7 @@ def weights_of(
     if weights is None or weights == "uniform":
         return None
     if callable(weights):
-        with np.errstate(divide="ignore"):  # weights may be infinite
+        with np.errstate(divide="ignore", over="ignore"):  # weights may be infinite
             returned = weights(distances.astype(np.float64))  # a copy, which the function may write into
         found = _validate.real(returned, "weights(distances)").astype(np.float64)
         if found.shape != distances.shape:
@@ -403,7 +403,7 @@ def weights_of(
     else:
         distances = distances.astype(np.float64, copy=False)
         nearest = distances[:, :1]
-        with np.errstate(divide="ignore"):
+        with np.errstate(divide="ignore", over="ignore"):
             found = np.where(nearest == 0, distances == 0, 1 / _in_units_near(nearest, distances))
     without = ~found.any(axis=1)
     if without.any():

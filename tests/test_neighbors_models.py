@@ -327,6 +327,15 @@ def test_weights_stay_in_range(scale, weights, size):
     assert vote.predict_proba([[2.0 * scale]])[0, 0] == pytest.approx(share, rel=1e-15)
 
 
+@pytest.mark.parametrize("weights", ["distance", lambda d: 1 / d], ids=["distance", "callable"])
+def test_a_neighbour_next_to_one_at_distance_zero_does_not_count(weights):
+    """Neither where its own inverse distance overflows, except for a function that says infinity itself."""
+    model = KNeighborsRegressor(3, weights=weights, p=1).fit([[0.0], [1e-150], [5.0]], [1.0, 2.0, 3.0])
+    assert model.predict([[0.0]]) == [1.0]
+    tiny = KNeighborsRegressor(3, weights=weights, p=1).fit([[0.0], [1e-320], [5.0]], [1.0, 2.0, 3.0])
+    assert tiny.predict([[0.0]]) == [1.0 if weights == "distance" else 1.5]
+
+
 def test_distance_weights_are_exactly_inverse_distances(rng, same_bits):
     """Scaling by powers of two keeps every bit of the plain formula."""
     X, y, queries = rng.normal(size=(60, 3)), rng.normal(size=60), rng.normal(size=(30, 3))
