@@ -446,7 +446,7 @@ def test_strings_of_variable_width_are_labels():
 
 def test_none_is_no_number():
     for y in ([1.0, None, 3.0], [[1.0], [None], [3.0]]):
-        with pytest.raises(ValueError, match="Input y contains NaN"):
+        with pytest.raises(ValueError, match="is None; numbers must not be missing"):
             KNeighborsRegressor(1).fit([[0.0], [1.0], [2.0]], np.array(y, object))
 
 
