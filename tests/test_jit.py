@@ -273,6 +273,40 @@ def test_two_versions_side_by_side_keep_their_own_code(tmp_path):
             assert found["misses"] == misses
 
 
+@pytest.mark.parametrize(
+    "imported", ["fastml.kernels.logistic", "fastml.kernels._math", "fastml.kernels._jit", "numba"]
+)
+def test_upgrade_under_a_running_process(tmp_path, imported):
+    """What the process runs is old, new, or, if it imports some modules now and some later, both."""
+    package, site = package_copy(tmp_path / "site"), str(tmp_path / "site")
+    wait = f"""
+import importlib, sys
+importlib.import_module({imported!r})
+print("ready", flush=True)
+sys.stdin.readline()
+"""
+    code = wait + PROBE.format(before="", after="")
+    running = subprocess.Popen(
+        [sys.executable, "-c", code],
+        env=environment(tmp_path / "cache", PYTHONPATH=site),
+        cwd=tempfile.gettempdir(),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert running.stdout.readline() == "ready\n"
+    with (package / "_math.py").open("a", encoding="utf-8") as stream:
+        stream.write(NEW_HELPER)
+    output, _ = running.communicate("\n", timeout=120)
+    found = json.loads(output)
+    has_old_helper = imported in ("fastml.kernels.logistic", "fastml.kernels._math")
+    assert found["value"] == pytest.approx(SIGMOID if has_old_helper else 7, rel=1e-15)
+
+    after = probe(tmp_path / "cache", PYTHONPATH=site)
+    assert after["value"] == 7
+    assert after["misses"] == has_old_helper
+
+
 # ------------------------------------------------------------------------------------ damaged files
 
 
@@ -342,7 +376,7 @@ def test_a_file_where_the_folder_should_be(tmp_path, variable):
     assert occupied.read_text() == "mine"
 
 
-# Root may write anywhere: give that up, but only after everything is imported, and compiled code is warm.
+# Root may write anywhere: give that up, but only after everything is imported.
 AS_NOBODY = """
 import numba
 numba.njit(lambda x: x + 1)(1)
@@ -409,6 +443,62 @@ def test_a_file_system_without_room_for_folders():
     found = probe(Path("/proc"))
     assert is_right(found)
     assert (found["misses"], found["writable"]) == (1, False)
+
+
+# What runs if a file is loaded that somebody put there.
+PLANTED = """
+import hashlib, pathlib, pickle, sys
+class Planted:
+    def __reduce__(self):
+        return print, ("code of another user runs",)
+payload = pickle.dumps(Planted())
+for file in pathlib.Path(sys.argv[1]).rglob("*.bin"):
+    file.write_bytes(hashlib.sha256(payload).digest() + payload)
+"""
+
+
+@pytest.mark.safety
+@POSIX_PERMISSIONS
+@pytest.mark.parametrize("how", ["another user's", "writable by others"])
+def test_code_that_others_may_have_planted_does_not_run(copy_of_filled, tmp_path, how):
+    subprocess.run([sys.executable, "-c", PLANTED, str(copy_of_filled)], check=True)
+    if how == "writable by others":
+        (copy_of_filled / "fastml").chmod(0o777)
+    elif os.geteuid() == 0:
+        for path in [copy_of_filled, *copy_of_filled.rglob("*")]:
+            os.chown(path, 2001, 2001)
+    else:
+        pytest.skip("only root can give files away")
+    home = tmp_path / "home"
+    home.mkdir()
+    said = f"the cache of compiled kernels: {copy_of_filled / 'fastml'} "
+    first = probe(copy_of_filled, HOME=str(home), warning=said)  # prints one line of JSON, or this fails
+    assert is_right(first)
+    assert Path(first["path"]).is_relative_to(home)
+    assert str(copy_of_filled) in first["reason"]
+    assert probe(copy_of_filled, HOME=str(home), warning=said)["misses"] == 0
+
+
+@pytest.mark.safety
+def test_no_folder_is_taken_from_a_file_in_the_current_folder(tmp_path):
+    """Numba reads ``.numba_config.yaml`` there, which anybody may have put into a folder of data."""
+    before = f"_jit.config.CACHE_DIR = {str(tmp_path / 'theirs')!r}"
+    (tmp_path / "home").mkdir()
+    found = probe(None, before=before, HOME=str(tmp_path / "home"))
+    assert Path(found["path"]).is_relative_to(tmp_path / "home")
+    assert not (tmp_path / "theirs").exists()
+
+
+@pytest.mark.safety
+@POSIX_PERMISSIONS
+@pytest.mark.skipif(os.name == "posix" and os.geteuid() != 0, reason="only root can be two users")
+def test_a_cache_warmed_by_root_serves_another_user(open_folder):
+    """As in an image; a strict umask while it is built changes nothing."""
+    cache = open_folder / "cache"
+    assert probe(cache, before="import os; os.umask(0o077)")["misses"] == 1
+    found = probe(cache, before=AS_NOBODY)
+    assert is_right(found)
+    assert (found["hits"], found["misses"], found["writable"]) == (1, 0, False)
 
 
 NO_HOME = """
