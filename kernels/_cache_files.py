@@ -24,7 +24,7 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["STALE_AFTER_S", "CacheInfo", "Untrusted", "read", "remove", "state", "write"]
+__all__ = ["STALE_AFTER_S", "CacheInfo", "read", "remove", "state", "write"]
 
 #: What nobody used for this long belongs to a version that is gone.
 STALE_AFTER_S = 60 * 24 * 3600
@@ -35,6 +35,9 @@ _MARKED_EVERY_S = 24 * 3600
 _OWN_FOLDER = "machine-code"
 _VERSIONS = re.compile(r"[0-9a-f]{16}")
 _FILE = re.compile(r"[\w.-]+\.[0-9a-f]{32}\.bin|\.writing-[0-9a-f]{16}")
+
+#: What leads to another folder on Windows without being a link.
+_JUNCTION = 0xA0000003
 
 _HAS_OWNERS = os.name == "posix"
 _FOLDER_FLAGS = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0)
@@ -54,7 +57,7 @@ class CacheInfo(NamedTuple):
     reason: str
 
 
-class Untrusted(OSError):
+class _Untrusted(OSError):
     """Somebody else than root or the effective user could have made this."""
 
 
@@ -87,12 +90,12 @@ def read(versions: str, name: str) -> bytes:
         try:
             with _opened(place, versions) as folder:
                 content = _read(folder, name)
-        except Untrusted as error:
+        except _Untrusted as error:
             passed_over.append(str(error))
         else:
             _warn(passed_over)
             return content
-    raise Untrusted("; ".join(passed_over))
+    raise _Untrusted("; ".join(passed_over))
 
 
 def write(versions: str, name: str, content: bytes) -> None:
@@ -105,7 +108,7 @@ def write(versions: str, name: str, content: bytes) -> None:
                     _write(folder, name, content, 0o644 if place.named else 0o600)
                 _keep_house(place)
                 break
-            except Untrusted as error:
+            except _Untrusted as error:
                 passed_over.append(str(error))
             except OSError as error:
                 if place.named:  # as it is meant to be where one fills a folder that others read
@@ -119,7 +122,7 @@ def write(versions: str, name: str, content: bytes) -> None:
 def remove(versions: str, stem: str) -> None:
     """Remove the files whose names begin with `stem`, followed by a digest."""
     for place in _places():
-        with contextlib.suppress(Untrusted), _opened(place, versions) as folder:
+        with contextlib.suppress(_Untrusted), _opened(place, versions) as folder:
             for name, _ in folder.entries():
                 if _FILE.fullmatch(name) and name.rsplit(".", 2)[0] == stem:
                     os.unlink(folder.at(name), dir_fd=folder.handle)
@@ -137,7 +140,7 @@ def state(versions: str) -> CacheInfo:
                     pass
                 with tempfile.TemporaryFile(dir=_nearest(path)):
                     reason = "writable"
-            except Untrusted as error:
+            except _Untrusted as error:
                 passed_over.append(str(error))
                 continue
             except OSError as error:
@@ -159,8 +162,12 @@ def _places() -> Iterator[_Place]:
 
 @cache
 def _absolute(name: str) -> Path:
-    """Return what a name meant when it was first used: a process may go elsewhere, its cache may not."""
+    """Return what a name meant when it was first met: a process may go elsewhere, its cache may not."""
     return Path(name).absolute()
+
+
+with contextlib.suppress(OSError):  # in no folder at all
+    _absolute(os.environ.get("NUMBA_CACHE_DIR", ""))
 
 
 def _own_folder() -> Path:
@@ -258,8 +265,8 @@ def _make(name: str, at: int | None, mode: int) -> None:
 
 
 def _refuse_link(path: Path, status: os.stat_result) -> os.stat_result:
-    if stat.S_ISLNK(status.st_mode) or getattr(status, "st_reparse_tag", 0):
-        raise Untrusted(f"{path} is a link")
+    if stat.S_ISLNK(status.st_mode) or getattr(status, "st_reparse_tag", 0) == _JUNCTION:
+        raise _Untrusted(f"{path} is a link")
     return status
 
 
@@ -267,9 +274,9 @@ def _judge(path: Path, status: os.stat_result) -> None:
     if not _HAS_OWNERS:
         return
     if not _is_trusted_owner(status):
-        raise Untrusted(f"{path} belongs to user {status.st_uid}, not to user {os.geteuid()} or root")
+        raise _Untrusted(f"{path} belongs to user {status.st_uid}, not to user {os.geteuid()} or root")
     if status.st_mode & 0o022:
-        raise Untrusted(f"{path} can be written by other users (mode {stat.S_IMODE(status.st_mode):o})")
+        raise _Untrusted(f"{path} can be written by other users (mode {stat.S_IMODE(status.st_mode):o})")
 
 
 def _is_trusted_owner(status: os.stat_result) -> bool:

@@ -15,8 +15,9 @@ from __future__ import annotations
 import hashlib
 import sys
 from collections.abc import Callable, Iterator
-from dis import opmap
+from dis import get_instructions, opmap
 from functools import cache, partial
+from itertools import pairwise
 from operator import attrgetter
 from types import CodeType, FunctionType, ModuleType
 from typing import Any, NamedTuple
@@ -118,32 +119,39 @@ def _describe(value: Any) -> _Described:
 def _of_function(function: FunctionType) -> Iterator[object]:
     """Yield what determines a Python function."""
     module = function.__globals__.get("__name__", "")
-    closure = [cell.cell_contents for cell in function.__closure__ or ()]
-    names = sorted(_names(function.__code__))
     yield from (module, function.__qualname__, function.__defaults__, function.__kwdefaults__)
-    for value in closure:
-        yield _reached(value, names)
+    yield from (cell.cell_contents for cell in function.__closure__ or ())
     if _is_versioned(module):
         return
+    codes = list(_codes(function.__code__))
     yield _code(function.__code__)
-    for name in names:
-        if name in function.__globals__:
-            yield name, _reached(function.__globals__[name], names)
+    for name in sorted({name for code in codes for name in code.co_names} & function.__globals__.keys()):
+        value = function.__globals__[name]
+        if isinstance(value, ModuleType) and not _is_versioned(value.__name__):
+            attributes = sorted({attribute for code in codes for attribute in _attributes(code, name)})
+            value = (value.__name__, *((attribute, vars(value).get(attribute, value)) for attribute in attributes))
+        yield name, value
 
 
-def _reached(value: Any, names: list[str]) -> Any:
-    """Return what a function that uses `names` can reach through `value`: of a module only what it names."""
-    if not isinstance(value, ModuleType) or _is_versioned(value.__name__):
-        return value
-    if "__getattr__" in vars(value):
-        raise NoDescription(f"{value!r} makes its attributes when they are asked for")
-    return "attributes", value.__name__, *((name, vars(value)[name]) for name in names if name in vars(value))
+def _codes(code: CodeType) -> Iterator[CodeType]:
+    """Yield code, and that of the functions in it."""
+    yield code
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _codes(constant)
 
 
-def _names(code: CodeType) -> set[str]:
-    """Return the globals and attributes that code names, with those of the functions in it."""
-    inner = (_names(constant) for constant in code.co_consts if isinstance(constant, CodeType))
-    return set(code.co_names).union(*inner)
+@cache
+def _attributes(code: CodeType, module: str) -> frozenset[str]:
+    """Return the attributes that code takes from a module, which it must do nothing else with."""
+    found = set()
+    steps = [step for step in get_instructions(code) if step.opname != "EXTENDED_ARG"]
+    for step, following in pairwise(steps):
+        if step.opname in ("LOAD_GLOBAL", "LOAD_NAME") and step.argval == module:
+            if following.opname not in ("LOAD_ATTR", "LOAD_METHOD"):
+                raise NoDescription(f"{code.co_qualname} may take anything from the module {module}")
+            found.add(following.argval)
+    return frozenset(found)
 
 
 @cache
@@ -180,8 +188,8 @@ def _text(parts: list[object], value: Any) -> str:
     if kind is ModuleType and _is_versioned(value.__name__):
         return f"module {value.__name__}"
     if isinstance(value, (np.generic, np.ndarray)) and not value.dtype.hasobject:
-        layout = value.strides if isinstance(value, np.ndarray) else ()
-        return f"array {value.dtype!r} {value.shape} {layout} {hashlib.sha256(value.tobytes()).hexdigest()}"
+        content = hashlib.sha256(value.tobytes()).hexdigest()
+        return f"{kind.__name__} {value.dtype!r} {value.shape} {value.strides} {content}"
     if isinstance(value, np.dtype):
         return f"dtype {value!r}"
     if kind is _Field:

@@ -220,6 +220,9 @@ INDESCRIBABLE: dict[str, tuple[str, object]] = {
     "an array of objects": ("thing", np.array([Instance()])),
     "functions in a set": ("thing", {lazy_module, module_of}),
     "a module that makes attributes": ("thing", lazy_module()),
+    "a module that is handed on": ("len(module)", None),
+    "an attribute chosen at run time": ("getattr(module, 'x')", None),
+    "an attribute that is a module": ("module.inner", None),
     "a module in a table": ("thing", [ModuleType("some")]),
     "a function of NumPy's kind": ("thing", scipy.special.expit),
     "an import": ("__import__('math')", None),
@@ -231,7 +234,9 @@ INDESCRIBABLE: dict[str, tuple[str, object]] = {
 @pytest.mark.parametrize("kind", INDESCRIBABLE)
 def test_what_has_no_description_is_refused(kind):
     expression, thing = INDESCRIBABLE[kind]
-    module = module_of(f"def function():\n    return {expression}\n", thing=thing)
+    some = ModuleType("some")
+    some.inner = ModuleType("inner")  # type: ignore[attr-defined]
+    module = module_of(f"def function():\n    return {expression}\n", thing=thing, module=some)
     with pytest.raises(_live_code.NoDescription):
         _live_code.digest(module.function)
 
