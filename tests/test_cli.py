@@ -112,6 +112,7 @@ def test_info_on_a_cache_that_cannot_be_written(tmp_path):
     assert cache["reason"]
 
 
+@pytest.mark.skipif(os.name != "posix", reason="homes and permissions of POSIX")
 def test_info_makes_no_folders(tmp_path):
     places = {"HOME": str(tmp_path / "home"), "NUMBA_CACHE_DIR": str(tmp_path / "named")}
     (tmp_path / "home").mkdir()
@@ -269,6 +270,7 @@ def test_processes_that_cannot_share_memory_are_one(monkeypatch):
     assert [outcome.state for outcome in _warmup.run([3, 4], jobs=2)] == ["cached", "cached"]
 
 
+@pytest.mark.skipif(os.name != "posix", reason="homes and permissions of POSIX")
 @pytest.mark.needs_jit
 def test_warmup_says_which_folder_it_did_not_fill(tmp_path):
     (tmp_path / "home").mkdir()
