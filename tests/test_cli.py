@@ -112,6 +112,7 @@ def test_info_on_a_cache_that_cannot_be_written(tmp_path):
     assert cache["reason"]
 
 
+@pytest.mark.needs_jit
 @pytest.mark.skipif(os.name != "posix", reason="homes and permissions of POSIX")
 def test_info_makes_no_folders(tmp_path):
     places = {"HOME": str(tmp_path / "home"), "NUMBA_CACHE_DIR": str(tmp_path / "named")}
@@ -125,6 +126,7 @@ def test_info_makes_no_folders(tmp_path):
     assert [path.name for path in tmp_path.rglob("*")] == ["home"]
 
 
+@pytest.mark.needs_jit
 @pytest.mark.skipif(sys.platform != "linux", reason="paths of other systems are text")
 @pytest.mark.parametrize(("folder", "encoding"), [(b"caf\xe9", "utf-8:strict"), ("caf\xe9".encode(), "ascii:strict")])
 def test_a_path_that_the_output_cannot_say(tmp_path, folder, encoding):
@@ -270,8 +272,8 @@ def test_processes_that_cannot_share_memory_are_one(monkeypatch):
     assert [outcome.state for outcome in _warmup.run([3, 4], jobs=2)] == ["cached", "cached"]
 
 
-@pytest.mark.skipif(os.name != "posix", reason="homes and permissions of POSIX")
 @pytest.mark.needs_jit
+@pytest.mark.skipif(os.name != "posix", reason="homes and permissions of POSIX")
 def test_warmup_says_which_folder_it_did_not_fill(tmp_path):
     (tmp_path / "home").mkdir()
     (tmp_path / "fastml").mkdir()
