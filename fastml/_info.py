@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.metadata
 import json
@@ -98,17 +99,18 @@ def _version(package: str) -> str | None:
 
 def _cpu_model() -> str:
     """Return the name on the box; the compiler's name for it is another matter."""
-    if sys.platform == "linux":
-        lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
-        names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-        if names:
-            return names[0]
-    elif sys.platform == "darwin":
-        asked = subprocess.run(
-            ["sysctl", "-n", "machdep.cpu.brand_string"], capture_output=True, text=True, check=False
-        )
-        if asked.stdout.strip():
-            return asked.stdout.strip()
+    with contextlib.suppress(OSError):  # no /proc, no such command
+        if sys.platform == "linux":
+            lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
+            names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+            if names:
+                return names[0]
+        elif sys.platform == "darwin":
+            asked = subprocess.run(
+                ["sysctl", "-n", "machdep.cpu.brand_string"], capture_output=True, text=True, check=False
+            )
+            if asked.stdout.strip():
+                return asked.stdout.strip()
     return platform.processor() or platform.machine() or "unknown"
 
 

@@ -133,11 +133,11 @@ def main(*, only: str | None = None, jobs: int | None = None) -> int:
     if not keys:
         return _refuse(f"no entry matches {only!r}; there are: {', '.join(names)}")
 
-    jobs = min(jobs or min(_threads.default()[0], _MOST_JOBS), len(keys))
+    jobs = _possible(min(jobs or min(_threads.default()[0], _MOST_JOBS), len(keys)))
     start = time.perf_counter()
     outcomes = run(keys, jobs)
     print(render(outcomes, time.perf_counter() - start, jobs))
-    print(f"cache: {cache.path}")
+    print(f"cache: {cache.path} ({cache.reason})")
     return 1 if any(outcome.error for outcome in outcomes) else 0
 
 
@@ -172,11 +172,20 @@ def run(keys: list[str], jobs: int, *, dtypes: tuple[str, ...] | None = None, si
     what = partial(warm, dtypes=dtypes) if dtypes else warm
     # The bar goes to stderr, and only to a terminal.
     with tqdm(total=len(keys), unit="kernel", disable=silent or None) as bar:
-        for outcome in _outcomes(what, keys, jobs):
+        for outcome in _outcomes(what, keys, _possible(jobs)):
             outcomes[outcome.key] = outcome
             bar.set_postfix_str(outcome.key)
             bar.update()
     return [outcomes[key] for key in keys]
+
+
+def _possible(jobs: int) -> int:
+    """Return how many processes can work side by side: one, where there is no memory that they could share."""
+    try:
+        multiprocessing.get_context("spawn").Lock()
+    except (ImportError, OSError):
+        return 1
+    return jobs
 
 
 def _outcomes(what: Callable[[str], Outcome], keys: list[str], jobs: int) -> Iterator[Outcome]:

@@ -9,7 +9,7 @@ How the modules stand on each other::
            _simd                      _losses             _math         _simd _stacks  _team  _layers  tiles, threads
                                          |
                                        _math                                                          functions
-    _jit (how to compile), _validate (arguments), _threads: used by all
+    _jit (how to compile, on _live_code and _cache_files), _validate (arguments), _threads: used by all
 
 ``convolution`` stands on `_sequence`, that on `_image_works`, and that on `_conv`, `_image_layers` and `_grids`.
 

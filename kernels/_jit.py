@@ -16,9 +16,10 @@ This is the only module that names a compilation option. It offers four policies
 Why not Numba's own file cache? Its stamp is the content of the file that defines the function that
 is called. After an upgrade that changes a helper in another file it returns the old machine code, a
 truncated file makes the call raise, and two processes that fill an empty cache together can leave
-an index that points at the other one's code. Here one file holds one compiled signature; its name is
-the digest of everything the code depends on, its content carries a digest of itself, it appears by
-an atomic rename, and any error on the way means "compile it" instead of "fail".
+an index that points at the other one's code; it runs what other users put there. Here one file holds
+one compiled signature; its name is the digest of all live code that it was made from (`_live_code`), its
+content carries a digest of itself, it appears by an atomic rename, it is loaded only from whom the user
+trusts (`_cache_files`), and any error on the way means "compile it" instead of "fail".
 """
 
 from __future__ import annotations
@@ -27,13 +28,11 @@ import contextlib
 import hashlib
 import os
 import pickle
+import re
 import sys
-import tempfile
-import time
 from collections.abc import Callable
 from functools import cache
-from pathlib import Path
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import llvmlite
 import numba
@@ -42,6 +41,10 @@ from numba.core import config, serialize
 from numba.core.caching import _Cache
 from numba.core.compiler import CompileResult
 from numba.core.compiler_lock import global_compiler_lock
+from numba.core.dispatcher import Dispatcher
+
+from . import _cache_files, _live_code
+from ._cache_files import CacheInfo
 
 __all__ = ["CacheInfo", "cache_info", "inner", "intrinsic", "jit_enabled", "kernel", "readonly", "scalar", "stats"]
 
@@ -49,9 +52,6 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 REORDERED = frozenset({"contract", "reassoc", "nsz", "arcp"})
 IN_ORDER = frozenset({"contract"})
-
-#: A stamp folder that no process used for this long belongs to a version that is gone.
-STALE_AFTER_S = 60 * 24 * 3600
 
 _kernels: list[Any] = []
 
@@ -74,7 +74,7 @@ def kernel(function: F) -> F:
     if not jit_enabled():
         return function
     compiled: Any = inner(function)
-    compiled._cache = _MachineCodeCache(function, compiled.targetoptions)
+    compiled._cache = _MachineCodeCache(compiled)
     _kernels.append(compiled)
     return cast(F, compiled)
 
@@ -143,9 +143,8 @@ def stats() -> dict[str, dict[str, int]]:
     """
     result = {}
     for compiled in _kernels:
-        name = f"{compiled.py_func.__module__.rpartition('.')[2]}.{compiled.py_func.__qualname__}"
         counted = compiled.stats
-        result[name] = {
+        result[_name(compiled)] = {
             "signatures": len(compiled.signatures),
             "hits": sum(counted.cache_hits.values()),
             "misses": sum(counted.cache_misses.values()),
@@ -153,40 +152,26 @@ def stats() -> dict[str, dict[str, int]]:
     return result
 
 
+def _name(compiled: Dispatcher) -> str:
+    return f"{compiled.py_func.__module__.rpartition('.')[2]}.{compiled.py_func.__qualname__}"
+
+
 # ---------------------------------------------------------------------------------------- cache
 
 
-class CacheInfo(NamedTuple):
-    """Where compiled kernels are kept; `path` is None where there is no cache, `reason` says why."""
-
-    path: str | None
-    writable: bool
-    reason: str
-
-
 def cache_info() -> CacheInfo:
-    """Say where compiled kernels are kept and whether new ones can be added."""
+    """Say where compiled kernels are kept and whether new ones can be added; this makes no folders."""
     if not jit_enabled():
         return CacheInfo(None, False, "compilation is switched off (NUMBA_DISABLE_JIT)")
-    try:
-        folder = _stamp_folder()
-    except Exception as error:
-        return CacheInfo(None, False, f"no cache: {error}")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        return CacheInfo(str(folder), False, f"cannot be written: {error.strerror or error}")
-    return CacheInfo(str(folder), True, "writable")
+    return _cache_files.state(_versions())
 
 
 class _MachineCodeCache(_Cache):
     """One function's compiled signatures on disk, one self-checking file each."""
 
-    def __init__(self, function: Callable[..., Any], options: dict[str, Any]) -> None:
-        self._name = f"{function.__module__.rpartition('.')[2]}.{function.__qualname__}"
-        self._options = repr(sorted((key, _plain(value)) for key, value in options.items()))
+    def __init__(self, compiled: Dispatcher) -> None:
+        self._compiled = compiled
+        self._stem = re.sub(r"[^\w.-]", "_", _name(compiled))
         self._enabled = True
 
     @property
@@ -201,18 +186,16 @@ class _MachineCodeCache(_Cache):
 
     def flush(self) -> None:
         with contextlib.suppress(Exception):
-            for file in _stamp_folder().glob(f"{_file_stem(self._name)}.*.bin"):
-                file.unlink(missing_ok=True)
+            _cache_files.remove(_versions(), self._stem)
 
     def load_overload(self, sig: Any, target_context: Any) -> CompileResult | None:
         if not self._enabled:
             return None
         try:
             target_context.refresh()
-            digest, payload = _split(self._file(sig, target_context.codegen()).read_bytes())
+            digest, payload = _split(_cache_files.read(_versions(), self._file(sig, target_context.codegen())))
             if hashlib.sha256(payload).digest() != digest:
                 return None
-            _keep_house(_stamp_folder())
             return CompileResult._rebuild(target_context, *pickle.loads(payload))
         except Exception:
             # Whatever is wrong with the file, compiling is the answer.
@@ -222,88 +205,24 @@ class _MachineCodeCache(_Cache):
         if not self._enabled or data.lifted or data.library.has_dynamic_globals:
             return
         with contextlib.suppress(Exception):
-            file = self._file(sig, data.codegen)
             payload = serialize.dumps(data._reduce())
-            file.parent.mkdir(parents=True, exist_ok=True)
-            _write_atomically(file, hashlib.sha256(payload).digest() + payload)
-            _keep_house(file.parent)
+            file = self._file(sig, data.codegen)
+            _cache_files.write(_versions(), file, hashlib.sha256(payload).digest() + payload)
 
-    def _file(self, sig: Any, codegen: Any) -> Path:
-        key = repr((self._name, self._options, str(sig), codegen.magic_tuple()))
-        digest = hashlib.sha256(key.encode()).hexdigest()[:32]
-        return _stamp_folder() / f"{_file_stem(self._name)}.{digest}.bin"
-
-
-def _plain(value: Any) -> Any:
-    """Give an option a text that does not depend on the order of a set."""
-    flags = getattr(value, "flags", value)
-    return sorted(flags) if isinstance(flags, (set, frozenset)) else repr(value)
-
-
-def _file_stem(name: str) -> str:
-    return "".join(letter if letter.isalnum() or letter in "._-" else "_" for letter in name)
+    def _file(self, sig: Any, codegen: Any) -> str:
+        """Name the file of one signature by all that its machine code depends on, besides the versions."""
+        key = repr((_live_code.digest(self._compiled), str(sig), codegen.magic_tuple()))
+        return f"{self._stem}.{hashlib.sha256(key.encode()).hexdigest()[:32]}.bin"
 
 
 def _split(content: bytes) -> tuple[bytes, bytes]:
     return content[:32], content[32:]
 
 
-def _write_atomically(file: Path, content: bytes) -> None:
-    handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=".writing-")
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(content)
-        os.replace(temporary, file)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise
-
-
 @cache
-def _keep_house(current: Path) -> None:
-    """Mark a folder as used, once per process, and drop those of versions that are long gone."""
-    with contextlib.suppress(OSError):
-        os.utime(current)
-        _remove_stale(current)
-
-
-def _remove_stale(current: Path) -> None:
-    """Remove what nobody used for long: uninstalling a package cannot."""
-    for folder in current.parent.iterdir():
-        with contextlib.suppress(OSError):  # another user's, or no folder of ours
-            if folder != current and time.time() - folder.stat().st_mtime > STALE_AFTER_S:
-                for file in folder.iterdir():
-                    file.unlink(missing_ok=True)
-                folder.rmdir()
-
-
-def _stamp_folder() -> Path:
-    return _root_folder() / _stamp()
-
-
-def _root_folder() -> Path:
-    if config.CACHE_DIR:
-        return Path(config.CACHE_DIR) / "fastml"
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "fastml" / "Cache"
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "fastml"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fastml"
-
-
-@cache
-def _stamp() -> str:
-    """Digest all that machine code depends on besides the function, its types and the CPU."""
-    digest = hashlib.sha256()
+def _versions() -> str:
+    """Digest what all kernels depend on besides their own code, their types and the CPU."""
     versions = (sys.version, numba.__version__, llvmlite.__version__, np.__version__)
     switches = ("OPT", "LOOP_VECTORIZE", "SLP_VECTORIZE", "BOUNDSCHECK", "DEBUGINFO_DEFAULT", "FULL_TRACEBACKS")
-    digest.update(repr((versions, [(name, repr(getattr(config, name, None))) for name in switches])).encode())
-    package = Path(__file__).parent
-    sources = sorted(package.rglob("*.py"))
-    if not sources:
-        raise OSError("the sources of the kernels cannot be read")
-    for source in sources:
-        digest.update(f"{source.relative_to(package).as_posix()}\0".encode())
-        digest.update(hashlib.sha256(source.read_bytes()).digest())
-    return digest.hexdigest()[:16]
+    options = [(name, repr(getattr(config, name, None))) for name in switches]
+    return hashlib.sha256(repr((versions, options)).encode()).hexdigest()[:16]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing.context
 import os
 import subprocess
 import sys
@@ -109,6 +110,42 @@ def test_info_on_a_cache_that_cannot_be_written(tmp_path):
     cache = json.loads(done.stdout)["cache"]
     assert not cache["writable"]
     assert cache["reason"]
+
+
+@pytest.mark.needs_jit
+@pytest.mark.skipif(os.name != "posix", reason="homes and permissions of POSIX")
+def test_info_makes_no_folders(tmp_path):
+    places = {"HOME": str(tmp_path / "home"), "NUMBA_CACHE_DIR": str(tmp_path / "named")}
+    (tmp_path / "home").mkdir()
+    for named in (places["NUMBA_CACHE_DIR"], ""):
+        done = command("info", "--json", **{**places, "NUMBA_CACHE_DIR": named, "XDG_CACHE_HOME": ""})
+        assert done.returncode == 0, done.stderr
+        cache = json.loads(done.stdout)["cache"]
+        assert cache["writable"]
+        assert Path(cache["path"]).is_relative_to(named or tmp_path / "home")
+    assert [path.name for path in tmp_path.rglob("*")] == ["home"]
+
+
+@pytest.mark.needs_jit
+@pytest.mark.skipif(sys.platform != "linux", reason="paths of other systems are text")
+@pytest.mark.parametrize(("folder", "encoding"), [(b"caf\xe9", "utf-8:strict"), ("caf\xe9".encode(), "ascii:strict")])
+def test_a_path_that_the_output_cannot_say(tmp_path, folder, encoding):
+    named = os.fsdecode(os.fsencode(tmp_path) + b"/" + folder)
+    done = command("info", NUMBA_CACHE_DIR=named, PYTHONIOENCODING=encoding)
+    assert done.returncode == 0, done.stderr
+    assert f"{tmp_path}/caf\\" in done.stdout
+
+
+@pytest.mark.parametrize("platform", ["linux", "darwin"])
+def test_a_cpu_that_no_file_and_no_command_names(monkeypatch, platform):
+    def missing(*_, **__):
+        raise FileNotFoundError("no such file")
+
+    monkeypatch.setattr(sys, "platform", platform)
+    monkeypatch.setattr(Path, "read_text", missing)
+    monkeypatch.setattr(_info.subprocess, "run", missing)
+    monkeypatch.setattr(_info.platform, "processor", lambda: "a processor")
+    assert _info._cpu_model() == "a processor"
 
 
 def test_info_without_jit():
@@ -220,6 +257,34 @@ def test_a_worker_that_dies_is_a_failure(monkeypatch):
     outcomes = _warmup.run([3, 4, 5], jobs=2)
     assert [(outcome.key, outcome.state) for outcome in outcomes] == [(3, "failed"), (4, "failed"), (5, "failed")]
     assert "BrokenProcessPool" in outcomes[0].error
+
+
+def test_processes_that_cannot_share_memory_are_one(monkeypatch):
+    """As without /dev/shm: there, a pool of processes has no locks."""
+
+    def no_lock(_):
+        raise OSError(38, "Function not implemented")
+
+    assert _warmup._possible(3) == 3
+    monkeypatch.setattr(multiprocessing.context.BaseContext, "Lock", no_lock)
+    assert _warmup._possible(3) == 1
+    monkeypatch.setattr(_warmup, "warm", lambda key: _warmup.Outcome(key, 0.0, False, None))
+    assert [outcome.state for outcome in _warmup.run([3, 4], jobs=2)] == ["cached", "cached"]
+
+
+@pytest.mark.needs_jit
+@pytest.mark.skipif(os.name != "posix", reason="homes and permissions of POSIX")
+def test_warmup_says_which_folder_it_did_not_fill(tmp_path):
+    (tmp_path / "home").mkdir()
+    (tmp_path / "fastml").mkdir()
+    (tmp_path / "fastml").chmod(0o777)
+    places = {"HOME": str(tmp_path / "home"), "NUMBA_CACHE_DIR": str(tmp_path), "XDG_CACHE_HOME": ""}
+    done = command("warmup", "--only", CHEAP, "--jobs", "1", **places)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("RuntimeWarning") == 1
+    last = done.stdout.splitlines()[-1]
+    assert last.startswith(f"cache: {tmp_path / 'home'}")
+    assert f"{tmp_path / 'fastml'} can be written by other users" in last
 
 
 @pytest.mark.needs_jit

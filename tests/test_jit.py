@@ -16,7 +16,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -59,8 +58,8 @@ def environment(cache: Path | None, **changes: str | None) -> dict[str, str]:
     return clean
 
 
-def probe(cache: Path | None, *, before: str = "", after: str = "", **changes: str | None) -> dict:
-    """Run PROBE in a fresh process and return what it found."""
+def probe(cache: Path | None, *, before: str = "", after: str = "", warning: str = "", **changes: str | None) -> dict:
+    """Run PROBE in a fresh process and return what it found; it may say `warning` and nothing else."""
     done = subprocess.run(
         [sys.executable, "-c", PROBE.format(before=before, after=after)],
         env=environment(cache, **changes),
@@ -71,7 +70,10 @@ def probe(cache: Path | None, *, before: str = "", after: str = "", **changes: s
         timeout=120,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stderr == "", "a fault of the cache must not be seen"
+    if warning:
+        assert done.stderr.count("Warning") == done.stderr.count(f"RuntimeWarning: {warning}") == 1
+    else:
+        assert done.stderr == "", "a fault of the cache must not be seen"
     return json.loads(done.stdout)
 
 
@@ -138,11 +140,7 @@ def test_a_switch_that_changes_machine_code_changes_the_key(copy_of_filled, name
     assert probe(copy_of_filled)["misses"] == 0, "what was there must stay"
 
 
-def test_options_types_and_cpu_are_in_the_key(tmp_path, monkeypatch):
-    monkeypatch.setattr(_jit.config, "CACHE_DIR", str(tmp_path))
-    (compiled,) = (k for k in _jit._kernels if k.py_func.__qualname__ == "sigmoid_entries")
-    options = dict(compiled.targetoptions)
-
+def test_options_types_and_cpu_are_in_the_key():
     class Codegen:
         def __init__(self, cpu: str) -> None:
             self.cpu = cpu
@@ -150,8 +148,12 @@ def test_options_types_and_cpu_are_in_the_key(tmp_path, monkeypatch):
         def magic_tuple(self) -> tuple[str, str, str]:
             return "x86_64", self.cpu, ""
 
+    (compiled,) = (k for k in _jit._kernels if k.py_func.__qualname__ == "sigmoid_entries")
+    options = dict(compiled.targetoptions)
+
     def name_for(options, sig, cpu):
-        return _jit._MachineCodeCache(compiled.py_func, options)._file(sig, Codegen(cpu)).name
+        other = numba.njit(**{name: value for name, value in options.items() if name != "nopython"})(compiled.py_func)
+        return _jit._MachineCodeCache(other)._file(sig, Codegen(cpu))
 
     plain = name_for(options, "(f4,)", "a")
     assert name_for(options, "(f4,)", "a") == plain
@@ -164,9 +166,8 @@ def test_options_types_and_cpu_are_in_the_key(tmp_path, monkeypatch):
     assert len(others | {plain}) == 5
 
 
-def test_kernels_do_not_share_a_file(tmp_path, monkeypatch):
-    monkeypatch.setattr(_jit.config, "CACHE_DIR", str(tmp_path))
-    stems = [_jit._file_stem(compiled._cache._name) for compiled in _jit._kernels]
+def test_kernels_do_not_share_a_file():
+    stems = [compiled._cache._stem for compiled in _jit._kernels]
     assert len(stems) == len(set(stems))
 
 
@@ -237,28 +238,26 @@ def package_copy(folder: Path) -> Path:
     return folder / "fastml" / "kernels"
 
 
-def upgrade(tmp_path: Path, change_first: str = "") -> tuple[dict, dict]:
+def upgrade(tmp_path: Path, change_first: str = "") -> dict:
     """Call, change a helper in another file than the kernel's, call again in a new process."""
     package, cache = package_copy(tmp_path / "site"), tmp_path / "cache"
     with (package / "_jit.py").open("a", encoding="utf-8") as stream:
         stream.write(change_first)
-    before = probe(cache, PYTHONPATH=str(tmp_path / "site"))
-    assert is_right(before)
+    assert is_right(probe(cache, PYTHONPATH=str(tmp_path / "site")))
     assert probe(cache, PYTHONPATH=str(tmp_path / "site"))["misses"] == 0
     with (package / "_math.py").open("a", encoding="utf-8") as stream:
         stream.write(NEW_HELPER)
-    return before, probe(cache, PYTHONPATH=str(tmp_path / "site"))
+    return probe(cache, PYTHONPATH=str(tmp_path / "site"))
 
 
 def test_upgrade_in_place_of_a_helper_in_another_file(tmp_path):
-    before, after = upgrade(tmp_path)
+    after = upgrade(tmp_path)
     assert after["value"] == 7
     assert (after["hits"], after["misses"]) == (0, 1)
-    assert after["path"] != before["path"]
 
 
-def test_a_stamp_that_misses_the_change_would_be_seen(tmp_path):
-    _, after = upgrade(tmp_path, change_first="\n\ndef _stamp():\n    return 'always the same'\n")
+def test_a_digest_that_misses_the_change_would_be_seen(tmp_path):
+    after = upgrade(tmp_path, change_first="\n\n_live_code.digest = lambda _: 'always the same'\n")
     assert is_right(after), "the test above could not fail"
 
 
@@ -272,6 +271,40 @@ def test_two_versions_side_by_side_keep_their_own_code(tmp_path):
             found = probe(tmp_path / "cache", PYTHONPATH=str(tmp_path / version))
             assert found["value"] == pytest.approx(expected, rel=1e-15)
             assert found["misses"] == misses
+
+
+@pytest.mark.parametrize(
+    "imported", ["fastml.kernels.logistic", "fastml.kernels._math", "fastml.kernels._jit", "numba"]
+)
+def test_upgrade_under_a_running_process(tmp_path, imported):
+    """What the process runs is old, new, or, if it imports some modules now and some later, both."""
+    package, site = package_copy(tmp_path / "site"), str(tmp_path / "site")
+    wait = f"""
+import importlib, sys
+importlib.import_module({imported!r})
+print("ready", flush=True)
+sys.stdin.readline()
+"""
+    code = wait + PROBE.format(before="", after="")
+    running = subprocess.Popen(
+        [sys.executable, "-c", code],
+        env=environment(tmp_path / "cache", PYTHONPATH=site),
+        cwd=tempfile.gettempdir(),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert running.stdout.readline() == "ready\n"
+    with (package / "_math.py").open("a", encoding="utf-8") as stream:
+        stream.write(NEW_HELPER)
+    output, _ = running.communicate("\n", timeout=120)
+    found = json.loads(output)
+    has_old_helper = imported in ("fastml.kernels.logistic", "fastml.kernels._math")
+    assert found["value"] == pytest.approx(SIGMOID if has_old_helper else 7, rel=1e-15)
+
+    after = probe(tmp_path / "cache", PYTHONPATH=site)
+    assert after["value"] == 7
+    assert after["misses"] == has_old_helper
 
 
 # ------------------------------------------------------------------------------------ damaged files
@@ -334,7 +367,8 @@ def test_a_file_where_the_folder_should_be(tmp_path, variable):
     occupied = tmp_path / "file"
     occupied.write_text("mine")
     cache = occupied if variable == "NUMBA_CACHE_DIR" else None
-    found = probe(cache, **({} if cache else {variable: str(occupied)}))
+    warning = "" if cache else "the cache of compiled kernels: "
+    found = probe(cache, warning=warning, **({} if cache else {variable: str(occupied)}))
     assert is_right(found)
     assert found["misses"] == 1
     assert not found["writable"]
@@ -346,7 +380,6 @@ def test_a_file_where_the_folder_should_be(tmp_path, variable):
 AS_NOBODY = """
 import numba
 numba.njit(lambda x: x + 1)(1)
-_jit._stamp()
 import os
 if os.geteuid() == 0:
     os.seteuid(65534)
@@ -412,6 +445,62 @@ def test_a_file_system_without_room_for_folders():
     assert (found["misses"], found["writable"]) == (1, False)
 
 
+# What runs if a file is loaded that somebody put there.
+PLANTED = """
+import hashlib, pathlib, pickle, sys
+class Planted:
+    def __reduce__(self):
+        return print, ("code of another user runs",)
+payload = pickle.dumps(Planted())
+for file in pathlib.Path(sys.argv[1]).rglob("*.bin"):
+    file.write_bytes(hashlib.sha256(payload).digest() + payload)
+"""
+
+
+@pytest.mark.safety
+@POSIX_PERMISSIONS
+@pytest.mark.parametrize("how", ["another user's", "writable by others"])
+def test_code_that_others_may_have_planted_does_not_run(copy_of_filled, tmp_path, how):
+    subprocess.run([sys.executable, "-c", PLANTED, str(copy_of_filled)], check=True)
+    if how == "writable by others":
+        (copy_of_filled / "fastml").chmod(0o777)
+    elif os.geteuid() == 0:
+        for path in [copy_of_filled, *copy_of_filled.rglob("*")]:
+            os.chown(path, 2001, 2001)
+    else:
+        pytest.skip("only root can give files away")
+    home = tmp_path / "home"
+    home.mkdir()
+    said = f"the cache of compiled kernels: {copy_of_filled / 'fastml'} "
+    first = probe(copy_of_filled, HOME=str(home), warning=said)  # prints one line of JSON, or this fails
+    assert is_right(first)
+    assert Path(first["path"]).is_relative_to(home)
+    assert str(copy_of_filled) in first["reason"]
+    assert probe(copy_of_filled, HOME=str(home), warning=said)["misses"] == 0
+
+
+@pytest.mark.safety
+def test_no_folder_is_taken_from_a_file_in_the_current_folder(tmp_path):
+    """Numba reads ``.numba_config.yaml`` there, which anybody may have put into a folder of data."""
+    before = f"_jit.config.CACHE_DIR = {str(tmp_path / 'theirs')!r}"
+    (tmp_path / "home").mkdir()
+    found = probe(None, before=before, HOME=str(tmp_path / "home"))
+    assert Path(found["path"]).is_relative_to(tmp_path / "home")
+    assert not (tmp_path / "theirs").exists()
+
+
+@pytest.mark.safety
+@POSIX_PERMISSIONS
+@pytest.mark.skipif(os.name == "posix" and os.geteuid() != 0, reason="only root can be two users")
+def test_a_cache_warmed_by_root_serves_another_user(open_folder):
+    """As in an image; a strict umask while it is built changes nothing."""
+    cache = open_folder / "cache"
+    assert probe(cache, before="import os; os.umask(0o077)")["misses"] == 1
+    found = probe(cache, before=AS_NOBODY)
+    assert is_right(found)
+    assert (found["hits"], found["misses"], found["writable"]) == (1, 0, False)
+
+
 NO_HOME = """
 import pwd
 def nobody(*_):
@@ -423,7 +512,7 @@ pwd.getpwuid = pwd.getpwnam = nobody
 @pytest.mark.safety
 @POSIX_PERMISSIONS
 def test_a_folder_that_cannot_be_located():
-    found = probe(None, before=NO_HOME, HOME=None)
+    found = probe(None, before=NO_HOME, HOME=None, warning="the cache of compiled kernels: ")
     assert is_right(found)
     assert (found["misses"], found["path"], found["writable"]) == (1, None, False)
     assert found["reason"].startswith("no cache: ")
@@ -450,28 +539,15 @@ def test_an_empty_environment(tmp_path):
         assert Path(found["path"]).is_relative_to(tmp_path)
 
 
-@pytest.mark.safety
-def test_sources_that_cannot_be_read(tmp_path):
-    """A frozen or zipped package has no source files to digest: no cache then, rather than a wrong one."""
-    found = probe(tmp_path, before="_jit.__file__ = '/no/such/folder/_jit.py'; _jit._stamp.cache_clear()")
-    assert is_right(found)
-    assert (found["misses"], found["path"]) == (1, None)
-    assert "sources" in found["reason"]
-    assert files(tmp_path) == []
-
-
-@pytest.mark.safety
-def test_a_disk_that_is_full(tmp_path):
-    full = """
-import os
-def no_room(*_):
-    raise OSError(28, "No space left on device")
-os.replace = no_room
-"""
-    found = probe(tmp_path, before=full)
-    assert is_right(found)
-    assert found["misses"] == 1
-    assert files(tmp_path) == [], "no half-written file may stay"
+@pytest.mark.slow
+def test_a_package_in_an_archive_is_cached(tmp_path):
+    """As in a frozen application, there are no source files to look at."""
+    package_copy(tmp_path / "site")
+    archive = shutil.make_archive(str(tmp_path / "site"), "zip", tmp_path / "site")
+    for misses in (1, 0):
+        found = probe(tmp_path / "cache", PYTHONPATH=archive)
+        assert is_right(found)
+        assert found["misses"] == misses
 
 
 # ------------------------------------------------------------------------- several processes at once
@@ -524,40 +600,12 @@ print(json.dumps([values, sum(c["hits"] for c in counts), sum(c["misses"] for c 
     assert outcome(last) == [[1.0, 0.5, 0.5], 3, 0]
 
 
-# ----------------------------------------------------------------------------------- housekeeping
-
-
-def test_folders_of_versions_long_gone_are_removed(tmp_path):
-    root = tmp_path / "fastml"
-    for name in ("old", "young"):
-        (root / name).mkdir(parents=True)
-        (root / name / "kernel.bin").write_bytes(b"code")
-    long_ago = time.time() - _jit.STALE_AFTER_S - 3600
-    os.utime(root / "old", (long_ago, long_ago))
-    found = probe(tmp_path)
-    assert (found["misses"], found["writable"]) == (1, True)
-    assert not (root / "old").exists()
-    assert (root / "young" / "kernel.bin").exists()
-    assert probe(tmp_path)["misses"] == 0
-
-
-@pytest.mark.parametrize("kind", ["file", "folder in it"])
-def test_what_cannot_be_removed_does_not_keep_new_code_out(tmp_path, kind):
-    """Somebody's stray file in the cache folder, older than any limit."""
-    stray = tmp_path / "fastml" / "stray"
-    if kind == "file":
-        stray.parent.mkdir()
-        stray.write_text("mine")
-    else:
-        (stray / "inner").mkdir(parents=True)
-    os.utime(stray, (0, 0))
-    assert is_right(probe(tmp_path))
-    assert probe(tmp_path)["misses"] == 0
+# -------------------------------------------------------------------------------- one kernel's cache
 
 
 def test_flush_removes_one_kernel_and_no_other(copy_of_filled):
     (file,) = files(copy_of_filled)
-    other = file.with_name("logistic.exp_entries.0.bin")
+    other = file.with_name(f"logistic.exp_entries.{'0' * 32}.bin")
     other.write_bytes(b"of another kernel")
     flush = """
 from fastml.kernels import logistic
@@ -577,29 +625,6 @@ logistic._sigmoid_entries._cache.disable()
     assert (found["hits"], found["misses"]) == (0, 1)
     on = off + "logistic._sigmoid_entries._cache.enable()\n"
     assert probe(copy_of_filled, before=on)["hits"] == 1
-
-
-def test_where_the_cache_is(tmp_path, monkeypatch):
-    monkeypatch.setattr(_jit.config, "CACHE_DIR", str(tmp_path / "numba"))
-    assert _jit._root_folder() == tmp_path / "numba" / "fastml"
-    monkeypatch.setattr(_jit.config, "CACHE_DIR", "")
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("USERPROFILE", str(tmp_path))
-    for name in ("XDG_CACHE_HOME", "LOCALAPPDATA"):
-        monkeypatch.delenv(name, raising=False)
-    expected = {
-        "linux": ".cache/fastml",
-        "darwin": "Library/Caches/fastml",
-        "win32": "AppData/Local/fastml/Cache",
-    }
-    for platform, folder in expected.items():
-        monkeypatch.setattr(sys, "platform", platform)
-        assert _jit._root_folder() == tmp_path / folder
-    monkeypatch.setenv("LOCALAPPDATA", str(tmp_path / "local"))
-    assert _jit._root_folder() == tmp_path / "local" / "fastml" / "Cache"
-    monkeypatch.setattr(sys, "platform", "linux")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    assert _jit._root_folder() == tmp_path / "xdg" / "fastml"
 
 
 # -------------------------------------------------------------------------------- policies at work
