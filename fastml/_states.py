@@ -53,13 +53,17 @@ class StateFiles:
         Parameters
         ----------
         path : str or path-like
-            The file, in NumPy's npz format, without pickle. One that is there is replaced when the new one is complete.
+            The file, in NumPy's npz format, without pickle. One that is there is replaced when the new one is complete,
+            which has the same mode and group; a link stays, and the file that it leads to is replaced. Several threads
+            and processes may save to one path at the same time: the last one's file stays.
 
         Raises
         ------
         TypeError
             If a parameter or attribute is something else than numbers, texts, arrays, None, and tuples, lists and
             dictionaries of them: a function, say.
+        FileExistsError
+            If `path` is there and is no regular file: a folder, say.
         """
         check_is_fitted(self)
         writer = _Writer(self._records)
@@ -84,7 +88,8 @@ class StateFiles:
         Parameters
         ----------
         path : str or path-like
-            The file. Nothing in it is executed.
+            The file. Nothing in it is executed, and its arrays take no more memory than it has bytes. Whether its
+            numbers make sense is not checked: a model from an altered file may raise any error when it is used.
 
         Returns
         -------
@@ -94,7 +99,7 @@ class StateFiles:
         Raises
         ------
         ValueError
-            If it is no such file, is of another class of models, or from a later version of the format.
+            If it is no such file or a damaged one, of another class of models, or from a later version of the format.
 
         Examples
         --------

@@ -30,13 +30,16 @@ from queue import SimpleQueue
 from types import BuiltinFunctionType, TracebackType
 from typing import TypeAlias
 
-__all__ = ["default", "resolve", "run", "run_ranges"]
+__all__ = ["default", "insist", "resolve", "run", "run_ranges"]
 
 _Task: TypeAlias = Callable[[int], Iterator[None] | None]
 _Inbox: TypeAlias = "SimpleQueue[Callable[[_Inbox], None]]"
 
 #: The pool's size is a ceiling, not a cost: its threads start when they are first needed.
 _POOL_THREADS = max(64, 2 * (os.cpu_count() or 1))
+
+#: Calls of what may be interrupted but must be done.
+_PATIENCE = 20
 
 _ENVIRONMENT = ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS")
 
@@ -181,6 +184,22 @@ def run_ranges(work: Callable[[int, int], None], n_blocks: int, n_threads: int, 
     """
     step = max(1, min(-(-n_blocks // (4 * n_threads)), most))
     run(lambda task: work(task * step, min(n_blocks, (task + 1) * step)), -(-n_blocks // step), n_threads)
+
+
+def insist(work: Callable[[], object]) -> None:
+    """Call `work`, which can go on where it was, until no signal handler interrupts it; raise what the first one did.
+
+    An error of its own is raised in the end too.
+    """
+    interrupt: BaseException | None = None
+    for _ in range(_PATIENCE):
+        try:
+            work()
+            break
+        except BaseException as raised:
+            interrupt = interrupt or raised
+    if interrupt is not None:
+        raise interrupt
 
 
 def _submit(work: Callable[[_Inbox], None], n_helpers: int) -> None:

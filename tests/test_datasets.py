@@ -364,6 +364,7 @@ def test_an_archive_that_expands_is_bounded_and_the_message_names_the_limit(mnis
         (b"\x80\x04]\x94" + b"]r" + struct.pack("<I", 2**23) + b"e.", "at place 8,388,608 after 4 steps"),
         (b"\x80\x02(" + b"]" * 1_000_001 + b"l.", "more than 1,000,000 steps"),
     ],
+    ids=["binary", "short", "text", "implicit", "steps"],
 )
 def test_cifar10_that_would_fill_the_memory_is_refused(content, message, cifar_folder):
     path = cifar_folder / "data_batch_1"

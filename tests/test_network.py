@@ -523,19 +523,23 @@ def test_ctrl_c_keeps_the_last_complete_batch(rng, same_bits, n_threads, batch_s
 
 @pytest.mark.needs_jit
 def test_a_batch_that_others_have_begun_to_step_is_completed(rng, same_bits, monkeypatch):
-    """Interrupts at every place where Python is reached, with helpers that lag behind."""
+    """Interrupts at every place where Python is reached, some in a row, with helpers that lag behind."""
     monkeypatch.setattr(_networks, "_ALONE_SECONDS", 1e-8)
     X, y = rng.normal(size=(400, 30)), rng.integers(0, 4, 400)
     layers, order = layers_of(rng, (30, 24, 4), "float64"), np.tile(rng.permutation(400), 30)
-    train, calls = _networks.train, 0
-    for stop_at in (1, 2, 3, 5, 8, 13, 21):
-        calls = 0
+    train, calls, further = _networks.train, 0, 0
+    for stop_at in range(1, 40):
+        calls = further = 0
 
         def stopping(thread, *arguments, stop_at=stop_at):
-            nonlocal calls
+            nonlocal calls, further
             done = train(thread, *arguments)
             calls += thread == 0
+            if further > 0 and threading.current_thread() is threading.main_thread():
+                further -= 1  # while the batch is completed
+                raise KeyboardInterrupt
             if thread == 0 and calls == stop_at and not done:
+                further = 3
                 raise KeyboardInterrupt
             return done
 
