@@ -63,7 +63,7 @@ def read_maybe_packed(home: Path, name: str) -> tuple[bytes, Path]:
             raise ValueError(f"{path} is damaged: {error}") from error
 
 
-def _read_bounded(stream: IO[bytes], path: Path) -> bytes:
+def _read_bounded(stream: IO[bytes] | gzip.GzipFile, path: Path) -> bytes:
     """Read a file, of which an archive may promise more than memory holds."""
     content = stream.read(MAX_BYTES + 1)
     if len(content) > MAX_BYTES:

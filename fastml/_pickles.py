@@ -72,7 +72,7 @@ def _check_steps(content: bytes) -> None:
     for number, (step, argument, _) in enumerate(pickletools.genops(content)):
         if number >= _MOST_STEPS:
             raise pickle.UnpicklingError(f"it takes more than {_MOST_STEPS:,} steps to unpickle")
-        if "PUT" in step.name and argument > number:
+        if "PUT" in step.name and (argument or 0) > number:
             raise pickle.UnpicklingError(f"it puts an object at place {argument:,} after {number:,} steps")
 
 

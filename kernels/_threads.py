@@ -170,7 +170,7 @@ class _Crew:
                 self._left.get()
             except BaseException as raised:
                 self.stop = True
-                interrupt = interrupt or raised
+                interrupt = raised if interrupt is None else interrupt
         _here.is_worker = False
         if interrupt is not None:
             raise interrupt
@@ -197,7 +197,7 @@ def insist(work: Callable[[], object]) -> None:
             work()
             break
         except BaseException as raised:
-            interrupt = interrupt or raised
+            interrupt = raised if interrupt is None else interrupt
     if interrupt is not None:
         raise interrupt
 
