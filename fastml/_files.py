@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import gzip
 import hashlib
 import io
 import itertools
 import os
+import secrets
+import stat
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -17,8 +20,11 @@ from typing import IO, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-# No official file comes near this; a file that does is refused before it is read.
+# No official file comes near this, but for the text of YearPredictionMSD, which is read in blocks.
 MAX_BYTES = 256 * 2**20
+
+# Characters of a number in a text: with 18 digits, sign, exponent and comma it has 26.
+_NUMBER_WIDTH = 32
 
 # Lines of a text that are parsed at once: a few megabytes, a fraction of a second.
 BLOCK_ROWS = 1 << 13
@@ -40,10 +46,8 @@ def md5(digest: str) -> Checksum:
 
 
 def read(path: Path) -> bytes:
-    size = path.stat().st_size
-    if size > MAX_BYTES:
-        raise ValueError(f"{path} has {size:,} bytes, far more than any file of this data set")
-    return path.read_bytes()
+    with path.open("rb") as stream:
+        return _read_bounded(stream, path)
 
 
 def read_maybe_packed(home: Path, name: str) -> tuple[bytes, Path]:
@@ -52,17 +56,19 @@ def read_maybe_packed(home: Path, name: str) -> tuple[bytes, Path]:
     if path.is_file():
         return read(path), path
     path = home / f"{name}.gz"
-    try:
-        # Bounded, so that a hostile archive cannot fill the memory.
-        with gzip.open(io.BytesIO(read(path))) as stream:
-            content = stream.read(MAX_BYTES + 1)
-    except (OSError, EOFError, zlib.error) as error:
-        if isinstance(error, FileNotFoundError):
-            raise
-        raise ValueError(f"{path} is damaged: {error}") from error
+    with gzip.open(io.BytesIO(read(path))) as stream:
+        try:
+            return _read_bounded(stream, path), path
+        except (OSError, EOFError, zlib.error) as error:
+            raise ValueError(f"{path} is damaged: {error}") from error
+
+
+def _read_bounded(stream: IO[bytes] | gzip.GzipFile, path: Path) -> bytes:
+    """Read a file, of which an archive may promise more than memory holds."""
+    content = stream.read(MAX_BYTES + 1)
     if len(content) > MAX_BYTES:
-        raise ValueError(f"{path} unpacks to far more than any file of this data set")
-    return content, path
+        raise ValueError(f"{path} holds more than {MAX_BYTES:,} bytes, far more than any file of this data set")
+    return content
 
 
 def verify(content: bytes, expected: Checksum, path: Path) -> None:
@@ -85,17 +91,42 @@ def missing(title: str, names: Iterable[str], places: Iterable[Path], function: 
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[IO[bytes]]:
-    """Open a file beside `path` that takes its name when the block ends well, and vanishes otherwise."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    """Open a file beside `path` that takes its name when the block ends well, and vanishes otherwise.
+
+    Several threads, processes and machines may do so at the same time: whoever opens `path` gets a whole file of one
+    of them, also after a crash of the system. A link stays, and what it leads to is replaced. The new file has the
+    rights of the old one.
+    """
+    target = Path(os.path.realpath(path))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    old = None
+    with contextlib.suppress(FileNotFoundError):
+        old = target.stat()
+        if not stat.S_ISREG(old.st_mode):
+            raise FileExistsError(f"{path} is there and is no regular file, which alone can be replaced")
+    mode = 0o666 if old is None else old.st_mode & 0o777
+    # Nobody can guess the name, and nothing that is there is opened.
+    temporary = target.with_name(f".{secrets.token_hex(8)}.part")
     try:
-        with temporary.open("wb") as stream:
+        with open(temporary, "xb", opener=functools.partial(os.open, mode=mode)) as stream:
+            if old is not None and hasattr(os, "fchown"):
+                _take_rights(stream.fileno(), mode, old.st_gid)
             yield stream
-        os.replace(temporary, path)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, target)
     except BaseException:
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise
+
+
+def _take_rights(descriptor: int, mode: int, group: int) -> None:
+    try:
+        os.fchown(descriptor, -1, group)
+    except OSError:
+        mode &= ~stat.S_IRWXG  # they were another group's
+    os.fchmod(descriptor, mode)
 
 
 def download(addresses: Iterable[str], path: Path, expected: Checksum | Callable[[Path], None]) -> None:
@@ -118,6 +149,8 @@ def download(addresses: Iterable[str], path: Path, expected: Checksum | Callable
                 total = int(length) if length else None
                 with tqdm(total=total, unit="B", unit_scale=True, unit_divisor=1024, desc=path.name) as bar:
                     while chunk := response.read(2**18):
+                        if stream.tell() + len(chunk) > MAX_BYTES:
+                            raise ValueError(f"it is longer than {MAX_BYTES:,} bytes")
                         stream.write(chunk)
                         bar.update(len(chunk))
                 stream.flush()
@@ -139,20 +172,22 @@ def _check(path: Path, expected: Checksum | Callable[[Path], None]) -> None:
 
 
 @contextlib.contextmanager
-def text_of(path: Path, member: str) -> Iterator[IO[str]]:
+def text_of(path: Path, member: str, most_bytes: int) -> Iterator[IO[str]]:
     """Open an ASCII text, or the member of a zip archive (by its name alone, in whatever folder it lies).
 
-    What goes wrong while the block reads is told as ValueError.
+    A longer one than `most_bytes`, unpacked, is refused. What goes wrong while the block reads is told as ValueError.
     """
     try:
         with contextlib.ExitStack() as stack:
             if path.suffix != ".zip":
+                _check_length(path.stat().st_size, most_bytes, path)
                 yield stack.enter_context(path.open(encoding="ascii"))
                 return
             archive = stack.enter_context(zipfile.ZipFile(path))
             names = [name for name in archive.namelist() if name.rpartition("/")[2] == member]
             if len(names) != 1:
                 raise ValueError(f"{path} holds {len(names) or 'no'} files named {member}, expected one")
+            _check_packing(archive.getinfo(names[0]), most_bytes, path)
             yield io.TextIOWrapper(stack.enter_context(archive.open(names[0])), encoding="ascii")
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is no plain text: {error}") from error
@@ -161,10 +196,25 @@ def text_of(path: Path, member: str) -> Iterator[IO[str]]:
         raise ValueError(f"{path} is damaged: {error}") from error
 
 
-def check_zip(path: Path) -> None:
-    """Raise ValueError if a zip archive is none, or damaged."""
+def _check_length(length: int, most: int, what: Path | str) -> None:
+    if length > most:
+        raise ValueError(f"{what} has a text of {length:,} bytes; that of this data set has at most {most:,}")
+
+
+def _check_packing(member: zipfile.ZipInfo, most_bytes: int, what: Path | str) -> None:
+    """Refuse a member of an archive that is too long, or packed in a way that `zipfile` unpacks without a bound."""
+    _check_length(member.file_size, most_bytes, what)
+    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise ValueError(f"{what} is packed by method {member.compress_type}; only 0 and 8 (deflate) are read")
+
+
+def check_zip(path: Path, most_bytes: int) -> None:
+    """Raise ValueError if a zip archive is none, is damaged, or has more in it than `most_bytes`."""
     try:
         with zipfile.ZipFile(path) as archive:
+            for member in archive.infolist():
+                _check_packing(member, most_bytes, "it")
+            _check_length(sum(member.file_size for member in archive.infolist()), most_bytes, "it")
             damaged = archive.testzip()
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
         raise ValueError(f"it is no intact zip archive: {error}") from error
@@ -172,13 +222,25 @@ def check_zip(path: Path) -> None:
         raise ValueError(f"its member {damaged} is damaged")
 
 
-def read_rows(lines: Iterator[str], columns: int, path: Path) -> Iterator[NDArray[np.float64]]:
+def text_bytes(rows: int, columns: int) -> int:
+    """Return how long the text of so many rows may be."""
+    return rows * columns * _NUMBER_WIDTH
+
+
+def read_rows(text: IO[str], columns: int, path: Path) -> Iterator[NDArray[np.float64]]:
     """Yield the numbers of a comma-separated text in blocks of rows, all finite; `path` is for messages."""
-    first = 1
+    width = text_bytes(1, columns)
+    lines = iter(lambda: text.readline(width + 1), "")
+    first, blank = 1, 0
     while block := list(itertools.islice(lines, BLOCK_ROWS)):
         what = f"{path}, lines {first:,} to {first + len(block) - 1:,}"
+        if max(map(len, block)) > width:
+            raise ValueError(f"{what}: a line is longer than {width:,} characters; {columns} numbers are expected")
         first += len(block)
         filled = [line for line in block if not line.isspace()]
+        blank += len(block) - len(filled)
+        if blank > BLOCK_ROWS:
+            raise ValueError(f"{what}: more than {BLOCK_ROWS:,} blank lines until here")
         if not filled:
             continue
         try:

@@ -9,10 +9,15 @@ from __future__ import annotations
 
 import io
 import pickle
+import pickletools
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+
+# A batch of CIFAR-10 takes some 50,000 steps to unpickle: two for each label and each name of a file. A step takes a
+# byte of the file and may take a hundred of memory.
+_MOST_STEPS = 1_000_000
 
 
 class _ArrayRecord:
@@ -59,9 +64,22 @@ class _PlainUnpickler(pickle.Unpickler):
             raise pickle.UnpicklingError(f"it asks for {asked}, which plain data needs not") from None
 
 
+def _check_steps(content: bytes) -> None:
+    """Refuse what needs far more memory than plain data does: endless steps, or a place in the memo that skips others.
+
+    The memo is a table that the unpickler makes as long as the highest place; who pickles counts the places.
+    """
+    for number, (step, argument, _) in enumerate(pickletools.genops(content)):
+        if number >= _MOST_STEPS:
+            raise pickle.UnpicklingError(f"it takes more than {_MOST_STEPS:,} steps to unpickle")
+        if "PUT" in step.name and (argument or 0) > number:
+            raise pickle.UnpicklingError(f"it puts an object at place {argument:,} after {number:,} steps")
+
+
 def dictionary(content: bytes, path: Path) -> dict[bytes, object]:
     """Return the dictionary that a pickle of Python 2 holds; `path` is for messages."""
     try:
+        _check_steps(content)
         record = _PlainUnpickler(io.BytesIO(content), encoding="bytes").load()
     # A damaged pickle can fail in nearly any way; all of them mean the same to the caller.
     except Exception as error:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import zipfile
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -52,13 +53,17 @@ class StateFiles:
         Parameters
         ----------
         path : str or path-like
-            The file, in NumPy's npz format, without pickle. One that is there is replaced when the new one is complete.
+            The file, in NumPy's npz format, without pickle. One that is there is replaced when the new one is complete,
+            which has the same mode and group; a link stays, and the file that it leads to is replaced. Several threads
+            and processes may save to one path at the same time: the last one's file stays.
 
         Raises
         ------
         TypeError
             If a parameter or attribute is something else than numbers, texts, arrays, None, and tuples, lists and
             dictionaries of them: a function, say.
+        FileExistsError
+            If `path` is there and is no regular file: a folder, say.
         """
         check_is_fitted(self)
         writer = _Writer(self._records)
@@ -83,7 +88,8 @@ class StateFiles:
         Parameters
         ----------
         path : str or path-like
-            The file. Nothing in it is executed.
+            The file. Nothing in it is executed, and its arrays take no more memory than it has bytes. Whether its
+            numbers make sense is not checked: a model from an altered file may raise any error when it is used.
 
         Returns
         -------
@@ -93,7 +99,7 @@ class StateFiles:
         Raises
         ------
         ValueError
-            If it is no such file, is of another class of models, or from a later version of the format.
+            If it is no such file or a damaged one, of another class of models, or from a later version of the format.
 
         Examples
         --------
@@ -139,14 +145,25 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         # A damaged file can fail in nearly any way; all of them mean the same to the caller.
         try:
             with np.load(stream, allow_pickle=False) as file:
+                _check_members(file.zip.infolist(), os.fstat(stream.fileno()).st_size)
                 arrays = {name: file[name] for name in file.files}
             content: dict[str, Any] = json.loads(arrays.pop(_TEXT).tobytes())
             whole = content["title"] == _TITLE and isinstance(content["format"], int) and {*content} >= _PARTS
         except Exception as error:
-            raise ValueError(f"{path} is no {_TITLE}, or a damaged one ({type(error).__name__})") from error
+            raise ValueError(f"{path} is no {_TITLE}, or a damaged one ({error!r})") from error
     if not whole:
         raise ValueError(f"{path} is no {_TITLE}")
     return content, arrays
+
+
+def _check_members(members: list[zipfile.ZipInfo], size: int) -> None:
+    """Refuse what would take more memory than the file has bytes; `save` writes nothing of the kind."""
+    packed = [member.filename for member in members if member.compress_type != zipfile.ZIP_STORED]
+    if packed:
+        raise ValueError(f"{packed[0]} is compressed, which save never does")
+    total = sum(member.file_size for member in members)
+    if total > size:
+        raise ValueError(f"its arrays have {total:,} bytes, the file {size:,}")
 
 
 class _Writer:
@@ -203,7 +220,7 @@ class _Reader:
         """Turn values with names back."""
         try:
             return {name: self._turned(value) for name, value in values.items()}
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except Exception as error:
             raise ValueError(f"{self._path} is a damaged {_TITLE} ({error!r})") from error
 
     def _turned(self, value: Any) -> Any:

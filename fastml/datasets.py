@@ -16,6 +16,7 @@ variable ``FASTML_DATA`` names. Either may be the data set's own folder or its p
 
 from __future__ import annotations
 
+import functools
 import os
 import tarfile
 import tempfile
@@ -398,7 +399,8 @@ def load_year_prediction_msd(
     path = next((place / name for place in places for name in names if (place / name).is_file()), None)
     if path is None and download:
         path = (root if root.name.lower() in ("year_prediction_msd", "yearpredictionmsd") else places[0]) / names[1]
-        _files.download(YEAR_PREDICTION_MSD_ADDRESSES, path, _files.check_zip)
+        check = functools.partial(_files.check_zip, most_bytes=_msd_bytes())
+        _files.download(YEAR_PREDICTION_MSD_ADDRESSES, path, check)
     if path is None:
         raise FileNotFoundError(_files.missing("YearPredictionMSD", names, places, "load_year_prediction_msd"))
 
@@ -459,8 +461,8 @@ def load_year_prediction_small(
         )
     if verify:
         _files.verify(_files.read(path), _SMALL_MSD, path)
-    with _files.text_of(path, path.name) as lines:
-        blocks = list(_files.read_rows(lines, 1 + _SMALL_MSD_COLUMNS, path))
+    with _files.text_of(path, path.name, _files.MAX_BYTES) as text:
+        blocks = list(_files.read_rows(text, 1 + _SMALL_MSD_COLUMNS, path))
     if not blocks:
         raise ValueError(f"{path} is empty")
     rows = np.concatenate(blocks)
@@ -485,6 +487,11 @@ def _floating(dtype: DTypeLike) -> np.dtype[Any]:
     return kind
 
 
+def _msd_bytes() -> int:
+    """Return how long the text of YearPredictionMSD may be."""
+    return _files.text_bytes(sum(_MSD_ROWS), 1 + _MSD_COLUMNS)
+
+
 def _read_songs(
     path: Path, member: str, dtype: np.dtype[Any], verify: bool, progress: bool | None
 ) -> tuple[NDArray[Any], NDArray[np.intp]]:
@@ -496,10 +503,10 @@ def _read_songs(
     n = 0
     hidden = None if progress is None else not progress
     with (
-        _files.text_of(path, member) as lines,
+        _files.text_of(path, member, _msd_bytes()) as text,
         tqdm(total=expected, unit="row", unit_scale=True, desc=path.name, disable=hidden) as bar,
     ):
-        for rows in _files.read_rows(lines, 1 + _MSD_COLUMNS, path):
+        for rows in _files.read_rows(text, 1 + _MSD_COLUMNS, path):
             if verify and n == 0 and tuple(rows[0, : len(_MSD_BEGINNING)]) != _MSD_BEGINNING:
                 raise ValueError(
                     f"{path} is not the official file: its first row begins with {rows[0, : len(_MSD_BEGINNING)]}, "

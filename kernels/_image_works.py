@@ -623,11 +623,13 @@ class Normalization(Layer):
                 )
             )
 
-    def move_running(self) -> None:
-        """Take the batch into the running mean and variance, the latter as an unbiased estimate; one value has none."""
+    def moved_running(self) -> Array:
+        """Return the running mean and variance after the batch, its variance without bias; one value has none."""
         channels = self.shape[0]
-        mean, variance = self.running
+        moved = self.running.copy()
+        mean, variance = moved
         mean += self.momentum * (self.mean[:channels] - mean)
         if self.count > 1:
             unbiased = self.variance[:channels] * (self.count / (self.count - 1))
             variance += self.momentum * (unbiased - variance)
+        return moved

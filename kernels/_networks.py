@@ -528,7 +528,7 @@ class NetworkTraining:
         try:
             _threads.run(work, n_threads, n_threads)
         except BaseException:
-            self._finish_batch(call, states)
+            _threads.insist(lambda: self._finish_batch(call, states))
             raise
         finally:
             self.n_steps = before + int(states[0][PLACE]) // lines

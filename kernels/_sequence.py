@@ -557,7 +557,9 @@ class SequenceTraining:
         corrections = (1 - beta ** (self.n_steps + 1.0) for beta in self._betas)
         of_mean, of_square = (correction if correction > 0 else 1.0 for correction in corrections)
         step = readonly(np.array([size, size / of_mean, of_square**-0.5]).astype(plan.dtype))
-        done = np.zeros(len(self._steps) + 1, np.uint8)
+        done = np.zeros(len(self._steps), np.uint8)
+        moved = [(layer.running, layer.moved_running()) for layer in plan.layers if isinstance(layer, Normalization)]
+        n_steps = self.n_steps + 1
         gradient = readonly(plan.gradient)
 
         def move(part: int) -> None:
@@ -570,21 +572,14 @@ class SequenceTraining:
                 done, part,
             )  # fmt: skip
 
-        try:
-            _threads.run(move, len(self._steps), threads)
-            self._complete(plan, done)
-        except BaseException:
+        def complete() -> None:
             for part in range(len(self._steps)):
                 move(part)
-            self._complete(plan, done)
-            raise
+            for running, after in moved:
+                running[...] = after
+            self.n_steps = n_steps
 
-    def _complete(self, plan: Plan, done: Array) -> None:
-        """Do what belongs to a step beside the parameters."""
-        if done[-1]:
-            return
-        for layer in plan.layers:
-            if isinstance(layer, Normalization):
-                layer.move_running()
-        self.n_steps += 1
-        done[-1] = 1
+        try:
+            _threads.run(move, len(self._steps), threads)
+        finally:
+            _threads.insist(complete)

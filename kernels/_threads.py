@@ -4,10 +4,13 @@ Kernels release the GIL and run over blocks on one pool of plain Python threads.
 are not used: one aborts the process on concurrent use, another dies after a fork, all share one
 global thread count. Here the count is an argument of each call, and
 
-* the calling thread always takes blocks itself, so a call finishes even if the pool is busy;
+* the calling thread always takes blocks itself, so a call finishes even if no other thread is free,
+  or can be started: where the system allows no more, and while the interpreter shuts down;
 * a block never starts another round of blocks on the pool, it runs the inner ones by itself;
-* an error in any thread, and Ctrl-C in the calling one, stops the hand-out, waits for the blocks
-  under way (each at most about 0.1 s) and is raised in the caller.
+* an error in any thread, and whatever a signal handler raises in the calling one (Ctrl-C, a time
+  limit), stops the hand-out, waits for the blocks under way (each at most about 0.1 s) and is
+  raised in the caller;
+* where gevent or eventlet put greenlets in the place of threads, the calling thread works alone.
 
 Which thread works on which block is left to chance; kernels keep that invisible by writing each
 block's result to its own place and combining in block order.
@@ -15,25 +18,37 @@ block's result to its own place and combining in block order.
 
 from __future__ import annotations
 
-import contextlib
+import _thread
 import math
 import os
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from itertools import count
 from pathlib import Path
+from queue import SimpleQueue
+from types import BuiltinFunctionType, TracebackType
+from typing import TypeAlias
 
-__all__ = ["default", "resolve", "run", "run_ranges"]
+__all__ = ["default", "insist", "resolve", "run", "run_ranges"]
+
+_Task: TypeAlias = Callable[[int], Iterator[None] | None]
+_Inbox: TypeAlias = "SimpleQueue[Callable[[_Inbox], None]]"
 
 #: The pool's size is a ceiling, not a cost: its threads start when they are first needed.
 _POOL_THREADS = max(64, 2 * (os.cpu_count() or 1))
 
+#: Calls of what may be interrupted but must be done.
+_PATIENCE = 20
+
 _ENVIRONMENT = ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS")
 
-_pool: ThreadPoolExecutor | None = None
-_pool_lock = threading.Lock()
+#: Where each idle thread of the pool waits for work, the one that was busy last at the end; None for one that has not
+#: been started. Each change is one step for the interpreter: a lock could be held by a thread that a signal handler
+#: interrupts, or that does not exist after a fork.
+_pool: list[_Inbox | None] = [None] * _POOL_THREADS
+
+_numbers = count()
 _here = threading.local()
 
 
@@ -65,7 +80,7 @@ def resolve(n_threads: int | None) -> int:
     return wanted
 
 
-def run(task: Callable[[int], Iterator[None] | None], n_blocks: int, n_threads: int) -> None:
+def run(task: _Task, n_blocks: int, n_threads: int) -> None:
     """Call ``task(block)`` once for each block in ``range(n_blocks)``, from up to `n_threads` threads.
 
     Parameters
@@ -79,84 +94,84 @@ def run(task: Callable[[int], Iterator[None] | None], n_blocks: int, n_threads: 
         Threads to use, the calling one included; see `resolve`.
     """
     workers = min(n_threads, n_blocks)
-    if workers <= 1 or getattr(_here, "is_worker", False):
+    if workers <= 1 or getattr(_here, "is_worker", False) or _threads_are_greenlets():
         for block in range(n_blocks):
-            for _ in task(block) or ():
-                pass
+            _do(task, block)
         return
-
-    blocks = count()  # next() on it is one step for the interpreter: no two threads get one block
-    crew = _Crew()
-
-    def work() -> None:
+    crew = _Crew(task, n_blocks)
+    # Twice, for what a signal handler raises may come just before the inner one begins to wait.
+    with crew, crew:
         _here.is_worker = True
-        try:
-            while not crew.stop.is_set() and (block := next(blocks)) < n_blocks:
-                for _ in task(block) or ():
-                    if crew.stop.is_set():
-                        return
-        except BaseException:
-            crew.stop.set()
-            raise
-        finally:
-            _here.is_worker = False
-
-    try:
-        _submit(lambda: crew.help(work), workers - 1)
-        work()
-    except BaseException:
-        crew.stop.set()
-        raise
-    finally:
-        crew.dismiss()
+        _submit(crew.help, workers - 1)
+        crew.work()
     if crew.errors:
         raise crew.errors[0]
 
 
-class _Crew:
-    """The pool's threads that help with one call.
+def _do(task: _Task, block: int, crew: _Crew | None = None) -> None:
+    """Do a block, to its end or until its crew stops."""
+    steps = task(block)
+    if not steps:
+        return
+    try:
+        for _ in steps:
+            if crew is not None and crew.stop:
+                return
+    finally:
+        # Here and now: the traceback of an interrupt may keep a generator, and what it has to do in the end, for long.
+        steps.close()  # type: ignore[attr-defined]
 
-    They are counted when they begin, not when they are asked: the pool may start one late, or one
-    whose submission failed. Who comes after the call has ended goes away at once.
+
+class _Crew:
+    """Those who work on one call: the calling thread, within a ``with`` block, and threads of the pool that help it.
+
+    Helpers are counted when they begin, not when they are asked: the pool may start one late. Who comes when the call
+    has ended finds that it stopped, or no more blocks.
     """
 
-    def __init__(self) -> None:
-        self.stop = threading.Event()
+    def __init__(self, task: _Task, n_blocks: int) -> None:
+        self.stop = False
         self.errors: list[BaseException] = []
-        self._changed = threading.Condition()
-        self._at_work = 0
-        self._dismissed = False
+        self._task, self._n_blocks = task, n_blocks
+        self._blocks = count()  # next() on it is one step for the interpreter: no two threads get one block
+        self._helping: list[None] = []  # an item for each helper at work
+        self._left: SimpleQueue[None] = SimpleQueue()
 
-    def help(self, work: Callable[[], None]) -> None:
-        with self._changed:
-            if self._dismissed:
-                return
-            self._at_work += 1
+    def work(self) -> None:
+        while not self.stop and (block := next(self._blocks)) < self._n_blocks:
+            _do(self._task, block, self)
+
+    def help(self, inbox: _Inbox) -> None:
+        self._helping.append(None)
         try:
-            work()
+            self.work()
         except BaseException as error:
+            self.stop = True
             self.errors.append(error)
         finally:
-            with self._changed:
-                self._at_work -= 1
-                self._changed.notify_all()
+            _pool.append(inbox)  # before the call ends: the next one finds this thread idle
+            self._helping.pop()
+            self._left.put(None)
 
-    def dismiss(self) -> None:
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         """Wait until nobody works: no thread may write into arrays that the caller has got back.
 
-        Ctrl-C meanwhile stops the work sooner, and is raised when it has stopped.
+        What a signal handler raises meanwhile stops the work sooner, and the first of it is raised when it has stopped.
         """
-        interrupt: KeyboardInterrupt | None = None
-        while True:
+        self.stop = self.stop or kind is not None
+        interrupt: BaseException | None = None
+        while self._helping:
             try:
-                with self._changed:
-                    self._dismissed = True
-                    while self._at_work:
-                        self._changed.wait()
-                break
-            except KeyboardInterrupt as again:
-                self.stop.set()
-                interrupt = again
+                self._left.get()
+            except BaseException as raised:
+                self.stop = True
+                interrupt = raised if interrupt is None else interrupt
+        _here.is_worker = False
         if interrupt is not None:
             raise interrupt
 
@@ -171,21 +186,56 @@ def run_ranges(work: Callable[[int, int], None], n_blocks: int, n_threads: int, 
     run(lambda task: work(task * step, min(n_blocks, (task + 1) * step)), -(-n_blocks // step), n_threads)
 
 
-def _submit(work: Callable[[], None], n_helpers: int) -> None:
-    """Ask the pool for helpers; fewer may come, for the caller works anyway."""
-    global _pool
-    # RuntimeError: the interpreter is shutting down, or the system starts no more threads.
-    with contextlib.suppress(RuntimeError), _pool_lock:
-        if _pool is None:
-            _pool = ThreadPoolExecutor(_POOL_THREADS, thread_name_prefix="fastml")
-        for _ in range(min(n_helpers, _POOL_THREADS)):
-            _pool.submit(work)
+def insist(work: Callable[[], object]) -> None:
+    """Call `work`, which can go on where it was, until no signal handler interrupts it; raise what the first one did.
+
+    An error of its own is raised in the end too.
+    """
+    interrupt: BaseException | None = None
+    for _ in range(_PATIENCE):
+        try:
+            work()
+            break
+        except BaseException as raised:
+            interrupt = raised if interrupt is None else interrupt
+    if interrupt is not None:
+        raise interrupt
+
+
+def _submit(work: Callable[[_Inbox], None], n_helpers: int) -> None:
+    """Ask the pool for helpers, which put their inboxes back; fewer may come, for the caller works anyway."""
+    for _ in range(n_helpers):
+        try:
+            inbox = _pool.pop()
+        except IndexError:  # all are busy
+            return
+        if inbox is not None:
+            inbox.put(work)
+            continue
+        inbox = SimpleQueue()
+        inbox.put(work)
+        try:
+            threading.Thread(target=_serve, args=(inbox,), name=f"fastml_{next(_numbers)}", daemon=True).start()
+        except RuntimeError:  # the system starts no more threads, or the interpreter is shutting down
+            _pool.insert(0, None)
+            return
+
+
+def _serve(inbox: _Inbox) -> None:
+    """Help whoever asks, as a thread of the pool."""
+    _here.is_worker = True
+    while True:
+        inbox.get()(inbox)
+
+
+def _threads_are_greenlets() -> bool:
+    """Whether gevent or eventlet have replaced threads and locks: those of one thread wait in vain for another's."""
+    return not isinstance(_thread.allocate_lock, BuiltinFunctionType)
 
 
 def _forget_pool() -> None:
     """Start afresh in a forked child: the parent's threads do not exist there."""
-    global _pool, _pool_lock
-    _pool, _pool_lock = None, threading.Lock()
+    _pool[:] = [None] * _POOL_THREADS
     _here.is_worker = False
 
 

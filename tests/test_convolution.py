@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 from scipy.signal import correlate
 
 from fastml import kernels
-from fastml.kernels import _conv, _planes, _threads
+from fastml.kernels import _conv, _planes, _sequence, _threads
 from fastml.kernels._image_works import (
     AveragePooling,
     Convolution,
@@ -489,6 +491,54 @@ def test_an_interrupted_batch_is_done_or_undone_as_a_whole(rng, same_bits, monke
     whole.run(np.tile(np.arange(12), 5)[: 4 * broken.n_steps], 4, 0.01)
     same_bits(broken.weights.flat, whole.weights.flat)
     same_bits(broken.weights.running, whole.weights.running)
+
+
+@pytest.mark.needs_jit
+@pytest.mark.parametrize("where", ["parts", "rest"])
+def test_a_step_that_is_interrupted_again_and_again_is_taken_once(rng, same_bits, monkeypatch, where):
+    layers = chained((1, 5, 5), *NETS["normalised"], (Dense, 3))
+    parameters = parameters_of(layers, rng)
+    X, y = rng.normal(size=(4, 1, 5, 5)), rng.integers(0, 3, 4)
+    once = training_of(layers, parameters, X, y, rule="adam")
+    once.run(np.arange(4), 4, 0.01)
+    take_step, events, place = _sequence.take_step, 1, 0
+
+    def interrupted(*arguments):
+        nonlocal events
+        take_step(*arguments)
+        events += 1
+        if place <= events < place + 3:
+            raise KeyboardInterrupt
+
+    def trace(frame, event, argument):
+        nonlocal events
+        if frame.f_code.co_filename != _sequence.__file__ or "complete" not in frame.f_code.co_name:
+            return None
+        if event == "line":
+            events += 1
+            if events == place:  # Python then drops the function
+                raise KeyboardInterrupt
+        return trace
+
+    before = sys.gettrace()
+    while place <= events:
+        place, events = place + 1, 0
+        training = training_of(layers, parameters, X, y, rule="adam")
+        try:
+            with monkeypatch.context() as patch:
+                if where == "parts":
+                    patch.setattr(_sequence, "take_step", interrupted)
+                else:
+                    sys.settrace(trace)
+                training.run(np.arange(4), 4, 0.01)
+        except KeyboardInterrupt:
+            pass
+        finally:
+            sys.settrace(before)
+        assert training.n_steps == 1
+        same_bits(training.weights.flat, once.weights.flat, f"place {place}:")
+        same_bits(training.weights.running, once.weights.running, f"place {place}:")
+    assert place > 2
 
 
 def test_rows_outside_are_refused(rng):

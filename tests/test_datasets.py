@@ -10,6 +10,7 @@ import struct
 import subprocess
 import sys
 import tarfile
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -334,6 +335,44 @@ def test_oversized_files_are_not_read(mnist_folder, cifar_folder, monkeypatch):
         datasets.load_cifar10(cifar_folder, verify=False)
 
 
+def peak_bytes(call) -> int:
+    """The most memory that a call has in use, which ends with ValueError."""
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match=r"more than|longer than|at most"):
+            call()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_an_archive_that_expands_is_bounded_and_the_message_names_the_limit(mnist_folder, monkeypatch):
+    monkeypatch.setattr(_files, "MAX_BYTES", 2**20)
+    path = mnist_folder / f"{NAMES[0]}.gz"
+    path.write_bytes(gzip.compress(bytes(2**26), 1))
+    with pytest.raises(ValueError, match=rf"{path.name} holds more than 1,048,576 bytes"):
+        datasets.load_mnist(mnist_folder, verify=False)
+    assert peak_bytes(lambda: datasets.load_mnist(mnist_folder, verify=False)) < 2**23
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"\x80\x02]r" + struct.pack("<I", 2**23) + b".", "at place 8,388,608 after 2 steps"),
+        (b"\x80\x02]q\x08.", "at place 8 after 2 steps"),
+        (b"]p8388608\n.", "at place 8,388,608 after 1 steps"),
+        (b"\x80\x04]\x94" + b"]r" + struct.pack("<I", 2**23) + b"e.", "at place 8,388,608 after 4 steps"),
+        (b"\x80\x02(" + b"]" * 1_000_001 + b"l.", "more than 1,000,000 steps"),
+    ],
+    ids=["binary", "short", "text", "implicit", "steps"],
+)
+def test_cifar10_that_would_fill_the_memory_is_refused(content, message, cifar_folder):
+    path = cifar_folder / "data_batch_1"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=rf"data_batch_1 is not a CIFAR-10 file: it .*{message}"):
+        datasets.load_cifar10(cifar_folder, verify=False)
+
+
 # Downloading -----------------------------------------------------------------------------------
 
 
@@ -548,6 +587,51 @@ def test_songs_download_takes_the_next_address_and_an_intact_archive_only(tmp_pa
     msd = datasets.load_year_prediction_msd(target, download=True)
     np.testing.assert_array_equal(msd.X_test, songs[45:, 1:])
     assert [path.name for path in (target / "year_prediction_msd").iterdir()] == ["YearPredictionMSD.txt.zip"]
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["text", "zip"])
+def test_songs_that_expand_are_bounded(packed, songs_file):
+    head = songs_file.read_bytes()
+    for content, message in (
+        (head + b"1" * 3000, "lines 49 to 52: a line is longer than 2,912 characters; 91 numbers are expected"),
+        (head + b"\n" * 1000, "lines 65 to 80: more than 16 blank lines until here"),
+        (head + b"\n" * 200_000, r"has a text of 2\d\d,\d{3} bytes; that of this data set has at most 145,600"),
+    ):
+        songs_file.write_bytes(content)
+        if packed:
+            songs_file.unlink()
+            pack(songs_file.with_name("YearPredictionMSD.txt.zip"), content)
+        with pytest.raises(ValueError, match=rf"YearPredictionMSD\.txt\S* {message}"):
+            datasets.load_year_prediction_msd(songs_file.parent)
+
+
+def test_songs_in_one_endless_line_take_little_memory(songs_file, monkeypatch):
+    monkeypatch.setattr(datasets, "_MSD_ROWS", (463_715, 51_630))
+    pack(songs_file.with_name("YearPredictionMSD.txt.zip"), b"1" * 2**25)
+    songs_file.unlink()
+    X = 515_345 * 90 * 4  # of the result, which is there before
+    load = datasets.load_year_prediction_msd
+    assert peak_bytes(lambda: load(songs_file.parent, dtype=np.float32, progress=False)) - X < 2**24
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_songs_packed_so_that_unpacking_has_no_bound_are_refused(method, songs_file):
+    with zipfile.ZipFile(songs_file.with_name("YearPredictionMSD.txt.zip"), "w", method) as archive:
+        archive.write(songs_file, songs_file.name)
+    songs_file.unlink()
+    with pytest.raises(ValueError, match=rf"YearPredictionMSD\.txt\.zip is packed by method {method}"):
+        datasets.load_year_prediction_msd(songs_file.parent)
+
+
+def test_songs_download_is_bounded(tmp_path, songs_file, monkeypatch):
+    archive = pack(tmp_path / "songs.zip", songs_file.read_bytes() + b"\n" * 200_000)
+    monkeypatch.setattr(datasets, "YEAR_PREDICTION_MSD_ADDRESSES", (archive.as_uri(),))
+    with pytest.raises(OSError, match=r"it has a text of 2\d\d,\d{3} bytes"):
+        datasets.load_year_prediction_msd(tmp_path / "target", download=True)
+    monkeypatch.setattr(_files, "MAX_BYTES", 1000)
+    with pytest.raises(OSError, match="it is longer than 1,000 bytes"):
+        datasets.load_year_prediction_msd(tmp_path / "target", download=True)
+    assert list((tmp_path / "target" / "year_prediction_msd").iterdir()) == []
 
 
 def test_small_songs(tmp_path, monkeypatch):

@@ -6,17 +6,20 @@ import json
 import os
 import pickle
 import signal
+import stat
+import struct
 import subprocess
 import sys
 import threading
 import warnings
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 from sklearn.exceptions import NotFittedError
 
-from fastml import MLPClassifier, MLPRegressor, SGDClassifier, SGDRegressor, _states
+from fastml import MLPClassifier, MLPRegressor, SGDClassifier, SGDRegressor, _files, _states
 
 ROOT = Path(__file__).parents[1]
 
@@ -124,6 +127,199 @@ def test_a_write_that_fails_leaves_the_file_before(rng, tmp_path, monkeypatch):
         model.save(tmp_path / "model.npz")
     assert (tmp_path / "model.npz").read_bytes() == before
     assert [file.name for file in tmp_path.iterdir()] == ["model.npz"]
+
+
+def test_writers_of_one_file_do_not_disturb_one_another(tmp_path):
+    """Whatever process they are in: in two containers both may have the number 1."""
+    path = tmp_path / "model.npz"
+    with _files.replacing(path) as first:
+        first.write(b"first")
+        with _files.replacing(path) as second:
+            second.write(b"second")
+        assert path.read_bytes() == b"second"
+        with pytest.raises(ZeroDivisionError), _files.replacing(path) as third:
+            third.write(bytes(1 // 0))
+    assert path.read_bytes() == b"first"
+    assert [file.name for file in tmp_path.iterdir()] == ["model.npz"]
+
+
+def test_threads_that_save_and_load_one_file_always_find_a_whole_one(rng, tmp_path):
+    X, y = classes(rng)
+    model, path = MLPClassifier((3,), max_iter=1, tol=None).fit(X, y), tmp_path / "model.npz"
+    model.save(path)
+    errors: list[Exception] = []
+
+    def work() -> None:
+        try:
+            for _ in range(50):
+                model.save(path)
+                MLPClassifier.load(path)
+        except Exception as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+
+
+needs_rights = pytest.mark.skipif(os.name == "nt", reason="no links and modes of this kind")
+
+
+@needs_rights
+@pytest.mark.parametrize("there", [True, False])
+def test_a_link_stays_and_what_it_leads_to_is_replaced(tmp_path, there):
+    for folder in ("links", "models"):
+        (tmp_path / folder).mkdir()
+    link, target = tmp_path / "links" / "model.npz", tmp_path / "models" / "today.npz"
+    link.symlink_to(Path("..", "models", "today.npz"))
+    if there:
+        target.write_bytes(b"before")
+    with _files.replacing(link) as stream:
+        stream.write(b"after")
+    assert link.is_symlink()
+    assert target.read_bytes() == b"after"
+    assert not target.is_symlink()
+    assert sorted(file.name for file in tmp_path.glob("*/*")) == ["model.npz", "today.npz"]
+
+
+@needs_rights
+def test_no_link_is_followed_that_somebody_else_put_there(tmp_path):
+    victim, path = tmp_path / "victim", tmp_path / "model.npz"
+    victim.write_bytes(b"mine")
+    for number in (1, os.getpid()):
+        (tmp_path / f".model.npz.{number}.part").symlink_to(victim)
+    with _files.replacing(path) as stream:
+        stream.write(b"model")
+    assert victim.read_bytes() == b"mine"
+    assert path.read_bytes() == b"model"
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
+    with pytest.raises(OSError, match="symbolic links"), _files.replacing(loop):
+        pass
+    assert loop.is_symlink()
+
+
+@needs_rights
+@pytest.mark.parametrize(
+    ("before", "umask", "after"),
+    [(None, 0o022, 0o644), (None, 0o077, 0o600), (0o600, 0o022, 0o600), (0o640, 0o077, 0o640), (0o666, 0o022, 0o666)],
+)
+def test_a_file_has_the_mode_of_the_one_it_replaces(tmp_path, before, umask, after):
+    path = tmp_path / "model.npz"
+    if before is not None:
+        path.touch()
+        path.chmod(before)
+    old = os.umask(umask)
+    try:
+        with _files.replacing(path) as stream:
+            assert stat.S_IMODE(os.fstat(stream.fileno()).st_mode) == after, "while it is written too"
+    finally:
+        os.umask(old)
+    assert stat.S_IMODE(path.stat().st_mode) == after
+
+
+@needs_rights
+def test_rights_of_a_group_are_for_that_group_only(tmp_path, monkeypatch):
+    path = tmp_path / "model.npz"
+    path.touch()
+    path.chmod(0o664)
+
+    def refuse(descriptor: int, user: int, group: int) -> None:
+        assert (user, group) == (-1, path.stat().st_gid)
+        raise PermissionError
+
+    monkeypatch.setattr(os, "fchown", refuse)
+    with _files.replacing(path):
+        pass
+    assert stat.S_IMODE(path.stat().st_mode) == 0o604
+
+
+def test_names_as_long_as_the_system_allows_and_places_that_hold_no_file(tmp_path):
+    path = tmp_path / ("m" * 255)
+    with _files.replacing(path) as stream:
+        stream.write(b"model")
+    assert path.read_bytes() == b"model"
+    path.unlink()
+    places = [tmp_path]
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(tmp_path / "pipe")
+        places.append(tmp_path / "pipe")
+    for place in places:
+        with pytest.raises(FileExistsError, match="no regular file"), _files.replacing(place):
+            pass
+
+
+def test_what_is_written_is_on_the_disk_before_it_takes_the_name(tmp_path, monkeypatch):
+    path, synced = tmp_path / "model.npz", []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append((os.fstat(descriptor).st_size, path.exists())))
+    with _files.replacing(path) as stream:
+        stream.write(b"model")
+    assert synced == [(5, False)]
+
+
+@pytest.mark.parametrize("kind", ["compressed", "overlapping", "endless text"])
+def test_files_that_expand_are_refused(rng, tmp_path, kind):
+    X, y = classes(rng)
+    path, other = tmp_path / "model.npz", tmp_path / "other.npz"
+    model = MLPClassifier((3,), max_iter=1, tol=None).fit(X, y)
+    model.save(path)
+    with np.load(path) as file:
+        arrays = {name: file[name] for name in file.files}
+    if kind == "compressed":
+        np.savez_compressed(other, **arrays)  # the same arrays, to show that it is not their size
+        message = "is compressed, which save never does"
+    elif kind == "endless text":
+        text = np.frombuffer(arrays["model"].tobytes() + b" " * 2**22, np.uint8)
+        np.savez_compressed(other, **{**arrays, "model": text})
+        message = "is compressed, which save never does"
+    else:  # a hundred names for one array
+        np.savez(other, **arrays, array_99=np.zeros(2**17))
+        content = bytearray(other.read_bytes())
+        with zipfile.ZipFile(other) as archive:
+            begin, last, count = archive.start_dir, archive.getinfo("array_99.npy"), len(archive.infolist())
+        names = [f"array_{number}.npy".encode() for number in range(10, 99)]
+        entry = bytes(content[content.rindex(b"PK\x01\x02") :][: 46 + len("array_99.npy") + len(last.extra)])
+        directory = bytes(content[begin : content.rindex(b"PK\x05\x06")])
+        directory += b"".join(entry.replace(b"array_99.npy", name) for name in names)
+        end = struct.pack("<4s4H2IH", b"PK\x05\x06", 0, 0, count + 89, count + 89, len(directory), begin, 0)
+        other.write_bytes(bytes(content[:begin]) + directory + end)
+        message = r"its arrays have [\d,]{10,} bytes, the file [\d,]{9}\b"
+    with pytest.raises(ValueError, match=rf"other\.npz is no state of a fastml model, or a damaged one .*{message}"):
+        MLPClassifier.load(other)
+    MLPClassifier.load(path)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"array": []},
+        {"array": "array_77"},
+        {"strings": ["a"], "shape": [2**70]},
+        {"strings": 3, "shape": [1]},
+        {"record": "Path", "fields": {}},
+        {"dict": [[1, 2, 3]]},
+        {"dict": [[{"list": []}, 1]]},
+        {"tuple": 5},
+        {},
+        [1, 2],
+        None,
+    ],
+)
+def test_values_that_make_no_sense_are_refused_by_the_name_of_the_file(rng, tmp_path, value):
+    X, y = classes(rng)
+    path = tmp_path / "model.npz"
+    MLPClassifier((3,), max_iter=1, tol=None).fit(X, y).save(path)
+    with np.load(path) as file:
+        arrays = {name: file[name] for name in file.files}
+    content = json.loads(arrays["model"].tobytes())
+    content["attributes"] = value if value is None or isinstance(value, list) else {"coefs_": value}
+    arrays["model"] = np.frombuffer(json.dumps(content).encode(), np.uint8)
+    np.savez(path, **arrays)
+    with pytest.raises(ValueError, match=r"model\.npz is a damaged state of a fastml model"):
+        MLPClassifier.load(path)
 
 
 def test_other_files_are_refused(rng, tmp_path):

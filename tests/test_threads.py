@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import gc
+import inspect
+import itertools
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
 import time
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +49,12 @@ def many_cpus(monkeypatch):
     """A machine of 16 CPUs without a quota."""
     monkeypatch.setattr(_threads, "_affinity", lambda: 16)
     monkeypatch.setattr(_threads, "_cgroup_quota", lambda: None)
+
+
+@pytest.fixture
+def fresh_pool(monkeypatch):
+    """A pool of which no thread has been started."""
+    monkeypatch.setattr(_threads, "_pool", [None] * _threads._POOL_THREADS)
 
 
 # ------------------------------------------------------------------------------------ the count
@@ -385,20 +396,19 @@ def test_a_long_task_stops_where_it_yields():
 
 
 @pytest.mark.parametrize("error", [RuntimeError("can't start new thread"), KeyboardInterrupt()])
-def test_helpers_that_were_handed_work_are_waited_for_whatever_happens_next(monkeypatch, error):
-    """The second hand-over fails, or Ctrl-C comes in it; the first helper is at work by then."""
-    _threads.run(lambda _: None, 4, 4)  # so that there is a pool
+def test_helpers_that_were_handed_work_are_waited_for_whatever_happens_next(monkeypatch, fresh_pool, error):
+    """The second thread cannot start, or Ctrl-C comes when it should; the first helper is at work by then."""
     started, finished = threading.Event(), threading.Event()
     caller = threading.current_thread()
-    pool, calls = _threads._pool, []
-    submit = pool.submit
+    start = threading.Thread.start
+    began: list[threading.Thread] = []
 
-    def failing(work):
-        calls.append(work)
-        if len(calls) == 2:
+    def only_one(thread: threading.Thread) -> None:
+        if began:
             assert started.wait(30)
             raise error
-        return submit(work)
+        began.append(thread)
+        start(thread)
 
     def task(block: int) -> None:
         if threading.current_thread() is not caller:
@@ -406,7 +416,7 @@ def test_helpers_that_were_handed_work_are_waited_for_whatever_happens_next(monk
             time.sleep(0.2)
             finished.set()
 
-    monkeypatch.setattr(pool, "submit", failing)
+    monkeypatch.setattr(threading.Thread, "start", only_one)
     if isinstance(error, KeyboardInterrupt):
         with pytest.raises(KeyboardInterrupt):
             _threads.run(task, 3, 3)
@@ -415,37 +425,176 @@ def test_helpers_that_were_handed_work_are_waited_for_whatever_happens_next(monk
     assert finished.is_set(), "run() returned while a helper was at work"
 
 
-def test_work_that_was_queued_but_whose_thread_could_not_start_is_waited_for(monkeypatch):
-    """An executor queues work before it starts a thread: another thread of the pool may still take it."""
-    monkeypatch.setattr(_threads, "_pool", None)
+def test_where_no_thread_can_be_started_nothing_is_kept_and_later_calls_try_again(monkeypatch, fresh_pool):
+    def refused(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    class Result(list):
+        """A list that can be referred to weakly."""
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refused)
+        kept = []
+        for _ in range(3 * _threads._POOL_THREADS):
+            result = Result()
+            _threads.run(result.append, 10, 4)
+            assert sorted(result) == list(range(10))
+            kept.append(weakref.ref(result))
+        del result
+        gc.collect()
+        assert not any(reference() is not None for reference in kept)
+    together = threading.Barrier(3)
+    _threads.run(lambda _: together.wait(30) and None, 3, 3)
+
+
+def test_a_pool_that_could_start_one_thread_only_goes_on_with_it(monkeypatch, fresh_pool):
     start = threading.Thread.start
     began: list[threading.Thread] = []
 
     def only_one(thread: threading.Thread) -> None:
-        if thread.name.startswith("fastml"):
-            if began:
-                raise RuntimeError("can't start new thread")
-            began.append(thread)
+        if began:
+            raise RuntimeError("can't start new thread")
+        began.append(thread)
         start(thread)
 
     monkeypatch.setattr(threading.Thread, "start", only_one)
-    caller = threading.current_thread()
-    at_work = threading.Lock()
-    running = [0]
+    for _ in range(5):
+        together, workers = threading.Barrier(2), set()
+        _threads.run(lambda _, t=together, w=workers: w.add(threading.current_thread()) or (t.wait(30) and None), 2, 4)
+        assert workers == {threading.current_thread(), *began}
+
+
+def test_calls_one_after_another_use_the_same_threads(fresh_pool):
+    together = threading.Barrier(2)
+    for _ in range(300):
+        _threads.run(lambda _: together.wait(30) and None, 2, 2)
+    assert sum(inbox is not None for inbox in _threads._pool) == 1
+
+
+# --------------------------------------------------------------------------- exceptions at any time
+
+
+class TimeLimitError(Exception):
+    """What a signal handler raises when the time is up."""
+
+
+class Quick:
+    """A task whose helper is at work for a moment; `at_work` says whether it still is."""
+
+    def __init__(self) -> None:
+        self.caller, self.at_work, self.began = threading.current_thread(), False, threading.Event()
+
+    def __call__(self, block: int):
+        if threading.current_thread() is self.caller:
+            self.began.wait(10)
+            yield
+        else:
+            self.at_work = True
+            self.began.set()
+            time.sleep(0.002)
+            self.at_work = False
+
+
+def test_no_helper_outlives_a_call_that_an_exception_ended_at_any_step_of_the_interpreter():
+    """Raised by a trace function: at more places than those where Python looks for signals."""
+    place, count, ended_by = 0, 1, 0
+
+    def trace(frame, event, argument):
+        nonlocal count
+        if frame.f_code.co_filename != _threads.__file__:
+            return None
+        frame.f_trace_opcodes = True
+        if event in ("opcode", "line"):
+            count += 1
+            if count == place:
+                raise TimeLimitError
+        return trace
+
+    before = sys.gettrace()
+    while place <= count:
+        place, count = place + 1, 0
+        task = Quick()
+        _threads._pool.append(None)  # for the one that is lost if the exception comes before it has its work
+        sys.settrace(trace)
+        try:
+            _threads.run(task, 2, 2)
+        except TimeLimitError:
+            ended_by += 1
+        finally:
+            sys.settrace(before)
+        assert not task.at_work, f"place {place} of {count}"
+        assert not getattr(_threads._here, "is_worker", False), f"place {place} of {count}"
+    assert ended_by > 20
+    _threads._forget_pool()
+    test_as_many_threads_work_as_were_asked_for()
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no interval timers here")
+@pytest.mark.parametrize("raised", [TimeLimitError, SystemExit, KeyboardInterrupt])
+def test_what_signal_handlers_raise_while_the_caller_waits_is_raised_when_nobody_works(monkeypatch, raised):
+    caller, numbers = threading.current_thread(), itertools.count(1)
+    started, written = threading.Event(), []
+
+    def late(*_: object) -> None:
+        raise raised(next(numbers))
 
     def task(block: int) -> None:
         if threading.current_thread() is caller:
-            time.sleep(0.05)
+            assert started.wait(30)
+            signal.setitimer(signal.ITIMER_REAL, 0.05, 0.05)  # again and again
             return
-        with at_work:
-            running[0] += 1
-        time.sleep(0.1)
-        with at_work:
-            running[0] -= 1
+        started.set()
+        end = time.monotonic() + 0.4
+        while time.monotonic() < end:
+            time.sleep(0.01)
+            written.append(time.monotonic())
 
-    for _ in range(5):
-        _threads.run(task, 4, 4)
-        assert running == [0], "run() returned while a helper was at work"
+    before = signal.signal(signal.SIGALRM, late)
+    try:
+        with pytest.raises(raised) as caught:
+            _threads.run(task, 2, 2)
+        ended = time.monotonic()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert caught.value.args == (1,)
+    time.sleep(0.05)
+    assert written
+    assert max(written) <= ended
+    assert next(numbers) > 3, "more than one came"
+
+
+@pytest.mark.parametrize("n_threads", [1, 2])
+def test_what_a_task_does_in_the_end_is_done_when_the_call_ends(n_threads):
+    """Though the traceback still holds the generator, and the exception did not come in it."""
+    ended: list[int] = []
+
+    def task(block: int):
+        try:
+            yield
+            yield
+        finally:
+            ended.append(block)
+
+    def trace(frame, event, argument):
+        if frame.f_code is not _threads._do.__code__:
+            return None
+        if (
+            event == "line"
+            and frame.f_locals.get("steps")
+            and inspect.getgeneratorstate(frame.f_locals["steps"]) == (inspect.GEN_SUSPENDED)
+        ):
+            raise TimeLimitError
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        with pytest.raises(TimeLimitError):  # which keeps the traceback
+            _threads.run(task, 2, n_threads)
+    finally:
+        sys.settrace(before)
+    assert ended
 
 
 # ------------------------------------------------------------------------------ from many threads
@@ -508,29 +657,12 @@ def child_in_a_task():
     _threads.run(task, 64, 2)
     return results
 
-def locked():
-    # fork while another thread holds the lock of the pool
-    held, release = threading.Event(), threading.Event()
-    def hold():
-        with _threads._pool_lock:
-            held.set()
-            release.wait(30)
-    holder = threading.Thread(target=hold)
-    holder.start()
-    held.wait(30)
-    try:
-        return child(names)
-    finally:
-        release.set()
-        holder.join()
-
 found = {
     "child first": child(names),
     "parent": names(),
     "child after": child(names),
     "grandchild": child(lambda: child(names)),
     "parent again": names(),
-    "lock held": locked(),
     "in a task": child_in_a_task()[0],
 }
 print(json.dumps(found))
@@ -550,12 +682,76 @@ def last_words():
     _threads.run(done.append, 20, 4)
     print(json.dumps({"blocks": sorted(done)}))
 
-atexit.register(last_words)  # before the pool exists, so that it runs after the pool is closed
+atexit.register(last_words)
 if BEFORE:
     _threads.run(lambda _: None, 8, 4)
 """
     for before in (False, True):
         assert run_python(f"BEFORE = {before}\n{code}")["blocks"] == list(range(20))
+
+
+@pytest.mark.safety
+@pytest.mark.needs_jit
+@pytest.mark.parametrize("when", ["thread", "atexit"])
+def test_first_use_after_the_main_thread_has_ended(when):
+    code = """
+import atexit, json, threading, time
+import numpy as np
+import fastml
+
+def first_use():
+    if WHEN == "thread":
+        threading.main_thread().join()
+    X = np.arange(4000.0).reshape(2000, 2)
+    distances = fastml.kernels.pairwise_l1(X, n_threads=2)
+    print(json.dumps({"right": bool((distances == abs(X[:, None] - X).sum(axis=2)).all())}))
+
+if WHEN == "atexit":
+    atexit.register(first_use)
+else:
+    threading.Thread(target=first_use).start()
+"""
+    assert run_python(f"WHEN = {when!r}\n{code}") == {"right": True}
+
+
+@pytest.mark.safety
+@pytest.mark.needs_jit
+@pytest.mark.parametrize("library", ["gevent", "eventlet"])
+def test_greenlets_in_the_place_of_threads(library):
+    """In the library's own native threads: greenlets of one wait in vain for locks that another holds."""
+    pytest.importorskip(library)
+    code = """
+import json, sys
+if LIBRARY == "gevent":
+    from gevent import monkey
+    monkey.patch_all()
+    import gevent
+    from gevent.threadpool import ThreadPool
+else:
+    import eventlet
+    from eventlet import tpool
+    eventlet.monkey_patch()
+import numpy as np
+from fastml import kernels
+
+X = np.random.default_rng(0).random((1500, 64))
+expected = kernels.pairwise_l1(X, n_threads=1)
+
+def right(_=None):
+    return bool((kernels.pairwise_l1(X, n_threads=2) == expected).all())
+
+results = [right()]
+if LIBRARY == "gevent":
+    pool = ThreadPool(4)
+    jobs = [pool.spawn(right) for _ in range(12)] + [gevent.spawn(right) for _ in range(4)]
+    gevent.joinall(jobs, timeout=60)
+    results += [job.value for job in jobs]
+else:
+    pool = eventlet.GreenPool()
+    results += [*pool.imap(lambda _: tpool.execute(right), range(12)), *pool.imap(right, range(4))]
+print(json.dumps({"right": results.count(True), "of": len(results)}))
+"""
+    assert run_python(f"LIBRARY = {library!r}\n{code}") == {"right": 17, "of": 17}
 
 
 INTERRUPTED = """
