@@ -114,6 +114,9 @@ def settled_weight(sample_weight: ArrayLike | None, rows: NDArray[Any]) -> Array
         raise ValueError(f"sample_weight[{i}] is {weight[i]}; weights must not be negative")
     if not weight.any():
         raise ValueError("sample_weight is zero everywhere; at least one weight must be positive")
+    with np.errstate(over="ignore"):
+        if not np.isfinite(np.add.reduce(weight)):
+            raise ValueError("sample_weight has values too large: they cannot be summed in float64")
     return weight
 
 
