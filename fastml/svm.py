@@ -17,6 +17,7 @@ from ._linear import (
     Array,
     LinearClassifier,
     RowObjective,
+    measured,
     minimise,
     narrow_rows,
     print_step,
@@ -276,6 +277,10 @@ class _Problems:
         #: What is added to the objective for the square of half an intercept.
         self.ridge = 1 / s.constant**2 if s.constant > 0 and not s.free else 0.0
 
+    def with_rows(self, X: NDArray[Any]) -> _Problems:
+        """Return the same problems with other rows."""
+        return _Problems(X, self.labels, self.cost, self.positive, self.negative, self.settings)
+
     def signs(self, k: int) -> Array:
         """Return +1 for the rows of a class and -1 for the rest."""
         return np.where(self.labels == k, 1.0, -1.0)
@@ -344,7 +349,7 @@ def _solve_primal(problems: _Problems) -> _Solution:
         else:
             break
         minimizer.restart(left)
-    w, b = minimizer.W[:, :-1], minimizer.W[:, -1]
+    w, b = minimizer.W[:, :-1], objective.intercepts(minimizer.W)
     if rotation is not None:
         w = w @ rotation.T
     dual = -objective.slopes.astype(np.float64)
@@ -412,7 +417,7 @@ class _Margins(RowObjective):
         goal = tol * np.maximum(primal, self._problems.smallest[which])
         gap = self._gaps(primal, excess, G, decrease <= goal, which)
         self._excess[which], self._goal[which] = excess, goal
-        self.final[which] = gap <= goal
+        self.final[which] = (gap <= goal) & ~self.untouched(G, which)
         return self.final[which] | ((excess > 0.5 * goal) & (decrease <= 0.3 * excess))
 
     def _gaps(self, primal: Array, excess: Array, G: Array, near: NDArray[np.bool_], which: NDArray[np.intp]) -> Array:
@@ -444,6 +449,12 @@ def _solve_dual(problems: _Problems) -> _Solution:
 def _descend(problems: _Problems, which: NDArray[np.intp], start: _Solution | None) -> _Solution:
     """Descend the duals of some problems side by side, from zeros or from a solution of all problems."""
     s, n = problems.settings, len(problems.X)
+    centre = np.zeros(problems.X.shape[1])
+    if s.free:
+        mean, spread = measured(problems.X, problems.cost)
+        if (np.abs(mean) > spread).any():
+            # Rows far from 0 are much alike, and the descent would take small steps: it gets copies that are not.
+            centre, problems = mean, problems.with_rows(problems.X - mean)
     constant, norms = s.constant, _squared_norms(problems.X)
     if s.free:
         # As long as the rows, but so long that a proximal step moves the intercept by 1 if all rows pull one way.
@@ -457,11 +468,11 @@ def _descend(problems: _Problems, which: NDArray[np.intp], start: _Solution | No
     ]
     if start is not None:
         for k, solver in zip(which.tolist(), solvers, strict=True):
-            solver.start(start.dual_coef[k], float(start.intercept[k]))
+            solver.start(start.dual_coef[k], float(start.intercept[k] + start.coef[k] @ centre))
     _threads.run(lambda place: solvers[place].run(), len(solvers), _threads.resolve(s.n_threads))
     return _Solution(
         np.array([solver.w for solver in solvers]),
-        np.array([solver.b for solver in solvers]),
+        np.array([solver.b - float(solver.w @ centre) for solver in solvers]),
         np.array([solver.dual for solver in solvers]),
         np.array([solver.objective for solver in solvers]),
         np.array([solver.gap for solver in solvers]),
