@@ -17,7 +17,7 @@ from ._curvature import Factor, Hessians, one_blas_thread, sample_rows
 from ._quasi_newton import Minimizer
 from .kernels._passes import Pass
 
-__all__ = ["LinearClassifier", "RowObjective", "measured", "minimise", "narrow_rows", "weights_of_classes"]
+__all__ = ["LinearClassifier", "RowObjective", "measured", "minimise", "narrow_rows", "narrows", "weights_of_classes"]
 
 Array = NDArray[np.float64]
 
@@ -146,6 +146,16 @@ def weights_of_classes(
     return factors.astype(np.float64)
 
 
+def narrows(X: NDArray[Any]) -> bool:
+    """Say whether `narrow_rows` turns these rows: where they are wide, and the price is small."""
+    n, columns = X.shape
+    if columns <= n or columns * n * n > _ROTATION_PRODUCTS:
+        return False
+    mean, spread = measured(X, None)
+    size = np.abs(mean) + spread
+    return bool(size.max() <= _MIXED * size[size > 0].min(initial=np.inf))
+
+
 def narrow_rows(X: NDArray[Any]) -> tuple[NDArray[Any], Array | None]:
     """Turn wide rows into rows with as many columns as there are rows, by a rotation that is returned.
 
@@ -153,12 +163,7 @@ def narrow_rows(X: NDArray[Any]) -> tuple[NDArray[Any], Array | None]:
     ``Q @ v`` for coefficients v of Z, and have the same norm. None stands for no rotation. Columns of units that
     differ by far are left alone: the small ones would drown in the rounding errors of the large ones.
     """
-    n, columns = X.shape
-    if columns <= n or columns * n * n > _ROTATION_PRODUCTS:
-        return X, None
-    mean, spread = measured(X, None)
-    size = np.abs(mean) + spread
-    if size.max() > _MIXED * size[size > 0].min(initial=np.inf):
+    if not narrows(X):
         return X, None
     with one_blas_thread():
         Q, R = np.linalg.qr(X.T.astype(np.float64))
