@@ -265,8 +265,9 @@ class RowObjective:
         return W if self.dtype == _FLOAT64 else W.astype(self.dtype).astype(_FLOAT64)
 
     def noise(self, values: Array) -> Array:
-        """Return a bound of the rounding error of values."""
-        return float(np.finfo(self.dtype).eps) * (np.abs(values) + self._rough.max())
+        """Return how far values may be wrong by rounding: some units in the last place, and what scores have lost."""
+        eps = float(np.finfo(self.dtype).eps)
+        return (4 * eps if self.dtype == _FLOAT64 else eps) * (np.abs(values) + self._rough.max())
 
     def precondition(self, G: Array, which: NDArray[np.intp]) -> Array:
         """Return the Hessians' inverses times `G`."""

@@ -125,9 +125,10 @@ class LinearRegression(_LeastSquares):
     -----
     Everything is computed in float64, from orthogonal factors and not from products of columns, so that digits are
     lost in proportion to the condition of `X` and not to its square. Blocks of rows are reduced to triangles side by
-    side, and these together to one (about 2 n D² operations); it has the singular values of `X`. Those below
-    the rounding errors count as 0. Columns of very different units are told from dependent ones: if they
-    are independent when scaled to unit length, the rank is full.
+    side, and these together to one (about 2 n D² operations); it has the singular values of `X`. The rank is
+    counted after each column has been measured by its own rounding errors, those of float32 data and of sums:
+    what is no larger counts as 0. So units do not matter for it, and a constant column has a coefficient of exactly 0.
+    The norm that is smallest is that of the coefficients in the units of the columns.
 
     Source: J. Demmel, L. Grigori, M. Hoemmen and J. Langou, Communication-optimal parallel and sequential QR and LU
     factorizations, SIAM J. Sci. Comput. 34 (2012), A206-A239.
@@ -203,8 +204,8 @@ class Ridge(_LeastSquares):
 
     Notes
     -----
-    As `LinearRegression`, with ``s / (s² + alpha)`` in place of ``1 / s`` for each singular value s. `alpha` of 0 gives
-    the same model.
+    As `LinearRegression`, with ``sqrt(alpha)`` times the identity as further rows, and with the rounding errors of float64
+    only: a penalty keeps small what float32 may have made. `alpha` of 0 gives the same model as `LinearRegression`.
 
     Examples
     --------

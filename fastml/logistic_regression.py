@@ -48,7 +48,8 @@ class LogisticRegression(LinearClassifier):
     tol : float, default=1e-4
         The fit ends where the largest entry of the gradient is at most `tol`, as in scikit-learn, and the
         objective is expected to fall by at most ``tol ** 2`` of itself. The second is what makes coefficients
-        accurate to about `tol` whatever the units of the columns.
+        accurate to about `tol` whatever the units of the columns; entries of the gradient for columns with a standard
+        deviation above 1 are divided by it.
     fit_intercept : bool, default=True
         Whether to fit intercepts; without, they are 0.
     class_weight : dict, "balanced" or None, default=None
@@ -91,8 +92,9 @@ class LogisticRegression(LinearClassifier):
     -----
     There is no `solver`: the shape of the data decides. Steps are Newton's, with the exact Hessian, where that costs
     little. Otherwise they are those of L-BFGS on top of Hessians that are made now and then, of a sample of the
-    rows and by class. Rows wider than there are many are rotated into fewer columns first. For large float32
-    data passes over the rows compute in float32, and the last ones in float64.
+    rows and by class. Rows wider than there are many are rotated into fewer columns first. Columns far from 0 for their
+    spread are centred, in the solver and not in memory, if there is an intercept. For large float32 data passes over
+    the rows compute in float32, and the last ones in float64.
 
     Examples
     --------

@@ -73,7 +73,7 @@ class LinearSVC(LinearClassifier):
     tol : float, default=1e-4
         The duality gap, as a share of the objective, at which a problem is done.
     C : float, default=1.0
-        Inverse strength of the penalty.
+        Inverse strength of the penalty. Times the weights of rows and classes, and summed up, between 1e-305 and 1e150.
     multi_class : {"ovr", "crammer_singer"}, default="ovr"
         What more than two classes mean.
     fit_intercept : bool, default=True
@@ -82,7 +82,7 @@ class LinearSVC(LinearClassifier):
         The intercept is the coefficient of a column of this value. So ``(b / intercept_scaling)² / 2`` is added to the
         objective.
     regularize_intercept : bool, default=True
-        Whether that is so. If not, intercepts are free; `intercept_scaling` does nothing, and `multi_class` must
+        Whether that is so. If not, intercepts are free, and columns may be far from 0; `intercept_scaling` does nothing, and `multi_class` must
         be "ovr" for more than two classes.
     class_weight : dict, "balanced" or None, default=None
         Weights of the classes. One against the rest, the weight of the one applies and the rest weighs 1, as in
