@@ -27,6 +27,9 @@ Array = NDArray[np.float64]
 
 _FLOAT64 = np.dtype(np.float64)
 
+#: Rows that are centred at a time.
+_CENTRED_ROWS = 4096
+
 #: What is added to a diagonal of ones before it is factorised: above the rounding errors of the products.
 _SHIFT = {np.dtype(np.float32): 1e-6, _FLOAT64: 1e-13}
 
@@ -82,16 +85,25 @@ class Hessians:
         What products are made in: that of `X`, or float64.
     n_threads : int, optional
         Threads to use.
+    centre : ndarray of shape (D,), optional
+        What is taken off the rows first; `dtype` is float64 then.
     """
 
     def __init__(
-        self, X: NDArray[Any], penalty: Array, fit_intercept: bool, dtype: np.dtype[Any], n_threads: int | None
+        self,
+        X: NDArray[Any],
+        penalty: Array,
+        fit_intercept: bool,
+        dtype: np.dtype[Any],
+        n_threads: int | None,
+        centre: Array | None = None,
     ) -> None:
         self._X = X
         self._penalty = penalty
         self._fit_intercept = fit_intercept
         self._dtype = dtype
         self._n_threads = n_threads
+        self._centre = centre
 
     def of_class(self, rows: NDArray[np.intp], curvature: Array) -> Factor:
         """Return the Hessian of one class, from rows given by number and the curvatures of their losses."""
@@ -118,16 +130,29 @@ class Hessians:
     def diagonal(self, rows: NDArray[np.intp], curvature: Array) -> Factor:
         """Return the diagonal alone."""
         X = self._X[rows].astype(np.float64)
+        if self._centre is not None:
+            X -= self._centre
         diagonal = self._penalty.copy()
         diagonal[:-1] += np.einsum("i,ij,ij->j", curvature, X, X)
         diagonal[-1] = diagonal[-1] + curvature.sum() if self._fit_intercept else 1.0
         return Factor(1 / np.sqrt(np.where(diagonal > 0, diagonal, 1.0)), None)
 
     def _products(self, rows: NDArray[np.intp], curvature: Array) -> Array:
+        if self._centre is not None:
+            return self._centred_products(rows, curvature, self._centre)
         G = weighted_gram(self._X, rows, curvature, self._dtype, self._n_threads)
         if self._dtype != _FLOAT64 and not np.isfinite(np.einsum("ii->", G)):
             self._dtype = _FLOAT64
             G = weighted_gram(self._X, rows, curvature, self._dtype, self._n_threads)
+        return G
+
+    def _centred_products(self, rows: NDArray[np.intp], curvature: Array, centre: Array) -> Array:
+        """Return the products of centred rows, which are a small part of those of rows far from 0."""
+        G = np.zeros((len(self._penalty), len(self._penalty)))
+        for first in range(0, len(rows), _CENTRED_ROWS):
+            here = slice(first, first + _CENTRED_ROWS)
+            some = self._X[rows[here]] - centre
+            G += weighted_gram(some, np.arange(len(some)), curvature[here], _FLOAT64, self._n_threads)
         return G
 
     def _penalised(self, G: Array) -> Array:

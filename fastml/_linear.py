@@ -18,7 +18,7 @@ from ._curvature import Factor, Hessians, one_blas_thread, sample_rows
 from ._quasi_newton import Minimizer
 from .kernels._passes import Pass
 
-__all__ = ["LinearClassifier", "RowObjective", "minimise", "narrow_rows", "weights_of_classes"]
+__all__ = ["LinearClassifier", "RowObjective", "measured", "minimise", "narrow_rows", "narrows", "weights_of_classes"]
 
 Array = NDArray[np.float64]
 
@@ -40,6 +40,15 @@ _NEWTON_PRODUCTS = 3e8
 #: Rows of a sampled Hessian per column, at least; Hessians that cost more than this many passes are not made.
 _ROWS_PER_COLUMN = 12
 _MOST_PASSES = 200
+
+#: Rows that columns are measured on, and how many times their spread they may be away from 0 without being centred.
+_MEASURED_ROWS, _FAR = 1024, 1e3
+
+#: Sizes of columns that differ by more than this factor are not mixed.
+_MIXED = 1e8
+
+#: Gradients below this share of what they are sums of are rounding errors.
+_ROUNDING = 1e-12
 
 #: A change to fewer columns may cost this much.
 _ROTATION_PRODUCTS = 2e10
@@ -116,6 +125,9 @@ def settled_weight(sample_weight: ArrayLike | None, rows: NDArray[Any]) -> Array
         raise ValueError(f"sample_weight[{i}] is {weight[i]}; weights must not be negative")
     if not weight.any():
         raise ValueError("sample_weight is zero everywhere; at least one weight must be positive")
+    with np.errstate(over="ignore"):
+        if not np.isfinite(np.add.reduce(weight)):
+            raise ValueError("sample_weight has values too large: they cannot be summed in float64")
     return weight
 
 
@@ -136,14 +148,24 @@ def weights_of_classes(
     return factors.astype(np.float64)
 
 
+def narrows(X: NDArray[Any]) -> bool:
+    """Say whether `narrow_rows` turns these rows: where they are wide, and the price is small."""
+    n, columns = X.shape
+    if columns <= n or columns * n * n > _ROTATION_PRODUCTS:
+        return False
+    mean, spread = measured(X, None)
+    size = np.abs(mean) + spread
+    return bool(size.max() <= _MIXED * size[size > 0].min(initial=np.inf))
+
+
 def narrow_rows(X: NDArray[Any]) -> tuple[NDArray[Any], Array | None]:
     """Turn wide rows into rows with as many columns as there are rows, by a rotation that is returned.
 
     The coefficients of a minimum lie in the space that the rows span: with ``X = Z @ Q.T`` those of `X` are
-    ``Q @ v`` for coefficients v of Z, and have the same norm. None stands for no rotation.
+    ``Q @ v`` for coefficients v of Z, and have the same norm. None stands for no rotation. Columns of units that
+    differ by far are left alone: the small ones would drown in the rounding errors of the large ones.
     """
-    n, columns = X.shape
-    if columns <= n or columns * n * n > _ROTATION_PRODUCTS:
+    if not narrows(X):
         return X, None
     with one_blas_thread():
         Q, R = np.linalg.qr(X.T.astype(np.float64))
@@ -155,6 +177,9 @@ class RowObjective:
 
     There are `problems` independent problems with `scores` scores each; one of the two numbers is 1. What stands
     for a score is called a class.
+
+    Where columns are far from 0 for their spread and intercepts are free, what is minimised are coefficients of
+    centred columns: the same, but for the intercept. The rows stay where they are, and the intercept is moved instead.
 
     Parameters
     ----------
@@ -173,6 +198,8 @@ class RowObjective:
         What passes compute in; `widen` makes it float64.
     slopes : ndarray of shape (classes, n)
         Derivatives of the weighted losses by the scores where a problem was evaluated last.
+    spread : ndarray of shape (D,)
+        Standard deviations of the columns, roughly.
     factors : dict
         The factorised Hessian of each class.
     """
@@ -193,13 +220,22 @@ class RowObjective:
         n_threads: int | None,
     ) -> None:
         self.X = X
-        self.dtype = _FLOAT64 if X.size <= _SMALL else X.dtype
+        mean, self.spread = measured(X, weight)
+        if not np.isfinite(self.spread).all():
+            raise ValueError("X has values too large: their squares cannot be summed in float64")
+        self._size = np.abs(mean) + self.spread
+        # Of a column that does not vary nothing is known but how much it adds to the score.
+        far = np.abs(mean) > _FAR * np.where(self.spread > _ROUNDING * np.abs(mean), self.spread, 1.0)
+        self._centre = mean if fit_intercept and penalty[-1] == 0 and far.any() else None
+        self._rough = np.zeros(problems * scores)
+        self._empty = np.zeros(problems, np.bool_)
+        self.dtype = _FLOAT64 if X.size <= _SMALL or self._centre is not None else X.dtype
         self.problems, self.scores = problems, scores
         self.fit_intercept = fit_intercept
         self.penalty = penalty
         self.parameter = np.zeros(problems)
         self.rows = Pass(loss, X, target, weight, positive, negative, n_threads)
-        self.hessians = Hessians(X, penalty, fit_intercept, self.dtype, n_threads)
+        self.hessians = Hessians(X, penalty, fit_intercept, self.dtype, n_threads, self._centre)
         self.factors: dict[int, Factor] = {}
         self.slopes = np.empty((problems * scores, len(X)), self.dtype)
 
@@ -207,17 +243,22 @@ class RowObjective:
 
     def evaluate(self, W: Array, which: NDArray[np.intp]) -> tuple[Array, Array]:
         """Return values and gradients."""
-        V = W.reshape(-1, self.X.shape[1] + 1)
+        V, classes = W.reshape(-1, self.X.shape[1] + 1), self._classes(which)
         values, G = self.rows(
             V[:, :-1],
-            V[:, -1],
-            which=self._classes(which),
+            self.intercepts(V),
+            which=classes,
             dtype=self.dtype,
             parameter=self.parameter,
             slopes=self.slopes,
         )
         if not self.fit_intercept:
             G[:, -1] = 0.0
+        if self._centre is not None:
+            G[:, :-1] -= G[:, -1:] * self._centre
+            pull = np.abs(self.slopes[classes]).sum(axis=1)
+            self._rough[classes] = pull * np.einsum("ij,j->i", np.abs(V[:, :-1]), np.abs(self._centre))
+        self._empty[which] = ~W.reshape(len(W), -1, V.shape[1])[:, :, :-1].any(axis=(1, 2))
         values = values + 0.5 * np.einsum("ij,j,ij->i", V, self.penalty, V)
         return values.reshape(len(W), -1).sum(axis=1), (G + self.penalty * V).reshape(W.shape)
 
@@ -226,8 +267,9 @@ class RowObjective:
         return W if self.dtype == _FLOAT64 else W.astype(self.dtype).astype(_FLOAT64)
 
     def noise(self, values: Array) -> Array:
-        """Return a bound of the rounding error of values."""
-        return float(np.finfo(self.dtype).eps) * np.abs(values)
+        """Return how far values may be wrong by rounding: some units in the last place, and what scores have lost."""
+        eps = float(np.finfo(self.dtype).eps)
+        return (4 * eps if self.dtype == _FLOAT64 else eps) * (np.abs(values) + self._rough.max())
 
     def precondition(self, G: Array, which: NDArray[np.intp]) -> Array:
         """Return the Hessians' inverses times `G`."""
@@ -239,6 +281,29 @@ class RowObjective:
         raise NotImplementedError
 
     # -- for models
+
+    def intercepts(self, V: Array) -> Array:
+        """Return the intercepts of the columns as they are, from coefficients and intercepts (m, D + 1) in use here."""
+        return V[:, -1] if self._centre is None else V[:, -1] - np.einsum("ij,j->i", V[:, :-1], self._centre)
+
+    def centred(self, V: Array) -> Array:
+        """Return coefficients and intercepts (m, D + 1) in use here, from those of the columns as they are."""
+        if self._centre is not None:
+            V = V.copy()
+            V[:, -1] += np.einsum("ij,j->i", V[:, :-1], self._centre)
+        return V
+
+    def untouched(self, G: Array, which: NDArray[np.intp]) -> NDArray[np.bool_]:
+        """Say which problems have no coefficients although the gradient has some for them.
+
+        However little there is to gain, with a penalty that allows next to none, coefficients of 0 predict nothing.
+        """
+        some: NDArray[np.bool_] = self._empty[which]
+        if some.any():
+            pull = np.abs(self.slopes).sum(axis=1).max()
+            G = G.reshape(len(G), -1, len(self.penalty))[:, :, :-1]
+            some = some & (np.abs(G) > _ROUNDING * pull * self._size).any(axis=(1, 2))
+        return some
 
     def curvatures(self, k: int) -> Array:
         """Return the second derivatives of the losses of a class by its scores, made of the first."""
@@ -295,6 +360,17 @@ class RowObjective:
 
     def _classes(self, which: NDArray[np.intp]) -> NDArray[np.intp]:
         return np.arange(self.scores) if self.scores > 1 else which
+
+
+def measured(X: NDArray[Any], weight: Array | None) -> tuple[Array, Array]:
+    """Return means and standard deviations of the columns, from some of the rows that count."""
+    rows = np.arange(len(X)) if weight is None else np.flatnonzero(weight)
+    rows = rows[:: -(-len(rows) // _MEASURED_ROWS)]
+    some = X[rows].astype(np.float64)
+    with np.errstate(over="ignore", invalid="ignore"):  # of values too large the second is not finite
+        mean = some.mean(axis=0)
+        some -= mean
+        return mean, np.sqrt(np.einsum("ij,ij->j", some, some) / len(some))
 
 
 class _Schedule:

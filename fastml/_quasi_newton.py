@@ -176,7 +176,8 @@ class Minimizer:
             if not left.size:
                 break
             t[left] = _next_trial(low[left], high[left], slope_low[left], slope_high[left])
-            gone = high[left] - low[left] <= 1e-14 * high[left]
+            # As long as there is no high end, there is more to try further out.
+            gone = np.isfinite(high[left]) & (high[left] - low[left] <= 1e-14 * high[left])
             left = left[~gone]
             if not left.size:
                 break

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.linalg import lapack, qr, solve_triangular
 from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
 from sklearn.utils.validation import check_is_fitted
 
@@ -25,6 +26,12 @@ _BLOCK_ROWS, _ROWS_PER_COLUMN = 2048, 4
 
 #: Rows whose mean is taken off before anything is multiplied; the rest of the mean comes out exactly.
 _SHIFT_ROWS = 1024
+
+#: Shares of dependent columns that are taken for 0, or they would matter where a column's unit is small.
+_ROUNDING = 1e-13
+
+#: Columns are turned into fewer with others whose lengths differ by less than this factor.
+_ALIKE = 1e4
 
 
 class _LeastSquares(MultiOutputMixin, RegressorMixin, BaseEstimator):
@@ -48,9 +55,7 @@ class _LeastSquares(MultiOutputMixin, RegressorMixin, BaseEstimator):
         single = targets.ndim == 1
         columns = targets.reshape(len(rows), -1).astype(np.float64, copy=False)
         with np.errstate(over="ignore", invalid="ignore"), one_blas_thread():
-            reduced = (_reduce_wide if rows.shape[1] > len(rows) else _reduce)(
-                rows, columns, weight, intercept, n_threads
-            )
+            reduced = _reduce(rows, columns, weight, intercept, n_threads)
         if not (np.isfinite(reduced.R).all() and np.isfinite(reduced.targets).all()):
             raise ValueError("X or y has values too large: their squares cannot be summed in float64")
         return reduced, single, rows.dtype
@@ -59,8 +64,6 @@ class _LeastSquares(MultiOutputMixin, RegressorMixin, BaseEstimator):
         """Set the attributes from coefficients (D, T), those of the reduced problem."""
         residuals = reduced.R @ coef - reduced.targets
         variance = (np.einsum("ij,ij->j", residuals, residuals) + reduced.rest) / reduced.total
-        if reduced.rotation is not None:
-            coef = reduced.rotation @ coef
         intercept = reduced.y_mean - reduced.X_mean @ coef
         if single:
             self.coef_, self.intercept_ = coef[:, 0].astype(dtype), dtype.type(intercept[0])
@@ -123,9 +126,10 @@ class LinearRegression(_LeastSquares):
     -----
     Everything is computed in float64, from orthogonal factors and not from products of columns, so that digits are
     lost in proportion to the condition of `X` and not to its square. Blocks of rows are reduced to triangles side by
-    side, and these together to one (about 2 n D² operations); it has the singular values of `X`. Those below
-    the rounding errors count as 0. Columns of very different units are told from dependent ones: if they
-    are independent when scaled to unit length, the rank is full.
+    side, and these together to one (about 2 n D² operations); it has the singular values of `X`. The rank is
+    counted after each column has been measured by its own rounding errors, those of float32 data and of sums:
+    what is no larger counts as 0. So units do not matter for it, and a constant column has a coefficient of exactly 0.
+    The norm that is smallest is that of the coefficients in the units of the columns.
 
     Source: J. Demmel, L. Grigori, M. Hoemmen and J. Langou, Communication-optimal parallel and sequential QR and LU
     factorizations, SIAM J. Sci. Comput. 34 (2012), A206-A239.
@@ -163,8 +167,10 @@ class LinearRegression(_LeastSquares):
         """
         reduced, single, dtype = self._reduced(X, y, sample_weight)
         with one_blas_thread():
-            solution = _solve(reduced, dtype)
-        self.rank_, self.singular_ = solution.rank, solution.singular
+            solution = _solve(reduced, reduced.noise(dtype))
+            singular = np.linalg.svd(solution.R, compute_uv=False)
+        self.rank_, self.singular_ = solution.rank, np.zeros(min(reduced.shape))
+        self.singular_[: len(singular)] = singular
         self._keep(solution.coef, reduced, single, dtype)
         return self
 
@@ -200,8 +206,8 @@ class Ridge(_LeastSquares):
 
     Notes
     -----
-    As `LinearRegression`, with ``s / (s² + alpha)`` in place of ``1 / s`` for each singular value s. `alpha` of 0 gives
-    the same model.
+    As `LinearRegression`, with ``sqrt(alpha)`` times the identity as further rows, and with the rounding errors of float64
+    only: a penalty keeps small what float32 may have made. `alpha` of 0 gives the same model as `LinearRegression`.
 
     Examples
     --------
@@ -247,52 +253,92 @@ class Ridge(_LeastSquares):
             raise ValueError(f"alpha has {len(strengths)} values for {targets} targets; it must have one, or one each")
         alpha = np.array([_estimators.number(each, "alpha") for each in strengths]) * np.ones(targets)
         if not alpha.any():
-            return _solve(reduced, dtype).coef
-        # Scaled by the largest singular value, so that squares neither overflow nor vanish.
-        U, singular, Vt = np.linalg.svd(reduced.R, full_matrices=False)
-        largest = float(singular[0]) if singular.size and singular[0] > 0 else 1.0
-        s = np.where(singular > reduced.negligible(dtype) * largest, singular / largest, 0.0)[:, np.newaxis]
-        with np.errstate(over="ignore"):  # an infinite penalty leaves nothing
-            penalised = s**2 + alpha / largest / largest
-        shrinking = np.divide(s, penalised, out=np.zeros_like(penalised), where=s > 0)
-        coef: Array = Vt.T @ (shrinking * (U.T @ reduced.targets)) / largest
-        return coef
+            return _solve(reduced, reduced.noise(dtype)).coef
+        # Columns of float32 may be rounded, but with a penalty that cannot blow anything up.
+        return _solve(reduced, reduced.noise(np.float64), alpha).coef
 
 
 # ------------------------------------------------------------------------------------- computation
 
 
 class _Reduced(NamedTuple):
-    """A problem of least squares in as few rows as it has columns, with the same minima."""
+    """A problem of least squares in no more rows than columns, with the same minima."""
 
-    R: Array  # (k, k)
+    R: Array  # (k, D)
     targets: Array  # (k, T)
     rest: Array  # (T,): what is added to the sums of squared residuals, whatever the coefficients
     X_mean: Array  # (D,)
     y_mean: Array  # (T,)
     total: float  # sum of the weights
-    rotation: Array | None  # coefficients are this times those of the reduced problem
-    size: int  # the larger dimension of X
+    spans: Array  # (D,): lengths of the columns that were computed with
+    sizes: Array  # (D,): lengths of the columns of X
+    shape: tuple[int, int]  # that of X
 
-    def negligible(self, dtype: Any) -> float:
-        """Return the share of the largest singular value below which one may be rounding: of float32 data, of sums."""
-        return max(float(np.finfo(dtype).eps), self.size * float(np.finfo(np.float64).eps))
+    def noise(self, dtype: Any) -> Array:
+        """Return the length of each column of R that rounding may have made: of data of a dtype, and of sums.
+
+        The first is in proportion to the column as it came, with its mean; half a unit in the last place. A column
+        that is longer differs from a constant by more than that.
+        """
+        eps, sums = float(np.finfo(dtype).eps), max(self.shape) * float(np.finfo(np.float64).eps)
+        lengths = 0.5 * eps * self.sizes + math.sqrt(len(self.spans)) * max(eps, sums) * self.spans
+        return np.maximum(lengths, np.finfo(np.float64).tiny)
 
 
 class _Solution(NamedTuple):
     coef: Array
     rank: int
-    singular: Array
+    R: Array  # what was left of the columns, turned
 
 
 def _reduce(X: NDArray[Any], y: Array, weight: Array | None, intercept: bool, n_threads: int | None) -> _Reduced:
+    """Reduce the rows, and measure the columns."""
+    n, columns = X.shape
+    X_shift, y_shift = np.zeros(columns), np.zeros(y.shape[1])
+    if intercept:
+        X_shift, y_shift = _shift(X, weight), _shift(y, weight)
+    total = float(n) if weight is None else float(np.add.reduce(weight))
+    reduce = _centre if columns > n else _triangle
+    R, targets, rest, X_away, y_away = reduce(X, y, X_shift, y_shift, weight, intercept, n_threads)
+    lengths, root = _lengths(R), math.sqrt(total)
+    X_mean = X_shift + X_away
+    return _Reduced(
+        R=R,
+        targets=targets,
+        rest=rest,
+        X_mean=X_mean,
+        y_mean=y_shift + y_away,
+        total=total,
+        spans=np.hypot(lengths, root * X_away),
+        sizes=np.hypot(lengths, root * X_mean),
+        shape=X.shape,
+    )
+
+
+def _shift(X: NDArray[Any], weight: Array | None) -> Array:
+    """Return means of the first rows that count; a constant column's is exact, so that nothing of it is left."""
+    some = X[:_SHIFT_ROWS] if weight is None else X[np.flatnonzero(weight)[:_SHIFT_ROWS]]
+    shift: Array = np.where((some == some[0]).all(axis=0), some[0], some.mean(axis=0, dtype=np.float64))
+    return shift
+
+
+def _lengths(A: Array) -> Array:
+    """Return the lengths of columns, whatever their scale."""
+    largest = np.abs(A).max(axis=0, initial=0.0)
+    scale = np.where(largest > 0, largest, 1.0)
+    shares = A / scale
+    lengths: Array = scale * np.sqrt(np.einsum("ij,ij->j", shares, shares))
+    return lengths
+
+
+def _triangle(
+    X: NDArray[Any], y: Array, X_shift: Array, y_shift: Array, weight: Array | None, intercept: bool,
+    n_threads: int | None,
+) -> tuple[Array, ...]:  # fmt: skip
     """Reduce rows by QR, block by block; with an intercept a column of ones stands first and takes the means out."""
     (n, columns), targets = X.shape, y.shape[1]
     lead = int(intercept)
     size = lead + columns + targets
-    X_shift, y_shift = np.zeros(columns), np.zeros(targets)
-    if intercept:
-        X_shift, y_shift = X[:_SHIFT_ROWS].mean(axis=0, dtype=np.float64), y[:_SHIFT_ROWS].mean(axis=0)
     per_block = max(_BLOCK_ROWS, _ROWS_PER_COLUMN * size)
     triangles: list[Array] = [np.empty((0, size))] * -(-n // per_block)
 
@@ -315,64 +361,166 @@ def _reduce(X: NDArray[Any], y: Array, weight: Array | None, intercept: bool, n_
     means = whole[0] / whole[0, 0] if intercept else np.zeros(size)
     inner, outer = slice(lead, lead + columns), slice(lead + columns, size)
     rest = whole[outer, outer]
-    return _Reduced(
-        R=whole[inner, inner],
-        targets=whole[inner, outer],
-        rest=np.einsum("ij,ij->j", rest, rest),
-        X_mean=X_shift + means[inner],
-        y_mean=y_shift + means[outer],
-        total=float(n) if weight is None else float(np.add.reduce(weight)),
-        rotation=None,
-        size=n,
-    )
+    return whole[inner, inner], whole[inner, outer], np.einsum("ij,ij->j", rest, rest), means[inner], means[outer]
 
 
-def _reduce_wide(X: NDArray[Any], y: Array, weight: Array | None, intercept: bool, n_threads: int | None) -> _Reduced:
-    """Reduce more columns than rows: the smallest minimum lies in the space of the rows."""
-    n, columns = X.shape
-    shares = np.full(n, 1 / n) if weight is None else weight / np.add.reduce(weight)
-    X_mean, y_mean = np.zeros(columns), np.zeros(y.shape[1])
-    A = X.astype(np.float64)
+def _centre(
+    X: NDArray[Any], y: Array, X_shift: Array, y_shift: Array, weight: Array | None, intercept: bool,
+    n_threads: int | None,
+) -> tuple[Array, ...]:  # fmt: skip
+    """Take the means off more columns than rows, and weigh the rows; with an intercept this leaves a row less."""
+    n = len(X)
+    A, y = X - X_shift, y - y_shift
+    X_away, y_away = np.zeros(A.shape[1]), np.zeros(y.shape[1])
     if intercept:
-        X_mean, y_mean = A.mean(axis=0), y.mean(axis=0)
-        X_mean, y_mean = X_mean + shares @ (A - X_mean), y_mean + shares @ (y - y_mean)
-        A, y = A - X_mean, y - y_mean
+        shares = np.full(n, 1 / n) if weight is None else weight / np.add.reduce(weight)
+        X_away, y_away = shares @ A, shares @ y
+        A -= X_away
+        y -= y_away
+    root = np.ones(n) if weight is None else np.sqrt(weight)
     if weight is not None:
-        root = np.sqrt(weight)[:, np.newaxis]
-        A, y = A * root, y * root
-    Q, R = np.linalg.qr(A.T)
-    return _Reduced(
-        R=np.ascontiguousarray(R.T),
-        targets=y,
-        rest=np.zeros(y.shape[1]),
-        X_mean=X_mean,
-        y_mean=y_mean,
-        total=float(n) if weight is None else float(np.add.reduce(weight)),
-        rotation=Q,
-        size=columns,
-    )
+        A *= root[:, np.newaxis]
+        y *= root[:, np.newaxis]
+    if intercept:
+        # What the means were taken from is reflected into the first row, and that is now 0.
+        mirror = root / math.sqrt(np.add.reduce(root**2))
+        mirror[0] += 1.0
+        for Z in (A, y):
+            Z[1:] -= np.outer(mirror[1:], mirror @ Z / mirror[0])
+        A, y = A[1:], y[1:]
+    return A, y, np.zeros(y.shape[1]), X_away, y_away
 
 
-def _solve(reduced: _Reduced, dtype: Any) -> _Solution:
-    """Solve the reduced problem, without the directions that rounding alone may have made."""
-    negligible = reduced.negligible(dtype)
-    U, singular, Vt = np.linalg.svd(reduced.R, full_matrices=False)
-    rank = int((singular > negligible * singular[0]).sum())
-    if rank < len(singular) and reduced.rotation is None:
-        scaled = _scaled_solution(reduced, negligible)
-        if scaled is not None:
-            return _Solution(scaled, len(singular), singular)
-    coef = Vt[:rank].T @ ((U[:, :rank].T @ reduced.targets) / singular[:rank, np.newaxis])
-    return _Solution(coef, rank, singular)
+def _solve(reduced: _Reduced, noise: Array, alpha: Array | None = None) -> _Solution:
+    """Solve the reduced problem, with a penalty for each target or none, without what rounding alone may have made.
+
+    Columns are measured by their noise, so that units do not matter: columns and, of the rest, singular values no
+    larger than 1 count as 0. What they leave open is chosen such that the coefficients are smallest as they are.
+    """
+    kept = np.flatnonzero(_lengths(reduced.R) > noise)
+    coef = np.zeros((len(noise), reduced.targets.shape[1]))
+    if not kept.size:
+        return _Solution(coef, 0, np.empty((0, 0)))
+    R, targets, unit, turns = _turned(reduced.R[:, kept], reduced.targets, noise[kept])
+    S, targets, free = _without_rounding(R / unit, targets)
+    found = _solution(S, targets, free)
+    for strength in [] if alpha is None else np.unique(alpha[alpha > 0]).tolist():
+        which = alpha == strength
+        triangle, penalised = _penalised(S * unit, targets[:, which], strength)
+        found[:, which] = _solution(*_without_rounding(triangle / unit, penalised))
+    found /= unit[:, np.newaxis]
+    if free is not None and free.size:
+        short = _shortest(found, free, unit)
+        # What rounding has done to the scores is put right.
+        found = short + _solution(S, (S * unit) @ (found - short), free) / unit[:, np.newaxis]
+    for columns, turned, Q in turns:
+        coef[kept[columns]] = found[turned] if Q is None else Q @ found[turned]
+    return _Solution(coef, len(S), R)
 
 
-def _scaled_solution(reduced: _Reduced, negligible: float) -> Array | None:
-    """Return the coefficients if the columns are independent once they have unit length."""
-    lengths = np.array([math.hypot(*column) for column in reduced.R.T.tolist()])
-    if not (lengths > 0).all():
-        return None
-    U, singular, Vt = np.linalg.svd(reduced.R / lengths)
-    if not singular[-1] > negligible * singular[0]:
-        return None
-    coef: Array = Vt.T @ ((U.T @ reduced.targets) / singular[:, np.newaxis]) / lengths[:, np.newaxis]
-    return coef
+def _turned(R: Array, targets: Array, noise: Array) -> tuple[Array, Array, Array, list[tuple[Any, slice, Any]]]:
+    """Turn columns of similar lengths into as many as there are rows, where there are more.
+
+    No norm of coefficients changes. Columns of very different lengths are kept apart: of the short ones little would
+    be left but the rounding errors of the long ones. Returns the problem, the noise of its columns, and for each
+    group its columns, its new ones, and by what its coefficients are to be multiplied.
+    """
+    rows, columns = R.shape
+    if columns <= rows:
+        return R, targets, noise, [(slice(None), slice(None), None)]
+    lengths = _lengths(R)
+    group = np.floor(np.log(lengths / lengths.min()) / math.log(_ALIKE))
+    parts, noises, turns = [], [], []
+    for each in np.unique(group):
+        some = np.flatnonzero(group == each)
+        part, its_noise, Q = R[::-1, some], noise[some], None
+        if len(some) > rows:
+            # Rows and columns stand in reverse order, so that this is an upper triangle.
+            Q, L = np.linalg.qr(part[::-1].T)
+            Q, part = Q[:, ::-1], L.T[::-1, ::-1]
+            its_noise = np.sqrt((Q**2).T @ its_noise**2)
+        first = sum(len(other) for other in noises)
+        turns.append((some, slice(first, first + len(its_noise)), Q))
+        parts.append(part)
+        noises.append(its_noise)
+    return np.hstack(parts), targets[::-1], np.concatenate(noises), turns
+
+
+def _without_rounding(S: Array, targets: Array) -> tuple[Array, Array, Array | None]:
+    """Leave out singular values up to 1: return orthogonal rows, their targets, and a basis of what they leave open.
+
+    A triangle that has none of them is returned as it is, without a basis.
+    """
+    columns = S.shape[1]
+    if _surely_above_one(S):
+        return S, targets, None
+    U, singular, Vt = np.linalg.svd(S, full_matrices=len(S) < columns)
+    rank = int((singular > 1).sum())
+    return singular[:rank, np.newaxis] * Vt[:rank], U[:, :rank].T @ targets, Vt[rank:]
+
+
+def _solution(S: Array, targets: Array, free: Array | None) -> Array:
+    """Return the smallest solution of a problem that `_without_rounding` returned."""
+    if free is None:
+        found: Array = solve_triangular(S, targets)
+    else:
+        found = S.T @ (targets / np.einsum("ij,ij->i", S, S)[:, np.newaxis])
+    return found
+
+
+def _surely_above_one(S: Array) -> bool:
+    """Say whether this is a triangle with singular values far above 1, from an estimate that costs little."""
+    if S.shape[0] != S.shape[1] or np.tril(S, -1).any():
+        return False
+    norm = float(np.abs(S).sum(axis=0).max())
+    reciprocal, _ = lapack.dtrcon(S)
+    return bool(reciprocal * norm > 10 * math.sqrt(len(S)))
+
+
+def _penalised(R: Array, targets: Array, strength: float) -> tuple[Array, Array]:
+    """Return the problem with the penalty as further rows, reduced again.
+
+    Rows that are large against the lengths of their columns come first, or the small ones would lose digits.
+    """
+    root, columns = math.sqrt(strength), R.shape[1]
+    rows = np.zeros((len(R) + columns, columns + targets.shape[1]))
+    rows[: len(R), :columns], rows[: len(R), columns:] = R, targets
+    np.fill_diagonal(rows[len(R) :], root)
+    lengths = np.hypot(_lengths(R), root)
+    largest = np.concatenate([(np.abs(R) / lengths).max(axis=1), root / lengths])
+    triangle: Any = np.linalg.qr(rows[np.argsort(-largest, kind="stable")], mode="r")
+    return triangle[:columns, :columns], triangle[:columns, columns:]
+
+
+def _shortest(coef: Array, free: Array, unit: Array) -> Array:
+    """Return what differs from coefficients by rows of `free`, which are in units of their own, and is shortest."""
+    rows, dependent = _dependences(free, unit)
+    others = np.delete(np.arange(len(unit)), dependent)
+    H = rows[:, others] * unit[dependent, np.newaxis] / unit[others]
+    # Whatever is orthogonal to the rows has dependent coefficients of -H times the others.
+    short = np.empty_like(coef)
+    short[others] = np.linalg.solve(np.eye(len(others)) + H.T @ H, coef[others] - H.T @ coef[dependent])
+    short[dependent] = -H @ short[others]
+    return short
+
+
+def _dependences(free: Array, unit: Array) -> tuple[Array, NDArray[np.intp]]:
+    """Return rows that span the same, each for a column that depends on others: 1 there, and 0 at the other such ones.
+
+    Rounding errors are set to 0, or they would matter at columns of small units. Of what depends on one another those
+    of small units are taken.
+    """
+    dependent: NDArray[np.intp] = qr(free, mode="r", pivoting=True)[1][: len(free)]
+    rows = np.linalg.solve(free[:, dependent], free)
+    rows[np.abs(rows) <= _ROUNDING] = 0.0
+    for i, row in enumerate(rows):
+        shares = np.abs(row)
+        j = int(np.where(shares >= 0.1 * shares.max(), unit, np.inf).argmin())
+        if unit[j] < 0.1 * unit[dependent[i]]:
+            row /= row[j]
+            away = rows[:, j].copy()
+            away[i] = 0.0
+            rows -= np.outer(away, row)
+            rows[np.abs(rows) <= _ROUNDING] = 0.0
+            dependent[i] = j
+    return rows, dependent

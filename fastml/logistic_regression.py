@@ -49,7 +49,8 @@ class LogisticRegression(LinearClassifier):
     tol : float, default=1e-4
         The fit ends where the largest entry of the gradient is at most `tol`, as in scikit-learn, and the
         objective is expected to fall by at most ``tol ** 2`` of itself. The second is what makes coefficients
-        accurate to about `tol` whatever the units of the columns.
+        accurate to about `tol` whatever the units of the columns; entries of the gradient for columns with a standard
+        deviation above 1 are divided by it.
     fit_intercept : bool, default=True
         Whether to fit intercepts; without, they are 0.
     class_weight : dict, "balanced" or None, default=None
@@ -92,8 +93,9 @@ class LogisticRegression(LinearClassifier):
     -----
     There is no `solver`: the shape of the data decides. Steps are Newton's, with the exact Hessian, where that costs
     little. Otherwise they are those of L-BFGS on top of Hessians that are made now and then, of a sample of the
-    rows and by class. Rows wider than there are many are rotated into fewer columns first. For large float32
-    data passes over the rows compute in float32, and the last ones in float64.
+    rows and by class. Rows wider than there are many are rotated into fewer columns first. Columns far from 0 for their
+    spread are centred, in the solver and not in memory, if there is an intercept. For large float32 data passes over
+    the rows compute in float32, and the last ones in float64.
 
     Examples
     --------
@@ -153,27 +155,28 @@ class LogisticRegression(LinearClassifier):
         rows, codes, weight = self._settled(X, y, sample_weight, n_threads)
         factors = weights_of_classes(self.class_weight, self.classes_, codes, weight)
         if (factors != 1).any():
-            weight = factors[codes] if weight is None else weight * factors[codes]
+            with np.errstate(over="ignore"):
+                weight = factors[codes] if weight is None else weight * factors[codes]
         narrow, rotation = narrow_rows(rows)
         objective = _Likelihood(narrow, codes, len(self.classes_), weight, C, tol, fit_intercept, n_threads)
-        start = self._start(objective, rows.shape[1], rotation)
+        start = objective.centred(self._start(objective, rows.shape[1], rotation))
         minimizer = Minimizer(objective, start.reshape(1, -1), memory=0 if objective.exact else 15)
         report = print_step if self.verbose else None
         minimise(objective, minimizer, max_iter, report)
         if objective.widen():
             minimizer.restart()
             minimise(objective, minimizer, max_iter, report)
-        if minimizer.active.size or minimizer.stalled.any():
+        if minimizer.active.size or (minimizer.stalled.any() and not objective.near):
             reason = f"max_iter = {max_iter} steps" if minimizer.active.size else "rounding errors"
             warnings.warn(
                 f"LogisticRegression was ended by {reason}, before it came as close to the minimum as tol = {tol:g} "
-                f"asks (largest entry of the gradient: {np.abs(minimizer.gradients).max():.1e})",
+                f"asks (largest entry of the gradient: {objective.largest(minimizer.gradients).max():.1e})",
                 ConvergenceWarning,
                 stacklevel=3,  # past the decorator
             )
         V = minimizer.W.reshape(objective.scores, -1)
         coef = V[:, :-1] if rotation is None else V[:, :-1] @ rotation.T
-        self.coef_, self.intercept_ = coef.astype(rows.dtype), V[:, -1].astype(rows.dtype)
+        self.coef_, self.intercept_ = coef.astype(rows.dtype), objective.intercepts(V).astype(rows.dtype)
         self.objective_ = float(minimizer.values[0])
         self.n_iter_ = minimizer.n_iter.astype(np.int32)
         return self
@@ -231,8 +234,23 @@ class LogisticRegression(LinearClassifier):
         return logarithms
 
 
+def _total(weight: Array) -> float:
+    """Return the sum of weights that have been multiplied by those of classes."""
+    with np.errstate(over="ignore"):
+        total = float(np.add.reduce(weight))
+    if not math.isfinite(total):
+        raise ValueError("class_weight has values too large: times sample_weight they cannot be summed in float64")
+    return total
+
+
 class _Likelihood(RowObjective):
-    """The penalised mean of cross-entropies."""
+    """The penalised mean of cross-entropies.
+
+    Attributes
+    ----------
+    near : bool
+        Whether the last step was expected to bring no more than `tol` asks for.
+    """
 
     def __init__(
         self,
@@ -246,7 +264,10 @@ class _Likelihood(RowObjective):
         n_threads: int | None,
     ) -> None:
         binary = n_classes == 2
-        total = float(len(X)) if weight is None else float(np.add.reduce(weight))
+        total = float(len(X)) if weight is None else _total(weight)
+        penalty = 1 / (C * total) if C * total > 0 else math.inf
+        if penalty == math.inf:
+            raise ValueError(f"C is {C}; with weights that sum to {total:g} the penalty 1 / (C * sum) exceeds float64")
         self._codes, self._tol = codes, tol
         self._shares = np.full(len(X), 1 / total) if weight is None else weight / total
         one = np.ones(1)
@@ -258,11 +279,13 @@ class _Likelihood(RowObjective):
             one,
             one,
             scores=1 if binary else n_classes,
-            penalty=np.append(np.full(X.shape[1], 1 / (C * total)), 0.0),
+            penalty=np.append(np.full(X.shape[1], penalty), 0.0),
             fit_intercept=fit_intercept,
             n_threads=n_threads,
         )
         self._joint: Factor | None = None
+        self._units = np.append(np.fmax(self.spread, 1.0), 1.0)
+        self.near = False
 
     def without_coefficients(self) -> Array:
         """Return the best intercepts without coefficients, and coefficients of 0."""
@@ -277,8 +300,14 @@ class _Likelihood(RowObjective):
         """Compare the gradient and the expected decrease with what `tol` asks, float32 with what it can give."""
         tol = self._tol if self.dtype == np.float64 else max(self._tol, _NARROW_TOL)
         done: NDArray[np.bool_] = decrease <= tol**2 * np.maximum(values, _SMALLEST_OBJECTIVE)
-        done &= np.abs(G).max(axis=1) <= tol
-        return done
+        done &= self.largest(G) <= tol
+        self.near = bool(done.all())
+        return done & ~self.untouched(G, which)
+
+    def largest(self, G: Array) -> Array:
+        """Return the largest entries of gradients, each in proportion to its column's spread where that is above 1."""
+        largest: Array = np.abs(G.reshape(len(G), -1, len(self._units)) / self._units).max(axis=(1, 2))
+        return largest
 
     def curvatures(self, k: int) -> Array:
         """Return weight times p (1 - p), of which the slope has one factor."""

@@ -18,8 +18,10 @@ from ._linear import (
     Array,
     LinearClassifier,
     RowObjective,
+    measured,
     minimise,
     narrow_rows,
+    narrows,
     print_step,
     weights_of_classes,
 )
@@ -39,8 +41,14 @@ _LEAST_WIDTH = 1e-7
 #: Share of the objective without coefficients that rounding errors may make.
 _ROUNDING = 1e-14
 
+#: Factors of losses beyond these are refused: their inverses, or the squares of their sums, would leave float64.
+_LEAST_COST, _MOST_COST = 1e-305, 1e150
+
 #: Multiply-adds of one compiled call of coordinate descent.
 _CALL_PRODUCTS = 1 << 26
+
+#: Rows per column up to which the dual of the hinge is solved.
+_DUAL_SHARE = 1.5
 
 #: Rows whose scores are made at a time.
 _LOSS_ROWS = 4096
@@ -60,12 +68,13 @@ class LinearSVC(LinearClassifier):
         The loss; Crammer and Singer's is always the second.
     dual : "auto" or bool, default="auto"
         Which form is solved: the primal by Newton or L-BFGS steps (the hinge through a sequence of smooth ones), or
-        the dual by coordinate descent. Both end at the same gap. "auto" solves the primal, but for data
-        much wider than there are rows the dual. Crammer and Singer's form is always solved in the dual.
+        the dual by coordinate descent. Both end at the same gap. "auto" solves the primal, but the dual of the hinge
+        for up to 1.5 rows per column, and that of its square for data much wider than there are rows; where the dual
+        does not get there, the primal then does. Crammer and Singer's form is always solved in the dual.
     tol : float, default=1e-4
         The duality gap, as a share of the objective, at which a problem is done.
     C : float, default=1.0
-        Inverse strength of the penalty.
+        Inverse strength of the penalty. Times the weights of rows and classes, and summed up, between 1e-305 and 1e150.
     multi_class : {"ovr", "crammer_singer"}, default="ovr"
         What more than two classes mean.
     fit_intercept : bool, default=True
@@ -74,7 +83,7 @@ class LinearSVC(LinearClassifier):
         The intercept is the coefficient of a column of this value. So ``(b / intercept_scaling)² / 2`` is added to the
         objective.
     regularize_intercept : bool, default=True
-        Whether that is so. If not, intercepts are free; `intercept_scaling` does nothing, and `multi_class` must
+        Whether that is so. If not, intercepts are free, and columns may be far from 0; `intercept_scaling` does nothing, and `multi_class` must
         be "ovr" for more than two classes.
     class_weight : dict, "balanced" or None, default=None
         Weights of the classes. One against the rest, the weight of the one applies and the rest weighs 1, as in
@@ -187,7 +196,7 @@ class LinearSVC(LinearClassifier):
         settings = self._settings()
         rows, codes, weight = self._settled(X, y, sample_weight, settings.n_threads)
         factors = weights_of_classes(self.class_weight, self.classes_, codes, weight)
-        cost = np.full(len(rows), settings.C) if weight is None else settings.C * weight
+        cost = _costs(settings.C, weight, factors, codes)
         if self.multi_class == "crammer_singer":
             solution = _crammer_singer(rows, codes, cost * factors[codes], len(factors), settings)
         else:
@@ -197,9 +206,11 @@ class LinearSVC(LinearClassifier):
                 rows, 1 - codes if binary else codes, cost,
                 factors[1:] if binary else factors, factors[:1] if binary else np.ones(len(factors)), settings,
             )  # fmt: skip
-            wide = rows.shape[1] > len(rows) and narrow_rows(rows)[1] is None
-            in_the_dual = wide if self.dual == "auto" else bool(self.dual)
-            solution = (_solve_dual if in_the_dual else _solve_primal)(problems)
+            if self.dual == "auto":
+                solve = _solve_dual_first if _suits_the_dual(rows, settings) else _solve_primal
+            else:
+                solve = _solve_dual if self.dual else _solve_primal
+            solution = solve(problems)
         if (solution.gap > solution.goal).any():
             shares = solution.gap / np.maximum(solution.objective, np.finfo(np.float64).tiny)
             warnings.warn(
@@ -237,6 +248,25 @@ class LinearSVC(LinearClassifier):
         )
 
 
+def _costs(C: float, weight: Array | None, factors: Array, codes: NDArray[np.intp]) -> Array:
+    """Return what the losses of the rows are multiplied by, but for the weights of their classes."""
+    with np.errstate(over="ignore", under="ignore"):
+        cost = np.full(len(codes), C) if weight is None else C * weight
+        total = float(np.add.reduce(cost * np.maximum(factors[codes], 1.0)))
+    if not _LEAST_COST <= float(cost.max()) <= total <= _MOST_COST:
+        raise ValueError(
+            f"C is {C}; times the weights of rows and classes, and summed up, it must lie between "
+            f"{_LEAST_COST:.0e} and {_MOST_COST:.0e}"
+        )
+    return cost
+
+
+def _suits_the_dual(X: NDArray[Any], s: _Settings) -> bool:
+    """Say whether the dual is solved faster: few rows are few variables, and smooth hinges lead to a kink slowly."""
+    n, columns = X.shape
+    return columns > n and not narrows(X) if s.squared else n <= _DUAL_SHARE * columns
+
+
 class _Settings(NamedTuple):
     """The checked parameters."""
 
@@ -262,6 +292,12 @@ class _Solution(NamedTuple):
     goal: Array  # what the gap may be
     n_iter: int
 
+    def with_part(self, which: NDArray[np.intp], other: _Solution) -> _Solution:
+        """Take some problems from another solution, of these alone."""
+        for whole, part in zip(self[:-1], other[:-1], strict=True):
+            whole[which] = part
+        return self._replace(n_iter=max(self.n_iter, other.n_iter))
+
 
 class _Problems:
     """One class against the rest, for some classes: rows, who is who, and what a row's loss is multiplied by."""
@@ -277,6 +313,10 @@ class _Problems:
         self.smallest = _ROUNDING * np.array([np.add.reduce(self.costs(k)) for k in range(self.count)])
         #: What is added to the objective for the square of half an intercept.
         self.ridge = 1 / s.constant**2 if s.constant > 0 and not s.free else 0.0
+
+    def with_rows(self, X: NDArray[Any]) -> _Problems:
+        """Return the same problems with other rows."""
+        return _Problems(X, self.labels, self.cost, self.positive, self.negative, self.settings)
 
     def signs(self, k: int) -> Array:
         """Return +1 for the rows of a class and -1 for the rest."""
@@ -346,7 +386,7 @@ def _solve_primal(problems: _Problems) -> _Solution:
         else:
             break
         minimizer.restart(left)
-    w, b = minimizer.W[:, :-1], minimizer.W[:, -1]
+    w, b = minimizer.W[:, :-1], objective.intercepts(minimizer.W)
     if rotation is not None:
         w = w @ rotation.T
     dual = -objective.slopes.astype(np.float64)
@@ -358,10 +398,7 @@ def _solve_primal(problems: _Problems) -> _Solution:
     if minimizer.rounds >= s.max_iter or not rough.size:
         return solution
     # Rounding is not in the way of coordinate descent, which has not far to go from here.
-    better = _descend(problems, rough, solution)
-    for whole, part in zip(solution[:-1], better[:-1], strict=True):
-        whole[rough] = part
-    return solution._replace(n_iter=max(solution.n_iter, better.n_iter))
+    return solution.with_part(rough, _descend(problems, rough, solution))
 
 
 class _Margins(RowObjective):
@@ -414,7 +451,7 @@ class _Margins(RowObjective):
         goal = tol * np.maximum(primal, self._problems.smallest[which])
         gap = self._gaps(primal, excess, G, decrease <= goal, which)
         self._excess[which], self._goal[which] = excess, goal
-        self.final[which] = gap <= goal
+        self.final[which] = (gap <= goal) & ~self.untouched(G, which)
         return self.final[which] | ((excess > 0.5 * goal) & (decrease <= 0.3 * excess))
 
     def _gaps(self, primal: Array, excess: Array, G: Array, near: NDArray[np.bool_], which: NDArray[np.intp]) -> Array:
@@ -446,6 +483,12 @@ def _solve_dual(problems: _Problems) -> _Solution:
 def _descend(problems: _Problems, which: NDArray[np.intp], start: _Solution | None) -> _Solution:
     """Descend the duals of some problems side by side, from zeros or from a solution of all problems."""
     s, n = problems.settings, len(problems.X)
+    centre = np.zeros(problems.X.shape[1])
+    if s.free:
+        mean, spread = measured(problems.X, problems.cost)
+        if (np.abs(mean) > spread).any():
+            # Rows far from 0 are much alike, and the descent would take small steps: it gets copies that are not.
+            centre, problems = mean, problems.with_rows(problems.X - mean)
     constant, norms = s.constant, _squared_norms(problems.X)
     if s.free:
         # As long as the rows, but so long that a proximal step moves the intercept by 1 if all rows pull one way.
@@ -459,17 +502,27 @@ def _descend(problems: _Problems, which: NDArray[np.intp], start: _Solution | No
     ]
     if start is not None:
         for k, solver in zip(which.tolist(), solvers, strict=True):
-            solver.start(start.dual_coef[k], float(start.intercept[k]))
+            solver.start(start.dual_coef[k], float(start.intercept[k] + start.coef[k] @ centre))
     _threads.run(lambda place: solvers[place].run(), len(solvers), _threads.resolve(s.n_threads))
     return _Solution(
         np.array([solver.w for solver in solvers]),
-        np.array([solver.b for solver in solvers]),
+        np.array([solver.b - float(solver.w @ centre) for solver in solvers]),
         np.array([solver.dual for solver in solvers]),
         np.array([solver.objective for solver in solvers]),
         np.array([solver.gap for solver in solvers]),
         np.array([solver.goal for solver in solvers]),
         max(solver.epochs for solver in solvers),
     )
+
+
+def _solve_dual_first(problems: _Problems) -> _Solution:
+    """Solve the duals, and the primal of problems whose rows are too much alike for that."""
+    solution = _solve_dual(problems)
+    if (solution.gap > solution.goal).any():
+        other = _solve_primal(problems)
+        better = np.flatnonzero(other.gap < solution.gap)
+        solution = solution.with_part(better, _Solution(*(part[better] for part in other[:-1]), other.n_iter))
+    return solution
 
 
 class _CoordinateDescent:

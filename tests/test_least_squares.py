@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import operator
 import pickle
+from fractions import Fraction
 
 import numpy as np
 import pandas as pd
@@ -171,6 +173,184 @@ def test_units_that_differ_by_far(rng):
     model = LinearRegression().fit(X * units, X @ truth + 1)
     assert model.rank_ == 4
     assert model.coef_ * units == pytest.approx(truth, rel=1e-9)
+
+
+@pytest.mark.parametrize("model", [LinearRegression(), Ridge(0.0)], ids=repr)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_constant_columns_count_for_nothing(model, dtype, weighted, rng):
+    """Amounts to the cent are no sums of powers of two, so their mean differs from them by rounding."""
+    for _ in range(250):
+        n = rng.integers(5, 300)
+        x = rng.normal(size=n).astype(dtype)
+        constants = np.round(rng.uniform(-1000, 1000, 2), 2) * 10.0 ** rng.integers(-6, 7, 2)
+        y = x.astype(np.float64)[:, np.newaxis] * [2.0, -1.0] + 3 + rng.normal(size=(n, 2))
+        weight = rng.uniform(0.1, 3, n) if weighted else None
+        X = np.column_stack([np.full(n, constants[0]), x, np.full(n, constants[1])]).astype(dtype)
+        model.fit(X, y, weight)
+        alone = LinearRegression().fit(x[:, np.newaxis], y, weight)
+        assert not model.coef_[:, [0, 2]].any()
+        assert model.coef_[:, 1] == pytest.approx(alone.coef_[:, 0], rel=1e-5 if dtype == np.float32 else 1e-11)
+        elsewhere = X + np.array([1, 0, -5])
+        assert model.predict(elsewhere) == pytest.approx(alone.predict(x[:, np.newaxis]), rel=1e-4, abs=1e-4)
+        if isinstance(model, LinearRegression):
+            assert model.rank_ == 1
+            assert model.singular_.shape == (3,)
+            assert (model.singular_[1:] == 0).all()
+
+
+@pytest.mark.parametrize("ours", MODELS)
+@pytest.mark.parametrize("constant", [21.3, -1e-300 / 3, 1e300, 1.7e308])
+@pytest.mark.parametrize("n", [3, 4, 5000])
+def test_constants_of_any_size(ours, constant, n, rng):
+    """Wide rows, and rows enough for several blocks, of which the first has weights of 0 and other constants."""
+    X = rng.normal(size=(n, 3)) + 5
+    X[:, 1] = constant
+    y = X[:, 0] - X[:, 2]
+    weight = np.ones(n)
+    for first in (0, 1, 1500 if n > 3000 else 1):
+        weight[:first], X[:first, 1] = 0.0, 0.1
+        model = ours().fit(X, y, weight)
+        expected = ours().fit(X[:, [0, 2]], y, weight)
+        assert model.coef_[1] == 0
+        assert model.coef_[[0, 2]] == pytest.approx(expected.coef_, rel=1e-9, abs=1e-12)
+        assert model.intercept_ == pytest.approx(expected.intercept_, rel=1e-9, abs=1e-9)
+        if ours is LinearRegression:
+            assert model.rank_ == expected.rank_
+
+
+def test_a_constant_but_for_rounding(rng):
+    """Shares that add up to 100 but for the last place."""
+    X = np.column_stack([rng.normal(size=300), 100 + 1.4e-14 * rng.integers(-1, 1, 300)])
+    assert len(np.unique(X[:, 1])) == 2
+    model = LinearRegression().fit(X, rng.normal(size=300))
+    assert model.rank_ == 1
+    assert model.coef_[1] == 0
+
+
+@pytest.mark.parametrize(
+    ("offset", "step", "dtype"),
+    [(1e8, 1e-7, "f8"), (-1e8, 1.0, "f8"), (1e14, 0.125, "f8"), (1e8, 8.0, "f4"), (1.7e18, 2048.0, "f8")],
+)
+def test_columns_that_hardly_vary_are_not_constant(offset, step, dtype, rng):
+    """Some units in the last place are enough, beside other columns too, and in rows of several blocks."""
+    for n in (60, 5000):
+        X = np.column_stack([offset + step * rng.integers(-50, 50, n), rng.normal(size=n)]).astype(dtype)
+        away = X.astype(np.float64) - [offset, 0]
+        model = LinearRegression().fit(X, away @ [1 / step, 2.0] + 1)
+        assert model.rank_ == 2
+        assert model.coef_ * [step, 1] == pytest.approx([1, 2], rel=1e-5 if dtype == "f4" else 1e-9)
+        assert Ridge(1e-9 * step**2).fit(X, away @ [1 / step, 2.0]).coef_ * [step, 1] == pytest.approx([1, 2], rel=1e-4)
+
+
+@pytest.mark.parametrize("model", [LinearRegression(), Ridge(1.0)], ids=repr)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("beside", ["nothing", "a constant", "a duplicate", "dummies", "many dummies"])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_small_units_beside_large_ones(model, dtype, beside, weighted, rng):
+    """An income and a rate: what the rate explains must not be lost, whatever depends on what besides."""
+    n = 600
+    income, rate = rng.normal(5e6, 2e6, n), rng.integers(0, 64, n) / 1024
+    dummies = np.eye(400 if beside == "many dummies" else 3)[np.arange(n) % 3]
+    more = {
+        "nothing": np.empty((n, 0)), "a constant": np.full((n, 1), 21.3), "a duplicate": income[:, np.newaxis],
+        "dummies": dummies, "many dummies": np.column_stack([dummies, rng.random((n, 700)) < 0.5]),
+    }[beside]  # fmt: skip
+    X = np.column_stack([income, rate, more]).astype(dtype)
+    weight = rng.uniform(0.5, 2, n) if weighted else None
+    y = X[:, :2].astype(np.float64) @ [1e-6, 300.0] + 7
+    model.fit(X, y, weight)
+    if beside == "a duplicate":
+        assert model.coef_[2] == pytest.approx(model.coef_[0], rel=1e-6)
+    if isinstance(model, LinearRegression):
+        assert model.score(X, y) > 1 - 1e-9
+        assert model.predict(X) == pytest.approx(y, rel=1e-5)
+    elif beside != "many dummies":
+        # All but what the penalty takes: the sum of squares of the rates is 0.2.
+        single = X[:, :2] if beside == "a duplicate" else X
+        expected = theirs.Ridge(1.0).fit(single.astype(np.float64), y, weight)
+        assert model.coef_[1] == pytest.approx(expected.coef_[1], rel=1e-4)
+    else:
+        assert model.score(X, y) > 0.99
+
+
+@pytest.mark.parametrize("rows", [200, 40])
+@pytest.mark.parametrize("twice", [False, True])
+def test_nanoseconds_and_dummies(rows, twice, rng):
+    """Lengths that differ by 1e16, and dummies that add up to the intercept; wide too."""
+    n = np.arange(rows)
+    time = 1.7e18 + n * 8.64e13
+    dummies = np.eye(3)[n % 3]
+    more = rng.random((rows, 60 if rows < 60 else 0)) < 0.3
+    X = np.column_stack([time, *([time] if twice else []), more, dummies])
+    y = dummies @ [1.0, 2.0, 3.0]
+    model, ridge = LinearRegression().fit(X, y), Ridge(1.0).fit(X, y)
+    assert model.score(X, y) > 1 - 1e-12
+    if rows < 60:
+        assert ridge.score(X, y) > 0.9
+        return
+    assert model.rank_ == 3
+    assert np.abs(model.coef_[: 1 + twice]).max() < 1e-27
+    assert model.coef_[-3:] == pytest.approx([-1, 0, 1], abs=1e-12)
+    # The time's coefficient costs nothing to speak of: it takes out of the rest what goes with it.
+    line, both = np.column_stack([np.ones(rows), n]), np.column_stack([y, dummies])
+    left = both - line @ np.linalg.lstsq(line, both)[0]
+    expected = np.linalg.solve(left[:, 1:].T @ left[:, 1:] + np.eye(3), left[:, 1:].T @ left[:, 0])
+    assert ridge.coef_[-3:] == pytest.approx(expected, rel=1e-9, abs=1e-12)
+    if twice:
+        assert ridge.coef_[0] == pytest.approx(ridge.coef_[1], rel=1e-9)
+
+
+@pytest.mark.parametrize("model", [LinearRegression(), Ridge(1e-3), Ridge(10.0)], ids=repr)
+@pytest.mark.parametrize("rows", [50, 8])
+def test_duplicates_share_evenly_in_any_units(model, rows, rng):
+    base = rng.normal(size=(rows, 3)) * [1e9, 1.0, 1e-3] + [1e10, 5, 0]
+    y = base @ [1e-9, 2.0, 300.0] + rng.normal(size=rows)
+    X = np.column_stack([base, base, base, base])
+    model.fit(X, y)
+    shares = model.coef_.reshape(4, 3)
+    assert shares == pytest.approx(np.tile(shares[0], (4, 1)), rel=1e-7, abs=1e-7 * np.abs(shares[0]).min())
+    # Four columns with a share each cost a quarter of one with all.
+    alone = model if isinstance(model, LinearRegression) else Ridge(model.alpha / 4)
+    alone = type(model)(**alone.get_params()).fit(base, y)
+    assert shares.sum(axis=0) == pytest.approx(alone.coef_, rel=1e-6)
+    if isinstance(model, LinearRegression):
+        assert model.rank_ == 3
+
+
+def test_the_smallest_coefficients_as_they_are():
+    """Seconds and hours of the same time: the norm counts in the units of the columns, and is not scaled."""
+    hours = np.arange(30.0)
+    X = np.column_stack([hours * 3600, hours])
+    model = LinearRegression().fit(X, 5 * hours)
+    assert model.rank_ == 1
+    assert model.coef_ == pytest.approx(5 / (3600**2 + 1) * np.array([3600, 1]), rel=1e-12)
+    assert model.coef_ == pytest.approx(theirs.LinearRegression().fit(X, 5 * hours).coef_, rel=1e-9)
+
+
+def test_strong_and_weak_penalties_keep_digits(rng):
+    """Against normal equations in exact fractions."""
+    X = np.round(rng.normal(size=(12, 3)) * 64) * [1.0, 2.0**-20, 2.0**30]
+    y = np.round(rng.normal(size=12) * 64)
+    columns = [[Fraction(v) for v in column] for column in (*X.T.tolist(), y.tolist())]
+    centred = [[12 * v - sum(column) for v in column] for column in columns]
+    for alpha in (1e-30, 1e-12, 1.0, 1e12, 1e30):
+        A = [[sum(map(operator.mul, a, b)) / 144 for b in centred] for a in centred[:3]]
+        for j in range(3):
+            A[j][j] += Fraction(alpha)
+        for j in range(3):
+            A[j] = [v / A[j][j] for v in A[j]]
+            for i in set(range(3)) - {j}:
+                A[i] = [v - A[i][j] * w for v, w in zip(A[i], A[j], strict=True)]
+        assert Ridge(alpha).fit(X, y).coef_ == pytest.approx([float(row[3]) for row in A], rel=1e-11)
+
+
+def test_weights_whose_sum_is_no_number_are_refused(data):
+    X, y, _ = data
+    with pytest.raises(ValueError, match="sample_weight has values too large"):
+        LinearRegression().fit(X, y, np.full(200, 1e307))
+    large = LinearRegression().fit(X, y, np.full(200, 1e305))
+    assert large.coef_ == pytest.approx(LinearRegression().fit(X, y).coef_, rel=1e-10)
 
 
 @pytest.mark.parametrize("ours", MODELS)

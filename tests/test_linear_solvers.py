@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.special import log_expit, log_softmax, softmax
 
-from fastml._curvature import factorise, one_blas_thread, sample_rows
+from fastml._curvature import Hessians, factorise, one_blas_thread, sample_rows
 from fastml._quasi_newton import Minimizer
 from fastml.kernels import linear_loss_gradient
 from fastml.kernels._gram import weighted_gram
@@ -162,6 +162,23 @@ def test_factors_solve_whatever_the_units(rng):
             factorise(np.full((2, 2), np.inf))
 
 
+@pytest.mark.needs_jit
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_hessians_of_centred_rows(dtype, rng):
+    """As of a centred copy, in more rows than are centred at a time."""
+    X = (8 * rng.integers(-100, 100, size=(9000, 4)) + [0, 0, 1e8, 5e8]).astype(dtype)
+    centre, penalty, curvature = X.mean(axis=0, dtype=np.float64), np.array([0.1, 0.1, 0.1, 0.1, 0.0]), rng.random(9000)
+    rows, g = np.flatnonzero(curvature > 0.3), rng.normal(size=5)
+    found = Hessians(X, penalty, True, FLOAT64, None, centre)
+    Z = np.column_stack([X[rows] - centre, np.ones(len(rows))])
+    H = (Z * curvature[rows, np.newaxis]).T @ Z + np.diag(penalty)
+    with one_blas_thread():
+        whole = found.of_class(rows, curvature[rows]).solve(g)
+        diagonal = found.diagonal(rows, curvature[rows]).solve(g)
+    assert whole == pytest.approx(np.linalg.solve(H, g), rel=1e-9)
+    assert diagonal == pytest.approx(g / H.diagonal(), rel=1e-12)
+
+
 # ---------------------------------------------------------------------------------------- the minimiser
 
 
@@ -215,6 +232,22 @@ def test_a_kink_close_by_is_found():
     assert not minimizer.stalled.any()
     assert 0 < minimizer.W[0, 0] < 1e-5
     assert objective.calls < 20
+
+
+def test_a_first_step_that_is_far_too_short_is_lengthened():
+    """Only a step that went too far bounds the search."""
+
+    class Timid(Quartics):
+        def precondition(self, G, which):
+            return 1e-7 * G
+
+    objective = Timid(np.ones((2, 3)), np.array([[1.0, -2.0, 3.0], [1e-4, 0.0, 0.0]]))
+    minimizer = Minimizer(objective, np.zeros((2, 3)))
+    while minimizer.active.size:
+        assert minimizer.rounds < 200
+        minimizer.step()
+    assert not minimizer.stalled.any()
+    assert minimizer.W == pytest.approx(objective.centres, abs=1e-6)
 
 
 def test_several_problems_at_once_are_those_one_by_one(rng):

@@ -209,6 +209,182 @@ def test_separable_data_without_penalty_end():
     assert model.objective_ < 1e-4
 
 
+# --------------------------------------------------------------------------- columns far from zero
+
+
+def fitted_without_warnings(X, y, sample_weight=None, **settings):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        return LogisticRegression(**settings).fit(X, y, sample_weight)
+
+
+@pytest.mark.parametrize("classes", [2, 4])
+@pytest.mark.parametrize("away", [1e2, 1e4, 1e6, 1e8, 1e9])
+@pytest.mark.parametrize("rows", [1500, 40])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_an_offset_changes_the_intercept_only(classes, away, rows, weighted, rng):
+    """Many rows, and fewer than columns."""
+    centred = np.round(rng.normal(size=(rows, 60)) * 1024) / 1024 * 2.0 ** rng.integers(-2, 3, 60)
+    y = (centred[:, :classes] + rng.gumbel(size=(rows, classes))).argmax(axis=1)
+    offset = away * centred.std(axis=0) * rng.choice([-1.0, 0.0, 1.0], 60)
+    weight = rng.integers(0, 3, rows) + (np.arange(rows) < 30) if weighted else None
+    X = centred + offset
+    model = fitted_without_warnings(X, y, weight, tol=1e-6)
+    expected = peer(X - offset, y, sample_weight=weight)
+    # What X itself has lost in the sum.
+    lost = 1e-16 * away * 100
+    assert model.coef_ == pytest.approx(expected.coef_, abs=(1e-4 + lost) * np.abs(expected.coef_).max())
+    moved = model.intercept_ + (model.coef_ @ offset)
+    assert moved == pytest.approx(expected.intercept_, abs=1e-3 + 1e3 * lost)
+    assert np.mean(model.predict(X) == expected.predict(X - offset)) > 0.99
+
+
+@pytest.mark.parametrize("C", [1.0, np.inf])
+@pytest.mark.parametrize(
+    ("offset", "spread", "step"),
+    [(1.7e9, 86400.0, 1e-3), (1.7e9, 60.0, 1e-3), (1e8, 100.0, 1.0), (4e9, 5000.0, 1.0), (1e-3, 1e-9, 0.0)],
+    ids=["a day", "a minute", "a carrier", "identifiers", "a small unit"],
+)
+def test_times_frequencies_and_identifiers(offset, spread, step, C, rng):
+    x = rng.random(400) * spread
+    x = (offset + x if step == 0 else offset + np.round(x / step) * step) - offset
+    y = x / spread + 0.2 * rng.normal(size=400) > 0.5
+    model = fitted_without_warnings((offset + x)[:, np.newaxis], y, C=C)
+    standard = (x - x.mean()) / x.std()
+    expected = LogisticRegression(C=C * x.std() ** 2, tol=1e-9).fit(standard[:, np.newaxis], y)
+    assert model.coef_[0, 0] * x.std() == pytest.approx(expected.coef_[0, 0], rel=2e-3)
+    assert model.n_iter_ < 10
+    if C == np.inf or spread > 1:
+        assert model.score((offset + x)[:, np.newaxis], y) == pytest.approx(
+            expected.score(standard[:, np.newaxis], y), abs=0.01
+        )
+
+
+def test_six_identifiers():
+    X = 1e8 + np.arange(6.0)[:, np.newaxis]
+    y = [0, 0, 1, 0, 1, 1]
+    model = fitted_without_warnings(X, y)
+    assert model.coef_[0, 0] == pytest.approx(0.767, abs=1e-3)
+    assert model.predict(X).tolist() == [0, 0, 0, 1, 1, 1]
+    single = fitted_without_warnings((1e8 + 8 * np.arange(6.0)[:, np.newaxis]).astype(np.float32), y)
+    wide = fitted_without_warnings(8 * np.arange(6.0)[:, np.newaxis], y)
+    assert single.coef_[0, 0] == pytest.approx(wide.coef_[0, 0], rel=1e-3)
+
+
+def test_large_float32_data_far_from_zero(rng):
+    """Too far for passes in float32."""
+    n, columns = 45_000, 50
+    centred = (256 * rng.integers(-8, 8, size=(n, columns))).astype(np.float64)
+    offset = np.where(np.arange(columns) % 2, 2.0**23, 0.0)
+    X = (centred + offset).astype(np.float32)
+    y = centred @ rng.normal(size=columns) / 3e3 + rng.logistic(size=n) > 0
+    model = fitted_without_warnings(X, y, tol=1e-6)
+    expected = LogisticRegression(tol=1e-9).fit(centred, y)
+    assert model.coef_ == pytest.approx(expected.coef_, abs=1e-5 * np.abs(expected.coef_).max())
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_without_intercept_nothing_is_centred(classes, rng):
+    """The minimum is another one than that of centred columns."""
+    X = rng.normal(size=(300, 3)) + np.array([5e3, 0, 0])
+    y = (X[:, 1:classes] @ np.eye(classes - 1, classes) * 2 + rng.gumbel(size=(300, classes))).argmax(axis=1)
+    model = LogisticRegression(fit_intercept=False, tol=1e-8).fit(X, y)
+    expected = peer(X / [5e3, 1, 1], y, fit_intercept=False, C=1.0)
+    assert objective(model, X, y, 1.0) <= objective(expected_in(X, y, expected, [5e3, 1, 1]), X, y, 1.0) + 1e-9
+    assert not model.intercept_.any()
+
+
+def expected_in(X, y, model, units):
+    """The model of columns that were divided by units, for those that were not."""
+    twin = LogisticRegression()
+    twin.classes_, twin.coef_, twin.intercept_ = model.classes_, model.coef_ / units, model.intercept_
+    return twin
+
+
+def test_a_warm_start_far_from_zero(rng):
+    X = rng.normal(size=(500, 4)) + 1e6
+    y = X[:, 0] - X[:, 1] + rng.logistic(size=500) > 0
+    model = LogisticRegression(warm_start=True).fit(X, y)
+    first = model.coef_.copy()
+    model.fit(X, y)
+    assert model.n_iter_[0] <= 1
+    assert model.coef_ == pytest.approx(first, rel=1e-3)
+
+
+def test_long_and_short_columns_of_wide_data(rng):
+    """They are not turned into one another: nanoseconds would drown the dummies."""
+    n = 150
+    time, dummies = 8.64e13 * np.arange(n), (rng.random((n, 200)) < 0.1).astype(np.float64)
+    y = dummies[:, :20].sum(axis=1) + rng.normal(size=n) > 2
+    model = fitted_without_warnings(np.column_stack([1.7e18 + time, dummies]), y, tol=1e-6)
+    # The penalty of the time's coefficient is next to none with these units too.
+    expected = fitted_without_warnings(np.column_stack([(time - time.mean()) / 1e9, dummies]), y, tol=1e-6)
+    assert model.coef_[0, 1:] == pytest.approx(expected.coef_[0, 1:], abs=1e-4)
+
+
+# --------------------------------------------------------------- many classes, more columns than rows
+
+
+@pytest.mark.parametrize("C", [0.1, 1.0, 100.0])
+@pytest.mark.parametrize(
+    ("n", "columns", "classes"), [(300, 600, 10), (100, 300, 40), (250, 300, 20), (200, 250, 5), (150, 1200, 12)]
+)
+def test_many_classes_of_wide_data(n, columns, classes, C, rng):
+    """The penalty bounds the distance from the minimum by the square of the gradient."""
+    X, y = rng.normal(size=(n, columns)), rng.permutation(np.arange(n) % classes)
+    model = fitted_without_warnings(X, y, C=C)
+    precise = fitted_without_warnings(X, y, C=C, tol=1e-6, max_iter=1000)
+    P = precise.predict_proba(X) - np.eye(classes)[y]
+    gradient = P.T @ X / n + precise.coef_ / (C * n)
+    assert 0.5 * C * n * (gradient**2).sum() <= 1e-6 * precise.objective_
+    assert np.abs(P.mean(axis=0)).max() <= 1e-6
+    assert model.objective_ == pytest.approx(precise.objective_, rel=1e-5)
+    assert model.objective_ == pytest.approx(objective(model, X, y, C), rel=1e-9)
+
+
+@pytest.mark.parametrize("classes", [10, 20])
+def test_wide_data_without_penalty(classes, rng):
+    X, y = rng.normal(size=(300, 2000)), rng.permutation(np.arange(300) % classes)
+    model = fitted_without_warnings(X, y, C=np.inf)
+    assert model.objective_ < 1e-6
+    assert model.score(X, y) == 1
+
+
+# ------------------------------------------------------------------------------ little to be gained
+
+
+@pytest.mark.parametrize(("unit", "C"), [(1e-6, 1.0), (1e-12, 1.0), (1.0, 1e-8), (1.0, 1e-20), (1e-6, 1e-8)])
+def test_however_little_coefficients_gain_there_are_some(unit, C):
+    """Of a strong penalty: C times the gradient without coefficients."""
+    for X, y in (DATA["load_breast_cancer"], DATA["load_iris"]):
+        model = fitted_without_warnings(unit * X, y, C=C, tol=1e-4)
+        known = np.eye(3)[y] if y.max() > 1 else np.column_stack([1 - y, y])
+        gradient = (known - known.mean(axis=0)).T @ (unit * X)
+        expected = C * (gradient if y.max() > 1 else gradient[1:])
+        assert model.coef_ == pytest.approx(expected, abs=1e-4 * np.abs(expected).max())
+
+
+def test_columns_that_say_nothing():
+    y = np.arange(40) % 2
+    for constant in (0.0, 21.3, 1e9):
+        model = fitted_without_warnings(np.full((40, 2), constant), y)
+        assert np.abs(model.coef_).max() * max(1, constant) < 1e-6
+
+
+def test_weights_and_strengths_out_of_range_are_refused():
+    X, y = DATA["load_iris"]
+    with pytest.raises(ValueError, match="sample_weight has values too large"):
+        LogisticRegression().fit(X, y, np.full(len(X), 1e307))
+    with pytest.raises(ValueError, match="class_weight has values too large"):
+        LogisticRegression(class_weight={0: 1e307}).fit(X, y)
+    with pytest.raises(ValueError, match=r"C is 5e-324; .* sum to 150 the penalty"):
+        LogisticRegression(C=5e-324).fit(X, y)
+    with pytest.raises(ValueError, match="X has values too large"):
+        LogisticRegression().fit(np.where(X == X.max(), 1.7e308, X), y)
+    weighted = LogisticRegression(tol=1e-8).fit(X, y, np.full(len(X), 1e300))
+    assert distance(weighted, LogisticRegression(C=np.inf, tol=1e-8).fit(X, y)) <= 1 or weighted.score(X, y) > 0.98
+
+
 # ------------------------------------------------------------------------------------- large data
 
 

@@ -228,6 +228,94 @@ def test_free_intercepts_are_found_whatever_the_units(loss, in_the_dual, rng):
                 assert model.intercept_[0] == pytest.approx(best, abs=0.02)
 
 
+@pytest.mark.parametrize("loss", ["squared_hinge", "hinge"])
+@pytest.mark.parametrize("dual", ["auto", True, False])
+@pytest.mark.parametrize("away", [1e2, 1e4, 1e6, 1e8])
+@pytest.mark.parametrize("classes", [2, 3])
+def test_free_intercepts_of_columns_far_from_zero(loss, dual, away, classes, rng):
+    """An offset changes nothing but the intercept."""
+    centred = np.round(rng.normal(size=(300, 3)) * 1024) / 1024
+    y = (centred[:, :classes] + rng.gumbel(size=(300, classes)) / 2).argmax(axis=1)
+    settings = {"loss": loss, "dual": dual, "C": 0.1, "regularize_intercept": False, "tol": 1e-5, "max_iter": 5000}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model = LinearSVC(**settings).fit(centred + away, y)
+    expected = LinearSVC(**settings | {"dual": False, "tol": 1e-7}).fit(centred, y)
+    assert model.objective_ == pytest.approx(expected.objective_, rel=2e-5)
+    assert (model.duality_gap_ <= 1e-5 * model.objective_).all()
+    assert distance_of_directions(model, expected) <= 0.02
+    assert np.mean(model.predict(centred + away) == expected.predict(centred)) > 0.98
+
+
+def distance_of_directions(model, other):
+    """The largest difference of coefficients, in units of the largest."""
+    return np.abs(model.coef_ - other.coef_).max() / np.abs(other.coef_).max()
+
+
+@pytest.mark.parametrize(
+    ("n", "columns", "classes"), [(40, 100, 2), (100, 500, 3), (150, 900, 10), (300, 300, 2), (90, 70, 2)]
+)
+@pytest.mark.parametrize("intercept", ["none", "regularised", "free"])
+def test_the_hinge_of_few_rows(n, columns, classes, intercept, rng):
+    """Solved in the dual: passes, not a thousand steps, and with a true gap."""
+    X, y = rng.normal(size=(n, columns)), rng.permutation(np.arange(n) % classes)
+    settings = {"fit_intercept": intercept != "none", "regularize_intercept": intercept != "free"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model = LinearSVC(loss="hinge", random_state=0, **settings).fit(X, y)
+        same = LinearSVC(loss="hinge", random_state=0, dual=True, **settings).fit(X, y)
+    assert bits(model) == bits(same)
+    above, below = primal(model, X, y), dual(model, X, y)
+    assert (above - below <= 1e-4 * above).all()
+    assert model.duality_gap_ == pytest.approx(above - below, abs=1e-9 * above.max())
+
+
+def test_where_the_dual_does_not_get_there_the_primal_does(rng):
+    """Rows that are all alike but for a little make it slow, unless the intercept is free."""
+    X = rng.normal(size=(100, 300)) + 30
+    y = X[:, :5].sum(axis=1) > 150
+    with pytest.warns(ConvergenceWarning):
+        LinearSVC(loss="hinge", dual=True).fit(X, y)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model = LinearSVC(loss="hinge").fit(X, y)
+    assert (model.duality_gap_ <= 1e-4 * model.objective_).all()
+    assert primal(model, X, y) == pytest.approx(model.objective_, rel=1e-9)
+
+
+@pytest.mark.parametrize("form", [
+    {}, {"dual": True}, {"loss": "hinge"}, {"loss": "hinge", "dual": True}, {"multi_class": "crammer_singer"},
+])  # fmt: skip
+@pytest.mark.parametrize("C", [1e-300, 1e-16, 1e-8])
+def test_however_little_coefficients_gain_there_are_some(form, C):
+    """No slack is gone: the coefficients are the sum of all rows, times their signs and costs."""
+    X, y = DATA["load_breast_cancer"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # Crammer and Singer's bound of 1e-300
+        model = LinearSVC(C=C, **form).fit(X, y)
+    expected = C * (2 * y - 1) @ X
+    assert model.coef_[0] / np.abs(model.coef_).max() == pytest.approx(
+        expected / np.abs(expected).max(), abs=0.02 if "multi_class" in form else 1e-4
+    )
+    assert model.score(X, y) > 0.9
+
+
+@pytest.mark.parametrize("C", [5e-324, 1e-310, 1e200, 1.7e308])
+@pytest.mark.parametrize("multi_class", ["ovr", "crammer_singer"])
+def test_costs_out_of_range_are_refused(C, multi_class):
+    X, y = DATA["load_iris"]
+    with pytest.raises(ValueError, match=r"^C is [\d.e+-]+; times the weights"):
+        LinearSVC(C=C, multi_class=multi_class).fit(X, y)
+    with pytest.raises(ValueError, match="sample_weight has values too large"):
+        LinearSVC(multi_class=multi_class).fit(X, y, np.full(len(X), 1e307))
+    with pytest.raises(ValueError, match=r"C is 1\.0; times the weights"):
+        LinearSVC(multi_class=multi_class, class_weight={0: 1e200}).fit(X, y)
+    # What counts is the product.
+    settings = {"multi_class": multi_class, "random_state": 0}
+    model = LinearSVC(C=1e-202, **settings).fit(X, y, np.full(len(X), 1e200))
+    assert model.coef_ == pytest.approx(LinearSVC(C=1e-2, **settings).fit(X, y).coef_, rel=1e-3, abs=1e-4)
+
+
 @pytest.mark.parametrize("data", DATA)
 @pytest.mark.parametrize("fit_intercept", [True, False])
 def test_crammer_singer(data, fit_intercept):
