@@ -107,6 +107,8 @@ def fit_images(model: Any, X: Any, y: Any, *, partial: bool = False, resume: boo
     """Train a network, show its progress, and say what went wrong."""
     beginning = begin(model, X, y, partial=partial, resume=resume, **more)
     settled = beginning.settled
+    if settled.idle and beginning.continues:
+        return
     batches, rows = settled.batches, settled.rows
     dtype = computed_in(rows.X)
     if not beginning.continues:
@@ -120,7 +122,9 @@ def fit_images(model: Any, X: Any, y: Any, *, partial: bool = False, resume: boo
     )  # fmt: skip
     column = _Column(task, first, done=beginning.done, state=beginning.state)
     run = run_network(model, column, beginning, partial=partial)
-    say_what_became(model, run, partial=partial, penalty=lambda: _penalty(model, settled, network, first))
+    say_what_became(
+        model, run, settled.evaluations, partial=partial, penalty=lambda: _penalty(model, settled, network, first)
+    )
 
 
 def _penalty(model: Any, settled: Settled, network: Network, weights: Weights) -> float:

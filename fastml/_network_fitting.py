@@ -21,10 +21,12 @@ def fit_network(model: Any, X: Any, y: Any, *, partial: bool = False, resume: bo
     """Train a network, show its progress, and say what went wrong."""
     beginning = begin(model, X, y, partial=partial, resume=resume, **more)
     settled = beginning.settled
+    if settled.idle and beginning.continues:
+        return
     first = _initial(model, settled, beginning.continues)
     network = NetworkColumn(_task(model, settled), first, done=beginning.done, state=beginning.state)
     run = run_network(model, network, beginning, partial=partial)
-    say_what_became(model, run, partial=partial, penalty=lambda: _penalty(model, settled, first))
+    say_what_became(model, run, settled.evaluations, partial=partial, penalty=lambda: _penalty(model, settled, first))
 
 
 def _task(model: Any, settled: Settled) -> NetworkTask:

@@ -139,9 +139,13 @@ def test_steps_are_those_of_numpy(name, settings, classes, numbers, rng):
     )  # fmt: skip
     np.testing.assert_allclose(np.atleast_2d(model.coef_), W, rtol=1e-9, atol=1e-12)
     np.testing.assert_allclose(model.intercept_, b, rtol=1e-9, atol=1e-12)
-    steps = -(-len(X) // 9)
-    cuts = [losses[first : first + steps] for first in range(0, 14, steps)]
-    np.testing.assert_allclose(model.history_["train_loss"], [np.mean(cut) for cut in cuts], rtol=1e-9)
+    batches = [weight[first : first + 9] / weight.mean() for first in range(0, len(X), 9)]  # the last one is shorter
+    steps = len(batches)
+    sums = np.array([loss * len(batches[step % steps]) for step, loss in enumerate(losses)])
+    totals = np.array([batches[step % steps].sum() for step in range(14)])
+    cuts = [slice(first, first + steps) for first in range(0, 14, steps)]
+    expected = [sums[cut].sum() / totals[cut].sum() for cut in cuts]
+    np.testing.assert_allclose(model.history_["train_loss"], expected, rtol=1e-9)
     assert model.t_ == 15
 
 
