@@ -27,7 +27,7 @@ from .kernels._permutation import permutation
 
 __all__ = [
     "COLUMNS", "SAMPLING", "Array", "Batches", "Course", "DivergenceWarning", "Evaluations", "History", "Rates", "Rows",
-    "Run", "Trainable", "Watch", "train",
+    "Run", "Trainable", "Watch", "loss_in_training", "train",
 ]  # fmt: skip
 
 Array = NDArray[Any]
@@ -371,9 +371,6 @@ class Run:
         The step of the best weights, where they were kept.
     diverged_at : tuple of int and float, or None
         First step with a loss that is not finite (or after which weights were not), and that loss.
-    judged : float
-        The training loss that tells whether training still helps: that of the last evaluation, but if its batches count
-        less than half of what those of another one did, the mean over them and those before.
     resumable : bool
         Whether `course` is wanted.
     course : Course or None
@@ -391,7 +388,6 @@ class Run:
     state: Any = None
     best_step: int | None = None
     diverged_at: tuple[int, float] | None = None
-    judged: float = math.nan
     resumable: bool = False
     course: Course | None = None
     #: Rows of the history that the watch has seen, and the step of the last one.
@@ -468,24 +464,38 @@ class Run:
 
     def _look(self, row: dict[str, float], count: float) -> tuple[bool, bool]:
         """Show a row to the watch, with the training loss that is to be judged by; return what it says."""
-        self.judged, self._most = row["train_loss"], max(self._most, count)
-        self._parts.append((self.judged, count))
-        if count < self._most / 2:
-            total = loss = 0.0
-            for part, weight in reversed(self._parts):
-                if weight > 0:  # the loss of batches that do not count is NaN
-                    total, loss = total + weight, loss + weight * part
-                if total >= self._most / 2:
-                    break
-            self.judged = loss / total
-        return self.watch.look(row | {"train_loss": self.judged})
+        self._parts.append((row["train_loss"], count))
+        self._most = max(self._most, count)
+        return self.watch.look(row | {"train_loss": self.recent_loss()})
 
-    def is_worse_than_at_first(self, penalty: float = 0.0) -> bool:
+    def recent_loss(self, enough: float = 0.0) -> float:
+        """Return the training loss that tells whether training still helps.
+
+        It is that of the last evaluation, but if its batches count less than half of what those of another one did, or
+        less than `enough`, the mean over them and those before.
+        """
+        enough = max(enough, self._most / 2)
+        last, total = self._parts[-1]
+        if total >= enough:
+            return last
+        total = loss = 0.0
+        for part, count in reversed(self._parts):
+            if count > 0:  # the loss of batches that do not count is NaN
+                total, loss = total + count, loss + count * part
+            if total >= enough:
+                break
+        return loss / total
+
+    def is_worse_than_at_first(self, penalty: float = 0.0, loss: float = 0.0, enough: float = 0.0) -> bool:
         """Say whether the last training loss is over twice the first loss and the penalty before any step.
 
-        With good steps it is not: their sum falls, though the loss alone may rise while the penalty falls.
+        With good steps it is not: their sum falls, though the loss alone may rise while the penalty falls. To be sure,
+        `loss` is that of all rows before any step, and `enough` what they count: the first batches may be without those
+        of large losses, the last ones full of them.
         """
-        return self.first_loss is not None and self.judged > 2 * (self.first_loss + penalty)
+        if self.first_loss is None or not self._parts:
+            return False
+        return self.recent_loss(enough) > 2 * (max(self.first_loss, loss) + penalty)
 
     def end(self, status: Status, steps: int, weights: Any, state: Any) -> None:
         """End the run with these weights, or with the best ones if it kept any."""
@@ -496,6 +506,15 @@ class Run:
 
 
 # ------------------------------------------------------------------------------------------------ loop
+
+
+def loss_in_training(model: Trainable, batches: Batches) -> tuple[float, float]:
+    """Return the mean loss of all rows, batch by batch, in steps of size 0, of the first column; what they count."""
+    order = np.arange(batches.n) if batches.rows is None else batches.rows
+    lengths = batches.lengths(order)
+    losses = model.run(order, batches.size, np.zeros((len(lengths), 1)))[:, 0]
+    count = float(batches.counts(order).sum())
+    return float(losses @ lengths) / batches.size / count, count
 
 
 def train(
@@ -706,8 +725,8 @@ class _Loop:
             self._sound = self._weights()
 
     def _values(self, batch: NDArray[np.intp]) -> tuple[dict[str, NDArray[np.float64]], float]:
-        """Return losses and scores of all columns, and what the rows of the training loss count."""
-        values, count = {}, 1.0
+        """Return losses and scores of all columns, and what the batches of the running loss count."""
+        values, count = {}, math.inf  # a loss that is measured counts as it is
         plan = self._evaluations
         if plan.train is None:
             columns, counts = self._since_evaluation()

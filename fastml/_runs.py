@@ -16,6 +16,7 @@ from ._settling import Settled, scored_by_r_squared
 
 __all__ = [
     "Ending",
+    "First",
     "Resumable",
     "check_resumed",
     "ending",
@@ -44,6 +45,21 @@ class Ending(NamedTuple):
     status: str
     trouble: str | None
     lost: bool
+
+
+class First(NamedTuple):
+    """What there was before any step, to be computed when it is asked for.
+
+    Attributes
+    ----------
+    penalty : callable
+        Gives the penalty of the weights.
+    loss : callable
+        Gives their mean loss on all training rows, and what these count.
+    """
+
+    penalty: Callable[[], float]
+    loss: Callable[[], tuple[float, float]]
 
 
 class Resumable(NamedTuple):
@@ -125,30 +141,31 @@ def _no_r_squared(model: Any, evaluations: Evaluations) -> bool:
     return scored_by_r_squared(model) and evaluations.validation is not None and not evaluations.validation.varies
 
 
-def say_what_became(
-    model: Any, run: Run, evaluations: Evaluations, *, partial: bool, penalty: Callable[[], float]
-) -> None:
+def say_what_became(model: Any, run: Run, evaluations: Evaluations, first: First, *, partial: bool) -> None:
     """Warn of a run that diverged, was interrupted, ended before it converged, or that a score did not decide on.
 
-    `penalty` gives the penalty before any step. The warnings point at the caller of `fit` or `partial_fit`: there are
-    two calls in between, or `fit` in what scikit-learn wraps around it.
+    The warnings point at the caller of `fit` or `partial_fit`: there are two calls in between, or `fit` in what
+    scikit-learn wraps around it.
     """
-    model._ending = ending(model, run, partial=partial, penalty=penalty)
+    model._ending = ending(model, run, first, partial=partial)
     for message, category in (_what_became(model, run, partial), (undecided(model, run, evaluations), UserWarning)):
         if message is not None:
             warnings.warn(message, category, stacklevel=5 if partial else 4 + WRAPPED)
 
 
-def ending(model: Any, run: Run, *, partial: bool, penalty: Callable[[], float]) -> Ending:
+def ending(model: Any, run: Run, first: First, *, partial: bool) -> Ending:
     """Say how a run ended: one whose loss is finite, but far above the first one, diverged too."""
     trouble = None
     if run.diverged_at is not None:
         trouble = _divergence(model, run)
-    elif not (partial or model.warm_start) and run.is_worse_than_at_first() and run.is_worse_than_at_first(penalty()):
-        trouble = (
-            f"training diverges: the training loss was {run.first_loss:.4g} at first, and is {run.judged:.4g} at step "
-            f"{run.steps}. {_advice(model)}"
-        )
+    elif not (partial or model.warm_start) and run.is_worse_than_at_first():
+        penalty = first.penalty()
+        loss, count = first.loss() if run.is_worse_than_at_first(penalty) else (math.inf, 0.0)
+        if run.is_worse_than_at_first(penalty, loss, count):
+            trouble = (
+                f"training diverges: the training loss was {loss:.4g} at first, and is {run.recent_loss(count):.4g} at "
+                f"step {run.steps}. {_advice(model)}"
+            )
     # Who is to stop after Ctrl-C must know of it, whatever became of the run.
     status = "diverged" if trouble is not None and run.status != "interrupted" else run.status
     return Ending(status, trouble, run.diverged_at is not None)

@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ._callbacks import Hooks
-from ._fitting import Array, Batches, Evaluations, Run, train
+from ._fitting import Array, Batches, Evaluations, Run, loss_in_training, train
 from ._linear_training import LinearColumns, LinearTask, Member, Weights
 from ._progress import Progress
-from ._runs import Ending, ending, max_steps, new_run, say_what_became
+from ._runs import Ending, First, ending, max_steps, new_run, say_what_became
 from ._settling import settle
 from ._step_sizes import step_sizes
 from .kernels import _validate
@@ -175,20 +175,27 @@ def fit_one(model: Any, prepared: Prepared, *, partial: bool = False) -> None:
             (run,) = fit_together([model], prepared, progress=progress)
     else:
         (run,) = fit_together([model], prepared, partial=partial)
-    say_what_became(model, run, prepared.evaluations, partial=partial, penalty=lambda: _first_penalty(model, prepared))
+    say_what_became(model, run, prepared.evaluations, _first(model, prepared), partial=partial)
 
 
 def ending_of(model: Any, run: Run, prepared: Prepared) -> Ending:
     """Say how a run of `fit_together` ended."""
-    return ending(model, run, partial=False, penalty=lambda: _first_penalty(model, prepared))
+    return ending(model, run, _first(model, prepared), partial=False)
 
 
-def _first_penalty(model: Any, prepared: Prepared) -> float:
-    """Return the penalty of the weights that a training begins with."""
-    member = _member(model, prepared, again=False, state=None, done=0)
-    coef = member.weights.coef.astype(np.float64)
-    with np.errstate(over="ignore"):
-        return float(0.5 * member.l2 * np.square(coef).sum() + member.l1 * np.abs(coef).sum())
+def _first(model: Any, prepared: Prepared) -> First:
+    """Return what there was before any step."""
+
+    def member() -> Member:
+        return _member(model, prepared, again=False, state=None, done=0)
+
+    def penalty() -> float:
+        begin = member()
+        coef = begin.weights.coef.astype(np.float64)
+        with np.errstate(over="ignore"):
+            return float(0.5 * begin.l2 * np.square(coef).sum() + begin.l1 * np.abs(coef).sum())
+
+    return First(penalty, lambda: loss_in_training(LinearColumns(prepared.task, [member()]), prepared.batches))
 
 
 def identity(model: Any, names: Sequence[str]) -> tuple[Any, ...]:
