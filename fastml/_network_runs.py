@@ -216,10 +216,11 @@ def _judged(loss: str, scores: Array, rows: Rows) -> tuple[float, float]:
         z = scores[:, 0]
         return kernels.binary_cross_entropy(z, y, sample_weight=weight), _mean((z >= 0) == (y > 0), weight)
     targets = y.reshape(len(y), -1)
-    losses = np.square(scores - targets, dtype=np.float64).sum(axis=1) / 2
-    if not rows.varies or not np.isfinite(scores).all():
-        return _mean(losses, weight), np.nan
-    return _mean(losses, weight), float(r2_score(targets, scores, sample_weight=weight))
+    with np.errstate(over="ignore"):  # of a network that diverges
+        loss = _mean(np.square(scores - targets, dtype=np.float64).sum(axis=1) / 2, weight)
+        if not rows.varies or not np.isfinite(scores).all():
+            return loss, np.nan
+        return loss, float(r2_score(targets, scores, sample_weight=weight))
 
 
 def _mean(values: Array, weight: Array | None) -> float:

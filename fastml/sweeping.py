@@ -211,18 +211,20 @@ def sweep(
             model._check_parameters()  # of all of them, before hours go into the first
     _share_seed(models)
     data = _Data(X, y, X_val, y_val, sample_weight, sample_weight_val)
-    if select != "auto" and all(map(_has_our_fit, models)):
+    known = select == "auto" or all(map(_has_our_fit, models))
+    if select != "auto" and known:
         _check_select(select, models[0], {name for model in models for name in _figures_of(model, data)})
     outcomes = [_Outcome(History().arrays(), Ending("left out", None, False)) for _ in models]
     interrupted = False
     try:
         with SweepProgress(len(models), progress) as bar:
-            for count, places in enumerate(_groups(models)):
+            for places in _groups(models):
                 found = _fit([models[place] for place in places], data, bar)
                 for place, outcome in zip(places, found, strict=True):
                     outcomes[place] = outcome
-                if select != "auto" and count == 0 and found[0].is_sound:
+                if not known and found[0].is_sound:  # of a single model
                     _check_select(select, models[places[0]], found[0].figures)
+                    known = True
                 bar.complete(sum(outcome.ending.status != "left out" for outcome in outcomes))
                 interrupted = any(outcome.ending.status == "interrupted" for outcome in found)
                 if interrupted:
@@ -384,14 +386,16 @@ def _selected(select: str, estimator: Any, outcomes: list[_Outcome], has_validat
     """Return the column that `select` means."""
     if select != "auto":
         return select
-    by_loss = getattr(estimator, "scoring", None) == "loss"
+    scoring = getattr(estimator, "scoring", None)
 
     def known(name: str) -> bool:
         return any(np.isfinite(outcome.history[name]).any() for outcome in outcomes)
 
-    has_validation |= known("validation_score") or known("validation_loss")
-    part = "validation" if has_validation else "train"
-    return f"{part}_loss" if by_loss or not known(f"{part}_score") else f"{part}_score"
+    part = "validation" if has_validation or known("validation_loss") or known("validation_score") else "train"
+    by_loss = scoring == "loss" or (known(f"{part}_loss") and not known(f"{part}_score"))
+    if part == "validation" and not isinstance(scoring, (str, type(None))):
+        by_loss = False  # a score of one's own decides, or nothing does
+    return f"{part}_loss" if by_loss else f"{part}_score"
 
 
 def _score_name(estimator: Any) -> str:
