@@ -156,7 +156,7 @@ def sweep(
     X_val, y_val : array-like, optional
         The validation set. Without it `SGDClassifier` and `SGDRegressor` set a part of the training rows aside
         if they have ``early_stopping=True``.
-    sample_weight, sample_weight_val : array-like, optional
+    sample_weight, sample_weight_val : array-like or float, optional
         What each row of the training and validation set counts.
     select : {"auto", "validation_score", "validation_loss", "train_score", "train_loss"}, default="auto"
         Which figure decides what is best. "auto" is the validation score, or the validation loss for

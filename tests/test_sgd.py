@@ -1221,9 +1221,9 @@ def test_rows_that_count_are_set_aside(model, rng):
     X, y = rng.normal(size=(40, 3)), np.arange(40)
     y = y % 2 if "Classifier" in model.__name__ else y
     weight = np.zeros(40)
-    weight[:6] = rng.uniform(0.5, 1, 6)
-    for seed in range(20):
-        found = model(early_stopping=True, validation_fraction=0.4, max_iter=1, tol=None, random_state=seed)
+    weight[:4] = rng.uniform(0.5, 1, 4)
+    for seed in range(40):
+        found = model(early_stopping=True, validation_fraction=0.5, max_iter=1, tol=None, random_state=seed)
         found.fit(X, y, sample_weight=weight)
         assert np.isfinite(found.history_["validation_loss"]).all()
         assert np.isfinite(found.history_["train_loss"]).all()
