@@ -163,7 +163,7 @@ class Batches:
 
     def counts(self, order: NDArray[np.intp]) -> NDArray[np.float64]:
         """Return what each batch of `order` counts: the weights of its rows over the rows of a full batch."""
-        return (self.lengths(order) if self._weight is None else self._sums(self._weight[order])) / self.size
+        return (self.lengths(order) if self._weight is None else self._sums(self._weight.take(order))) / self.size
 
     def counting(self, order: NDArray[np.intp]) -> NDArray[np.intp]:
         """Return how many rows of each batch of `order` have a weight above 0."""

@@ -240,7 +240,7 @@ def _split(
     rows = np.arange(len(y)) if weight is None else np.flatnonzero(weight)
     labels = None if is_regressor(model) else y[rows]
     if labels is not None and len(rows) < len(y):
-        # Of a class of which one row counts nothing is set aside.
+        # A class of which a single row counts keeps it for the training.
         _, codes, counts = np.unique(labels, return_inverse=True, return_counts=True)
         rows, labels = rows[counts[codes] > 1], labels[counts[codes] > 1]
     try:
@@ -256,7 +256,9 @@ def _split(
             f"validation_fraction={model.validation_fraction} of {len(rows)} rows{which} cannot be set aside for "
             f"early_stopping: {error}"
         ) from error
-    return np.concatenate([used, np.setdiff1d(np.arange(len(y)), rows)]), held_out
+    if len(rows) < len(y):
+        used = np.concatenate([used, np.setdiff1d(np.arange(len(y)), rows)])
+    return used, held_out
 
 
 def _batch_size(model: Any, n: int) -> int:
