@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ._fitting import Array, Rows
+from ._fitting import Array, Rows, loss_in_training
 from ._network_runs import Column, begin, l2_of, run_network, solver_settings, targets_of
-from ._runs import say_what_became
+from ._runs import First, say_what_became
 from ._settling import Settled, computed_in
 from .kernels._image_works import Convolution, Dense, Normalization
 from .kernels._sequence import Images, Network, SequenceTraining, Weights, scores_of_images
@@ -107,20 +107,26 @@ def fit_images(model: Any, X: Any, y: Any, *, partial: bool = False, resume: boo
     """Train a network, show its progress, and say what went wrong."""
     beginning = begin(model, X, y, partial=partial, resume=resume, **more)
     settled = beginning.settled
+    if settled.idle and beginning.continues:
+        return
     batches, rows = settled.batches, settled.rows
     dtype = computed_in(rows.X)
     if not beginning.continues:
         model._scale_channels(rows.X if batches.rows is None else rows.X[batches.rows])
     layers, network = model._new_network(settled.targets.n_scores, dtype)
-    first = _initial(model, settled, network, beginning.continues)
+    weights = _initial(model, settled, network, beginning.continues)
     model.layers_ = layers
     task = _Task(
         network, settled.targets.loss, rows, lambda x: as_images(x, model._channels(), dtype),
         solver_settings(model, settled), settled.n_threads, settled.score,
     )  # fmt: skip
-    column = _Column(task, first, done=beginning.done, state=beginning.state)
+    column = _Column(task, weights, done=beginning.done, state=beginning.state)
     run = run_network(model, column, beginning, partial=partial)
-    say_what_became(model, run, partial=partial, penalty=lambda: _penalty(model, settled, network, first))
+    first = First(
+        lambda: _penalty(model, settled, network, weights),
+        lambda: loss_in_training(_Column(task, weights, done=0, state=None), batches),
+    )
+    say_what_became(model, run, settled.evaluations, first, partial=partial)
 
 
 def _penalty(model: Any, settled: Settled, network: Network, weights: Weights) -> float:

@@ -27,7 +27,7 @@ from .kernels._permutation import permutation
 
 __all__ = [
     "COLUMNS", "SAMPLING", "Array", "Batches", "Course", "DivergenceWarning", "Evaluations", "History", "Rates", "Rows",
-    "Run", "Trainable", "Watch", "train",
+    "Run", "Trainable", "Watch", "loss_in_training", "train",
 ]  # fmt: skip
 
 Array = NDArray[Any]
@@ -37,7 +37,7 @@ Status = Literal["running", "max_iter", "converged", "stopped", "interrupted", "
 #: Columns of a history.
 COLUMNS = ("step", "epoch", "seconds", "train_loss", "train_score", "validation_loss", "validation_score")
 
-#: Rows of the first batches that tell whether the loss is much larger later.
+#: Rows of the first batches that tell whether the loss is much larger later; of those that count.
 _TELLING = 30
 
 #: Ways to draw the rows of the batches.
@@ -65,6 +65,12 @@ class Rows:
         """Weighted mean squared distance of the targets from their mean."""
         y = self.y.astype(np.float64)
         return float(np.average((y - np.average(y, weights=self.weight)) ** 2, weights=self.weight))
+
+    @cached_property
+    def varies(self) -> bool:
+        """Whether the targets of the rows that count are not all the same, without which R² is undefined."""
+        y = self.y if self.weight is None else self.y[self.weight > 0]
+        return len(y) > 0 and bool((y != y[0]).any())
 
 
 class Trainable(Protocol):
@@ -118,10 +124,18 @@ class Batches:
         Whether to leave out the last batch of an epoch if it is not full.
     rng : numpy.random.Generator
         What the random orders come from.
+    weight : ndarray of shape (all rows,), optional
+        What each row counts in the mean of the losses; None: as much as any other.
     """
 
     def __init__(
-        self, rows: int | NDArray[np.intp], size: int, sampling: str, drop_last: bool, rng: np.random.Generator
+        self,
+        rows: int | NDArray[np.intp],
+        size: int,
+        sampling: str,
+        drop_last: bool,
+        rng: np.random.Generator,
+        weight: Array | None = None,
     ) -> None:
         self.rows = None if isinstance(rows, int) else rows
         self.n = rows if isinstance(rows, int) else len(rows)
@@ -130,6 +144,7 @@ class Batches:
         self._used = min(self.n, self.steps * self.size)
         self._sampling = sampling
         self._rng = rng
+        self._weight = weight
         self._fixed: NDArray[np.intp] | None = None
         if sampling in ("sequential", "fixed_permutation"):
             self._fixed = self._rows_at(np.arange(self.n) if sampling == "sequential" else permutation(self.n, rng))
@@ -141,6 +156,22 @@ class Batches:
         if self._sampling == "replacement":
             return self._rows_at(self._rng.integers(self.n, size=self._used))
         return self._rows_at(permutation(self.n, self._rng))
+
+    def lengths(self, order: NDArray[np.intp]) -> NDArray[np.intp]:
+        """Return the rows of each batch of `order`, of which the last may be shorter."""
+        return np.diff(np.append(np.arange(0, len(order), self.size), len(order)))
+
+    def counts(self, order: NDArray[np.intp]) -> NDArray[np.float64]:
+        """Return what each batch of `order` counts: the weights of its rows over the rows of a full batch."""
+        return (self.lengths(order) if self._weight is None else self._sums(self._weight.take(order))) / self.size
+
+    def counting(self, order: NDArray[np.intp]) -> NDArray[np.intp]:
+        """Return how many rows of each batch of `order` have a weight above 0."""
+        return self.lengths(order) if self._weight is None else self._sums(self._weight[order] > 0)
+
+    def _sums(self, values: Array) -> Array:
+        dtype = np.intp if values.dtype == np.bool_ else np.float64
+        return np.add.reduceat(values, np.arange(0, len(values), self.size), dtype=dtype)
 
     @property
     def state(self) -> Any:
@@ -170,10 +201,10 @@ class Evaluations:
     per_epoch : int
         Evaluations in each epoch, evenly spread; the last stands at its end.
     train : Rows or None
-        Rows for the training loss and score. None: the mean loss of the batches since the evaluation before,
-        each before its step, and no score.
+        Rows for the training loss and score. None: the mean loss of the rows of the batches since the evaluation
+        before, each before its step, and no score.
     last_batch : bool
-        Whether to take, of these rows, those of the last batch.
+        Whether to take, of these rows, the last ones that were trained on, as many as a batch has.
     validation : Rows or None
         Rows for the validation loss and score.
     """
@@ -271,7 +302,7 @@ class Course(NamedTuple):
     state : object
         What `Trainable.state` returned.
     losses : ndarray
-        Losses of the batches since the last evaluation.
+        Losses of the batches since the last evaluation, each times the part of a full batch that it is.
     evaluated : bool
         Whether it was evaluated after the last of these steps, if that was due.
     history : dict of ndarray
@@ -281,9 +312,16 @@ class Course(NamedTuple):
     sound : object
         Weights of the last evaluation; None if that was after the last step.
     first_loss : float or None
-        Loss of the first batch.
+        Largest loss of the first batches so far.
     converged : bool
         Whether there is nothing left to do.
+    weights : ndarray or None
+        What the batches of `losses` count. None, as in files that do not know of it: they are full ones. (The same
+        holds of what follows.)
+    counts : ndarray or None
+        What the batches of each row of the history count.
+    first_rows : int or None
+        Rows of the first batches so far.
     """
 
     done: int
@@ -299,6 +337,9 @@ class Course(NamedTuple):
     sound: Any
     first_loss: float | None
     converged: bool
+    weights: NDArray[np.float64] | None = None
+    counts: NDArray[np.float64] | None = None
+    first_rows: int | None = None
 
 
 @dataclass(eq=False)
@@ -330,9 +371,6 @@ class Run:
         The step of the best weights, where they were kept.
     diverged_at : tuple of int and float, or None
         First step with a loss that is not finite (or after which weights were not), and that loss.
-    first_loss : float or None
-        Loss of the first batch, before its step; of batches of so few rows that one says little the largest of the
-        first few, and None before these are done.
     resumable : bool
         Whether `course` is wanted.
     course : Course or None
@@ -350,22 +388,47 @@ class Run:
     state: Any = None
     best_step: int | None = None
     diverged_at: tuple[int, float] | None = None
-    first_loss: float | None = None
     resumable: bool = False
     course: Course | None = None
     #: Rows of the history that the watch has seen, and the step of the last one.
     _seen: tuple[int, int] = 0, -1
     _best: Any = None
+    #: Training loss of each of these rows, and what its batches count; the most that those of one do.
+    _parts: list[tuple[float, float]] = field(default_factory=list)
+    _most: float = 0.0
+    #: Rows of the first batches that count, and the largest loss of one of these batches.
+    _first: tuple[int, float] = 0, -math.inf
+
+    @property
+    def first_loss(self) -> float | None:
+        """Mean loss of the first batch, before its step.
+
+        Of batches of so few rows that one says little the largest of the first few, and None before these are done.
+        """
+        rows, largest = self._first
+        return largest if rows >= _TELLING else None
+
+    def note_first_losses(self, losses: NDArray[np.float64], rows: NDArray[np.intp]) -> None:
+        """Look at the mean losses of the first batches, and at how many rows in them count."""
+        before, largest = self._first
+        first = (before + np.cumsum(rows) - rows < _TELLING) & (rows > 0)
+        self._first = before + int(rows[first].sum()), float(np.max(losses[first], initial=largest))
 
     def take_up(self, course: Course) -> None:
         """Stand where another run stood."""
         self.history = History(course.history, resumed=True)
-        for values in zip(*course.history.values(), strict=True):
-            self.watch.look(dict(zip(course.history, values, strict=True)))
-        self._seen = len(course.history["step"]), course.done if course.evaluated else -1
-        self._best, self.best_step, self.first_loss = course.best, course.best_step, course.first_loss
+        rows = len(course.history["step"])
+        counts = np.ones(rows) if course.counts is None else course.counts
+        for count, *values in zip(counts, *course.history.values(), strict=True):
+            self._look(dict(zip(course.history, values, strict=True)), count)
+        self._seen = rows, course.done if course.evaluated else -1
+        self._best, self.best_step = course.best, course.best_step
+        if course.first_loss is not None:
+            self._first = _TELLING if course.first_rows is None else course.first_rows, course.first_loss
 
-    def course_at(self, done: int, losses: NDArray[np.float64], sound: Any, **more: Any) -> Course:
+    def course_at(
+        self, done: int, losses: NDArray[np.float64], weights: NDArray[np.float64], sound: Any, **more: Any
+    ) -> Course:
         """Return where the run stands after `done` steps."""
         rows, step = self._seen
         return Course(
@@ -376,15 +439,18 @@ class Run:
             best=self._best,
             best_step=self.best_step,
             sound=None if step == done else sound,
-            first_loss=self.first_loss,
+            first_loss=self._first[1] if self._first[0] else None,
             converged=self.status == "converged",
+            weights=weights[:0] if step == done else weights,
+            counts=np.array([count for _, count in self._parts[:rows]]),
+            first_rows=self._first[0],
             **more,
         )
 
-    def record(self, row: dict[str, float], weights: Callable[[int], Any]) -> bool:
-        """Take a row into the history; return whether the run is to end."""
+    def record(self, row: dict[str, float], weights: Callable[[int], Any], count: float = 1.0) -> bool:
+        """Take a row into the history, whose batches count so much; return whether the run is to end."""
         self.history.add(**row)
-        best, stop = self.watch.look(row)
+        best, stop = self._look(row, count)
         if best:
             self._best, self.best_step = weights(self.column), int(row["step"])
         if stop:
@@ -396,13 +462,40 @@ class Run:
             self.status = "stopped"
         return stop or any(wanted)
 
-    def is_worse_than_at_first(self, penalty: float = 0.0) -> bool:
+    def _look(self, row: dict[str, float], count: float) -> tuple[bool, bool]:
+        """Show a row to the watch, with the training loss that is to be judged by; return what it says."""
+        self._parts.append((row["train_loss"], count))
+        self._most = max(self._most, count)
+        return self.watch.look(row | {"train_loss": self.recent_loss()})
+
+    def recent_loss(self, enough: float = 0.0) -> float:
+        """Return the training loss that tells whether training still helps.
+
+        It is that of the last evaluation, but if its batches count less than half of what those of another one did, or
+        less than `enough`, the mean over them and those before.
+        """
+        enough = max(enough, self._most / 2)
+        last, total = self._parts[-1]
+        if total >= enough:
+            return last
+        total = loss = 0.0
+        for part, count in reversed(self._parts):
+            if count > 0:  # the loss of batches that do not count is NaN
+                total, loss = total + count, loss + count * part
+            if total >= enough:
+                break
+        return loss / total
+
+    def is_worse_than_at_first(self, penalty: float = 0.0, loss: float = 0.0, enough: float = 0.0) -> bool:
         """Say whether the last training loss is over twice the first loss and the penalty before any step.
 
-        With good steps it is not: their sum falls, though the loss alone may rise while the penalty falls.
+        With good steps it is not: their sum falls, though the loss alone may rise while the penalty falls. To be sure,
+        `loss` is that of all rows before any step, and `enough` what they count: the first batches may be without those
+        of large losses, the last ones full of them.
         """
-        losses = self.history.arrays()["train_loss"]
-        return self.first_loss is not None and len(losses) > 0 and bool(losses[-1] > 2 * (self.first_loss + penalty))
+        if self.first_loss is None or not self._parts:
+            return False
+        return self.recent_loss(enough) > 2 * (max(self.first_loss, loss) + penalty)
 
     def end(self, status: Status, steps: int, weights: Any, state: Any) -> None:
         """End the run with these weights, or with the best ones if it kept any."""
@@ -413,6 +506,15 @@ class Run:
 
 
 # ------------------------------------------------------------------------------------------------ loop
+
+
+def loss_in_training(model: Trainable, batches: Batches) -> tuple[float, float]:
+    """Return the mean loss of all rows, batch by batch, in steps of size 0, of the first column; what they count."""
+    order = np.arange(batches.n) if batches.rows is None else batches.rows
+    lengths = batches.lengths(order)
+    losses = model.run(order, batches.size, np.zeros((len(lengths), 1)))[:, 0]
+    count = float(batches.counts(order).sum())
+    return float(losses @ lengths) / batches.size / count, count
 
 
 def train(
@@ -471,12 +573,13 @@ class _Loop:
         self._resume = resume
         #: Steps before this epoch, `Batches.state` before it, and steps at the last evaluation.
         self._epoch_at, self._order, self._evaluated_at = 0, batches.state, 0
-        #: Losses of the batches since the last evaluation.
-        self._losses: list[NDArray[np.float64]] = []
+        #: Losses (batches, columns) since the last evaluation, times the part of a full batch that each is; what each
+        #: counts.
+        self._losses: list[tuple[NDArray[np.float64], NDArray[np.float64]]] = []
+        #: Rows that the model was last given.
+        self._given = np.empty(0, np.intp)
         #: Weights of the last evaluation, for runs that diverge after it.
         self._sound: list[Any] = []
-        #: Largest loss of each column in the first batches.
-        self._first: NDArray[np.float64] | None = None
 
     def run(self) -> None:
         self._start = time.perf_counter()
@@ -484,6 +587,8 @@ class _Loop:
             self._sound = self._weights()
             if self._resume is not None:
                 self._take_up(self._resume)
+            for run in [run for run in self._active if not run.max_steps]:
+                self._end(run, "max_iter")
             while self._active:
                 self._epoch()
         except KeyboardInterrupt:
@@ -503,9 +608,8 @@ class _Loop:
         self._evaluated_at = course.done - len(course.losses)
         self._start -= course.seconds
         if course.losses.size:
-            self._losses.append(course.losses[:, np.newaxis])
-            if not self._evaluated_at:
-                self._note_first_loss(course.losses[:, np.newaxis], 0)
+            weights = np.ones(len(course.losses)) if course.weights is None else course.weights
+            self._losses.append((course.losses[:, np.newaxis], weights))
         if course.sound is not None:
             self._sound = [course.sound]
         if self._progress is not None:
@@ -516,12 +620,12 @@ class _Loop:
 
     def _course(self, run: Run, state: Any) -> Course:
         """Return where a run stands; Ctrl-C may have come before the last losses were stored."""
-        losses = np.concatenate([np.empty((0, len(self._rates))), *self._losses])
-        missing = self._done - self._evaluated_at - len(losses)
+        missing = self._done - self._evaluated_at - sum(len(losses) for losses, _ in self._losses)
         if missing > 0:
-            losses = np.concatenate([losses, self._model.last_losses()[:missing]])  # type: ignore[attr-defined]
+            self._take_losses(self._model.last_losses()[:missing])  # type: ignore[attr-defined]
+        losses, weights = self._since_evaluation()
         return run.course_at(
-            self._done, np.ascontiguousarray(losses[:, run.column]), self._sound[run.column], state=state,
+            self._done, losses[run.column].copy(), weights, self._sound[run.column], state=state,
             epoch_at=self._epoch_at, order=self._order, seconds=time.perf_counter() - self._start,
         )  # fmt: skip
 
@@ -542,7 +646,8 @@ class _Loop:
                 continue
             if last > first:
                 self._advance(order[first * size : last * size])
-            self._evaluate(last in scheduled, order[(last - 1) * size : last * size])
+            end = min(last * size, len(order))
+            self._evaluate(last in scheduled, order[end - size : end])
             first = last
             if not self._active:
                 break
@@ -561,9 +666,9 @@ class _Loop:
     def _advance(self, order: NDArray[np.intp]) -> None:
         count = -(-len(order) // self._batches.size)
         steps = np.stack([rate(self._before + self._done, count) for rate in self._rates], axis=1)
+        self._given = order
         losses = self._model.run(order, self._batches.size, steps)
-        self._note_first_loss(losses, self._done)
-        self._losses.append(losses)
+        self._take_losses(losses)
         self._done += count
         if self._progress is not None:
             self._progress.advance(count, self._active)
@@ -579,27 +684,36 @@ class _Loop:
             self._active.remove(run)
         self._forget()
 
-    def _note_first_loss(self, losses: NDArray[np.float64], done: int) -> None:
-        """Look at losses of the batches after `done` ones, if they are among the first."""
-        missing = -(-_TELLING // self._batches.size) - done
-        if missing <= 0:
-            return
-        largest = losses[:missing].max(axis=0)
-        self._first = largest if self._first is None else np.maximum(self._first, largest)
-        if len(losses) >= missing:
-            for run in self._active:
-                run.first_loss = float(self._first[run.column])
+    def _take_losses(self, losses: NDArray[np.float64]) -> None:
+        """Take in the losses (batches, columns) of the rows that the model was last given; it may have done a part."""
+        batches, order = self._batches, self._given[: len(losses) * self._batches.size]
+        counts = batches.counts(order)
+        losses = losses * (batches.lengths(order) / batches.size)[:, np.newaxis]
+        self._losses.append((losses, counts))
+        early = [run for run in self._active if run.first_loss is None]
+        if early:
+            rows = batches.counting(order)
+            with np.errstate(all="ignore"):
+                means = losses / counts[:, np.newaxis]
+            for run in early:
+                run.note_first_losses(means[:, run.column], rows)
+
+    def _since_evaluation(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return for each column what `_losses` has of it, and what the batches count."""
+        losses = np.concatenate([np.empty((0, len(self._rates))), *(losses for losses, _ in self._losses)])
+        # Each column contiguous: the same sum alone as among others.
+        return np.ascontiguousarray(losses.T), np.concatenate([np.empty(0), *(counts for _, counts in self._losses)])
 
     def _evaluate(self, scheduled: bool, batch: NDArray[np.intp]) -> None:
         due = [run for run in self._active if scheduled or run.max_steps == self._done]
         if not due:
             return
-        values = self._values(batch)
+        values, count = self._values(batch)
         for run in due:
             if run.resumable and not scheduled:  # a longer run would not look here
                 run.course = self._course(run, self._model.state(run.column))
             row = self._row(run, self._done) | {name: float(columns[run.column]) for name, columns in values.items()}
-            ends = run.record(row, self._model.weights)
+            ends = run.record(row, self._model.weights, count)
             if self._progress is not None:
                 self._progress.show(row)
             if ends or run.max_steps == self._done:
@@ -610,20 +724,21 @@ class _Loop:
             self._evaluated_at = self._done
             self._sound = self._weights()
 
-    def _values(self, batch: NDArray[np.intp]) -> dict[str, NDArray[np.float64]]:
-        """Return losses and scores of all columns."""
-        values = {}
+    def _values(self, batch: NDArray[np.intp]) -> tuple[dict[str, NDArray[np.float64]], float]:
+        """Return losses and scores of all columns, and what the batches of the running loss count."""
+        values, count = {}, math.inf  # a loss that is measured counts as it is
         plan = self._evaluations
         if plan.train is None:
-            # Each column contiguous: the same sum alone as among others.
-            columns = np.ascontiguousarray(np.concatenate(self._losses).T)
-            values["train_loss"] = np.array([column.mean() for column in columns])
+            columns, counts = self._since_evaluation()
+            count = float(np.add.reduce(counts))
+            losses = [np.add.reduce(column) / count if count else math.nan for column in columns]
+            values["train_loss"] = np.array(losses)
         else:
             rows = plan.train.take(batch) if plan.last_batch else plan.train
             values["train_loss"], values["train_score"] = self._model.evaluate(rows)
         if plan.validation is not None:
             values["validation_loss"], values["validation_score"] = self._model.evaluate(plan.validation)
-        return values
+        return values, count
 
     def _row(self, run: Run, step: int) -> dict[str, float]:
         """Return a row of a history, without values as yet."""
@@ -649,8 +764,7 @@ class _Loop:
             return
         self._model.keep(columns)
         self._rates = [self._rates[column] for column in columns]
-        self._losses = [np.ascontiguousarray(losses[:, columns]) for losses in self._losses]
+        self._losses = [(losses[:, columns], counts) for losses, counts in self._losses]
         self._sound = [self._sound[column] for column in columns]
-        self._first = None if self._first is None else self._first[columns]
         for run in self._active:
             run.column = columns.index(run.column)

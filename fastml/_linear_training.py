@@ -159,7 +159,7 @@ class LinearColumns:
         if task.score is not None:
             scores = np.array([task.score(Weights(*one), rows) for one in zip(W, b, strict=True)])
         elif task.is_regression:
-            scores = r_squared(scores, rows.variance)
+            scores = r_squared(scores, rows)
         return losses, scores
 
     def finite(self) -> NDArray[np.bool_]:
@@ -202,11 +202,11 @@ class LinearColumns:
         return W, np.where(averaged[:, np.newaxis], training.average_b, training.b)
 
 
-def r_squared(mean_squares: NDArray[np.float64], variance: float) -> NDArray[np.float64]:
-    """Return R² as scikit-learn does: for targets that are all the same, 1 where they are met and else 0."""
-    if variance == 0:
-        return np.where(mean_squares == 0, 1.0, 0.0)
-    return 1 - mean_squares / variance
+def r_squared(mean_squares: NDArray[np.float64], rows: Rows) -> NDArray[np.float64]:
+    """Return R², which is undefined for targets that are all the same."""
+    if not rows.varies or rows.variance == 0:  # which may underflow
+        return np.full(len(mean_squares), math.nan)
+    return 1 - mean_squares / rows.variance
 
 
 def _of_columns(state: dict[str, Any], columns: list[int]) -> dict[str, Any]:

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from ._fitting import loss_in_training
 from ._network_runs import begin, l2_of, run_network, solver_settings
 from ._network_training import Layers, NetworkColumn, NetworkTask
-from ._runs import say_what_became
+from ._runs import First, say_what_became
 from ._settling import Settled
 from .kernels._networks import Norm
 
@@ -21,10 +22,16 @@ def fit_network(model: Any, X: Any, y: Any, *, partial: bool = False, resume: bo
     """Train a network, show its progress, and say what went wrong."""
     beginning = begin(model, X, y, partial=partial, resume=resume, **more)
     settled = beginning.settled
-    first = _initial(model, settled, beginning.continues)
-    network = NetworkColumn(_task(model, settled), first, done=beginning.done, state=beginning.state)
+    if settled.idle and beginning.continues:
+        return
+    layers, task = _initial(model, settled, beginning.continues), _task(model, settled)
+    network = NetworkColumn(task, layers, done=beginning.done, state=beginning.state)
     run = run_network(model, network, beginning, partial=partial)
-    say_what_became(model, run, partial=partial, penalty=lambda: _penalty(model, settled, first))
+    first = First(
+        lambda: _penalty(model, settled, layers),
+        lambda: loss_in_training(NetworkColumn(task, layers), settled.batches),
+    )
+    say_what_became(model, run, settled.evaluations, first, partial=partial)
 
 
 def _task(model: Any, settled: Settled) -> NetworkTask:

@@ -78,7 +78,7 @@ def _of_solver(state: dict[str, Any] | None) -> dict[str, Any] | None:
 def run_network(model: Any, column: Column, beginning: Beginning, *, partial: bool) -> Run:
     """Train a network, show its progress, and let the model take what became of it."""
     settled, batches = beginning.settled, beginning.settled.batches
-    run = new_run(model, 0, batches, partial)
+    run = new_run(model, 0, batches, settled.evaluations, partial=partial, idle=settled.idle)
     run.resumable = not partial
     hooks = progress = None
     if not partial:
@@ -94,7 +94,7 @@ def run_network(model: Any, column: Column, beginning: Beginning, *, partial: bo
     else:
         with progress:
             train(*arguments, hooks=hooks, progress=progress, resume=beginning.course)
-    model._take(run, beginning.done, 1 if partial else -(-run.steps // batches.steps))
+    model._take(run, beginning.done, -(-run.steps // batches.steps))
     model._resumable = resumable(run, settled)
     if hooks is not None:
         hooks.end()
@@ -216,10 +216,11 @@ def _judged(loss: str, scores: Array, rows: Rows) -> tuple[float, float]:
         z = scores[:, 0]
         return kernels.binary_cross_entropy(z, y, sample_weight=weight), _mean((z >= 0) == (y > 0), weight)
     targets = y.reshape(len(y), -1)
-    losses = np.square(scores - targets, dtype=np.float64).sum(axis=1) / 2
-    if len(y) < 2 or not np.isfinite(scores).all():
-        return _mean(losses, weight), np.nan
-    return _mean(losses, weight), float(r2_score(targets, scores, sample_weight=weight))
+    with np.errstate(over="ignore"):  # of a network that diverges
+        loss = _mean(np.square(scores - targets, dtype=np.float64).sum(axis=1) / 2, weight)
+        if not rows.varies or not np.isfinite(scores).all():
+            return loss, np.nan
+        return loss, float(r2_score(targets, scores, sample_weight=weight))
 
 
 def _mean(values: Array, weight: Array | None) -> float:

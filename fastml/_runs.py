@@ -7,22 +7,59 @@ import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
 from ._callbacks import WRAPPED, FitState, callables
-from ._fitting import Batches, Course, DivergenceWarning, History, Run, Watch
-from ._settling import Settled
+from ._fitting import Batches, Course, DivergenceWarning, Evaluations, History, Run, Watch
+from ._settling import Settled, scored_by_r_squared
 
 __all__ = [
+    "Ending",
+    "First",
     "Resumable",
     "check_resumed",
-    "divergence",
+    "ending",
     "max_steps",
     "new_run",
     "resumable",
     "resumed",
     "say_what_became",
+    "undecided",
 ]
+
+
+class Ending(NamedTuple):
+    """How a run ended.
+
+    Attributes
+    ----------
+    status : str
+        That of the run, or "diverged".
+    trouble : str or None
+        What to say if it diverged.
+    lost : bool
+        Whether the last entry of the history is about weights that are gone.
+    """
+
+    status: str
+    trouble: str | None
+    lost: bool
+
+
+class First(NamedTuple):
+    """What there was before any step, to be computed when it is asked for.
+
+    Attributes
+    ----------
+    penalty : callable
+        Gives the penalty of the weights.
+    loss : callable
+        Gives their mean loss on all training rows, and what these count.
+    """
+
+    penalty: Callable[[], float]
+    loss: Callable[[], tuple[float, float]]
 
 
 class Resumable(NamedTuple):
@@ -77,13 +114,16 @@ def max_steps(model: Any, batches: Batches) -> int:
     return most if model.max_steps is None else min(most, int(model.max_steps))
 
 
-def new_run(model: Any, column: int, batches: Batches, partial: bool) -> Run:
-    """Return the run of a model whose weights are those of a column."""
+def new_run(
+    model: Any, column: int, batches: Batches, evaluations: Evaluations, *, partial: bool, idle: bool = False
+) -> Run:
+    """Return the run of a model whose weights are those of a column; an idle one takes no step."""
     history = History(model.history_ if partial and hasattr(model, "t_") else None)
     if partial:
-        return Run(column, batches.steps, Watch("train_loss", tol=None, patience=1), history)
+        return Run(column, 0 if idle else batches.steps, Watch("train_loss", tol=None, patience=1), history)
     if model.early_stopping:
-        watched = "validation_loss" if model.scoring == "loss" else "validation_score"
+        by_loss = model.scoring == "loss" or _no_r_squared(model, evaluations)
+        watched = "validation_loss" if by_loss else "validation_score"
         keep = {True: "first", False: None}.get(model.keep_best, model.keep_best)
     else:
         watched, keep = "train_loss", None
@@ -96,27 +136,63 @@ def new_run(model: Any, column: int, batches: Batches, partial: bool) -> Run:
     return Run(column, max_steps(model, batches), watch, history, callbacks)
 
 
-def say_what_became(model: Any, run: Run, *, partial: bool, penalty: Callable[[], float]) -> None:
-    """Warn of a run that diverged, was interrupted, or ended before it converged.
+def _no_r_squared(model: Any, evaluations: Evaluations) -> bool:
+    """Say whether the score on the validation set is R² and undefined: its targets are all the same."""
+    return scored_by_r_squared(model) and evaluations.validation is not None and not evaluations.validation.varies
 
-    `penalty` gives the penalty before any step. The warnings point at the caller of `fit` or `partial_fit`: there are
-    two calls in between, what gives a refused fit its attributes back, and around `fit` what scikit-learn wraps it in.
+
+def say_what_became(model: Any, run: Run, evaluations: Evaluations, first: First, *, partial: bool) -> None:
+    """Warn of a run that diverged, was interrupted, ended before it converged, or that a score did not decide on.
+
+    The warnings point at the caller of `fit` or `partial_fit`: there are two calls in between, what gives a refused
+    fit its attributes back, and around `fit` what scikit-learn wraps it in.
     """
-    message, category = _what_became(model, run, partial, penalty)
-    if message is not None:
-        warnings.warn(message, category, stacklevel=6 if partial else 5 + WRAPPED)
+    model._ending = ending(model, run, first, partial=partial)
+    for message, category in (_what_became(model, run, partial), (undecided(model, run, evaluations), UserWarning)):
+        if message is not None:
+            warnings.warn(message, category, stacklevel=6 if partial else 5 + WRAPPED)
 
 
-def _what_became(model: Any, run: Run, partial: bool, penalty: Callable[[], float]) -> tuple[str | None, type[Warning]]:
+def ending(model: Any, run: Run, first: First, *, partial: bool) -> Ending:
+    """Say how a run ended: one whose loss is finite, but far above the first one, diverged too."""
+    trouble = None
     if run.diverged_at is not None:
-        return divergence(model, run), DivergenceWarning
-    if not (partial or model.warm_start) and run.is_worse_than_at_first() and run.is_worse_than_at_first(penalty()):
-        last = run.history.arrays()["train_loss"][-1]
+        trouble = _divergence(model, run)
+    elif not (partial or model.warm_start) and run.is_worse_than_at_first():
+        penalty = first.penalty()
+        loss, count = first.loss() if run.is_worse_than_at_first(penalty) else (math.inf, 0.0)
+        if run.is_worse_than_at_first(penalty, loss, count):
+            trouble = (
+                f"training diverges: the training loss was {loss:.4g} at first, and is {run.recent_loss(count):.4g} at "
+                f"step {run.steps}. {_advice(model)}"
+            )
+    # Who is to stop after Ctrl-C must know of it, whatever became of the run.
+    status = "diverged" if trouble is not None and run.status != "interrupted" else run.status
+    return Ending(status, trouble, run.diverged_at is not None)
+
+
+def undecided(model: Any, run: Run, evaluations: Evaluations) -> str | None:
+    """Say that the validation score could not decide when to stop and which weights are the best ones."""
+    if not model.early_stopping or model.scoring == "loss":
+        return None
+    if _no_r_squared(model, evaluations):
+        assert evaluations.validation is not None
+        why = "has one row" if len(evaluations.validation.X) == 1 else "has rows with the same target only"
         return (
-            f"training diverges: the training loss was {run.first_loss:.4g} at first, and is {last:.4g} at step "
-            f"{run.steps}. {_advice(model)}",
-            DivergenceWarning,
+            f"R² is undefined, as the validation set {why}: its loss decided when to stop, and which weights are the "
+            "best. scoring='loss' asks for that; X_val or validation_fraction may give more rows"
         )
+    scores = run.history.arrays()["validation_score"][: -1 if run.diverged_at is not None else None]
+    missing = int(np.isnan(scores).sum())
+    if missing == 0 or scored_by_r_squared(model):  # whose R² is NaN has infinite predictions, and will diverge
+        return None
+    kept = "" if missing < len(scores) or not model.keep_best else ". The model has its last weights, none are the best"
+    return f"the validation score was NaN in {missing} of {len(scores)} evaluations, which decided nothing{kept}"
+
+
+def _what_became(model: Any, run: Run, partial: bool) -> tuple[str | None, type[Warning]]:
+    if model._ending.trouble is not None:
+        return model._ending.trouble, DivergenceWarning
     if run.status == "interrupted":
         return f"training was interrupted after step {run.steps}; the model keeps what it had", UserWarning
     if run.status == "max_iter" and model.tol is not None and not partial:
@@ -128,7 +204,7 @@ def _what_became(model: Any, run: Run, partial: bool, penalty: Callable[[], floa
     return None, UserWarning
 
 
-def divergence(model: Any, run: Run) -> str:
+def _divergence(model: Any, run: Run) -> str:
     """Say at which step a run diverged, with which loss, and which weights it keeps."""
     assert run.diverged_at is not None
     step, loss = run.diverged_at

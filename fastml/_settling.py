@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Number
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from ._fitting import Array, Batches, Evaluations, Rows
 from ._sgd_targets import Targets
 from .kernels import _validate
 
-__all__ = ["Settled", "computed_in", "settle"]
+__all__ = ["Settled", "computed_in", "scored_by_r_squared", "settle"]
 
 #: What each seed is for, so that no random number depends on how many are drawn for something else.
 _ORDER, _INIT, _SPLIT, _SUBSET, _DROPOUT = range(5)
@@ -51,6 +52,8 @@ class Settled:
         Rows, targets and weights as they came, for callbacks.
     seed : int
         What `random_state` came to.
+    idle : bool
+        Whether no row counts, so that there is nothing to do; in `partial_fit` only.
     """
 
     rows: Rows
@@ -64,6 +67,7 @@ class Settled:
     n_threads: int | None
     data: tuple[Array, Array, Array | None]
     seed: int
+    idle: bool
 
 
 def settle(
@@ -85,14 +89,15 @@ def settle(
     continues = hasattr(model, "t_") and (partial or seed is not None or bool(model.warm_start))
     x, y = _checked(model, X, y, n_threads, reset=not continues)
     targets = _targets(model, y, classes, partial, continues)
-    weight = _sample_weight(sample_weight, len(x))
-    if partial and weight is not None:
-        weight = np.asarray(sample_weight, np.float64)  # not multiplied by anything, as very small ones are above
+    weight = _sample_weight(sample_weight, len(x), as_it_is=partial)
     dtype = computed_in(x)
     rows = Rows(x, targets.settle(y, dtype), _as(weight, dtype))
+    counted = _counted(targets, y, weight)
+    idle = partial and counted is not None and not counted.any()
     if seed is None:
-        seed = int(check_random_state(model.random_state).randint(np.iinfo(np.int32).max))
-    seeds = _seeds(seed, model.t_ if partial and hasattr(model, "t_") else 0)
+        # Where nothing is to be done the next number is left for the next call.
+        seed = 0 if idle and continues else int(check_random_state(model.random_state).randint(np.iinfo(np.int32).max))
+    seeds = _seeds(seed, model.t_ if partial and getattr(model, "t_", 1) > 1 else 0)
 
     train_rows: int | NDArray[np.intp] = len(x)
     if (X_val is None) != (y_val is None):
@@ -109,10 +114,8 @@ def settle(
         w_val = _sample_weight(sample_weight_val, len(x_val), "sample_weight_val")
         validation = Rows(x_val, targets_val, _as(w_val, dtype))
     elif model.early_stopping:
-        train_rows, held_out = _split(model, y, seeds[_SPLIT])
+        train_rows, held_out = _split(model, y, weight, seeds[_SPLIT])
         validation = rows.take(held_out)
-        if validation.weight is not None and not validation.weight.any():
-            raise ValueError("all rows set aside for validation have weight 0; at least one must count")
     else:
         validation = None
 
@@ -126,12 +129,17 @@ def settle(
         last_batch=model.train_metrics == "batch",
         validation=validation,
     )
-    training_weight, mean_weight = _training_weight(targets, y, weight, used, partial)
+    mean_weight = 1.0
+    if counted is not None and not partial:
+        counted, mean_weight = _over_mean(counted, used)
+    training_rows = Rows(x, rows.y, _as(counted, dtype))
+    # In `partial_fit` weights are taken as they are: a loss is the sum of w l over the number of rows.
+    weight_of_losses = None if partial else training_rows.weight
     return Settled(
-        Rows(x, rows.y, _as(training_weight, dtype)),
+        training_rows,
         mean_weight,
         targets,
-        Batches(train_rows, _batch_size(model, n), sampling, model.drop_last, rng),
+        Batches(train_rows, _batch_size(model, n), sampling, model.drop_last, rng, weight_of_losses),
         evaluations,
         seeds[_INIT],
         seeds[_DROPOUT],
@@ -139,6 +147,7 @@ def settle(
         n_threads,
         (x, y, weight),
         seed,
+        idle,
     )
 
 
@@ -181,14 +190,23 @@ def _targets(model: Any, y: Array, classes: Any, partial: bool, continues: bool)
     return targets
 
 
-def _sample_weight(weight: ArrayLike | None, n: int, name: str = "sample_weight") -> Array | None:
+def _sample_weight(
+    weight: ArrayLike | None, n: int, name: str = "sample_weight", *, as_it_is: bool = False
+) -> Array | None:
+    """Return the weight of each row, for which one number may stand.
+
+    With `as_it_is` weights are not multiplied by anything, as very small ones are otherwise, and all may be 0.
+    """
     if weight is None:
         return None
+    is_number = isinstance(weight, Number) or getattr(weight, "ndim", None) == 0
+    raw = _validate.real(np.full(n, weight) if is_number else weight, name)
+    no_row_counts = as_it_is and not raw.any()
     try:
-        settled, _ = _validate.weights(weight, n, np.dtype(np.float64))
+        settled, _ = _validate.weights(np.ones(raw.shape) if no_row_counts else raw, n, np.dtype(np.float64))
     except (TypeError, ValueError) as error:
         raise type(error)(str(error).replace("sample_weight", name)) from None
-    return np.asarray(settled)
+    return raw.astype(np.float64) if as_it_is else np.asarray(settled)
 
 
 def _as(weight: Array | None, dtype: np.dtype[Any]) -> Array | None:
@@ -200,35 +218,48 @@ def _seeds(seed: int, step: int) -> list[np.random.SeedSequence]:
     return np.random.SeedSequence([seed, step]).spawn(5)
 
 
-def _training_weight(
-    targets: Targets, y: Array, weight: Array | None, used: Any, partial: bool
-) -> tuple[Array | None, float]:
-    """Return what each row counts in training, with its class's weight, over their mean, but for `partial_fit`."""
+def _counted(targets: Targets, y: Array, weight: Array | None) -> Array | None:
+    """Return what each row counts in training, with its class's weight."""
     of_class = targets.class_weight(y, weight)
-    if of_class is not None:
-        weight = of_class if weight is None else weight * of_class
-    if weight is None or partial:
-        return weight, 1.0
+    if of_class is None or weight is None:
+        return weight if of_class is None else of_class
+    return weight * of_class
+
+
+def _over_mean(weight: Array, used: Any) -> tuple[Array, float]:
+    """Return weights over the mean of those that are used, and that."""
     mean = float(weight[used].mean())
     if not mean > 0:
         raise ValueError("all training rows have weight 0; at least one must count")
     return weight / mean, mean
 
 
-def _split(model: Any, y: Array, seed: np.random.SeedSequence) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+def _split(
+    model: Any, y: Array, weight: Array | None, seed: np.random.SeedSequence
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return the rows to train on, and those to set aside: a part of those that count."""
+    rows = np.arange(len(y)) if weight is None else np.flatnonzero(weight)
+    labels = None if is_regressor(model) else y[rows]
+    if labels is not None and len(rows) < len(y):
+        # A class of which a single row counts keeps it for the training.
+        _, codes, counts = np.unique(labels, return_inverse=True, return_counts=True)
+        rows, labels = rows[counts[codes] > 1], labels[counts[codes] > 1]
     try:
-        parts = train_test_split(
-            np.arange(len(y)),
+        used, held_out = train_test_split(
+            rows,
             test_size=model.validation_fraction,
             random_state=int(seed.generate_state(1)[0]),
-            stratify=None if is_regressor(model) else y,
+            stratify=labels,
         )
     except ValueError as error:
+        which = "" if len(rows) == len(y) else " whose weight is not 0"
         raise ValueError(
-            f"validation_fraction={model.validation_fraction} of {len(y)} rows cannot be set aside for early_stopping: "
-            f"{error}"
+            f"validation_fraction={model.validation_fraction} of {len(rows)} rows{which} cannot be set aside for "
+            f"early_stopping: {error}"
         ) from error
-    return parts[0], parts[1]
+    if len(rows) < len(y):
+        used = np.concatenate([used, np.setdiff1d(np.arange(len(y)), rows)])
+    return used, held_out
 
 
 def _batch_size(model: Any, n: int) -> int:
@@ -251,9 +282,14 @@ def _training_rows(model: Any, rows: Rows, used: Any, rng: np.random.Generator) 
     return rows.take(np.sort(rng.permutation(chosen)[:how]))
 
 
+def scored_by_r_squared(model: Any) -> bool:
+    """Say whether scores are R², by default or by name."""
+    return is_regressor(model) and (model.scoring is None or model.scoring == "r2")
+
+
 def _scorer(model: Any, targets: Targets) -> Any:
-    """Return a function that scores weights by what the parameter `scoring` names."""
-    if model.scoring in (None, "loss"):
+    """Return a function that scores weights by what the parameter `scoring` names; None for the model's own score."""
+    if model.scoring in (None, "loss") or scored_by_r_squared(model):
         return None
     scorer = check_scoring(model, model.scoring)
 

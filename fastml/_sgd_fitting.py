@@ -15,15 +15,15 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ._callbacks import Hooks
-from ._fitting import Array, Batches, Evaluations, Run, train
+from ._fitting import Array, Batches, Evaluations, Run, loss_in_training, train
 from ._linear_training import LinearColumns, LinearTask, Member, Weights
 from ._progress import Progress
-from ._runs import divergence, max_steps, new_run, say_what_became
+from ._runs import Ending, First, ending, max_steps, new_run, say_what_became
 from ._settling import settle
 from ._step_sizes import step_sizes
 from .kernels import _validate
 
-__all__ = ["SHARED", "Prepared", "divergence", "fit_one", "fit_together", "identity", "prepare"]
+__all__ = ["SHARED", "Prepared", "ending_of", "fit_one", "fit_together", "identity", "prepare"]
 
 #: Parameters that must be the same in models that train together.
 SHARED = (
@@ -59,6 +59,8 @@ class Prepared:
         Initial weights and intercepts from the caller.
     data : tuple
         Rows, targets and weights as they came, for callbacks.
+    idle : bool
+        Whether no row counts.
     """
 
     task: LinearTask
@@ -68,6 +70,7 @@ class Prepared:
     init: np.random.SeedSequence
     given: tuple[Array | None, Array | None]
     data: tuple[Array, Array, Array | None]
+    idle: bool
 
 
 # -------------------------------------------------------------------------------------------- preparing
@@ -102,7 +105,9 @@ def prepare(
         settled.score,
     )
     given = _given(coef_init, intercept_init, targets.n_scores, settled.rows.X)
-    return Prepared(task, targets.n_scores, settled.batches, settled.evaluations, settled.init, given, settled.data)
+    return Prepared(
+        task, targets.n_scores, settled.batches, settled.evaluations, settled.init, given, settled.data, settled.idle
+    )
 
 
 def _given(coef: Any, intercept: Any, n_scores: int, x: Array) -> tuple[Array | None, Array | None]:
@@ -142,7 +147,10 @@ def fit_together(
         prepared.task, [_member(model, prepared, again, state, done) for model in firsts], done=done, state=state
     )
     steps = prepared.batches.steps
-    runs = [new_run(model, column, prepared.batches, partial) for model, column in zip(models, places, strict=True)]
+    runs = [
+        new_run(model, column, prepared.batches, prepared.evaluations, partial=partial, idle=prepared.idle)
+        for model, column in zip(models, places, strict=True)
+    ]
 
     hooks = None
     if len(models) == 1 and not partial:
@@ -152,7 +160,7 @@ def fit_together(
     rates = [step_sizes(model, prepared.task, prepared.batches) for model in firsts]
     train(trained, runs, prepared.batches, rates, prepared.evaluations, hooks=hooks, progress=progress)
     for model, run in zip(models, runs, strict=True):
-        model._take(run, done, 1 if partial else -(-run.steps // steps))
+        model._take(run, done, -(-run.steps // steps))
     if hooks is not None:
         hooks.end()
     return runs
@@ -160,20 +168,34 @@ def fit_together(
 
 def fit_one(model: Any, prepared: Prepared, *, partial: bool = False) -> None:
     """Train one model, show its progress, and say what went wrong."""
+    if prepared.idle and hasattr(model, "t_"):
+        return
     if model.verbose and not partial:
         with Progress(max_steps(model, prepared.batches), prepared.batches, type(model).__name__) as progress:
             (run,) = fit_together([model], prepared, progress=progress)
     else:
         (run,) = fit_together([model], prepared, partial=partial)
-    say_what_became(model, run, partial=partial, penalty=lambda: _first_penalty(model, prepared))
+    say_what_became(model, run, prepared.evaluations, _first(model, prepared), partial=partial)
 
 
-def _first_penalty(model: Any, prepared: Prepared) -> float:
-    """Return the penalty of the weights that a training begins with."""
-    member = _member(model, prepared, again=False, state=None, done=0)
-    coef = member.weights.coef.astype(np.float64)
-    with np.errstate(over="ignore"):
-        return float(0.5 * member.l2 * np.square(coef).sum() + member.l1 * np.abs(coef).sum())
+def ending_of(model: Any, run: Run, prepared: Prepared) -> Ending:
+    """Say how a run of `fit_together` ended."""
+    return ending(model, run, _first(model, prepared), partial=False)
+
+
+def _first(model: Any, prepared: Prepared) -> First:
+    """Return what there was before any step."""
+
+    def member() -> Member:
+        return _member(model, prepared, again=False, state=None, done=0)
+
+    def penalty() -> float:
+        begin = member()
+        coef = begin.weights.coef.astype(np.float64)
+        with np.errstate(over="ignore"):
+            return float(0.5 * begin.l2 * np.square(coef).sum() + begin.l1 * np.abs(coef).sum())
+
+    return First(penalty, lambda: loss_in_training(LinearColumns(prepared.task, [member()]), prepared.batches))
 
 
 def identity(model: Any, names: Sequence[str]) -> tuple[Any, ...]:

@@ -89,7 +89,7 @@ class ConvNetClassifier(ClassifierMixin, Probabilities, IterativeModel):
         Evaluations (with the defaults, epochs) without improvement before training ends.
     scoring : str, callable or None, default=None
         What is good on the validation set: None is the accuracy, "loss" the validation loss, all else a scorer of
-        scikit-learn, which then makes the scores in `history_` too.
+        scikit-learn, which then makes the scores in `history_` too. A score that is NaN decides nothing.
     keep_best : {True, False, "first", "last"}, default=True
         With `early_stopping`: whether the model gets its best weights back; of those that are equally good
         the first ones (True means that too) or the last.
@@ -275,9 +275,9 @@ class ConvNetClassifier(ClassifierMixin, Probabilities, IterativeModel):
         X_val, y_val : array-like, optional
             A validation set: images and labels. Its loss and score go into `history_`, and with
             ``early_stopping=True`` it takes the place of a part of the training images.
-        sample_weight : array-like of shape (n,), optional
+        sample_weight : array-like of shape (n,) or float, optional
             What each training image counts. Only the ratios matter.
-        sample_weight_val : array-like, optional
+        sample_weight_val : array-like or float, optional
             What each image of the validation set counts.
         resume : bool, default=False
             Whether to go on where the fit before was ended, as in `MLPClassifier`.
@@ -303,13 +303,14 @@ class ConvNetClassifier(ClassifierMixin, Probabilities, IterativeModel):
         Parameters
         ----------
         X : array-like of shape (n, channels, height, width) or (n, D)
-            Images or rows. `standardize` looks at those of the first call.
+            Images or rows. `standardize` looks at those of the first call, whatever they count.
         y : array-like of shape (n,)
             Labels.
         classes : array-like of shape (C,), optional
             All labels that will ever come; needed in the first call.
-        sample_weight : array-like of shape (n,), optional
-            What each image counts, taken as it is: one call does not know the weights of the others.
+        sample_weight : array-like of shape (n,) or float, optional
+            What each image counts, taken as it is: one call does not know the weights of the others. If no image
+            counts nothing is done; a first call then gives the model its initial weights.
 
         Returns
         -------

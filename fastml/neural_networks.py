@@ -134,9 +134,9 @@ class _MLP(IterativeModel):
         X_val, y_val : array-like, optional
             A validation set: rows and targets. Its loss and score go into `history_`, and with
             ``early_stopping=True`` it takes the place of a part of the training rows.
-        sample_weight : array-like of shape (n,), optional
+        sample_weight : array-like of shape (n,) or float, optional
             What each training row counts: a row of weight 2 counts as two rows, also against the penalty.
-        sample_weight_val : array-like, optional
+        sample_weight_val : array-like or float, optional
             What each row of the validation set counts.
         resume : bool, default=False
             Whether to go on where the fit before was ended, by Ctrl-C, a callback, `max_steps` or `max_iter`: with
@@ -281,7 +281,8 @@ class MLPClassifier(ClassifierMixin, Probabilities, _MLP):
     early_stopping : bool, default=False
         Whether the validation set, and not the running training loss, decides when to stop, and which
         weights are the best ones, which the model then keeps. Without ``fit(..., X_val=..., y_val=...)`` a
-        part of the training rows is set aside.
+        part of the training rows is set aside, of those whose weight is not 0. Where R² is undefined, for one
+        row or rows with the same target, the validation loss decides, and a warning says so.
     validation_fraction : float, default=0.1
         That part; its classes are in proportion.
     beta_1, beta_2 : float, default=0.9, 0.999
@@ -292,7 +293,7 @@ class MLPClassifier(ClassifierMixin, Probabilities, _MLP):
         Evaluations (with the defaults, epochs) without improvement before training ends.
     scoring : str, callable or None, default=None
         What is good on the validation set: None is the accuracy, "loss" the validation loss, all else a scorer of
-        scikit-learn, which then makes the scores in `history_` too.
+        scikit-learn, which then makes the scores in `history_` too. A score that is NaN decides nothing.
     keep_best : {True, False, "first", "last"}, default=True
         With `early_stopping`: whether the model gets its best weights back; of those that are equally good
         the first ones (True means that too) or the last.
@@ -441,8 +442,9 @@ class MLPClassifier(ClassifierMixin, Probabilities, _MLP):
             Labels.
         classes : array-like of shape (C,), optional
             All labels that will ever come; needed in the first call.
-        sample_weight : array-like of shape (n,), optional
-            What each row counts, taken as it is: one call does not know the weights of the others.
+        sample_weight : array-like of shape (n,) or float, optional
+            What each row counts, taken as it is: one call does not know the weights of the others. If no row
+            counts nothing is done; a first call then gives the model its initial weights.
 
         Returns
         -------
@@ -517,8 +519,9 @@ class MLPRegressor(RegressorMixin, _MLP):
             Rows.
         y : array-like of shape (n,) or (n, K)
             Targets.
-        sample_weight : array-like of shape (n,), optional
-            What each row counts, taken as it is: one call does not know the weights of the others.
+        sample_weight : array-like of shape (n,) or float, optional
+            What each row counts, taken as it is: one call does not know the weights of the others. If no row
+            counts nothing is done; a first call then gives the model its initial weights.
 
         Returns
         -------

@@ -60,9 +60,9 @@ class _SGD(IterativeModel):
         X_val, y_val : array-like, optional
             A validation set: rows and targets. Its loss and score go into `history_`, and with
             ``early_stopping=True`` it takes the place of a part of the training rows.
-        sample_weight : array-like of shape (n,), optional
+        sample_weight : array-like of shape (n,) or float, optional
             What each training row counts. Only the ratios matter.
-        sample_weight_val : array-like, optional
+        sample_weight_val : array-like or float, optional
             What each row of the validation set counts.
         coef_init, intercept_init : array-like, optional
             Initial weights and intercepts in the shapes of `coef_` and `intercept_`, instead of what `init`
@@ -184,14 +184,15 @@ class SGDClassifier(ClassifierMixin, Probabilities, _SGD):
     early_stopping : bool, default=False
         Whether the validation set, and not the running training loss, decides when to stop, and which
         weights are the best ones, which the model then keeps. Without ``fit(..., X_val=..., y_val=...)`` a
-        part of the training rows is set aside.
+        part of the training rows is set aside, of those whose weight is not 0. Where R² is undefined, for one
+        row or rows with the same target, the validation loss decides, and a warning says so.
     validation_fraction : float, default=0.1
         That part; its classes are in proportion.
     n_iter_no_change : int, default=5
         Evaluations (with the defaults, epochs) without improvement before training ends.
     scoring : str, callable or None, default=None
         What is good on the validation set: None is the accuracy, "loss" the validation loss, all else a scorer of
-        scikit-learn, which then makes the scores in `history_` too.
+        scikit-learn, which then makes the scores in `history_` too. A score that is NaN decides nothing.
     keep_best : {True, False, "first", "last"}, default=True
         With `early_stopping`: whether the model gets its best weights back; of those that are equally good
         the first ones (True means that too) or the last.
@@ -200,10 +201,10 @@ class SGDClassifier(ClassifierMixin, Probabilities, _SGD):
     evaluations_per_epoch : int, default=1
         Otherwise: how often to evaluate in an epoch, evenly spread.
     train_metrics : {"running", "batch", "full"} or int, default="running"
-        What the training loss and score in `history_` are. "running": the mean loss of the batches since
-        the evaluation before, each taken before its step; it costs nothing and there is no score. "batch": loss
-        and score on the last batch, after its step. "full": on all training rows. A number: on so many of
-        them, always the same.
+        What the training loss and score in `history_` are. "running": the mean loss of the rows (weighted, if
+        they have weights) since the evaluation before, each taken before its batch's step; it costs nothing and
+        there is no score. "batch": loss and score on the last rows, as many as a batch has, after their step.
+        "full": on all training rows. A number: on so many of them, always the same.
     class_weight : dict, "balanced" or None, default=None
         What each class counts in training. "balanced" makes all classes count the same.
     warm_start : bool, default=False
@@ -361,8 +362,9 @@ class SGDClassifier(ClassifierMixin, Probabilities, _SGD):
             Labels.
         classes : array-like of shape (C,), optional
             All labels that will ever come; needed in the first call.
-        sample_weight : array-like of shape (n,), optional
-            What each row counts, taken as it is: one call does not know the weights of the others.
+        sample_weight : array-like of shape (n,) or float, optional
+            What each row counts, taken as it is: one call does not know the weights of the others. If no row
+            counts nothing is done; a first call then gives the model its initial weights.
 
         Returns
         -------
@@ -456,7 +458,7 @@ class SGDRegressor(RegressorMixin, _SGD):
     power_t : float, default=0.25
         Exponent of "invscaling".
     scoring : str, callable or None, default=None
-        As in `SGDClassifier`; None is R².
+        As in `SGDClassifier`; None is R², which is NaN in `history_` where the targets are all the same.
 
     Attributes
     ----------
@@ -561,8 +563,9 @@ class SGDRegressor(RegressorMixin, _SGD):
             Rows.
         y : array-like of shape (n,)
             Targets.
-        sample_weight : array-like of shape (n,), optional
-            What each row counts, taken as it is: one call does not know the weights of the others.
+        sample_weight : array-like of shape (n,) or float, optional
+            What each row counts, taken as it is: one call does not know the weights of the others. If no row
+            counts nothing is done; a first call then gives the model its initial weights.
 
         Returns
         -------

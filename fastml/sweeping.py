@@ -12,7 +12,7 @@ import inspect
 import math
 import time
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -21,13 +21,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import clone, is_classifier
 from sklearn.model_selection import ParameterGrid
+from sklearn.pipeline import Pipeline
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import has_fit_parameter
 
 from . import _estimators
 from ._fitting import COLUMNS, DivergenceWarning, History
 from ._progress import SweepProgress
-from ._sgd_fitting import SHARED, divergence, fit_together, identity, prepare
+from ._runs import Ending, undecided
+from ._sgd_fitting import SHARED, ending_of, fit_together, identity, prepare
 from .sgd import SGDClassifier, SGDRegressor
 
 __all__ = ["SweepResult", "sweep"]
@@ -48,8 +50,11 @@ class SweepResult:
     histories : list of dict of ndarray
         The `history_` of each; for models without one a single row.
     statuses : list of str
-        How each run ended: "max_iter", "converged", "stopped" (by a callback), "diverged", "interrupted" (Ctrl-C),
-        "fitted" (a model that does not say more) or "left out".
+        How each run ended: "max_iter", "converged", "stopped" (by a callback), "diverged" (of which `fit` warns: a loss
+        that is not finite, or in the end far above the first one), "interrupted" (Ctrl-C), "fitted" (a model that does
+        not say more) or "left out".
+    kept : list of int or None
+        For each run the place in its history that is about the weights that the model has; None if there is none.
     select : str
         The column of `table` that decides which run is the best.
     score_name : str
@@ -60,6 +65,7 @@ class SweepResult:
     estimators: list[Any] = field(repr=False)
     histories: list[dict[str, NDArray[Any]]] = field(repr=False)
     statuses: list[str] = field(repr=False)
+    kept: list[int | None] = field(repr=False)
     select: str
     score_name: str
 
@@ -73,7 +79,7 @@ class SweepResult:
         """
         names = list(dict.fromkeys(name for params in self.params for name in params))
         columns: dict[str, list[Any]] = {name: [params.get(name) for params in self.params] for name in names}
-        rows = [_kept_row(*run) for run in zip(self.estimators, self.histories, self.statuses, strict=True)]
+        rows = [_row(*run) for run in zip(self.histories, self.kept, strict=True)]
         columns["status"] = list(self.statuses)
         for name in ("step", "epoch", *_FIGURES):
             columns[name] = [row[name] for row in rows]
@@ -82,10 +88,10 @@ class SweepResult:
 
     @property
     def best_index(self) -> int | None:
-        """Place of the best run, the first of equals; None if no run has a finite figure."""
+        """Place of the best run, the first of equals; None if no run that did not diverge has a finite figure."""
         sign = -1.0 if self.select.endswith("loss") else 1.0
         values = sign * np.array(self.table[self.select], np.float64)
-        values[~np.isfinite(values)] = -np.inf
+        values[~np.isfinite(values) | (np.array(self.statuses) == "diverged")] = -np.inf
         return int(values.argmax()) if len(values) and values.max() > -np.inf else None
 
     @property
@@ -150,11 +156,13 @@ def sweep(
     X_val, y_val : array-like, optional
         The validation set. Without it `SGDClassifier` and `SGDRegressor` set a part of the training rows aside
         if they have ``early_stopping=True``.
-    sample_weight, sample_weight_val : array-like, optional
+    sample_weight, sample_weight_val : array-like or float, optional
         What each row of the training and validation set counts.
     select : {"auto", "validation_score", "validation_loss", "train_score", "train_loss"}, default="auto"
         Which figure decides what is best. "auto" is the validation score, or the validation loss for
-        estimators with ``scoring="loss"``; without validation set the training score or loss.
+        estimators with ``scoring="loss"`` and where there is no score (R² of validation targets that are all the
+        same); without validation set the training score or loss. A figure that the estimator does not give is
+        refused: one without a history has scores only.
     progress : bool, optional
         Whether to show a progress bar over all runs; None shows it on a terminal.
 
@@ -166,7 +174,10 @@ def sweep(
     Notes
     -----
     A run that diverges ends there, keeps its last finite weights, and does not disturb the others; one warning
-    in the end names how many did. Ctrl-C ends the sweep: what has been trained so far is returned.
+    in the end names how many did. Those whose loss is finite in the end, but far above the first one, are counted
+    too: they are what a single `fit` warns of. None of them is the best. If there is no other run, or none whose
+    figure is finite, a warning says that there is no best one. Ctrl-C ends the sweep: what has been trained so far
+    is returned.
 
     Where `random_state` is None, or a RandomState, one number is drawn for all runs, so that they see the same
     batches; the models have it as their parameter.
@@ -200,29 +211,48 @@ def sweep(
             model._check_parameters()  # of all of them, before hours go into the first
     _share_seed(models)
     data = _Data(X, y, X_val, y_val, sample_weight, sample_weight_val)
-    histories: list[dict[str, NDArray[Any]]] = [History().arrays() for _ in models]
-    statuses = ["left out"] * len(models)
-    diverged = []
+    known = select == "auto" or all(map(_has_our_fit, models))
+    if select != "auto" and known:
+        _check_select(select, models[0], {name for model in models for name in _figures_of(model, data)})
+    outcomes = [_Outcome(History().arrays(), Ending("left out", None, False)) for _ in models]
+    interrupted = False
     try:
         with SweepProgress(len(models), progress) as bar:
             for places in _groups(models):
-                outcomes = _fit([models[place] for place in places], data, bar)
-                for place, (history, status, trouble) in zip(places, outcomes, strict=True):
-                    histories[place], statuses[place] = history, status
-                    diverged += [f"{params[place]}: {trouble}"] if trouble else []
-                bar.complete(len(models) - statuses.count("left out"))
-                if "interrupted" in statuses:
+                found = _fit([models[place] for place in places], data, bar)
+                for place, outcome in zip(places, found, strict=True):
+                    outcomes[place] = outcome
+                if not known and found[0].is_sound:  # of a single model
+                    _check_select(select, models[places[0]], found[0].figures)
+                    known = True
+                bar.complete(sum(outcome.ending.status != "left out" for outcome in outcomes))
+                interrupted = any(outcome.ending.status == "interrupted" for outcome in found)
+                if interrupted:
                     break
     except KeyboardInterrupt:
-        statuses[places[0]] = "interrupted"
-    if "interrupted" in statuses:
-        warnings.warn("the sweep was interrupted; it returns what was trained until then", stacklevel=2)
-    if diverged:
-        text = f"{len(diverged)} of {len(models)} runs diverged. The first of them, {diverged[0]}"
-        warnings.warn(text, DivergenceWarning, stacklevel=2)
-    return SweepResult(
-        params, models, histories, statuses, _selected(select, estimator, histories), _score_name(estimator)
+        interrupted = True
+        outcomes[places[0]] = _Outcome(History().arrays(), Ending("interrupted", None, False))
+    result = SweepResult(
+        params,
+        models,
+        [outcome.history for outcome in outcomes],
+        [outcome.ending.status for outcome in outcomes],
+        [_kept(model, outcome) for model, outcome in zip(models, outcomes, strict=True)],
+        _selected(select, estimator, outcomes, X_val is not None),
+        _score_name(estimator),
     )
+    if interrupted:
+        warnings.warn("the sweep was interrupted; it returns what was trained until then", stacklevel=2)
+    for notice in dict.fromkeys(outcome.notice for outcome in outcomes if outcome.notice):
+        warnings.warn(notice, stacklevel=2)
+    troubles = [f"{each}: {o.ending.trouble}" for each, o in zip(params, outcomes, strict=True) if o.ending.trouble]
+    if troubles:
+        none = "; there is no best one" if result.best_index is None else ""
+        text = f"{len(troubles)} of {len(models)} runs diverged{none}. The first of them, {troubles[0]}"
+        warnings.warn(text, DivergenceWarning, stacklevel=2)
+    elif result.best_index is None and not interrupted:
+        warnings.warn(f"there is no best run: none has a finite {result.select.replace('_', ' ')}", stacklevel=2)
+    return result
 
 
 @dataclass(frozen=True, eq=False)
@@ -266,8 +296,42 @@ def _has_our_fit(model: Any) -> bool:
     return type(model) in (SGDClassifier, SGDRegressor) and not hasattr(model, "_skl_callbacks")
 
 
-def _fit(models: list[Any], data: _Data, bar: SweepProgress) -> list[tuple[dict[str, NDArray[Any]], str, str | None]]:
-    """Fit models that can train together, or a single one; return history, status and what went wrong of each."""
+@dataclass(frozen=True, eq=False)
+class _Outcome:
+    """What became of a run; `notice` is what else there is to say."""
+
+    history: dict[str, NDArray[Any]]
+    ending: Ending
+    notice: str | None = None
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether the run came to an end."""
+        return self.ending.status not in ("diverged", "interrupted", "left out")
+
+    @property
+    def figures(self) -> set[str]:
+        """Figures that the history has."""
+        return {name for name in _FIGURES if not np.isnan(self.history[name]).all()}
+
+
+def _figures_of(model: Any, data: _Data) -> list[str]:
+    """Return the figures that the history of a model will have, if nothing goes wrong."""
+    figures = ["train_loss"] if model.train_metrics == "running" else ["train_loss", "train_score"]
+    has_validation = data.X_val is not None or model.early_stopping
+    return [*figures, "validation_loss", "validation_score"] if has_validation else figures
+
+
+def _check_select(select: str, model: Any, given: Collection[str]) -> None:
+    if select not in given:
+        names = ", ".join(name for name in _FIGURES if name in given) or "none"
+        raise ValueError(
+            f"select is {select!r}, a figure that {type(model).__name__} does not give here; it gives {names}"
+        )
+
+
+def _fit(models: list[Any], data: _Data, bar: SweepProgress) -> list[_Outcome]:
+    """Fit models that can train together, or a single one; return what became of each."""
     if not _has_our_fit(models[0]):
         return [_fit_alone(models[0], data)]
     prepared = prepare(models[0], data.X, data.y, **data.arguments())
@@ -275,11 +339,13 @@ def _fit(models: list[Any], data: _Data, bar: SweepProgress) -> list[tuple[dict[
     for model in models[1:]:
         vars(model).update(learned)
     runs = fit_together(models, prepared, progress=bar.of(prepared.batches))
-    troubles = [divergence(*one) if one[1].diverged_at else None for one in zip(models, runs, strict=True)]
-    return [(run.history.arrays(), run.status, trouble) for run, trouble in zip(runs, troubles, strict=True)]
+    return [
+        _Outcome(run.history.arrays(), ending_of(model, run, prepared), undecided(model, run, prepared.evaluations))
+        for model, run in zip(models, runs, strict=True)
+    ]
 
 
-def _fit_alone(model: Any, data: _Data) -> tuple[dict[str, NDArray[Any]], str, None]:
+def _fit_alone(model: Any, data: _Data) -> _Outcome:
     start = time.perf_counter()
     arguments = data.arguments()
     model.fit(data.X, data.y, **{name: v for name, v in arguments.items() if has_fit_parameter(model, name)})
@@ -294,31 +360,42 @@ def _fit_alone(model: Any, data: _Data) -> tuple[dict[str, NDArray[Any]], str, N
         single = History()
         single.add(**row)
         history = single.arrays()
-    return history, "fitted", None
+    last = model.steps[-1][1] if isinstance(model, Pipeline) else model
+    ending: Ending | None = getattr(last, "_ending", None)
+    if ending is None or ending.status not in ("diverged", "interrupted"):
+        return _Outcome(history, Ending("fitted", None, False))
+    return _Outcome(history, ending._replace(lost=ending.lost and last is model))
 
 
-def _kept_row(model: Any, history: dict[str, NDArray[Any]], status: str) -> dict[str, float]:
-    """Return the row of a history that belongs to the weights of the model."""
-    rows = len(history["step"])
-    best = getattr(model, "best_step_", None)
-    # The last row of a run that diverged is about weights that are gone.
-    at = int(np.flatnonzero(history["step"] == best)[0]) if best is not None else rows - 1 - (status == "diverged")
-    if at < 0:
+def _kept(model: Any, outcome: _Outcome) -> int | None:
+    """Return the place in a history that belongs to the weights of the model."""
+    steps, best = outcome.history["step"], getattr(model, "best_step_", None)
+    if best is not None:
+        return int(np.flatnonzero(steps == best)[0])
+    rows = len(steps) - outcome.ending.lost
+    return rows - 1 if rows > 0 else None
+
+
+def _row(history: dict[str, NDArray[Any]], place: int | None) -> dict[str, float]:
+    if place is None:
         return dict.fromkeys(COLUMNS, math.nan) | {"step": 0}
-    return {name: values[at].item() for name, values in history.items()}
+    return {name: values[place].item() for name, values in history.items()}
 
 
-def _selected(select: str, estimator: Any, histories: list[dict[str, NDArray[Any]]]) -> str:
+def _selected(select: str, estimator: Any, outcomes: list[_Outcome], has_validation: bool) -> str:
     """Return the column that `select` means."""
     if select != "auto":
         return select
-    by_loss = getattr(estimator, "scoring", None) == "loss"
+    scoring = getattr(estimator, "scoring", None)
 
     def known(name: str) -> bool:
-        return any(np.isfinite(history[name]).any() for history in histories)
+        return any(np.isfinite(outcome.history[name]).any() for outcome in outcomes)
 
-    part = "validation" if known("validation_score") else "train"
-    return f"{part}_loss" if by_loss or not known(f"{part}_score") else f"{part}_score"
+    part = "validation" if has_validation or known("validation_loss") or known("validation_score") else "train"
+    by_loss = scoring == "loss" or (known(f"{part}_loss") and not known(f"{part}_score"))
+    if part == "validation" and not isinstance(scoring, (str, type(None))):
+        by_loss = False  # a score of one's own decides, or nothing does
+    return f"{part}_loss" if by_loss else f"{part}_score"
 
 
 def _score_name(estimator: Any) -> str:

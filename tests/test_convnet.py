@@ -143,6 +143,48 @@ def test_partial_fit_goes_on_like_fit(digits, same_bits):
         small(early_stopping=True).partial_fit(X, y, classes=np.arange(10))
 
 
+def test_the_running_loss_is_that_of_the_images(digits, rng):
+    """Of weights that do not move it is the loss of all images, however they are cut into batches."""
+    X, y = digits[0][:201], digits[1][:201]
+    still = {"learning_rate_init": 1e-300, "max_iter": 2, "tol": None, "random_state": 0}
+    for weight in (None, rng.uniform(size=201) * (rng.uniform(size=201) < 0.7)):
+        for more in ({}, {"class_weight": {int(y[-1]): 9.0}}):
+            net = [Conv2D(4), ReLU(), MaxPool2D()]
+            whole = ConvNetClassifier(net, batch_size=201, **still, **more).fit(X, y, sample_weight=weight)
+            for size in ("auto", 40):
+                found = ConvNetClassifier(net, batch_size=size, **still, **more).fit(X, y, sample_weight=weight)
+                assert_allclose(found.history_["train_loss"], whole.history_["train_loss"], rtol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_a_last_batch_of_one_image_does_not_end_the_training(digits):
+    X, y = digits[0][digits[1] < 2][:201], digits[1][digits[1] < 2][:201]
+    model = ConvNetClassifier([Conv2D(4), ReLU(), MaxPool2D()], max_iter=60, random_state=0, learning_rate_init=1e-3)
+    assert model.fit(X, y).score(X, y) > 0.9
+    assert model.n_iter_ > 30
+
+
+def test_images_without_weight(digits, same_bits):
+    """partial_fit without an image that counts does nothing; one number is the weight of every image."""
+    X, y = digits[0][:90], digits[1][:90]
+    plain = small(standardize=True).partial_fit(X, y, classes=np.arange(10))
+    idle = small(standardize=True).partial_fit(X, y, classes=np.arange(10), sample_weight=0)
+    assert (idle.t_, idle.n_iter_, len(idle.history_["step"])) == (1, 0, 0)
+    assert idle.predict(X).shape == (90,)
+    for weight in (np.zeros(90), 0.0):
+        idle.partial_fit(X, y, sample_weight=weight)
+    same_parameters(same_bits, idle.partial_fit(X, y).parameters_, plain.parameters_)
+    same_parameters(same_bits, idle.partial_fit(X, y, sample_weight=np.zeros(90)).parameters_, plain.parameters_)
+    assert idle.t_ == plain.t_
+    each, one = (small().fit(X, y, sample_weight=weight) for weight in (np.full(90, 2.0), 2))
+    same_parameters(same_bits, one.parameters_, each.parameters_)
+    early = small(early_stopping=True, max_iter=1, validation_fraction=0.5, class_weight=None)
+    counts = (np.arange(90) < 30).astype(float)
+    for seed in range(3):
+        early.set_params(random_state=seed).fit(X, y % 2, sample_weight=counts)
+        assert np.isfinite(early.history_["validation_loss"]).all()
+
+
 def test_a_copy_goes_on_to_the_same_bits(digits, same_bits):
     X, y = digits[0][:120], digits[1][:120]
     model = small(Dropout(0.5)).partial_fit(X, y, classes=np.arange(10))

@@ -444,6 +444,94 @@ def test_first_batches_of_few_rows_tell_together(every):
         assert runs[1].first_loss is None  # two batches of ten rows
 
 
+@pytest.mark.parametrize("weight", [None, [1.0, 0.0, 2.0, 0.5, 0.0, 0.0, 4.0]])
+@pytest.mark.parametrize("steps", [1, 2, 3, 5])
+def test_batches_weigh_what_their_rows_do(weight, steps):
+    """Three batches of 3, 3 and 1 rows; weights that sum to 3, 0.5 and 4."""
+    values = np.array([3.0, 1.0, 4.0, 1.0, 5.0, 9.0, 2.0])
+    weight = None if weight is None else np.array(weight)
+    batches = Batches(7, 3, "sequential", False, np.random.default_rng(0), weight)
+    run = Run(0, 6, never())
+    train(Columns(values, [7.0]), [run], batches, [rate(0.0)], Evaluations(steps=steps))
+    losses = [0.5 * (7 - values[first : first + 3].mean()) ** 2 for first in (0, 3, 6)] * 2
+    counts = ([3, 3, 1] if weight is None else [3, 0.5, 4]) * 2
+    expected = [
+        np.dot(losses[i : i + steps], ([3, 3, 1] * 2)[i : i + steps]) / sum(counts[i : i + steps])
+        for i in range(0, 6, steps)
+    ]
+    np.testing.assert_allclose(run.history.arrays()["train_loss"], expected, rtol=1e-14)
+
+
+def test_full_batches_have_the_bits_of_a_plain_mean(rng):
+    values = rng.normal(size=21)
+    (run,) = fit(Columns(values, [0.3]), [Run(0, 7, never())], [0.1], Evaluations(), batch_size=3)
+    losses = Columns(values, [0.3]).run(np.arange(21), 3, np.full((7, 1), 0.1))[:, 0]
+    assert run.history.arrays()["train_loss"].tolist() == [losses.mean()]
+
+
+def test_batches_of_rows_without_weight_have_no_loss():
+    weight = np.array([1.0, 1.0, 0.0, 0.0, 1.0])
+    batches = Batches(5, 2, "sequential", False, np.random.default_rng(0), weight)
+    run = Run(0, 6, never())
+    train(Columns(np.zeros(5), [1.0]), [run], batches, [rate(0.0)], Evaluations(steps=1))
+    assert np.isnan(run.history.arrays()["train_loss"]).tolist() == [False, True, False] * 2
+    assert run.recent_loss() == 0.5
+
+
+def test_a_loss_of_few_rows_is_judged_together_with_those_before():
+    run = Run(0, 10, Watch("train_loss", tol=0.0, patience=2))
+    seen = []
+    for loss, count in [(3.0, 1.0), (0.1, 0.2), (2.0, 1.0), (0.2, 0.3), (math.nan, 0.0), (1.0, 0.5)]:
+        run.record({"train_loss": loss, "step": len(seen)} | dict.fromkeys(_fitting.COLUMNS[1:3], 0.0)
+                   | dict.fromkeys(_fitting.COLUMNS[4:], 0.0), lambda column: None, count)  # fmt: skip
+        seen.append(run.recent_loss())
+    mixed = (2.0 + 0.3 * 0.2) / 1.3
+    assert seen == pytest.approx([3.0, (3.0 + 0.2 * 0.1) / 1.2, 2.0, mixed, mixed, 1.0])
+    assert run.history.arrays()["train_loss"][1] == 0.1  # the history has what was measured
+
+
+@pytest.mark.parametrize("plan", [Evaluations(), Evaluations(per_epoch=2), Evaluations(steps=1)])
+def test_a_last_batch_of_one_row_does_not_end_a_run(plan):
+    """Whose loss grows from a small one, while the mean loss falls."""
+    values = np.r_[np.full(20, 10.0), -12.0]
+    run = Run(0, 200, Watch("train_loss", tol=1e-3, patience=5))
+    rates = [lambda done, count: np.where(np.arange(done, done + count) % 2, 0, 0.02)]  # no steps to that row
+    train(Columns(values, [0.0]), [run], Batches(21, 20, "sequential", False, np.random.default_rng(0)), rates, plan)
+    assert run.weights > 7
+
+
+def test_rows_without_weight_say_nothing_about_the_first_loss():
+    values, weight = np.r_[np.full(40, 9.0), np.zeros(40)], np.r_[np.zeros(40), np.ones(40)]
+    batches = Batches(80, 20, "sequential", False, np.random.default_rng(0), weight)
+    run, model = Run(0, 8, never()), Columns(values, [1.0], {0: {1: 0.0, 2: 0.0, 5: 0.0, 6: 0.0}})
+    train(model, [run], batches, [rate(0.0)], Evaluations())
+    assert run.first_loss == 0.5  # of the third and fourth batch
+    assert not run.is_worse_than_at_first()
+
+
+def test_the_rows_of_a_last_batch_are_as_many_as_of_any_other():
+    plan = Evaluations(train=rows([0.0, 2.0, 4.0, 6.0, 11.0]), last_batch=True)
+    (run,) = fit(Columns(np.zeros(5), [0.0]), [Run(0, 3, never())], [0.0], plan, batch_size=2)
+    assert run.history.arrays()["train_loss"].tolist() == [8.5]  # the distance to the mean of 6 and 11
+
+
+def test_a_run_without_steps_has_its_initial_weights():
+    model = Columns(np.zeros(4), [3.0])
+    (run,) = fit(model, [Run(0, 0, never())], [0.5], Evaluations())
+    assert (run.status, run.steps, run.weights, run.state) == ("max_iter", 0, 3.0, ("state", 3.0))
+    assert model.calls == []
+    assert run.history.arrays()["step"].tolist() == []
+
+
+def test_rows_know_whether_their_targets_vary():
+    y = np.array([2.0, 2.0, 3.0])
+    assert Rows(y[:, np.newaxis], y).varies
+    assert not Rows(y[:1, np.newaxis], y[:1]).varies
+    assert not Rows(y[:, np.newaxis], y, np.array([1.0, 2.0, 0.0])).varies
+    assert Rows(y[:, np.newaxis], np.column_stack([np.ones(3), y])).varies
+    assert not Rows(y[:, np.newaxis], np.full((3, 2), 0.1)).varies
+
+
 def test_rows_know_their_variance(rng):
     y, weight = rng.normal(size=20), rng.uniform(size=20)
     assert Rows(y[:, np.newaxis], y).variance == pytest.approx(y.var())

@@ -261,6 +261,41 @@ def test_weights_of_rows_and_of_classes(classes, same_bits):
     same_weights(by_rows, repeated, rtol=1e-7)
 
 
+@pytest.mark.parametrize("kind", ["plain", "weights", "classes"])
+@pytest.mark.parametrize("n", [201, 404, 442])
+def test_the_running_loss_is_that_of_the_rows(n, kind, rng):
+    """Of weights that do not move it is the loss of all rows, however they are cut into batches."""
+    X, y = rng.normal(size=(n, 4)), rng.integers(0, 3, n)
+    X[-1] *= 30
+    weight = rng.uniform(size=n) * (rng.uniform(size=n) < 0.7) if kind == "weights" else None
+    still = {"hidden_layer_sizes": (5,), "random_state": 0, "max_iter": 2, "tol": None, "learning_rate_init": 1e-300}
+    targets = {MLPClassifier: (y, y > 0), MLPRegressor: (X[:, 0] - 1, X[:, :2])}
+    for model, several in targets.items():
+        more = {"class_weight": {0: 7.0}} if kind == "classes" and model is MLPClassifier else {}
+        for t in several:
+            whole = model(batch_size=n, **still, **more).fit(X, t, sample_weight=weight)
+            expected = whole.history_["train_loss"]
+            for settings in ({}, {"batch_size": 7}, {"batch_size": 40, "solver": "sgd", "shuffle": False}):
+                found = model(**still, **more, **settings).fit(X, t, sample_weight=weight)
+                assert_allclose(found.history_["train_loss"], expected, rtol=1e-9)
+            if model is MLPRegressor:
+                residuals = np.atleast_2d((whole.predict(X) - t).T)
+                assert_allclose(expected, np.average(0.5 * np.square(residuals).sum(axis=0), weights=weight))
+
+
+@pytest.mark.needs_jit
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("settings", [{}, {"evaluations_per_epoch": 2}, {"train_metrics": "batch"}])
+def test_a_last_batch_of_one_row_does_not_end_the_training(settings, rng):
+    X = rng.normal(size=(201, 2))
+    expected = theirs.MLPClassifier((10,), random_state=0).fit(X, X[:, 0] > 0).score(X, X[:, 0] > 0)
+    model = MLPClassifier((10,), random_state=0, **settings).fit(X, X[:, 0] > 0)
+    assert model.n_iter_ > 100
+    assert model.score(X, X[:, 0] > 0) > expected - 0.05
+    y = np.sin(X[:, 0]) + X[:, 1]
+    assert MLPRegressor(random_state=0, learning_rate_init=0.003, **settings).fit(X, y).score(X, y) > 0.8
+
+
 def test_early_stopping_keeps_the_best_weights(rng):
     X, y = rng.normal(size=(300, 20)), rng.integers(0, 2, 300)  # nothing to learn
     model = MLPClassifier((50,), max_iter=100, early_stopping=True, n_iter_no_change=5, random_state=0, batch_size=10)

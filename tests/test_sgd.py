@@ -22,7 +22,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler, scale
 from sklearn.utils.estimator_checks import check_estimator
 
-from fastml import DivergenceWarning, SGDClassifier, SGDRegressor, _estimators, _step_sizes
+from fastml import DivergenceWarning, MLPClassifier, MLPRegressor, SGDClassifier, SGDRegressor, _estimators, _step_sizes
 from fastml.kernels.reference import vectorized
 
 MODELS = {SGDClassifier: theirs.SGDClassifier, SGDRegressor: theirs.SGDRegressor}
@@ -139,9 +139,13 @@ def test_steps_are_those_of_numpy(name, settings, classes, numbers, rng):
     )  # fmt: skip
     np.testing.assert_allclose(np.atleast_2d(model.coef_), W, rtol=1e-9, atol=1e-12)
     np.testing.assert_allclose(model.intercept_, b, rtol=1e-9, atol=1e-12)
-    steps = -(-len(X) // 9)
-    cuts = [losses[first : first + steps] for first in range(0, 14, steps)]
-    np.testing.assert_allclose(model.history_["train_loss"], [np.mean(cut) for cut in cuts], rtol=1e-9)
+    batches = [weight[first : first + 9] / weight.mean() for first in range(0, len(X), 9)]  # the last one is shorter
+    steps = len(batches)
+    sums = np.array([loss * len(batches[step % steps]) for step, loss in enumerate(losses)])
+    totals = np.array([batches[step % steps].sum() for step in range(14)])
+    cuts = [slice(first, first + steps) for first in range(0, 14, steps)]
+    expected = [sums[cut].sum() / totals[cut].sum() for cut in cuts]
+    np.testing.assert_allclose(model.history_["train_loss"], expected, rtol=1e-9)
     assert model.t_ == 15
 
 
@@ -469,8 +473,79 @@ def test_evaluations_of_rows_without_weight(numbers):
     assert np.isfinite(history["train_loss"]).tolist() == weight.astype(bool).tolist()
     some = SGDRegressor(max_iter=1, tol=None, train_metrics=20, random_state=0).fit(X, y, sample_weight=weight)
     assert some.history_["train_score"][0] == pytest.approx(some.score(X[:20], y[:20]))
-    with pytest.raises(ValueError, match="all rows set aside for validation have weight 0"):
+    with pytest.raises(ValueError, match=r"^validation_fraction=0\.1 of 1 rows whose weight is not 0 cannot be set"):
         SGDRegressor(early_stopping=True, random_state=0).fit(X, y, sample_weight=np.arange(60.0) == 30)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("kind", ["plain", "weights", "classes"])
+@pytest.mark.parametrize("n", [201, 404, 442])
+def test_the_running_loss_is_that_of_the_rows(n, kind, dtype, rng):
+    """Of weights that do not move it is the loss of all rows, however they are cut into batches."""
+    X, labels = rng.normal(size=(n, 4)).astype(dtype), rng.integers(0, 3, n)
+    X[-1] *= 30  # the row that a batch of its own would count 200 times
+    weight = rng.uniform(size=n) * (rng.uniform(size=n) < 0.7) if kind == "weights" else None
+    still = {"init": "normal", "max_iter": 3, "tol": None, "learning_rate": "constant", "eta0": 1e-16}
+    still |= {"random_state": 0, "sampling": "sequential"}
+    models = [
+        (SGDClassifier("log_loss"), labels), (SGDClassifier("hinge"), labels), (SGDClassifier("log_loss"), labels > 0),
+        (SGDClassifier(multi_class="crammer_singer"), labels), (SGDRegressor(), X[:, 0] - 1),
+        (SGDRegressor("huber"), X[:, 0]),
+    ]  # fmt: skip
+    for model, y in models:
+        if kind == "classes" and isinstance(model, SGDClassifier):
+            model.set_params(class_weight={y[0]: 7.0})
+        whole = clone(model).set_params(batch_size=n, **still).fit(X, y, sample_weight=weight)
+        expected = whole.history_["train_loss"]
+        close = {"rtol": 1e-5 if dtype == "float32" else 1e-9}
+        for settings in ({}, {"sampling": "permutation"}, {"batch_size": 7}):
+            found = clone(model).set_params(**still | settings).fit(X, y, sample_weight=weight)
+            np.testing.assert_allclose(found.history_["train_loss"], expected, **close)
+        parts = clone(model).set_params(**still, batch_size=40, evaluations_per_epoch=3).fit(X, y, sample_weight=weight)
+        counts = (np.ones(n) if weight is None else weight) * (np.where(y == y[0], 7, 1) if kind == "classes"
+                  and isinstance(model, SGDClassifier) else 1)  # fmt: skip
+        cuts = np.r_[0, np.minimum(40 * parts.history_["step"][:3], n)]
+        shares = np.add.reduceat(counts, cuts[:-1]) / counts.sum()
+        np.testing.assert_allclose(parts.history_["train_loss"].reshape(3, 3) @ shares, expected, **close)
+        if isinstance(model, SGDRegressor) and model.loss == "squared_error":
+            residuals = X @ whole.coef_ + whole.intercept_ - y
+            np.testing.assert_allclose(expected, np.average(0.5 * residuals**2, weights=weight), **close)
+
+
+@pytest.mark.parametrize("sampling", ["replacement", "permutation"])
+@pytest.mark.parametrize("drop_last", [False, True])
+def test_the_running_loss_of_rows_that_are_drawn(sampling, drop_last, rng):
+    weight = rng.uniform(size=205) * (np.arange(205) % 3 > 0)
+    model = SGDRegressor(
+        sampling=sampling, drop_last=drop_last, max_iter=2, learning_rate=[0.0], tol=None, batch_size=51
+    )
+    history = model.fit(rng.normal(size=(205, 2)), np.full(205, 3.0), sample_weight=weight).history_
+    np.testing.assert_allclose(history["train_loss"], 4.5, rtol=1e-12)  # all rows have the same loss
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"evaluations_per_epoch": 2}, {"evaluate_every": 1}, {"train_metrics": "batch"}]
+)
+def test_a_last_batch_of_one_row_does_not_end_the_training(settings, rng):
+    X = rng.normal(size=(201, 3))
+    y = X @ [2.0, -1.0, 0.5] + 1
+    model = SGDRegressor(random_state=0, **settings).fit(X, y)
+    assert model.score(X, y) > 0.8
+    model = SGDClassifier("log_loss", learning_rate="constant", eta0=0.02, random_state=0, **settings).fit(X, y > 1)
+    assert model.score(X, y > 1) > 0.9
+    assert model.n_iter_ > 50
+
+
+@pytest.mark.parametrize("settings", [{}, {"evaluations_per_epoch": 2}, {"evaluate_every": 1}])
+def test_a_last_row_that_is_far_off_is_no_divergence(settings, rng):
+    X = rng.normal(size=(201, 3))
+    y = X[:, 0]
+    y[-1] = 25
+    still = {"sampling": "sequential", "learning_rate": "constant", "eta0": 1e-4, "max_iter": 4, "tol": None}
+    SGDRegressor(**still, **settings).fit(X, y)  # without a warning
+    weight = np.r_[np.zeros(200), 1.0]
+    SGDRegressor(**still, **settings).fit(X, y, sample_weight=weight)  # the first batch has a loss of 0
+    SGDRegressor(**still, **settings).fit(np.vstack([X, X]), np.r_[y, y], sample_weight=np.r_[weight, weight])
 
 
 # --------------------------------------------------------------------------- evaluation and stopping
@@ -1061,3 +1136,185 @@ def test_digits_are_learnt():
     for loss in ("log_loss", "hinge", "squared_hinge"):
         model = SGDClassifier(loss, random_state=0).fit(X[:1400], y[:1400])
         assert model.score(X[1400:], y[1400:]) > 0.85
+
+
+# ------------------------------------------------------------------------- scores that are undefined
+
+
+@pytest.mark.parametrize("model", [SGDRegressor, MLPRegressor], ids=lambda model: model.__name__)
+@pytest.mark.parametrize("scoring", [None, "r2"])
+def test_early_stopping_where_r2_is_undefined(model, scoring, rng):
+    """The validation loss decides: on one row, and on rows with the same target."""
+    X = rng.normal(size=(12, 2))
+    y = X @ [1.0, 2.0] + 3
+    settings = {"early_stopping": True, "max_iter": 300, "random_state": 0, "scoring": scoring, "tol": 1e-6}
+    settings |= {"learning_rate": "constant"} | (
+        {"eta0": 0.1} if model is SGDRegressor else {"learning_rate_init": 0.05}
+    )
+    sets = {
+        "one row": {"X_val": X[:1], "y_val": y[:1]},
+        "same target": {"X_val": X[:4], "y_val": np.full(4, 0.1)},
+        "rows with": {"X_val": X[:3], "y_val": y[:3], "sample_weight_val": [0, 1, 0]},
+    }
+    if model is MLPRegressor:
+        sets["rows with "] = {"X_val": X[:3], "y_val": np.full((3, 2), 2.0)}
+    for words, validation in sets.items():
+        two = np.ndim(validation["y_val"]) == 2
+        targets = np.column_stack([y, -y]) if two else y
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            found = model(**settings).fit(X, targets, **validation)
+        texts = [str(each.message) for each in caught if "R²" in str(each.message)]
+        assert len(texts) == 1
+        assert words.strip() in texts[0]
+        losses = found.history_["validation_loss"]
+        assert np.isnan(found.history_["validation_score"]).all()
+        assert found.best_step_ == found.history_["step"][losses.argmin()]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            by_loss = model(**settings | {"scoring": "loss"}).fit(X, targets, **validation)
+        np.testing.assert_array_equal(by_loss.predict(X), found.predict(X))
+        assert by_loss.n_iter_ == found.n_iter_
+    with pytest.warns(UserWarning, match="R² is undefined, as the validation set has one row: its loss decided"):
+        few = model(**settings | {"max_iter": 2000}).fit(X[:10], y[:10])
+    assert few.score(X[:10], y[:10]) > 0.8
+    assert few.best_step_ > 1
+
+
+def test_a_validation_set_of_one_row_that_decides_nothing(numbers):
+    X, y = numbers
+    history = SGDRegressor(max_iter=3, tol=None).fit(X, y, X_val=X[:1], y_val=y[:1]).history_
+    assert np.isfinite(history["validation_loss"]).all()
+    assert np.isnan(history["validation_score"]).all()
+    SGDRegressor(max_iter=3, tol=None, early_stopping=True, scoring="neg_mean_absolute_error").fit(
+        X, y, X_val=X[:1], y_val=y[:1]
+    )
+
+
+@pytest.mark.parametrize("model", [SGDClassifier, MLPClassifier], ids=lambda model: model.__name__)
+def test_scores_that_are_nan_decide_nothing(model, classes):
+    X, y = classes
+    settings = {"early_stopping": True, "random_state": 0, "n_iter_no_change": 2, "max_iter": 9}
+
+    def sometimes(estimator, rows, labels):
+        sometimes.calls += 1
+        return math.nan if sometimes.calls % 3 else float(sometimes.calls)
+
+    sometimes.calls = 0
+    with pytest.warns(UserWarning, match=r"the validation score was NaN in 6 of 9 evaluations, which decided nothing$"):
+        found = model(scoring=sometimes, tol=None, **settings).fit(X, y, X_val=X, y_val=y)
+    assert found.best_step_ == 9
+    with pytest.warns(
+        UserWarning, match="NaN in 9 of 9 evaluations.* The model has its last weights, none are the best"
+    ):
+        found = model(scoring=lambda *_: math.nan, tol=None, **settings).fit(X, y, X_val=X, y_val=y)
+    assert found.best_step_ is None
+    assert found.n_iter_ == 9
+
+
+# -------------------------------------------------------------------------------- rows without weight
+
+
+@pytest.mark.parametrize("model", [SGDClassifier, SGDRegressor, MLPClassifier, MLPRegressor], ids=lambda m: m.__name__)
+def test_rows_that_count_are_set_aside(model, rng):
+    """Whatever the seed: both sides of the split have rows that count."""
+    X, y = rng.normal(size=(40, 3)), np.arange(40)
+    y = y % 2 if "Classifier" in model.__name__ else y
+    weight = np.zeros(40)
+    weight[:4] = rng.uniform(0.5, 1, 4)
+    for seed in range(40):
+        found = model(early_stopping=True, validation_fraction=0.5, max_iter=1, tol=None, random_state=seed)
+        found.fit(X, y, sample_weight=weight)
+        assert np.isfinite(found.history_["validation_loss"]).all()
+        assert np.isfinite(found.history_["train_loss"]).all()
+    y = np.r_[np.zeros(20), np.ones(19), 0].astype(int) if "Classifier" in model.__name__ else y
+    weight[:] = 1
+    weight[21:39] = 0  # one row of the second class counts: it is trained on
+    found = model(early_stopping=True, max_iter=1, tol=None, random_state=0).fit(X, y, sample_weight=weight)
+    assert np.isfinite(found.history_["train_loss"]).all()
+
+
+def test_a_split_among_rows_that_all_count_is_that_without_weights(numbers):
+    X, y = numbers
+    settings = {"early_stopping": True, "max_iter": 3, "tol": None, "random_state": 0}
+    plain = SGDRegressor(**settings).fit(X, y)
+    weighted = SGDRegressor(**settings).fit(X, y, sample_weight=np.full(60, 2.0))
+    np.testing.assert_array_equal(weighted.coef_, plain.coef_)
+
+
+PARTIAL = [
+    SGDClassifier("log_loss", momentum=0.9, average=3), SGDClassifier("hinge"), SGDRegressor(momentum=0.5),
+    MLPClassifier((4,), batch_norm=True), MLPRegressor((4,), dropout=0.3),
+]  # fmt: skip
+
+
+def content(model):
+    """All that a model has learnt."""
+    return pickle.dumps({name: value for name, value in vars(model).items() if name.endswith("_") or name == "_state"})
+
+
+@pytest.mark.parametrize("model", PARTIAL, ids=repr)
+def test_partial_fit_without_a_row_that_counts_does_nothing(model, classes):
+    X, y = classes
+    more = {"classes": np.unique(y)} if hasattr(model, "predict_log_proba") or "Classifier" in repr(model) else {}
+    y = y if more else X[:, 0]
+    plain = clone(model).set_params(random_state=0).partial_fit(X, y, **more)
+    for zeros in (np.zeros(60), np.zeros(60, int), np.zeros(60, bool), 0, 0.0, [0] * 60):
+        # The first call makes a model with its initial weights; then, and later on, nothing changes.
+        idle = clone(model).set_params(random_state=0).partial_fit(X, y, sample_weight=zeros, **more)
+        assert (idle.t_, idle.n_iter_) == (1, 0)
+        assert idle.history_["step"].size == 0
+        assert idle.predict(X).shape == (60,)
+        before = content(idle)
+        assert content(idle.partial_fit(X[:5], y[:5], sample_weight=0)) == before
+        idle.partial_fit(X, y)
+        np.testing.assert_array_equal(idle._scores(X), plain._scores(X))
+        before = content(idle)
+        assert content(idle.partial_fit(X, y, sample_weight=zeros)) == before
+        second = clone(model).set_params(random_state=0).partial_fit(X, y, **more).partial_fit(X[:30], y[:30])
+        np.testing.assert_array_equal(idle.partial_fit(X[:30], y[:30])._scores(X), second._scores(X))
+    with pytest.raises(ValueError, match=r"sample_weight has shape \(3,\)"):
+        idle.partial_fit(X, y, sample_weight=np.zeros(3))
+    with pytest.raises(ValueError, match="has 2 features"):
+        idle.partial_fit(X[:, :2], y, sample_weight=0)
+    with pytest.raises(ValueError, match="weights must be finite"):
+        idle.partial_fit(X, y, sample_weight=np.full(60, -1.0))
+    if more:
+        with pytest.raises(ValueError, match="y has the class 'z'"):
+            idle.partial_fit(X, np.full(60, "z"), sample_weight=0)
+        with pytest.raises(ValueError, match="first call of partial_fit needs all classes"):
+            clone(model).partial_fit(X, y, sample_weight=0)
+        before = content(idle.set_params(class_weight={"a": 0.0}))
+        assert content(idle.partial_fit(X[y == "a"], y[y == "a"])) == before
+
+
+def test_a_call_that_does_nothing_draws_nothing(numbers):
+    X, y = numbers
+    state = np.random.RandomState(3)
+    model = SGDRegressor(random_state=state).partial_fit(X, y)
+    position = state.get_state()[2]
+    model.partial_fit(X, y, sample_weight=0)
+    assert state.get_state()[2] == position
+
+
+@pytest.mark.parametrize("model", PARTIAL, ids=repr)
+def test_one_number_is_the_weight_of_every_row(model, classes):
+    X, y = classes
+    is_classifier = "Classifier" in repr(model)
+    y = y if is_classifier else X[:, 0]
+    model = clone(model).set_params(max_iter=3, tol=None, random_state=0, batch_size=25)
+    for number in (1, 2.5, np.float32(0.5), np.array(3.0)):
+        each = clone(model).fit(X, y, X_val=X, y_val=y, sample_weight=np.full(60, number), sample_weight_val=[2.0] * 60)
+        found = clone(model).fit(X, y, X_val=X, y_val=y, sample_weight=number, sample_weight_val=2.0)
+        np.testing.assert_array_equal(found._scores(X), each._scores(X))
+        np.testing.assert_array_equal(found.history_["validation_loss"], each.history_["validation_loss"])
+        more = {"classes": np.unique(y)} if is_classifier else {}
+        each = clone(model).partial_fit(X, y, sample_weight=np.full(60, number), **more)
+        np.testing.assert_array_equal(
+            clone(model).partial_fit(X, y, sample_weight=number, **more)._scores(X), each._scores(X)
+        )
+    for wrong, error in ((0, ValueError), (-1.0, ValueError), (np.nan, ValueError), ("balanced", TypeError)):
+        with pytest.raises(error, match="sample_weight"):
+            clone(model).fit(X, y, sample_weight=wrong)
+        with pytest.raises(error, match="sample_weight_val"):
+            clone(model).fit(X, y, X_val=X, y_val=y, sample_weight_val=wrong)

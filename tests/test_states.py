@@ -20,6 +20,7 @@ import pytest
 from sklearn.exceptions import NotFittedError
 
 from fastml import MLPClassifier, MLPRegressor, SGDClassifier, SGDRegressor, _files, _states
+from fastml._fitting import Course
 
 ROOT = Path(__file__).parents[1]
 
@@ -401,6 +402,37 @@ def test_a_training_that_was_ended_early_goes_on(rng, same_bits, tmp_path, case)
     halves = network(case, max_iter=3).fit(X, y).set_params(max_iter=7)
     assert_same(halves.fit(X, y, resume=True), whole, same_bits)
     assert_same(halves.fit(X, y, resume=True), whole, same_bits)  # nothing is left to do
+
+
+@pytest.mark.needs_jit
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_batches_of_unequal_weight_go_on(rng, same_bits, tmp_path):
+    """The running loss of seven evaluations an epoch, the last of them of two rows, decides when to end."""
+    X, y = classes(rng)
+    weight = rng.uniform(size=len(X)) * (rng.uniform(size=len(X)) < 0.8)
+    settings = {"batch_size": 38, "evaluations_per_epoch": 7, "tol": 0.1, "n_iter_no_change": 20, "max_iter": 50}
+    settings |= {"hidden_layer_sizes": (7,), "class_weight": {"no": 3.0}, "random_state": 3, "learning_rate_init": 0.01}
+    whole = MLPClassifier(**settings).fit(X, y, sample_weight=weight)
+    assert 20 < whole.t_ < 340
+    for more in ({}, {"evaluate_every": 10, "evaluations_per_epoch": 1, "n_iter_no_change": 4}):
+        whole = MLPClassifier(**settings | more).fit(X, y, sample_weight=weight)
+        for steps in (1, 6, 7, 8, 12, 27, 40):
+            model = MLPClassifier(**settings | more, max_steps=steps).fit(X, y, sample_weight=weight)
+            model.save(tmp_path / "model.npz")
+            model = MLPClassifier.load(tmp_path / "model.npz").set_params(max_steps=None)
+            assert_same(model.fit(X, y, sample_weight=weight, resume=True), whole, same_bits)
+
+
+def test_a_course_that_does_not_know_what_batches_count_goes_on(rng, same_bits):
+    """As files from before have it; full batches count alike."""
+    X, y = classes(rng, n=223)  # of which 200 are trained on
+    whole = network("steps").fit(X, y)
+    for steps in (1, 6, 18):
+        model = network("steps", max_steps=steps).fit(X, y)
+        known = model._resumable.course._asdict()
+        old = {name: known[name] for name in known if name not in ("weights", "counts", "first_rows")}
+        model._resumable = model._resumable._replace(course=Course(**old))
+        assert_same(model.set_params(max_steps=None).fit(X, y, resume=True), whole, same_bits)
 
 
 class Interrupting:

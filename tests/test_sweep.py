@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
+import warnings
 
 import numpy as np
 import pandas as pd
 import pytest
 from sklearn.base import clone
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import ParameterGrid, ParameterSampler
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from fastml import DivergenceWarning, SGDClassifier, SGDRegressor, _sgd_fitting, sweep, sweeping
+from fastml import DivergenceWarning, MLPRegressor, SGDClassifier, SGDRegressor, _sgd_fitting, sweep, sweeping
 from fastml._linear_training import LinearColumns
 
 BASE = SGDClassifier("log_loss", learning_rate="constant", max_iter=6, tol=None, batch_size=16, random_state=0)
@@ -205,6 +207,121 @@ def test_a_diverging_run_does_not_disturb_the_others(data, same_bits):
     assert hopeless.best_index is hopeless.best_params is hopeless.best_estimator is None
     assert math.isnan(hopeless.best_value)
     assert "best" not in str(hopeless)
+
+
+@pytest.fixture
+def steep(rng):
+    """Rows of which steps of 0.1 are too large, targets, and a validation set."""
+    X = rng.normal(size=(300, 3)) * 10
+    y = X @ [1.0, 2.0, 3.0]
+    return X[:200], y[:200], X[200:], y[200:]
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"early_stopping": True}, {"train_metrics": "full"}, {"tol": None, "max_iter": 6}]
+)
+def test_a_run_that_explodes_is_not_converged(steep, settings):
+    """Though its loss is finite; `fit` warns of it."""
+    X, y, X_val, y_val = steep
+    model = SGDRegressor(learning_rate="constant", batch_size=40, random_state=0, **settings)
+    with pytest.warns(DivergenceWarning, match=r"2 of 3 runs diverged. The first of them, {'eta0': 0.05}: train"):
+        found = sweep(model, {"eta0": [0.05, 1e-3, 0.1]}, *steep)
+    assert found.statuses[::2] == ["diverged"] * 2
+    assert found.statuses[1] in ("converged", "max_iter")
+    assert found.best_params == {"eta0": 1e-3}
+    for place in (0, 2):  # the table is about the weights that the model has
+        assert math.isfinite(found.table["train_loss"][place])
+        assert found.table["validation_score"][place] == pytest.approx(found.estimators[place].score(X_val, y_val))
+        with pytest.warns(DivergenceWarning, match="training diverges"):
+            clone(model).set_params(**found.params[place]).fit(X, y, X_val=X_val, y_val=y_val)
+    with pytest.warns(DivergenceWarning, match="2 of 2 runs diverged; there is no best one. The first of them"):
+        hopeless = sweep(model, {"eta0": [0.05, 0.1]}, *steep)
+    assert hopeless.best_index is hopeless.best_params is hopeless.best_estimator is None
+    with pytest.warns(DivergenceWarning, match="2 of 2 runs"):
+        assert sweep(model, {"eta0": [0.05, 0.1]}, *steep, select="train_loss").best_index is None
+
+
+def test_models_that_are_fitted_alone_explode_too(steep):
+    X, y, X_val, y_val = steep
+    network = MLPRegressor((4,), activation="identity", solver="sgd", max_iter=6, tol=None, random_state=0)
+    models = {"learning_rate_init": network, "sgdregressor__eta0": make_pipeline(StandardScaler(), SGDRegressor(
+        learning_rate="constant", random_state=0, max_iter=9, tol=None
+    ))}  # fmt: skip
+    for name, model in models.items():
+        with pytest.warns(DivergenceWarning) as caught:
+            found = sweep(model, {name: [1e-3, 3.0]}, 1e-2 * X, y, 1e-2 * X_val, y_val)
+        assert found.statuses == ["fitted", "diverged"]
+        assert found.best_index == 0
+        assert "1 of 2 runs diverged" in str(caught[-1].message)
+
+
+def test_figures_that_are_nan_are_never_the_best(data):
+    def odd(estimator, rows, labels):
+        size = abs(estimator.coef_).max()
+        return size if size < 0.5 else math.nan
+
+    model = clone(BASE).set_params(scoring=odd)
+    found = sweep(model, {"eta0": [0.3, 0.02, 0.01, 0.5]}, *data)
+    assert np.isnan(found.table["validation_score"]).tolist() == [True, False, False, True]
+    assert found.best_params == {"eta0": 0.02}
+    for select in ("auto", "validation_score"):
+        with pytest.warns(UserWarning, match="there is no best run: none has a finite validation score"):
+            found = sweep(clone(model).set_params(scoring=lambda *_: math.nan), {"eta0": [0.1]}, *data, select=select)
+        assert found.best_params is None
+    with pytest.warns(UserWarning, match="the validation score was NaN in . of 6 evaluations"):
+        sweep(clone(model).set_params(early_stopping=True), {"eta0": [0.3, 0.02]}, *data)
+
+
+@pytest.mark.parametrize(
+    "model", [SGDRegressor(max_iter=5, tol=None), MLPRegressor((3,), max_iter=5, tol=None)], ids=repr
+)
+def test_the_loss_decides_where_r2_is_undefined(model, data):
+    X, y, X_val, _ = data
+    for size in (1, 5):
+        found = sweep(model, {"alpha": [0.0, 10.0]}, X, y, X_val[:size], np.full(size, 0.7))
+        assert found.select == "validation_loss"
+        assert found.best_value == min(found.table["validation_loss"])
+    with pytest.warns(UserWarning, match="R² is undefined, as the validation set has one row") as caught:
+        sweep(clone(model).set_params(early_stopping=True), {"alpha": [0.0, 1.0]}, X, y, X_val[:1], [0.7])
+    if isinstance(model, SGDRegressor):
+        assert len(caught) == 1
+
+
+def test_a_figure_that_is_not_there_is_refused(data, trainings):
+    X, y = data[:2]
+    for select, arguments in (("validation_loss", data), ("train_loss", data), ("validation_score", data[:2])):
+        with pytest.raises(ValueError, match=f"select is '{select}', a figure that Ridge does not give here; it gives"):
+            sweep(Ridge(), {"alpha": [1, 2]}, *arguments, select=select)
+    with pytest.raises(ValueError, match=r"'train_score'.* it gives train_loss, validation_loss, validation_score"):
+        sweep(BASE, {"eta0": [0.1]}, *data, select="train_score")
+    with pytest.raises(ValueError, match=r"'validation_score'.* it gives train_loss$"):
+        sweep(BASE, {"eta0": [0.1]}, X, y, select="validation_score")
+    assert trainings == []  # before anything is trained
+    network = MLPRegressor((3,), max_iter=2, tol=None)
+    with pytest.raises(ValueError, match=r"MLPRegressor does not give here; it gives train_loss$"):
+        sweep(network, {"alpha": [0, 1]}, X, y, select="validation_loss")
+    aside = clone(BASE).set_params(early_stopping=True)
+    assert sweep(aside, {"eta0": [0.1]}, X, y, select="validation_loss").best_index == 0
+    assert sweep(Ridge(), {"alpha": [1, 2]}, *data, select="train_score").best_index is not None
+    either = {"train_metrics": ["running", "full"]}
+    assert sweep(BASE, either, *data, select="train_score").best_params == {"train_metrics": "full"}
+
+
+def test_one_number_is_the_weight_of_every_row(data, same_bits):
+    found = sweep(BASE, {"eta0": [0.1]}, *data, sample_weight=2.0, sample_weight_val=3)
+    same_bits(found.estimators[0].coef_, sweep(BASE, {"eta0": [0.1]}, *data).estimators[0].coef_)
+
+
+def test_an_uneven_last_batch_is_the_same_together_and_alone(data, same_bits, rng):
+    X, y = data[:2]
+    weight = rng.uniform(size=60) * (np.arange(60) % 4 > 0)
+    model = clone(BASE).set_params(batch_size=59, evaluate_every=3, tol=1e-3, max_iter=40, n_iter_no_change=3)
+    found = sweep(model, {"eta0": [0.01, 0.1, 0.3], "max_iter": [5, 40]}, X, y, sample_weight=weight)
+    for params, history in zip(found.params, found.histories, strict=True):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            alone = clone(model).set_params(**params).fit(X, y, sample_weight=weight)
+        same_bits(history["train_loss"], alone.history_["train_loss"])
 
 
 def test_one_seed_for_all(data):
