@@ -206,8 +206,8 @@ class Ridge(_LeastSquares):
 
     Notes
     -----
-    As `LinearRegression`, with ``sqrt(alpha)`` times the identity as further rows, and with the rounding errors of float64
-    only: a penalty keeps small what float32 may have made. `alpha` of 0 gives the same model as `LinearRegression`.
+    As `LinearRegression`, with ``sqrt(alpha)`` times the identity as further rows, and with the rounding errors of
+    float64 only: a penalty keeps small what float32 may have made. `alpha` of 0 gives the same model.
 
     Examples
     --------

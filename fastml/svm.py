@@ -47,8 +47,8 @@ _LEAST_COST, _MOST_COST = 1e-305, 1e150
 #: Multiply-adds of one compiled call of coordinate descent.
 _CALL_PRODUCTS = 1 << 26
 
-#: Rows per column up to which the dual of the hinge is solved.
-_DUAL_SHARE = 1.5
+#: Rows per column up to which the dual of the hinge is solved, and entries of X up to which all are few.
+_DUAL_SHARE, _FEW_ENTRIES = 1.5, 1 << 11
 
 #: Rows whose scores are made at a time.
 _LOSS_ROWS = 4096
@@ -69,8 +69,9 @@ class LinearSVC(LinearClassifier):
     dual : "auto" or bool, default="auto"
         Which form is solved: the primal by Newton or L-BFGS steps (the hinge through a sequence of smooth ones), or
         the dual by coordinate descent. Both end at the same gap. "auto" solves the primal, but the dual of the hinge
-        for up to 1.5 rows per column, and that of its square for data much wider than there are rows; where the dual
-        does not get there, the primal then does. Crammer and Singer's form is always solved in the dual.
+        for up to 1.5 rows per column (and more than 2048 entries), and that of its square for data much wider than
+        there are rows; where this does not get there, the other form is tried. Crammer and Singer's form is always
+        solved in the dual.
     tol : float, default=1e-4
         The duality gap, as a share of the objective, at which a problem is done.
     C : float, default=1.0
@@ -83,7 +84,7 @@ class LinearSVC(LinearClassifier):
         The intercept is the coefficient of a column of this value. So ``(b / intercept_scaling)² / 2`` is added to the
         objective.
     regularize_intercept : bool, default=True
-        Whether that is so. If not, intercepts are free, and columns may be far from 0; `intercept_scaling` does nothing, and `multi_class` must
+        Whether that is so. If not, intercepts are free; `intercept_scaling` does nothing, and `multi_class` must
         be "ovr" for more than two classes.
     class_weight : dict, "balanced" or None, default=None
         Weights of the classes. One against the rest, the weight of the one applies and the rest weighs 1, as in
@@ -206,11 +207,7 @@ class LinearSVC(LinearClassifier):
                 rows, 1 - codes if binary else codes, cost,
                 factors[1:] if binary else factors, factors[:1] if binary else np.ones(len(factors)), settings,
             )  # fmt: skip
-            if self.dual == "auto":
-                solve = _solve_dual_first if _suits_the_dual(rows, settings) else _solve_primal
-            else:
-                solve = _solve_dual if self.dual else _solve_primal
-            solution = solve(problems)
+            solution = _solve(problems, _forms(rows, settings) if self.dual == "auto" else [self.dual])
         if (solution.gap > solution.goal).any():
             shares = solution.gap / np.maximum(solution.objective, np.finfo(np.float64).tiny)
             warnings.warn(
@@ -261,10 +258,15 @@ def _costs(C: float, weight: Array | None, factors: Array, codes: NDArray[np.int
     return cost
 
 
-def _suits_the_dual(X: NDArray[Any], s: _Settings) -> bool:
-    """Say whether the dual is solved faster: few rows are few variables, and smooth hinges lead to a kink slowly."""
+def _forms(X: NDArray[Any], s: _Settings) -> list[bool]:
+    """Return whether to solve the dual, and for data that may be too hard for that what to try next."""
     n, columns = X.shape
-    return columns > n and not narrows(X) if s.squared else n <= _DUAL_SHARE * columns
+    if s.squared:
+        return [True, False] if columns > n and not narrows(X) else [False]
+    if n > _DUAL_SHARE * columns:
+        return [False]
+    # The smooth hinges lead to a kink slowly. Where that takes no time, they have no order of rows to depend on.
+    return [False, True] if X.size <= _FEW_ENTRIES else [True, False]
 
 
 class _Settings(NamedTuple):
@@ -362,6 +364,17 @@ class _Problems:
         values, _ = rows(w, b, which=which, dtype=np.dtype(np.float64), parameter=np.zeros(self.count))
         values += 0.5 * (np.einsum("ij,ij->i", w, w) + self.ridge * b**2)
         return values
+
+
+def _solve(problems: _Problems, forms: list[bool]) -> _Solution:
+    """Solve the first form, and the next ones for problems whose gap is larger than asked."""
+    solution = (_solve_dual if forms[0] else _solve_primal)(problems)
+    for in_the_dual in forms[1:]:
+        if (solution.gap > solution.goal).any():
+            other = (_solve_dual if in_the_dual else _solve_primal)(problems)
+            better = np.flatnonzero(other.gap < solution.gap)
+            solution = solution.with_part(better, _Solution(*(part[better] for part in other[:-1]), other.n_iter))
+    return solution
 
 
 # ----------------------------------------------------------------------------------------- primal
@@ -513,16 +526,6 @@ def _descend(problems: _Problems, which: NDArray[np.intp], start: _Solution | No
         np.array([solver.goal for solver in solvers]),
         max(solver.epochs for solver in solvers),
     )
-
-
-def _solve_dual_first(problems: _Problems) -> _Solution:
-    """Solve the duals, and the primal of problems whose rows are too much alike for that."""
-    solution = _solve_dual(problems)
-    if (solution.gap > solution.goal).any():
-        other = _solve_primal(problems)
-        better = np.flatnonzero(other.gap < solution.gap)
-        solution = solution.with_part(better, _Solution(*(part[better] for part in other[:-1]), other.n_iter))
-    return solution
 
 
 class _CoordinateDescent:
