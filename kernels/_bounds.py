@@ -145,7 +145,7 @@ def sift(
     waiting, counts = np.empty((n, _simd.square(queries.dtype)), np.intp), np.zeros(n, np.intp)
     reach = np.full(n, np.inf)
     refused = np.zeros(-(-n // X_ROWS), np.bool_)
-    byte_totals = _blocks.empty_totals(metric, UINT8, d)
+    byte_totals = _blocks.ordinary_totals(metric, UINT8, d)
     block = byte_cut[-1]
     step = max(block, _CALL_ELEMENTS // max(1, n * d) // block * block)
     begin, pause = y_first, 1

@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import _blocks, _bounds, _mutual, _simd, _threads, _validate
+from . import _blocks, _bounds, _extremes, _mutual, _simd, _threads, _validate
 from ._blocks import POINTS_STEP, X_ROWS, aligned, distances_of_block, pack
 from ._heaps import KEY_DTYPES, empty_heaps, merge, replace_root, sort_all, sort_rows
 from ._jit import inner, kernel, readonly
@@ -164,13 +164,13 @@ def _nearest_among_themselves(
 ) -> tuple[NDArray[Any], NDArray[np.intp]]:
     """Find neighbours among settled rows, every pair's distance made once."""
     n, d = x.shape
-    totals = _blocks.empty_totals(metric, x.dtype, d)
-    keys, indices = (room[0] for room in empty_heaps(1, n, k, totals.dtype))
+    ordinary = _blocks.ordinary_totals(metric, x.dtype, d)
+    keys, indices = (room[0] for room in empty_heaps(1, n, k, ordinary.dtype))
     threads = _threads.resolve(n_threads)
-    _mutual.fill_heaps(metric, x, groups, (totals, *_key_rule(totals.dtype)), keys, indices, threads, progress)
+    _mutual.fill_heaps(metric, x, groups, (ordinary, *_key_rule(ordinary.dtype)), keys, indices, threads, progress)
     most = max(1, _CALL_MERGES // (k * k.bit_length()))
     _threads.run_ranges(lambda first, last: sort_rows(keys[first:last], indices[first:last]), n, threads, most=most)
-    return _distances(keys, totals.dtype, _validate.result_dtype(metric, x.dtype, d), root=metric == "l2"), indices
+    return _distances(metric, x, groups, x, groups, keys, indices, threads), indices
 
 
 def _nearest(
@@ -183,27 +183,43 @@ def _nearest(
     n_threads: int | None,
 ) -> tuple[NDArray[Any], NDArray[np.intp]]:
     """Find neighbours among settled rows; empty groups exclude nothing."""
+    keys, indices, threads, odd = _search_rows(metric, x, x_groups, y, y_groups, k, n_threads)
+    return _distances(metric, x, x_groups, y, y_groups, keys, indices, threads, odd), indices
+
+
+def _search_rows(
+    metric: _validate.Metric,
+    x: NDArray[Any],
+    x_groups: NDArray[np.intp],
+    y: NDArray[Any],
+    y_groups: NDArray[np.intp],
+    k: int,
+    n_threads: int | None,
+) -> tuple[NDArray[Any], NDArray[np.intp], int, bool | None]:
+    """Return sorted keys and indices, the threads that were used, and whether some distances are not ordinary.
+
+    None: it is not known.
+    """
     (n, d), m = x.shape, y.shape[0]
-    dtype = _validate.result_dtype(metric, x.dtype, d)
-    totals = _blocks.empty_totals(metric, x.dtype, d)
+    ordinary = _blocks.ordinary_totals(metric, x.dtype, d)
     serial = n * m * max(d, 1) < _SERIAL_ELEMENTS and n_threads is None
     threads = 1 if serial else _threads.resolve(n_threads)
 
     cut, code = _blocks.plan(metric, x.dtype, n, d), _blocks.METRIC_CODES[metric]
-    rule = (totals, *_key_rule(totals.dtype))
+    rule = (ordinary, *_key_rule(ordinary.dtype))
     x_groups, y, y_groups = readonly(x_groups), readonly(y), readonly(y_groups)
     if serial and n <= _blocks.TASK_ROWS and k * n < _CALL_MERGES:
-        keys, indices = empty_heaps(1, n, k, totals.dtype)
+        keys, indices = (room[0] for room in empty_heaps(1, n, k, ordinary.dtype))
         rows = _blocks.whole_steps(x)
-        _search(code, cut, rows, x_groups, y, y_groups, 0, m, True, True, *rule, keys[0], indices[0])
-        return _distances(keys[0], totals.dtype, dtype, root=metric == "l2"), indices[0]
+        odd = _search(code, cut, rows, x_groups, y, y_groups, 0, m, True, True, *rule, keys, indices)
+        return keys, indices, threads, odd
 
     rows_at_once = _blocks.task_rows(n, threads)
     selecting = _LOOKING + _PER_LEVEL * k.bit_length()
     sorts_at_once = max(1, _CALL_MERGES // (k * k.bit_length()))
     x_parts = [(first, min(n, first + rows_at_once)) for first in range(0, n, rows_at_once)]
     y_parts = _parts_of_y(m, k, len(x_parts), threads)
-    keys, indices = empty_heaps(len(y_parts), n, k, totals.dtype)
+    keys, indices = empty_heaps(len(y_parts), n, k, ordinary.dtype)
     worthwhile = len(y_parts) == 1 and _bounds.pays(metric, x.dtype, rows_at_once, m, d, k)
     grid = _bounds.grid(metric, x, y) if worthwhile else None
 
@@ -234,7 +250,7 @@ def _nearest(
     if len(y_parts) > 1:
         most = max(1, _CALL_MERGES // (k * len(y_parts)))
         _threads.run_ranges(lambda first, last: merge(keys, indices, first, last), n, threads, most=most)
-    return _distances(keys[0], totals.dtype, dtype, root=metric == "l2"), indices[0]
+    return keys[0], indices[0], threads, None
 
 
 def _parts_of_y(m: int, k: int, n_tasks: int, threads: int) -> list[tuple[int, int]]:
@@ -254,21 +270,67 @@ def _key_rule(totals: np.dtype[Any]) -> tuple[int, int]:
     return largest, int(np.array(np.nan, totals).view(integer)[()]) & largest
 
 
-def _distances(keys: NDArray[Any], totals: np.dtype[Any], dtype: np.dtype[Any], *, root: bool) -> NDArray[Any]:
-    found = keys.view(totals)
-    if not root:
-        return found
-    return np.sqrt(found) if totals.kind == "f" else np.sqrt(found.astype(np.float64)).astype(dtype)
+def _distances(
+    metric: _validate.Metric,
+    x: NDArray[Any],
+    x_groups: NDArray[np.intp],
+    y: NDArray[Any],
+    y_groups: NDArray[np.intp],
+    keys: NDArray[Any],
+    indices: NDArray[np.intp],
+    threads: int,
+    odd: bool | None = None,
+) -> NDArray[Any]:
+    """Return the distances that sorted keys stand for; mend those whose squares left their range, and `indices`.
+
+    `odd` says whether there are such; None: it is not known.
+    """
+    ordinary = _blocks.ordinary_totals(metric, x.dtype, x.shape[1])
+    totals = keys.view(ordinary.dtype)
+    if metric != "l2":
+        return totals
+    if totals.dtype.kind == "i":
+        return np.sqrt(totals.astype(np.float64)).astype(_validate.result_dtype(metric, x.dtype, x.shape[1]))
+    if odd is None and len(totals) and not (totals[:, 0].min() >= ordinary[0] and totals[:, -1].max() <= ordinary[1]):
+        odd = _some_are_odd(x, y, ordinary, keys, indices, threads)
+    if odd:
+
+        def nearest(*problem: Any) -> NDArray[np.intp]:
+            return _search_rows("l2", *problem, threads)[1]
+
+        return _extremes.mend_nearest(x, x_groups, y, y_groups, totals, indices, threads, nearest)
+    return np.sqrt(totals)
+
+
+def _some_are_odd(
+    x: NDArray[Any],
+    y: NDArray[Any],
+    ordinary: NDArray[Any],
+    keys: NDArray[Any],
+    indices: NDArray[np.intp],
+    threads: int,
+) -> bool:
+    """Whether distances are not `ordinary`, those between equal rows excepted."""
+    x, y, found = readonly(x), readonly(y), []
+
+    def look(first: int, last: int) -> None:
+        some = slice(first, last)
+        if not found and _have_odd(x[some], y, ordinary, keys[some], indices[some]):
+            found.append(first)
+
+    n, k = keys.shape
+    _threads.run_ranges(look, n, threads, most=max(1, _CALL_MERGES // (k * max(1, x.shape[1] // _PER_LEVEL))))
+    return bool(found)
 
 
 @kernel
 def _search(  # type: ignore[no-untyped-def]
-    metric, plan, X, x_groups, Y, y_groups, y_first, y_last, begins, ends, like, mask, nan_key, keys, indices
+    metric, plan, X, x_groups, Y, y_groups, y_first, y_last, begins, ends, ordinary, mask, nan_key, keys, indices
 ):
     """Offer the rows ``y_first:y_last`` of Y to the heaps of the rows of X, those of the same group excepted.
 
     When a part of Y `begins`, the heaps are filled with what is worse than any distance, NaN included;
-    when it `ends`, they are sorted.
+    when it `ends`, they are sorted, and what is returned says whether some of them are not `ordinary`.
     """
     if begins:
         keys[:] = np.iinfo(keys.dtype).max
@@ -278,7 +340,7 @@ def _search(  # type: ignore[no-untyped-def]
     height = -(-min(X_ROWS, n) // rows) * rows
     width = -(-min(block, y_last - y_first) // POINTS_STEP) * POINTS_STEP
     panels, spread_x = aligned(width * X.shape[1], Y), aligned(space, Y)
-    totals = aligned(height * width, like).reshape((height, width))
+    totals = aligned(height * width, ordinary).reshape((height, width))
     seen_as_keys = totals.view(keys.dtype)
     for left in range(y_first, y_last, block):
         right = min(y_last, left + block)
@@ -290,8 +352,33 @@ def _search(  # type: ignore[no-untyped-def]
                 own = x_groups[i] if x_groups.size else 0
                 row = seen_as_keys[i - top]
                 _offer_row(row, right - left, left, own, y_groups, mask, nan_key, keys[i], indices[i])
-    if ends:
-        sort_all(keys, indices)
+    if not ends:
+        return False
+    sort_all(keys, indices)
+    return _has_odd(X, Y, ordinary, keys, indices)
+
+
+@inner
+def _has_odd(X, Y, ordinary, keys, indices):  # type: ignore[no-untyped-def]
+    """Whether some distances, in order, are not `ordinary`, those of equal rows excepted."""
+    totals = keys.view(ordinary.dtype)
+    for i in range(totals.shape[0]):
+        if not totals[i, -1] <= ordinary[1]:
+            return True
+        for place in range(totals.shape[1]):
+            if totals[i, place] >= ordinary[0]:
+                break
+            x, y = X[i], Y[indices[i, place]]
+            for column in range(y.size):
+                if x[column] != y[column]:
+                    return True
+    return False
+
+
+@kernel
+def _have_odd(X, Y, ordinary, keys, indices):  # type: ignore[no-untyped-def]
+    """As `_has_odd`."""
+    return _has_odd(X, Y, ordinary, keys, indices)
 
 
 @inner
