@@ -9,8 +9,8 @@ target multiplies bytes (VNNI): in integers nothing cancels.
 
 Accuracy. A float sum runs over one column after the other within chunks of about equal length, at most 384
 (float32) or 192 (float64) columns, then over the chunks: relative error at most (chunk + D / chunk + 3) eps
-for L1 and squared L2, eps for L-infinity. uint8 is exact. float32 L2 has float32's range: squares of differences
-overflow to infinity above 1.8e19 and vanish below 1e-22.
+for L1 and squared L2, eps for L-infinity. uint8 is exact. L2 distances whose squares leave the range of the dtype
+are made again, each by itself (see `_scales`).
 
 Bits. The sum's order depends on the number of columns alone, so a pair's distance has the same bits
 whatever the other rows, the thread count and the block sizes are, here and in `k_nearest`. Another
@@ -131,7 +131,10 @@ def pairwise_l2(
     Notes
     -----
     Cost: n m D subtractions and fused multiply-adds; memory and work space as in `pairwise_l1`.
-    float32 squares overflow above differences of 1.8e19 and vanish below 1e-22.
+    A distance is right wherever the dtype has it. Where a sum of squares leaves the dtype's range (float32: differences
+    above 1.8e19 or below about 1e-19, float64: above 1.3e154 or below about 1e-154), the pair is made again in another
+    scale, at some ten times the cost, with up to 64 x 4,096 float64 totals, and the rows that make them, per thread.
+    Squares that are too large stay infinite with `squared`.
 
     Examples
     --------

@@ -233,8 +233,8 @@ def k_nearest(
     """Find the `k` rows of `Y` nearest to each row of `X`, by (distance, index), NaN last.
 
     L2 is ordered by the squared value, before the root; pairs whose square is below the range of the dtype
-    come before all others, and those whose square is above it come last but for NaN. With `exclude_self` row i of `Y` is no
-    neighbour of row i of `X`.
+    come before all others, and those whose square is above it come last but for NaN. With `exclude_self`
+    row i of `Y` is no neighbour of row i of `X`.
 
     Returns
     -------
