@@ -15,9 +15,10 @@ of with D. Chunks are of about equal length, because a short one is all overhead
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -36,11 +37,15 @@ __all__ = [
     "ordinary_totals",
     "pack",
     "plan",
+    "scattered",
+    "scattering_step",
     "task_rows",
     "totals",
     "whole_steps",
     "y_ranges",
 ]
+
+Item = TypeVar("Item")
 
 METRIC_CODES = {"l1": 0, "l2": 1, "linf": 2}
 
@@ -128,14 +133,35 @@ def _add_squares(rows):  # type: ignore[no-untyped-def]
         rows[i, steps:].view(np.int64)[0] = total
 
 
-def y_ranges(x_rows: int, y_first: int, y_last: int, per_pair: int) -> Iterator[tuple[int, int]]:
+def y_ranges(x_rows: int, y_first: int, y_last: int, per_pair: int) -> list[tuple[int, int]]:
     """Cut rows of Y so that no compiled call does over `CALL_ELEMENTS`, or the fewest rows that are worth one.
 
     `per_pair` is the work that a pair makes, in columns: its own, and what is done with the distance.
     """
     step = max(Y_POINTS, CALL_ELEMENTS // max(1, x_rows * per_pair) // Y_POINTS * Y_POINTS)
-    for first in range(y_first, y_last, step):
-        yield first, min(y_last, first + step)
+    return [(first, min(y_last, first + step)) for first in range(y_first, y_last, step)]
+
+
+def _step(count):  # type: ignore[no-untyped-def]
+    """Return a step that leads to all of `count` places, to and fro: about 0.38 of them, and prime to their number."""
+    step = max(1, int(0.381966 * count))
+    while math.gcd(step, count) != 1:
+        step += 1
+    return step
+
+
+scattering_step = inner(_step)
+
+
+def scattered(items: Sequence[Item]) -> Iterator[Item]:
+    """Yield items from all over, the last one first.
+
+    The fewer rows of Y are nearer than all before them, the sooner heaps are done. In random order these are few,
+    but rows often come sorted by something. So they are visited in an order that has little to do with theirs.
+    """
+    step = _step(len(items)) if items else 0
+    for turn in range(len(items)):
+        yield items[(len(items) - 1 + turn * step) % len(items)]
 
 
 @cache
