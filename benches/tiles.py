@@ -187,7 +187,7 @@ def _tile(metric: str, name: str, clock: float, peaks: dict[str, Peak]) -> Tile:
     rng = np.random.default_rng(0)
     X, Y = ((200 * rng.random((rows, d))).astype(dtype) for rows in (n, m))
     X, plan = _blocks.whole_steps(X), _blocks.plan(metric, dtype, n, d)
-    totals = _blocks.empty_totals(metric, dtype, d)
+    totals = _blocks.ordinary_totals(metric, dtype, d)
     code = _blocks.METRIC_CODES[metric]
     repeats = 8
     blocks = numba.njit(nogil=True)(_blocks_again_and_again)
@@ -253,7 +253,7 @@ def _innermost_loop(metric: str, dtype: np.dtype[Any]) -> list[str]:
     }
     tile = numba.njit(nogil=True)(metrics[metric])
     room = np.zeros(1 << 16, dtype)
-    tile(room, room, 2, np.zeros((16, 128), _blocks.empty_totals(metric, dtype, 784).dtype))
+    tile(room, room, 2, np.zeros((16, 128), _blocks.ordinary_totals(metric, dtype, 784).dtype))
     [text] = tile.inspect_asm().values()
     return hottest_loop(text)
 

@@ -15,13 +15,15 @@ of with D. Chunks are of about equal length, because a short one is all overhead
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
-from . import _simd
+from . import _scales, _simd
+from ._heaps import KEY_DTYPES
 from ._jit import inner, kernel, readonly
 from ._validate import Metric, result_dtype
 
@@ -30,13 +32,20 @@ __all__ = [
     "aligned",
     "chunk_length",
     "distances_of_block",
-    "empty_totals",
+    "fill",
+    "limits",
+    "ordinary_totals",
     "pack",
     "plan",
+    "scattered",
+    "scattering_step",
     "task_rows",
+    "totals",
     "whole_steps",
     "y_ranges",
 ]
+
+Item = TypeVar("Item")
 
 METRIC_CODES = {"l1": 0, "l2": 1, "linf": 2}
 
@@ -124,20 +133,64 @@ def _add_squares(rows):  # type: ignore[no-untyped-def]
         rows[i, steps:].view(np.int64)[0] = total
 
 
-def y_ranges(x_rows: int, y_first: int, y_last: int, per_pair: int) -> Iterator[tuple[int, int]]:
+def y_ranges(x_rows: int, y_first: int, y_last: int, per_pair: int) -> list[tuple[int, int]]:
     """Cut rows of Y so that no compiled call does over `CALL_ELEMENTS`, or the fewest rows that are worth one.
 
     `per_pair` is the work that a pair makes, in columns: its own, and what is done with the distance.
     """
     step = max(Y_POINTS, CALL_ELEMENTS // max(1, x_rows * per_pair) // Y_POINTS * Y_POINTS)
-    for first in range(y_first, y_last, step):
-        yield first, min(y_last, first + step)
+    return [(first, min(y_last, first + step)) for first in range(y_first, y_last, step)]
+
+
+def _step(count):  # type: ignore[no-untyped-def]
+    """Return a step that leads to all of `count` places, to and fro: about 0.38 of them, and prime to their number."""
+    step = max(1, int(0.381966 * count))
+    while math.gcd(step, count) != 1:
+        step += 1
+    return step
+
+
+scattering_step = inner(_step)
+
+
+def scattered(items: Sequence[Item]) -> Iterator[Item]:
+    """Yield items from all over, the last one first.
+
+    The fewer rows of Y are nearer than all before them, the sooner heaps are done. In random order these are few,
+    but rows often come sorted by something. So they are visited in an order that has little to do with theirs.
+    """
+    step = _step(len(items)) if items else 0
+    for turn in range(len(items)):
+        yield items[(len(items) - 1 + turn * step) % len(items)]
 
 
 @cache
-def empty_totals(metric: Metric, dtype: np.dtype[Any], d: int) -> np.ndarray[Any, Any]:
-    """Return an empty array of the dtype that totals have: it tells kernels what to allocate."""
-    return readonly(np.empty(0, result_dtype(metric, dtype, d, squared=True)))
+def ordinary_totals(metric: Metric, dtype: np.dtype[Any], d: int) -> np.ndarray[Any, Any]:
+    """Return the least and the most that a total may be without being made again in another scale.
+
+    Of squared L2 distances of floats these are bounds that a total can pass, see `_scales`; of all others the range of
+    the totals' dtype. So kernels also learn what to allocate.
+    """
+    total = result_dtype(metric, dtype, d, squared=True)
+    if total.kind == "i":
+        return readonly(np.array([0, np.iinfo(total).max], total))
+    return readonly(np.array(_scales.ordinary(dtype, d) if metric == "l2" else (0, np.inf), total))
+
+
+@cache
+def limits(metric: Metric, dtype: np.dtype[Any], d: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Return `ordinary_totals`, and their bits, which are whole numbers in the same order."""
+    ordinary = ordinary_totals(metric, dtype, d)
+    return ordinary, ordinary.view(KEY_DTYPES[ordinary.dtype])
+
+
+def totals(metric: Metric, x: np.ndarray[Any, Any], y: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Return the totals of so few pairs that they are made in one compiled call."""
+    ordinary, keys = limits(metric, x.dtype, x.shape[1])
+    found = np.empty((len(x), len(y)), ordinary.dtype)
+    rows, cut = whole_steps(x), plan(metric, x.dtype, *x.shape)
+    fill(METRIC_CODES[metric], cut, False, False, False, rows, 0, readonly(y), 0, len(y), ordinary, keys, found)
+    return found
 
 
 @inner
@@ -236,3 +289,77 @@ def _accumulate(metric, spread_x, Y, y_at, steps, totals, row, column, first):  
         _simd.accumulate("l2", spread_x, Y, y_at, steps, totals, row, column, first)
     else:
         _simd.accumulate("linf", spread_x, Y, y_at, steps, totals, row, column, first)
+
+
+@kernel
+def fill(  # type: ignore[no-untyped-def]
+    metric, plan, root, same, symmetric, X, first, Y, y_first, y_last, ordinary, ordinary_keys, out
+):
+    """Write ``out[first : first + len(X), y_first:y_last]``; of a symmetric one the upper triangle and its mirror.
+
+    Returns whether there are totals below and above the `ordinary` ones; where X and Y are the `same`, those of rows
+    with themselves do not count.
+    """
+    rows, points, side, columns, _, space, at_once = plan
+    n = X.shape[0]
+    height = -(-min(X_ROWS, n) // rows) * rows
+    width = -(-min(at_once, y_last - y_first) // points) * points
+    panels, spread_x = aligned(width * X.shape[1], Y), aligned(space, Y)
+    totals = aligned(height * width, ordinary).reshape((height, width))
+    small, large = False, False
+    for left in range(y_first, y_last, at_once):
+        right = min(y_last, left + at_once)
+        if symmetric and right <= first:
+            continue
+        pack(Y, left, right, points, side, columns, panels)
+        for top in range(0, n, X_ROWS):
+            bottom = min(n, top + X_ROWS)
+            # Of a symmetric result the panels that are wholly to the left of the diagonal come from the mirror.
+            begin = max(0, first + top - left) // points * points if symmetric else 0
+            if begin < right - left:
+                distances_of_block(metric, plan, X, top, bottom, panels, begin, right - left, spread_x, totals)
+                place = first + top, first + bottom, left, right
+                odd = _finish(totals, root, same, symmetric, *place, ordinary, ordinary_keys, out)
+                small, large = small or odd[0], large or odd[1]
+    return small, large
+
+
+@inner
+def _finish(  # type: ignore[no-untyped-def]
+    totals, root, same, symmetric, top, bottom, left, right, ordinary, ordinary_keys, out
+):
+    """Move a block's totals to the result, under the root where one is asked for; tell if some are not ordinary."""
+    keys = totals.view(ordinary_keys.dtype)
+    least, most = ordinary_keys[0], ordinary_keys[1]
+    small, large = False, False
+    begin = max(left, top) if symmetric else left
+    for i in range(top, bottom):
+        source, target = totals[i - top, begin - left : right - left], out[i, begin:right]
+        row, lowest, highest = keys[i - top, begin - left : right - left], most, least
+        own = ordinary[0]
+        if same and begin <= i < right:
+            own, source[i - begin] = source[i - begin], own
+        if root:
+            for j in range(target.size):  # a root takes so long that the rest is free
+                target[j] = np.sqrt(source[j])
+                lowest = min(lowest, row[j])
+                highest = max(highest, row[j])
+        elif least > 0:
+            for j in range(target.size):
+                target[j] = source[j]
+                lowest = min(lowest, row[j])
+                highest = max(highest, row[j])
+        else:
+            for j in range(target.size):
+                target[j] = source[j]
+        if (lowest < least and not small) or (highest > most and not large):  # if not because of NaN
+            for j in range(source.size):
+                small |= source[j] < ordinary[0]
+                large |= source[j] > ordinary[1]
+        if same and begin <= i < right:
+            target[i - begin] = np.sqrt(own) if root else own
+    if symmetric:
+        for j in range(max(left, bottom), right):
+            for i in range(top, bottom):
+                out[j, i] = out[i, j]
+    return small, large

@@ -145,23 +145,27 @@ def sift(
     waiting, counts = np.empty((n, _simd.square(queries.dtype)), np.intp), np.zeros(n, np.intp)
     reach = np.full(n, np.inf)
     refused = np.zeros(-(-n // X_ROWS), np.bool_)
-    byte_totals = _blocks.empty_totals(metric, UINT8, d)
+    byte_totals = _blocks.ordinary_totals(metric, UINT8, d)
     block = byte_cut[-1]
     step = max(block, _CALL_ELEMENTS // max(1, n * d) // block * block)
     begin, pause = y_first, 1
+    stride, sampled = 0, False
     while begin < y_last:
         refused[:] = False
         end = min(y_last, begin + step)
         left, begin = _sift(
-            code, cut, byte_cut, queries, x_bytes, x_radius, own, y, y_groups, begin, end, origin, scale, numbers,
-            *rule, byte_totals, best, indices, waiting, counts, reach, refused, _LEFT,
+            code, cut, byte_cut, queries, x_bytes, x_radius, own, y, y_groups, begin, end, y_first, y_last, stride,
+            origin, scale, numbers, *rule, byte_totals, best, indices, waiting, counts, reach, refused, _LEFT,
         )  # fmt: skip
         yield
+        stride = 0
         if not refused.any():
             continue
         for first, last in _runs(refused):
             yield from search(first * X_ROWS, min(n, last * X_ROWS), left, begin)
-        if 2 * refused.sum() > len(refused):
+        if not sampled:  # perhaps the rows are in some order
+            stride, sampled = -(-(y_last - y_first) // block), True
+        elif 2 * refused.sum() > len(refused):
             left, begin = begin, min(y_last, begin + pause * block)
             _settle_all(code, cut, queries, y, *rule, best, indices, waiting, counts)
             yield from search(0, n, left, begin)
@@ -255,6 +259,15 @@ def _computed(metric, steps, d, scale, eps, tiny):  # type: ignore[no-untyped-de
 
 
 @scalar
+def _bound(metric, total, steps, d, scale, eps, tiny):  # type: ignore[no-untyped-def]
+    """Return a bound of the computed total of rows with such a byte total and at most so many steps from the grid."""
+    if total == _LARGEST:
+        return np.inf
+    apart = np.sqrt(np.float64(total)) if metric == 1 else np.float64(total)
+    return _computed(metric, apart + steps, d, scale, eps, tiny)
+
+
+@scalar
 def _limit(metric, steps):  # type: ignore[no-untyped-def]
     """Return the byte total from which on rows are at least so many steps apart."""
     total = (steps * steps if metric == 1 else steps) * (1 + 1e-9) + 1
@@ -263,11 +276,14 @@ def _limit(metric, steps):  # type: ignore[no-untyped-def]
 
 @kernel
 def _sift(  # type: ignore[no-untyped-def]
-    metric, plan, byte_plan, X, x_bytes, x_radius, x_groups, Y, y_groups, y_first, y_last, origin, scale, numbers,
-    like_totals, mask, nan_key, byte_totals, keys, indices, waiting, counts, reach, refused, one_in,
+    metric, plan, byte_plan, X, x_bytes, x_radius, x_groups, Y, y_groups, y_first, y_last, y_begin, y_end, stride,
+    origin, scale, numbers, like_totals, mask, nan_key, byte_totals, keys, indices, waiting, counts, reach, refused,
+    one_in,
 ):  # fmt: skip
     """Offer the rows ``y_first:y_last`` of Y to the heaps of the rows of X, but for those that bounds dismiss.
 
+    With a `stride`, every so many-th of the rows ``y_begin:y_end`` is looked at before: the k-th nearest of these is
+    a bound.
     Candidates wait until they fill a vector. ``reach[i]`` is how many steps away row i has its worst neighbour so
     far, or more. Stops after a block in which a group of rows was `refused`, and returns where this block is.
     """
@@ -275,7 +291,7 @@ def _sift(  # type: ignore[no-untyped-def]
     n, d = X.shape
     scale64, eps, tiny, huge = numbers
     height = -(-min(X_ROWS, n) // rows) * rows
-    width = -(-min(block, y_last - y_first) // POINTS_STEP) * POINTS_STEP
+    width = -(-min(block, y_end - y_begin) // POINTS_STEP) * POINTS_STEP
     panels, spread_x = aligned(width * x_bytes.shape[1], x_bytes), aligned(space, x_bytes)
     totals = aligned(height * width, byte_totals).reshape((height, width))
     rounded = aligned(points * d, x_bytes).reshape((points, d))
@@ -286,10 +302,23 @@ def _sift(  # type: ignore[no-untyped-def]
     worst = keys.view(like_totals.dtype)
     for i in range(n):
         reach[i] = min(reach[i], _reach(metric, np.float64(worst[i, 0]), d, scale64, eps, tiny, huge))
+    if stride:
+        size = -(-(y_end - y_begin) // stride)
+        _round_block(metric, Y, y_begin, size, stride, origin, scale, rounded, points, side, columns, panels, radius)
+        farthest = radius[: -(-size // KEYS_AT_ONCE)].max()
+        for top in range(0, n, X_ROWS):
+            bottom = min(n, top + X_ROWS)
+            distances_of_block(metric, byte_plan, x_bytes, top, bottom, panels, 0, size, spread_x, totals)
+            for i in range(top, bottom):
+                own = x_groups[i] if x_groups.size else 0
+                total = _kth(totals[i - top], size, y_begin, stride, own, y_groups, nearest, places)
+                bound = _bound(metric, total, x_radius[i] + farthest, d, scale64, eps, tiny)
+                reach[i] = min(reach[i], _reach(metric, bound, d, scale64, eps, tiny, huge))
     for left in range(y_first, y_last, block):
         right = min(y_last, left + block)
-        _round_block(metric, Y, left, right, origin, scale, rounded, points, side, columns, panels, radius)
-        farthest = radius[: -(-(right - left) // KEYS_AT_ONCE)].max()
+        size = right - left
+        _round_block(metric, Y, left, size, 1, origin, scale, rounded, points, side, columns, panels, radius)
+        farthest = radius[: -(-size // KEYS_AT_ONCE)].max()
         any_refused, all_refused = False, False
         for top in range(0, n, X_ROWS):
             bottom = min(n, top + X_ROWS)
@@ -301,12 +330,10 @@ def _sift(  # type: ignore[no-untyped-def]
             for i in range(top, bottom):
                 own = x_groups[i] if x_groups.size else 0
                 row = totals[i - top]
-                if keys[i, 0] == np.iinfo(keys.dtype).max and keys.shape[1] <= right - left:
-                    total = _kth(row, right - left, left, own, y_groups, nearest, places)
-                    if total < _LARGEST:
-                        steps = np.sqrt(np.float64(total)) if metric == 1 else np.float64(total)
-                        bound = _computed(metric, steps + x_radius[i] + farthest, d, scale64, eps, tiny)
-                        reach[i] = min(reach[i], _reach(metric, bound, d, scale64, eps, tiny, huge))
+                if keys[i, 0] == np.iinfo(keys.dtype).max and keys.shape[1] <= size:
+                    total = _kth(row, size, left, 1, own, y_groups, nearest, places)
+                    bound = _bound(metric, total, x_radius[i] + farthest, d, scale64, eps, tiny)
+                    reach[i] = min(reach[i], _reach(metric, bound, d, scale64, eps, tiny, huge))
                 left_over += _look_through(metric, row, right - left, x_radius[i] + reach[i], radius, found[i - top])
             if left_over * one_in > (bottom - top) * (right - left):
                 refused[top // X_ROWS] = any_refused = True
@@ -337,21 +364,24 @@ def _sift(  # type: ignore[no-untyped-def]
 
 
 @inner
-def _round_block(metric, Y, left, right, origin, scale, rounded, points, side, columns, panels, radius):  # type: ignore[no-untyped-def]
-    """Pack the rounded rows ``left:right`` of Y, and note the largest distance to the grid among each 32."""
+def _round_block(  # type: ignore[no-untyped-def]
+    metric, Y, left, size, stride, origin, scale, rounded, points, side, columns, panels, radius
+):
+    """Pack `size` rounded rows of Y, `stride` apart, and note the largest distance to the grid among each 32."""
     panel = panels.size // (radius.size * KEYS_AT_ONCE) * points
     radius[:] = 0
-    for top in range(left, right, points):
-        bottom = min(right, top + points)
+    for top in range(0, size, points):
+        bottom = min(size, top + points)
         for j in range(top, bottom):
-            place = (j - left) // KEYS_AT_ONCE
-            radius[place] = max(radius[place], _round(metric, Y[j], origin, scale, rounded[j - top]))
-        pack(rounded, 0, bottom - top, points, side, columns, panels[(top - left) // points * panel :])
+            place = j // KEYS_AT_ONCE
+            beside = _round(metric, Y[left + j * stride], origin, scale, rounded[j - top])
+            radius[place] = max(radius[place], beside)
+        pack(rounded, 0, bottom - top, points, side, columns, panels[top // points * panel :])
 
 
 @inner
-def _kth(row, size, left, own, groups, nearest, places):  # type: ignore[no-untyped-def]
-    """Return the total of the k-th nearest candidate of a block, the largest integer if it has fewer."""
+def _kth(row, size, left, stride, own, groups, nearest, places):  # type: ignore[no-untyped-def]
+    """Return the total of the k-th nearest candidate of a sample, the largest integer if it has fewer."""
     nearest[:] = _LARGEST
     places[:] = 0
     for begin in range(0, size, KEYS_AT_ONCE):
@@ -361,7 +391,7 @@ def _kth(row, size, left, own, groups, nearest, places):  # type: ignore[no-unty
         while candidates:
             j = begin + _simd.lowest_bit(candidates)
             candidates &= candidates - 1
-            if row[j] < nearest[0] and (groups.size == 0 or groups[left + j] != own):
+            if row[j] < nearest[0] and (groups.size == 0 or groups[left + j * stride] != own):
                 replace_root(nearest, places, nearest.size, row[j], j)
     return nearest[0]
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _blocks, _simd, _threads
-from ._blocks import POINTS_STEP, X_ROWS, aligned, distances_of_block, pack
+from ._blocks import POINTS_STEP, X_ROWS, aligned, distances_of_block, pack, scattering_step
 from ._heaps import before, replace_root
 from ._jit import inner, kernel, readonly
 from ._simd import KEYS_AT_ONCE
@@ -107,15 +107,21 @@ def _meet(  # type: ignore[no-untyped-def]
     for left in range(first, last, block):
         right = min(last, left + block)
         pack(Y, left, right, points, side, columns, panels)
-        for begin in range(top, bottom, X_ROWS):
+        parts = -(-(bottom - top) // X_ROWS)
+        part, part_step = parts - 1, scattering_step(parts)
+        for _ in range(parts):
+            begin = top + part * X_ROWS
             end = min(bottom, begin + X_ROWS)
+            part = (part + part_step) % parts
             # Within a block: panels to the left of the diagonal have been made, the other way around.
             own, beyond = (begin, end) if first == top else (left, left)
             if own >= right:
                 continue
             made = max(0, own - left) // points * points
             distances_of_block(metric, plan, X, begin - top, end - top, panels, made, right - left, spread_x, totals)
-            for i in range(begin, end):
+            i, step = end - 1, scattering_step(end - begin)
+            for _ in range(begin, end):
+                i = i + step if i + step < end else i + step - (end - begin)
                 row = seen_as_keys[i - begin]
                 _offer_all(row, i, left, max(left, own), right, groups, mask, nan_key, keys, indices, limits)
                 _offer_to_all(row, i, left, max(left, beyond), right, groups, mask, nan_key, keys, indices, limits)

@@ -9,8 +9,8 @@ target multiplies bytes (VNNI): in integers nothing cancels.
 
 Accuracy. A float sum runs over one column after the other within chunks of about equal length, at most 384
 (float32) or 192 (float64) columns, then over the chunks: relative error at most (chunk + D / chunk + 3) eps
-for L1 and squared L2, eps for L-infinity. uint8 is exact. float32 L2 has float32's range: squares of differences
-overflow to infinity above 1.8e19 and vanish below 1e-22.
+for L1 and squared L2, eps for L-infinity. uint8 is exact. L2 distances whose squares leave the range of the dtype
+are made again, each by itself (see `_scales`).
 
 Bits. The sum's order depends on the number of columns alone, so a pair's distance has the same bits
 whatever the other rows, the thread count and the block sizes are, here and in `k_nearest`. Another
@@ -23,12 +23,11 @@ import itertools
 import math
 from typing import Any
 
-import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import _blocks, _threads, _validate
-from ._blocks import POINTS_STEP, X_ROWS, aligned, distances_of_block, pack
-from ._jit import inner, kernel, readonly
+from . import _blocks, _extremes, _threads, _validate
+from ._blocks import POINTS_STEP
+from ._jit import readonly
 
 __all__ = ["pairwise_l1", "pairwise_l2", "pairwise_linf"]
 
@@ -132,7 +131,10 @@ def pairwise_l2(
     Notes
     -----
     Cost: n m D subtractions and fused multiply-adds; memory and work space as in `pairwise_l1`.
-    float32 squares overflow above differences of 1.8e19 and vanish below 1e-22.
+    A distance is right wherever the dtype has it. Where a sum of squares leaves the dtype's range (float32: differences
+    above 1.8e19 or below about 1e-19, float64: above 1.3e154 or below about 1e-154), the pair is made again in another
+    scale, at some ten times the cost, with up to 64 x 4,096 float64 totals, and the rows that make them, per thread.
+    Squares that are too large stay infinite with `squared`.
 
     Examples
     --------
@@ -197,19 +199,26 @@ def _pairwise(
     result = _validate.out(out, (n, m), dtype, X, Y)
     serial = n * m * max(d, 1) < _SERIAL_ELEMENTS and n_threads is None
     threads = 1 if serial else _threads.resolve(n_threads)
-    totals = _blocks.empty_totals(metric, x.dtype, d)
-    symmetric = x is y and d * x.itemsize >= _MIRRORED_BYTES
+    limits = _blocks.limits(metric, x.dtype, d)
+    same = x is y
+    symmetric = same and d * x.itemsize >= _MIRRORED_BYTES
     root = metric == "l2" and not squared
     y = readonly(y)
     cut, code = _blocks.plan(metric, x.dtype, n, d), _blocks.METRIC_CODES[metric]
     tasks = [(0, n, 0, m)] if serial and n <= _blocks.TASK_ROWS else _tasks(n, m, d, symmetric, threads, cut[-1])
+    odd = []
 
     def fill(task: int) -> None:
         first, last, y_first, y_last = tasks[task]
         rows = _blocks.whole_steps(x[first:last])
-        _fill(code, cut, root, symmetric, rows, first, y, y_first, y_last, totals, result)
+        place = rows, first, y, y_first, y_last
+        small, large = _blocks.fill(code, cut, root, same, symmetric, *place, *limits, result)
+        if small or large:
+            odd.append((tasks[task], small, large and root))
 
     _threads.run(fill, len(tasks), threads)
+    if odd:
+        _extremes.mend(x, y, result, odd, squared, symmetric, threads)
     return result
 
 
@@ -237,44 +246,3 @@ def _tasks(n: int, m: int, d: int, symmetric: bool, threads: int, block: int) ->
         for y_first, y_last in itertools.pairwise(ends)
         if y_first < y_last and not (symmetric and y_last <= x_part[0])
     ]
-
-
-@kernel
-def _fill(metric, plan, root, symmetric, X, first, Y, y_first, y_last, like, out):  # type: ignore[no-untyped-def]
-    """Write ``out[first : first + len(X), y_first:y_last]``; of a symmetric one the upper triangle and its mirror."""
-    rows, points, side, columns, _, space, at_once = plan
-    n = X.shape[0]
-    height = -(-min(X_ROWS, n) // rows) * rows
-    width = -(-min(at_once, y_last - y_first) // points) * points
-    panels, spread_x = aligned(width * X.shape[1], Y), aligned(space, Y)
-    totals = aligned(height * width, like).reshape((height, width))
-    for left in range(y_first, y_last, at_once):
-        right = min(y_last, left + at_once)
-        if symmetric and right <= first:
-            continue
-        pack(Y, left, right, points, side, columns, panels)
-        for top in range(0, n, X_ROWS):
-            bottom = min(n, top + X_ROWS)
-            # Of a symmetric result the panels that are wholly to the left of the diagonal come from the mirror.
-            begin = max(0, first + top - left) // points * points if symmetric else 0
-            if begin < right - left:
-                distances_of_block(metric, plan, X, top, bottom, panels, begin, right - left, spread_x, totals)
-                _finish(totals, root, symmetric, first + top, first + bottom, left, right, out)
-
-
-@inner
-def _finish(totals, root, symmetric, top, bottom, left, right, out):  # type: ignore[no-untyped-def]
-    """Move a block's totals to the result, under the root where one is asked for."""
-    begin = max(left, top) if symmetric else left
-    for i in range(top, bottom):
-        source, target = totals[i - top, begin - left : right - left], out[i, begin:right]
-        if root:
-            for j in range(target.size):
-                target[j] = np.sqrt(source[j])
-        else:
-            for j in range(target.size):
-                target[j] = source[j]
-    if symmetric:
-        for j in range(max(left, bottom), right):
-            for i in range(top, bottom):
-                out[j, i] = out[i, j]

@@ -10,6 +10,14 @@ branch, and (distance, index) is an exact total order.
 
 Bounds. Of large float problems most pairs are dismissed by a bound from rows rounded to bytes (see `_bounds`).
 
+Order of rows. Rows often come sorted, and from far to near every one of them would move the heap. So blocks of Y,
+and the distances of a block, are visited in an order that has little to do with theirs.
+
+Many neighbours. Where a heap would be moved too often, the k smallest are selected from blocks of distances.
+
+Extremes. L2 distances whose squares leave the range of their dtype are noticed when all is sorted, and then searched
+again (see `_extremes`).
+
 Few queries. Where the rows of X alone cannot feed the threads, Y is cut into parts as well; each part
 finds its own k best, and these are merged in the same order.
 
@@ -26,9 +34,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import _blocks, _bounds, _mutual, _simd, _threads, _validate
-from ._blocks import POINTS_STEP, X_ROWS, aligned, distances_of_block, pack
-from ._heaps import KEY_DTYPES, empty_heaps, merge, replace_root, sort_all, sort_rows
+from . import _blocks, _bounds, _extremes, _mutual, _selection, _simd, _threads, _validate
+from ._blocks import POINTS_STEP, X_ROWS, Y_POINTS, aligned, distances_of_block, pack, scattering_step
+from ._heaps import KEY_DTYPES, before, empty_heaps, merge, replace_root, sort_all, sort_rows
 from ._jit import inner, kernel, readonly
 from ._simd import KEYS_AT_ONCE
 
@@ -43,6 +51,9 @@ _MOST_PARTS = 64
 
 #: Looking at a distance, and moving it down one level of a heap, cost at most as much as so many columns.
 _LOOKING, _PER_LEVEL = 32, 64
+
+#: Pairs from which many neighbours are selected at once.
+_SELECTED_PAIRS = 1 << 18
 
 #: Moves within heaps and merges that one compiled call may do: about 0.05 s.
 _CALL_MERGES = 1 << 21
@@ -84,8 +95,9 @@ def k_nearest(
         same bits as `pairwise_l1`, `pairwise_l2`, `pairwise_linf` give for the pair.
     indices : ndarray of shape (n, k), intp
         Rows of `Y`, ordered by (distance, index): the smaller index first on a tie. Ties of float L2
-        are those of the squared distance; of uint8, of the exact integer. NaN distances come last,
-        by index.
+        are those of the squared distance; of uint8, of the exact integer. Pairs whose squares are too small for
+        the dtype come before all others, those whose squares are too large after them, each in the right
+        order. NaN distances come last, by index.
 
     Raises
     ------
@@ -97,9 +109,14 @@ def k_nearest(
     Notes
     -----
     Cost: n m D subtractions and additions (half of them where `Y` is `X` and its rows are many and
-    long), plus O(k log(m / k) log k) per row for random order (at worst m log k). Work space: n k distances
-    and indices, times the number of parts where Y is cut (at most 4 per thread and 64 in all, only for n < 64
-    per thread), per thread what `pairwise_l1` needs, and n integers with `exclude_self` or where `Y` is `X`.
+    long), plus O(k log(m / k) log k) per row, also where the rows of `Y` are in some order; from 64 neighbours on,
+    where that would be more, O(m) for selection and O(k log k) for sorting. Work space: n k distances and indices,
+    times the number of parts where Y is cut (at most 4 per thread and 64 in all, only for n < 64 per thread), per
+    thread what `pairwise_l1` needs, for selection some 12 bytes for each of 2^18 pairs (or of 4 k, or m if that is
+    less), and n integers with `exclude_self` or where `Y` is `X`.
+
+    Queries that have L2 neighbours whose squares leave the range of the dtype take two to five times as long, and a
+    copy of `Y` in float64.
 
     Of large float problems most distances are not made where a bound, from rows rounded to bytes, shows that they
     are too large: same neighbours, same bits, and up to five times faster than making them all. This takes another
@@ -164,13 +181,13 @@ def _nearest_among_themselves(
 ) -> tuple[NDArray[Any], NDArray[np.intp]]:
     """Find neighbours among settled rows, every pair's distance made once."""
     n, d = x.shape
-    totals = _blocks.empty_totals(metric, x.dtype, d)
-    keys, indices = (room[0] for room in empty_heaps(1, n, k, totals.dtype))
+    ordinary = _blocks.ordinary_totals(metric, x.dtype, d)
+    keys, indices = (room[0] for room in empty_heaps(1, n, k, ordinary.dtype))
     threads = _threads.resolve(n_threads)
-    _mutual.fill_heaps(metric, x, groups, (totals, *_key_rule(totals.dtype)), keys, indices, threads, progress)
+    _mutual.fill_heaps(metric, x, groups, (ordinary, *_key_rule(ordinary.dtype)), keys, indices, threads, progress)
     most = max(1, _CALL_MERGES // (k * k.bit_length()))
     _threads.run_ranges(lambda first, last: sort_rows(keys[first:last], indices[first:last]), n, threads, most=most)
-    return _distances(keys, totals.dtype, _validate.result_dtype(metric, x.dtype, d), root=metric == "l2"), indices
+    return _distances(metric, x, groups, x, groups, keys, indices, threads), indices
 
 
 def _nearest(
@@ -183,27 +200,47 @@ def _nearest(
     n_threads: int | None,
 ) -> tuple[NDArray[Any], NDArray[np.intp]]:
     """Find neighbours among settled rows; empty groups exclude nothing."""
+    keys, indices, threads, odd = _search_rows(metric, x, x_groups, y, y_groups, k, n_threads)
+    return _distances(metric, x, x_groups, y, y_groups, keys, indices, threads, odd), indices
+
+
+def _search_rows(
+    metric: _validate.Metric,
+    x: NDArray[Any],
+    x_groups: NDArray[np.intp],
+    y: NDArray[Any],
+    y_groups: NDArray[np.intp],
+    k: int,
+    n_threads: int | None,
+) -> tuple[NDArray[Any], NDArray[np.intp], int, bool | None]:
+    """Return sorted keys and indices, the threads that were used, and whether some distances are not ordinary.
+
+    None: it is not known.
+    """
     (n, d), m = x.shape, y.shape[0]
-    dtype = _validate.result_dtype(metric, x.dtype, d)
-    totals = _blocks.empty_totals(metric, x.dtype, d)
+    ordinary = _blocks.ordinary_totals(metric, x.dtype, d)
     serial = n * m * max(d, 1) < _SERIAL_ELEMENTS and n_threads is None
     threads = 1 if serial else _threads.resolve(n_threads)
 
+    if _selection.pays(n, m, k) and not _bounds.pays(metric, x.dtype, n, m, d, k):
+        keys, indices = (room[0] for room in empty_heaps(1, n, k, ordinary.dtype))
+        _select(metric, x, x_groups, y, y_groups, keys, indices, threads)
+        return keys, indices, threads, None
     cut, code = _blocks.plan(metric, x.dtype, n, d), _blocks.METRIC_CODES[metric]
-    rule = (totals, *_key_rule(totals.dtype))
+    rule = (ordinary, *_key_rule(ordinary.dtype))
     x_groups, y, y_groups = readonly(x_groups), readonly(y), readonly(y_groups)
     if serial and n <= _blocks.TASK_ROWS and k * n < _CALL_MERGES:
-        keys, indices = empty_heaps(1, n, k, totals.dtype)
+        keys, indices = (room[0] for room in empty_heaps(1, n, k, ordinary.dtype))
         rows = _blocks.whole_steps(x)
-        _search(code, cut, rows, x_groups, y, y_groups, 0, m, True, True, *rule, keys[0], indices[0])
-        return _distances(keys[0], totals.dtype, dtype, root=metric == "l2"), indices[0]
+        odd = _search(code, cut, rows, x_groups, y, y_groups, 0, m, True, True, *rule, keys, indices)
+        return keys, indices, threads, odd
 
     rows_at_once = _blocks.task_rows(n, threads)
     selecting = _LOOKING + _PER_LEVEL * k.bit_length()
     sorts_at_once = max(1, _CALL_MERGES // (k * k.bit_length()))
     x_parts = [(first, min(n, first + rows_at_once)) for first in range(0, n, rows_at_once)]
     y_parts = _parts_of_y(m, k, len(x_parts), threads)
-    keys, indices = empty_heaps(len(y_parts), n, k, totals.dtype)
+    keys, indices = empty_heaps(len(y_parts), n, k, ordinary.dtype)
     worthwhile = len(y_parts) == 1 and _bounds.pays(metric, x.dtype, rows_at_once, m, d, k)
     grid = _bounds.grid(metric, x, y) if worthwhile else None
 
@@ -215,10 +252,10 @@ def _nearest(
 
         def search_all(top: int, bottom: int, begin: int, end: int, begins: bool = False) -> Iterator[None]:
             some = slice(top, bottom)
-            for left, right in _blocks.y_ranges(bottom - top, begin, end, d + selecting):
-                fresh = begins and left == begin
+            for left, right in _blocks.scattered(_blocks.y_ranges(bottom - top, begin, end, d + selecting)):
                 heaps = best[some], chosen[some]
-                _search(code, cut, queries[some], own[some], y, y_groups, left, right, fresh, False, *rule, *heaps)
+                _search(code, cut, queries[some], own[some], y, y_groups, left, right, begins, False, *rule, *heaps)
+                begins = False
                 yield
 
         if grid is None:
@@ -234,7 +271,41 @@ def _nearest(
     if len(y_parts) > 1:
         most = max(1, _CALL_MERGES // (k * len(y_parts)))
         _threads.run_ranges(lambda first, last: merge(keys, indices, first, last), n, threads, most=most)
-    return _distances(keys[0], totals.dtype, dtype, root=metric == "l2"), indices[0]
+    return keys[0], indices[0], threads, None
+
+
+def _select(
+    metric: _validate.Metric,
+    x: NDArray[Any],
+    x_groups: NDArray[np.intp],
+    y: NDArray[Any],
+    y_groups: NDArray[np.intp],
+    keys: NDArray[Any],
+    indices: NDArray[np.intp],
+    threads: int,
+) -> None:
+    """Find many neighbours without heaps."""
+    (n, d), k = x.shape, keys.shape[1]
+    part = _selection.part_rows(len(y), k)
+    most = max(1, min(_SELECTED_PAIRS, _blocks.CALL_ELEMENTS // max(1, d)) // part)
+    step = max(1, min(most, -(-n // threads)))
+    mask, nan_key = _key_rule(_blocks.ordinary_totals(metric, x.dtype, d).dtype)
+
+    def search(task: int) -> Iterator[None]:
+        some = slice(task * step, (task + 1) * step)
+        queries, own = x[some], x_groups[some, np.newaxis]
+
+        def keys_of(left: int, right: int) -> NDArray[Any]:
+            found = _blocks.totals(metric, queries, y[left:right]).view(keys.dtype)
+            np.bitwise_and(found, found.dtype.type(mask), out=found)
+            np.minimum(found, found.dtype.type(nan_key), out=found)
+            if y_groups.size:
+                found[own == y_groups[left:right]] = np.iinfo(found.dtype).max
+            return found
+
+        yield from _selection.select_sorted(keys_of, len(y), keys[some], indices[some])
+
+    _threads.run(search, -(-n // step), threads)
 
 
 def _parts_of_y(m: int, k: int, n_tasks: int, threads: int) -> list[tuple[int, int]]:
@@ -254,21 +325,67 @@ def _key_rule(totals: np.dtype[Any]) -> tuple[int, int]:
     return largest, int(np.array(np.nan, totals).view(integer)[()]) & largest
 
 
-def _distances(keys: NDArray[Any], totals: np.dtype[Any], dtype: np.dtype[Any], *, root: bool) -> NDArray[Any]:
-    found = keys.view(totals)
-    if not root:
-        return found
-    return np.sqrt(found) if totals.kind == "f" else np.sqrt(found.astype(np.float64)).astype(dtype)
+def _distances(
+    metric: _validate.Metric,
+    x: NDArray[Any],
+    x_groups: NDArray[np.intp],
+    y: NDArray[Any],
+    y_groups: NDArray[np.intp],
+    keys: NDArray[Any],
+    indices: NDArray[np.intp],
+    threads: int,
+    odd: bool | None = None,
+) -> NDArray[Any]:
+    """Return the distances that sorted keys stand for; mend those whose squares left their range, and `indices`.
+
+    `odd` says whether there are such; None: it is not known.
+    """
+    ordinary = _blocks.ordinary_totals(metric, x.dtype, x.shape[1])
+    totals = keys.view(ordinary.dtype)
+    if metric != "l2":
+        return totals
+    if totals.dtype.kind == "i":
+        return np.sqrt(totals.astype(np.float64)).astype(_validate.result_dtype(metric, x.dtype, x.shape[1]))
+    if odd is None and len(totals) and not (totals[:, 0].min() >= ordinary[0] and totals[:, -1].max() <= ordinary[1]):
+        odd = _some_are_odd(x, y, ordinary, keys, indices, threads)
+    if odd:
+
+        def nearest(*problem: Any) -> NDArray[np.intp]:
+            return _search_rows("l2", *problem, threads)[1]
+
+        return _extremes.mend_nearest(x, x_groups, y, y_groups, totals, indices, threads, nearest)
+    return np.sqrt(totals)
+
+
+def _some_are_odd(
+    x: NDArray[Any],
+    y: NDArray[Any],
+    ordinary: NDArray[Any],
+    keys: NDArray[Any],
+    indices: NDArray[np.intp],
+    threads: int,
+) -> bool:
+    """Whether distances are not `ordinary`, those between equal rows excepted."""
+    x, y, found = readonly(x), readonly(y), []
+
+    def look(first: int, last: int) -> None:
+        some = slice(first, last)
+        if not found and _have_odd(x[some], y, ordinary, keys[some], indices[some]):
+            found.append(first)
+
+    n, k = keys.shape
+    _threads.run_ranges(look, n, threads, most=max(1, _CALL_MERGES // (k * max(1, x.shape[1] // _PER_LEVEL))))
+    return bool(found)
 
 
 @kernel
 def _search(  # type: ignore[no-untyped-def]
-    metric, plan, X, x_groups, Y, y_groups, y_first, y_last, begins, ends, like, mask, nan_key, keys, indices
+    metric, plan, X, x_groups, Y, y_groups, y_first, y_last, begins, ends, ordinary, mask, nan_key, keys, indices
 ):
     """Offer the rows ``y_first:y_last`` of Y to the heaps of the rows of X, those of the same group excepted.
 
     When a part of Y `begins`, the heaps are filled with what is worse than any distance, NaN included;
-    when it `ends`, they are sorted.
+    when it `ends`, they are sorted, and what is returned says whether some of them are not `ordinary`.
     """
     if begins:
         keys[:] = np.iinfo(keys.dtype).max
@@ -278,10 +395,22 @@ def _search(  # type: ignore[no-untyped-def]
     height = -(-min(X_ROWS, n) // rows) * rows
     width = -(-min(block, y_last - y_first) // POINTS_STEP) * POINTS_STEP
     panels, spread_x = aligned(width * X.shape[1], Y), aligned(space, Y)
-    totals = aligned(height * width, like).reshape((height, width))
+    totals = aligned(height * width, ordinary).reshape((height, width))
     seen_as_keys = totals.view(keys.dtype)
-    for left in range(y_first, y_last, block):
+    span = max(1, Y_POINTS // block) * block  # small blocks are visited several together, as they lie in memory
+    spans = -(-(y_last - y_first) // span)
+    ahead, step = spans - 1, scattering_step(max(1, spans))
+    turns, turn = 0, 0
+    for place in range(spans * (span // block)):
+        left = y_first + ahead * span + place % (span // block) * block
+        if (place + 1) % (span // block) == 0:
+            ahead = (ahead + step) % spans
+        if left >= y_last:
+            continue
         right = min(y_last, left + block)
+        if turns != -(-(right - left) // KEYS_AT_ONCE):
+            turns = -(-(right - left) // KEYS_AT_ONCE)
+            turn = scattering_step(turns)
         pack(Y, left, right, points, side, columns, panels)
         for top in range(0, n, X_ROWS):
             bottom = min(n, top + X_ROWS)
@@ -289,24 +418,66 @@ def _search(  # type: ignore[no-untyped-def]
             for i in range(top, bottom):
                 own = x_groups[i] if x_groups.size else 0
                 row = seen_as_keys[i - top]
-                _offer_row(row, right - left, left, own, y_groups, mask, nan_key, keys[i], indices[i])
-    if ends:
-        sort_all(keys, indices)
+                _offer_row(row, right - left, left, turn, own, y_groups, mask, nan_key, keys[i], indices[i])
+    if not ends:
+        return False
+    sort_all(keys, indices)
+    return _has_odd(X, Y, ordinary, keys, indices)
 
 
 @inner
-def _offer_row(row, size, left, own, groups, mask, nan_key, keys, indices):  # type: ignore[no-untyped-def]
+def _has_odd(X, Y, ordinary, keys, indices):  # type: ignore[no-untyped-def]
+    """Whether some distances, in order, are not `ordinary`, those of equal rows excepted."""
+    totals = keys.view(ordinary.dtype)
+    for i in range(totals.shape[0]):
+        if not totals[i, -1] <= ordinary[1]:
+            return True
+        for place in range(totals.shape[1]):
+            if totals[i, place] >= ordinary[0]:
+                break
+            x, y = X[i], Y[indices[i, place]]
+            for column in range(y.size):
+                if x[column] != y[column]:
+                    return True
+    return False
+
+
+@kernel
+def _have_odd(X, Y, ordinary, keys, indices):  # type: ignore[no-untyped-def]
+    """As `_has_odd`."""
+    return _has_odd(X, Y, ordinary, keys, indices)
+
+
+@inner
+def _offer_row(row, size, left, step, own, groups, mask, nan_key, keys, indices):  # type: ignore[no-untyped-def]
     """Offer one row of a block, columns ``left : left + size`` of Y, to the row's heap.
 
-    Candidates of the group `own` are passed over; empty `groups` pass over nothing.
+    Candidates of the group `own` are passed over; empty `groups` pass over nothing. They come 32 by 32, every `step`
+    times 32 places on, from the end that is nearer.
     """
-    for begin in range(0, size, KEYS_AT_ONCE):
-        candidates = _simd.below(row, begin, keys[0], mask, nan_key)
+    end, ahead, begin = -(-size // KEYS_AT_ONCE) * KEYS_AT_ONCE, step * KEYS_AT_ONCE, 0
+    if min(row[size - 1] & mask, nan_key) < min(row[0] & mask, nan_key):
+        begin, ahead = end - KEYS_AT_ONCE, end - ahead
+    limit = _limit(left, keys, indices)
+    for _ in range(0, end, KEYS_AT_ONCE):
+        candidates = _simd.below(row, begin, limit, mask, nan_key)
         if size - begin < KEYS_AT_ONCE:
             candidates &= (1 << (size - begin)) - 1
         while candidates:
             j = begin + _simd.lowest_bit(candidates)
             candidates &= candidates - 1
             key = min(row[j] & mask, nan_key)
-            if key < keys[0] and (groups.size == 0 or groups[left + j] != own):
-                replace_root(keys, indices, keys.size, key, left + j)
+            if before(keys, indices, 0, key, left + j) or (groups.size and groups[left + j] == own):
+                continue
+            replace_root(keys, indices, keys.size, key, left + j)
+            limit = _limit(left, keys, indices)
+        begin += ahead
+        if begin >= end:
+            begin -= end
+
+
+@inner
+def _limit(left, keys, indices):  # type: ignore[no-untyped-def]
+    """Return the key that candidates from the index `left` on must be below; of equals the first is nearer."""
+    largest = np.iinfo(keys.dtype).max  # the worst of an empty heap, which no candidate equals
+    return keys[0] + (left < indices[0]) if keys[0] < largest else largest

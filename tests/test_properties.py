@@ -92,7 +92,7 @@ def test_norms_bound_each_other(ops, sets):
     D = X.shape[1]
     linf, l2, l1 = (getattr(ops, f"pairwise_{m}")(X, Y).astype(np.float64) for m in ("linf", "l2", "l1"))
     slack = 1 + 8 * EPS["float64" if X.dtype == np.float64 else "float32"] * D
-    tiny = 1e-18  # squares of float32 differences below 1e-22 vanish
+    tiny = float(np.finfo("float64" if X.dtype == np.float64 else "float32").tiny)  # below it there are fewer digits
     assert (linf <= l2 * slack + tiny).all()
     assert (l2 <= l1 * slack + tiny).all()
     assert (l1 <= D**0.5 * l2 * slack + tiny * D).all()

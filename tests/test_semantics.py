@@ -234,17 +234,13 @@ def test_distance_depends_on_its_two_rows_only(ops, rng, same_bits, metric):
     same_bits(np.take_along_axis(D, indices, axis=1), distances, "k_nearest")
 
 
-def test_float32_l2_has_the_range_of_float32(ops):
-    X = np.zeros((1, 3), np.float32)
-    far = np.full((1, 3), 2e19, np.float32)
-    near = np.full((1, 3), 1e-23, np.float32)
-    with warnings.catch_warnings():
-        # NumPy reports the overflow; the value is what is fixed here.
-        warnings.simplefilter("ignore", RuntimeWarning)
-        assert ops.pairwise_l2(X, far)[0, 0] == np.inf
-        assert ops.pairwise_l2(X, near)[0, 0] == 0
-    assert_allclose(ops.pairwise_l2(X.astype(np.float64), far.astype(np.float64)), [[2e19 * 3**0.5]], rtol=1e-6)
-    assert_allclose(ops.pairwise_l1(X, near), [[3e-23]], rtol=1e-6)
+@pytest.mark.parametrize(("dtype", "power"), [("float32", 30), ("float64", 250)])
+def test_l2_is_right_where_its_square_leaves_the_range(ops, dtype, power):
+    X = np.zeros((1, 3), dtype)
+    for size in (10.0**power, 10.0**-power):
+        Y = np.array([[3], [-1], [2]], dtype) * np.full(3, size, dtype)
+        assert_allclose(ops.pairwise_l2(X, Y), [[3**1.5 * size, 3**0.5 * size, 12**0.5 * size]], rtol=1e-6)
+        assert ops.k_nearest(X, Y, 3)[1].tolist() == [[1, 2, 0]]
 
 
 @pytest.mark.parametrize("dtype", FLOATS)

@@ -15,12 +15,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from itertools import product
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .. import _validate
+from .. import _scales, _validate
 from .._validate import Array
 
 __all__ = [
@@ -100,8 +100,39 @@ def _linf(x: Row, y: Row) -> float:
     return largest
 
 
-# What neighbours are ordered by. For L2 that is the square: the root would merge close values.
-_KEYS: dict[str, Callable[[Row, Row], float]] = {"l1": _l1, "l2": _squared_l2, "linf": _linf}
+_TOTALS: dict[str, Callable[[Row, Row], float]] = {"l1": _l1, "l2": _squared_l2, "linf": _linf}
+
+# Rows times this power of two, or over it, have squares within the range of float64.
+_SCALE = {np.dtype(np.float32): 1.0, np.dtype(np.float64): 2.0**600}
+
+
+class _Distance(NamedTuple):
+    """What neighbours are ordered by, `kind` before `total`, and what is returned.
+
+    The total of L2 is the square: the root would merge close values. Pairs whose square leaves the range of the
+    dtype are of another kind, -1 if it is too small and 1 if it is too large, and their square is that of scaled rows.
+    """
+
+    kind: int
+    total: float
+    distance: float
+    square: float
+
+
+def _distance(x: Row, y: Row, metric: _validate.Metric, dtype: np.dtype[Any]) -> _Distance:
+    exact = dtype == np.uint8 or metric != "l2"
+    total = float(_validate.result_dtype(metric, dtype, len(x), squared=True).type(_TOTALS[metric](x, y)))
+    if exact:
+        return _Distance(0, total, math.sqrt(total) if metric == "l2" else total, total)
+    least, most = _scales.ordinary(dtype, len(x))
+    scale = _SCALE[dtype]
+    if total < least:
+        total = _squared_l2([(a - b) * scale for a, b in zip(x, y, strict=True)], [0.0] * len(x))
+        return _Distance(-1, total, min(math.sqrt(total) / scale, math.sqrt(least)), min(total / scale / scale, least))
+    if total > most:
+        total = _squared_l2([a / scale for a in x], [b / scale for b in y])
+        return _Distance(1, total, max(math.sqrt(total) * scale, math.sqrt(most)), math.inf)
+    return _Distance(0, total, math.sqrt(total), total)
 
 
 @_quiet
@@ -144,15 +175,13 @@ def pairwise(X: ArrayLike, Y: ArrayLike | None, norm: Callable[[Array], float]) 
 
 def _pairwise(X: ArrayLike, Y: ArrayLike | None, metric: _validate.Metric, squared: bool, out: Array | None) -> Array:
     x, y, _ = _validate.pair(X, Y)
-    distance = _KEYS[metric]
     dtype = _validate.result_dtype(metric, x.dtype, x.shape[1], squared)
     out = _validate.out(out, (len(x), len(y)), dtype, X, Y)
-    key_dtype = _validate.result_dtype(metric, x.dtype, x.shape[1], squared=True)
     rows, others = x.tolist(), y.tolist()
     for i, row in enumerate(rows):
         for j, other in enumerate(others):
-            value = key_dtype.type(distance(row, other))
-            out[i, j] = value if metric != "l2" or squared else math.sqrt(value)
+            found = _distance(row, other, metric, x.dtype)
+            out[i, j] = found.square if squared else found.distance
     return out
 
 
@@ -173,8 +202,7 @@ def pairwise_l1(X: ArrayLike, Y: ArrayLike | None = None, *, out: Array | None =
 def pairwise_l2(X: ArrayLike, Y: ArrayLike | None = None, *, squared: bool = False, out: Array | None = None) -> Array:
     """Compute Euclidean distances, ``out[i, j] = √ Σ_d (X[i, d] − Y[j, d])²``.
 
-    `squared` leaves out the root. float32 has float32's range: a sum of squares beyond 3.4e38 (a
-    difference of 1.8e19) is infinite, and one below 1e-45 is zero.
+    `squared` leaves out the root. Distances are right where their squares leave the range of the dtype, too.
 
     Examples
     --------
@@ -204,8 +232,9 @@ def k_nearest(
 ) -> tuple[Array, Array]:
     """Find the `k` rows of `Y` nearest to each row of `X`, by (distance, index), NaN last.
 
-    L2 is ordered by the squared value, before the root. With `exclude_self` row i of `Y` is no
-    neighbour of row i of `X`.
+    L2 is ordered by the squared value, before the root; pairs whose square is below the range of the dtype
+    come before all others, and those whose square is above it come last but for NaN. With `exclude_self`
+    row i of `Y` is no neighbour of row i of `X`.
 
     Returns
     -------
@@ -220,20 +249,18 @@ def k_nearest(
     x, y, _ = _validate.pair(X, Y)
     name = _validate.metric(metric)
     k = _validate.k(k, len(y), exclude_self, len(x))
-    columns = x.shape[1]
-    key_dtype = _validate.result_dtype(name, x.dtype, columns, squared=True)
-    distances = np.empty((len(x), k), _validate.result_dtype(name, x.dtype, columns))
+    distances = np.empty((len(x), k), _validate.result_dtype(name, x.dtype, x.shape[1]))
     indices = np.empty((len(x), k), np.intp)
     rows, others = x.tolist(), y.tolist()
     for i, row in enumerate(rows):
-        keys = [key_dtype.type(_KEYS[name](row, other)) for other in others]
+        keys = [_distance(row, other, name, x.dtype) for other in others]
         candidates = [j for j in range(len(others)) if not (exclude_self and j == i)]
         # The sort keeps the order of what is equal, so ties stay ordered by index. NaN compares
         # with nothing: it is sorted by being NaN, and then by index.
-        candidates.sort(key=lambda j: (True, 0.0) if math.isnan(keys[j]) else (False, keys[j]))
+        candidates.sort(key=lambda j: (2, 0.0) if math.isnan(keys[j].total) else keys[j][:2])
         for rank, j in enumerate(candidates[:k]):
             indices[i, rank] = j
-            distances[i, rank] = math.sqrt(keys[j]) if name == "l2" else keys[j]
+            distances[i, rank] = keys[j].distance
     return distances, indices
 
 

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import ArrayLike
 
-from .. import _validate
+from .. import _scales, _validate
 from .._validate import Array
 
 __all__ = [
@@ -119,6 +119,43 @@ def _keys(X: Array, Y: Array, metric: _validate.Metric, out: Array) -> None:
                 np.add.reduce(difference, axis=-1, dtype=out.dtype, out=target)
 
 
+def _totals_again(X: Array, Y: Array, i: Array, j: Array, large: bool) -> Array:
+    """Compute squared L2 distances of the pairs (X[i], Y[j]) in another scale, in float64."""
+    totals = np.empty(i.size)
+    step = max(1, _BLOCK // max(1, X.shape[1]))
+    for first in range(0, i.size, step):
+        some = slice(first, first + step)
+        difference = _scales.rescaled(X[i[some]], large) - _scales.rescaled(Y[j[some]], large)
+        totals[some] = np.add.reduce(difference * difference, axis=1)
+    return totals
+
+
+def _finish_l2(X: Array, Y: Array, keys: Array, squared: bool = False) -> dict[int, Array]:
+    """Turn squared L2 distances between floats into distances, in place, or leave them `squared`.
+
+    Those whose square left the range of the dtype are made again. Of the rows that have such pairs the order of all
+    pairs is returned, as ranks: it is no longer that of the squares alone.
+    """
+    least, most = _scales.ordinary(X.dtype, X.shape[1])
+    odd = {large: np.nonzero(keys > most if large else keys < least) for large in (False, True)}
+    totals = {large: _totals_again(X, Y, *pairs, large) for large, pairs in odd.items()}
+    kinds, values = {}, {}
+    for large, (i, _) in odd.items():
+        for row in np.unique(i[(totals[large] > 0) & (totals[large] < np.inf)]).tolist():  # not of equal rows
+            kinds[row] = np.select([keys[row] < least, keys[row] <= most, keys[row] > most], [0, 1, 2], default=3)
+            values[row] = keys[row].astype(np.float64)
+    if not squared:
+        np.sqrt(keys, out=keys)
+    for large, (i, j) in odd.items():
+        if not squared:
+            keys[i, j] = _scales.distances(totals[large], large, X.dtype, X.shape[1])
+        elif not large:
+            keys[i, j] = _scales.squares(totals[large], X.dtype, X.shape[1])
+        for row, value in values.items():
+            value[j[i == row]] = totals[large][i == row]
+    return {row: np.argsort(np.lexsort((values[row], kinds[row]))) for row in values}
+
+
 def _exact_squared_l2(X: Array, Y: Array, out: Array) -> None:
     """Write squared distances between uint8 rows by a matrix product in float64, which is exact."""
     step = math.isqrt(_DISTANCES)
@@ -150,7 +187,11 @@ def _pairwise(X: ArrayLike, Y: ArrayLike | None, metric: _validate.Metric, squar
             out[i : i + step] = np.sqrt(keys, dtype=np.float64)
         return out
     _keys(x, y, metric, out)
-    return np.sqrt(out, out=out) if root else out
+    if metric == "l2" and kind != "uint8":
+        step = max(1, _DISTANCES // max(1, len(y)))
+        for i in range(0, len(x), step):
+            _finish_l2(x[i : i + step], y, out[i : i + step], squared)
+    return out
 
 
 def pairwise_l1(X: ArrayLike, Y: ArrayLike | None = None, *, out: Array | None = None) -> Array:
@@ -168,8 +209,7 @@ def pairwise_l1(X: ArrayLike, Y: ArrayLike | None = None, *, out: Array | None =
 def pairwise_l2(X: ArrayLike, Y: ArrayLike | None = None, *, squared: bool = False, out: Array | None = None) -> Array:
     """Compute Euclidean distances, ``out[i, j] = √ Σ_d (X[i, d] − Y[j, d])²``.
 
-    `squared` leaves out the root. float32 has float32's range: differences beyond 1.8e19 have an
-    infinite square, those below 1e-23 or so vanish.
+    `squared` leaves out the root. Distances are right where their squares leave the range of the dtype, too.
 
     Examples
     --------
@@ -228,7 +268,8 @@ def k_nearest(
     """Find the `k` rows of `Y` nearest to each row of `X`, by (distance, index), NaN last.
 
     Blocks of rows of X, so that at most about a million distances (or one row of them) exist at a
-    time. L2 is ordered by the squared value, before the root.
+    time. L2 is ordered by the squared value, before the root; pairs whose square is below the range of the dtype
+    come before all others, and those whose square is above it come last but for NaN.
 
     Examples
     --------
@@ -236,7 +277,7 @@ def k_nearest(
     >>> vectorized.k_nearest([[0.0]], [[2.0], [-1.0], [1.0]], 2)
     (array([[1., 1.]]), array([[1, 2]]))
     """
-    x, y, _ = _validate.pair(X, Y)
+    x, y, kind = _validate.pair(X, Y)
     name = _validate.metric(metric)
     n, m, columns = len(x), len(y), x.shape[1]
     k = _validate.k(k, m, exclude_self, n)
@@ -248,22 +289,31 @@ def k_nearest(
     for i in range(0, n, step):
         keys = block[: len(x[i : i + step])]
         _keys(x[i : i + step], y, name, keys)
+        own = keys
+        if name == "l2" and kind != "uint8":
+            own = keys.copy()
+            if ranks := _finish_l2(x[i : i + step], y, own):
+                keys = keys.astype(np.float64)
+                for row, rank in ranks.items():
+                    keys[row] = rank
+        elif name == "l2":
+            own = np.sqrt(keys, dtype=np.float64)
         if exclude_self:
             rows = np.arange(len(keys))
             others = np.ones(keys.shape, bool)
             others[rows, i + rows] = False
             keys = keys[others].reshape(len(keys), m - 1)
-            nearest, nearest_keys = _smallest(keys, k)
+            nearest = _smallest(keys, k)
             nearest += nearest >= (i + rows)[:, None]  # to the right of the column left out
         else:
-            nearest, nearest_keys = _smallest(keys, k)
+            nearest = _smallest(keys, k)
         indices[i : i + step] = nearest
-        distances[i : i + step] = np.sqrt(nearest_keys, dtype=np.float64) if name == "l2" else nearest_keys
+        distances[i : i + step] = np.take_along_axis(own, nearest, axis=1)
     return distances, indices
 
 
-def _smallest(keys: Array, k: int) -> tuple[Array, Array]:
-    """Return columns and values of the `k` smallest of each row, by (value, column), NaN last."""
+def _smallest(keys: Array, k: int) -> Array:
+    """Return the columns of the `k` smallest of each row, by (value, column), NaN last."""
     columns = np.argpartition(keys, k - 1, axis=1)[:, :k]
     columns.sort(axis=1)  # so that the stable sort below puts equal values in order of column
     values = np.take_along_axis(keys, columns, axis=1)
@@ -275,8 +325,7 @@ def _smallest(keys: Array, k: int) -> tuple[Array, Array]:
     unclear = np.flatnonzero(np.count_nonzero(keys <= values[:, -1:], axis=1) != k)
     if unclear.size:
         columns[unclear] = np.argsort(keys[unclear], axis=1, kind="stable")[:, :k]
-        values[unclear] = np.take_along_axis(keys[unclear], columns[unclear], axis=1)
-    return columns, values
+    return columns
 
 
 # -- elementwise functions -------------------------------------------------------------------------
