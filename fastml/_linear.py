@@ -269,7 +269,8 @@ class RowObjective:
     def noise(self, values: Array) -> Array:
         """Return how far values may be wrong by rounding: some units in the last place, and what scores have lost."""
         eps = float(np.finfo(self.dtype).eps)
-        return (4 * eps if self.dtype == _FLOAT64 else eps) * (np.abs(values) + self._rough.max())
+        noise: Array = (4 * eps if self.dtype == _FLOAT64 else eps) * (np.abs(values) + self._rough.max())
+        return noise
 
     def precondition(self, G: Array, which: NDArray[np.intp]) -> Array:
         """Return the Hessians' inverses times `G`."""

@@ -217,10 +217,10 @@ def _judged(loss: str, scores: Array, rows: Rows) -> tuple[float, float]:
         return kernels.binary_cross_entropy(z, y, sample_weight=weight), _mean((z >= 0) == (y > 0), weight)
     targets = y.reshape(len(y), -1)
     with np.errstate(over="ignore"):  # of a network that diverges
-        loss = _mean(np.square(scores - targets, dtype=np.float64).sum(axis=1) / 2, weight)
+        mean = _mean(np.square(scores - targets, dtype=np.float64).sum(axis=1) / 2, weight)
         if not rows.varies or not np.isfinite(scores).all():
-            return loss, np.nan
-        return loss, float(r2_score(targets, scores, sample_weight=weight))
+            return mean, np.nan
+        return mean, float(r2_score(targets, scores, sample_weight=weight))
 
 
 def _mean(values: Array, weight: Array | None) -> float:

@@ -430,7 +430,9 @@ def _turned(R: Array, targets: Array, noise: Array) -> tuple[Array, Array, Array
         return R, targets, noise, [(slice(None), slice(None), None)]
     lengths = _lengths(R)
     group = np.floor(np.log(lengths / lengths.min()) / math.log(_ALIKE))
-    parts, noises, turns = [], [], []
+    parts: list[Array] = []
+    noises: list[Array] = []
+    turns = []
     for each in np.unique(group):
         some = np.flatnonzero(group == each)
         part, its_noise, Q = R[::-1, some], noise[some], None
@@ -511,7 +513,7 @@ def _dependences(free: Array, unit: Array) -> tuple[Array, NDArray[np.intp]]:
     of small units are taken.
     """
     dependent: NDArray[np.intp] = qr(free, mode="r", pivoting=True)[1][: len(free)]
-    rows = np.linalg.solve(free[:, dependent], free)
+    rows: Array = np.linalg.solve(free[:, dependent], free).astype(np.float64, copy=False)
     rows[np.abs(rows) <= _ROUNDING] = 0.0
     for i, row in enumerate(rows):
         shares = np.abs(row)

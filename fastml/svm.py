@@ -373,7 +373,8 @@ def _solve(problems: _Problems, forms: list[bool]) -> _Solution:
         if (solution.gap > solution.goal).any():
             other = (_solve_dual if in_the_dual else _solve_primal)(problems)
             better = np.flatnonzero(other.gap < solution.gap)
-            solution = solution.with_part(better, _Solution(*(part[better] for part in other[:-1]), other.n_iter))
+            part = _Solution._make([*(values[better] for values in other[:-1]), other.n_iter])
+            solution = solution.with_part(better, part)
     return solution
 
 

@@ -350,8 +350,10 @@ def _distances(
         odd = _some_are_odd(x, y, ordinary, keys, indices, threads)
     if odd:
 
-        def nearest(*problem: Any) -> NDArray[np.intp]:
-            return _search_rows("l2", *problem, threads)[1]
+        def nearest(
+            x: NDArray[Any], x_groups: NDArray[np.intp], y: NDArray[Any], y_groups: NDArray[np.intp], k: int
+        ) -> NDArray[np.intp]:
+            return _search_rows("l2", x, x_groups, y, y_groups, k, threads)[1]
 
         return _extremes.mend_nearest(x, x_groups, y, y_groups, totals, indices, threads, nearest)
     return np.sqrt(totals)
@@ -366,7 +368,8 @@ def _some_are_odd(
     threads: int,
 ) -> bool:
     """Whether distances are not `ordinary`, those between equal rows excepted."""
-    x, y, found = readonly(x), readonly(y), []
+    x, y = readonly(x), readonly(y)
+    found: list[int] = []
 
     def look(first: int, last: int) -> None:
         some = slice(first, last)

@@ -138,7 +138,7 @@ def _finish_l2(X: Array, Y: Array, keys: Array, squared: bool = False) -> dict[i
     """
     least, most = _scales.ordinary(X.dtype, X.shape[1])
     odd = {large: np.nonzero(keys > most if large else keys < least) for large in (False, True)}
-    totals = {large: _totals_again(X, Y, *pairs, large) for large, pairs in odd.items()}
+    totals = {large: _totals_again(X, Y, i, j, large) for large, (i, j) in odd.items()}
     kinds, values = {}, {}
     for large, (i, _) in odd.items():
         for row in np.unique(i[(totals[large] > 0) & (totals[large] < np.inf)]).tolist():  # not of equal rows
