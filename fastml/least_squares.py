@@ -494,17 +494,18 @@ def _penalised(R: Array, targets: Array, strength: float) -> tuple[Array, Array]
 
 def _shortest(coef: Array, free: Array, unit: Array) -> Array:
     """Return what differs from coefficients by rows of `free`, which are in units of their own, and is shortest."""
-    rows, dependent = _dependences(free, unit)
-    others = np.delete(np.arange(len(unit)), dependent)
-    H = rows[:, others] * unit[dependent, np.newaxis] / unit[others]
-    # Whatever is orthogonal to the rows has dependent coefficients of -H times the others.
-    short = np.empty_like(coef)
-    short[others] = np.linalg.solve(np.eye(len(others)) + H.T @ H, coef[others] - H.T @ coef[dependent])
-    short[dependent] = -H @ short[others]
+    Q, short = np.zeros((len(free), len(unit))), coef.copy()
+    # One after the other, so that what has nothing in common, and may differ by far in size, is never mixed.
+    for i, row in enumerate(_dependences(free, unit) / unit):
+        row /= np.abs(row).max()
+        for _ in range(2):  # once would leave rounding errors of what they have in common
+            row -= (Q[:i] @ row) @ Q[:i]
+        Q[i] = row / math.sqrt(row @ row)
+        short -= np.outer(Q[i], Q[i] @ short)
     return short
 
 
-def _dependences(free: Array, unit: Array) -> tuple[Array, NDArray[np.intp]]:
+def _dependences(free: Array, unit: Array) -> Array:
     """Return rows that span the same, each for a column that depends on others: 1 there, and 0 at the other such ones.
 
     Rounding errors are set to 0, or they would matter at columns of small units. Of what depends on one another those
@@ -523,4 +524,4 @@ def _dependences(free: Array, unit: Array) -> tuple[Array, NDArray[np.intp]]:
             rows -= np.outer(away, row)
             rows[np.abs(rows) <= _ROUNDING] = 0.0
             dependent[i] = j
-    return rows, dependent
+    return rows
