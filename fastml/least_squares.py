@@ -27,8 +27,8 @@ _BLOCK_ROWS, _ROWS_PER_COLUMN = 2048, 4
 #: Rows whose mean is taken off before anything is multiplied; the rest of the mean comes out exactly.
 _SHIFT_ROWS = 1024
 
-#: Shares of dependent columns that are taken for 0, or they would matter where a column's unit is small.
-_ROUNDING = 1e-13
+#: What a column may add to the rounding errors of one that depends on it, in units of its own, to be left out.
+_ROUNDING = 10.0
 
 #: Columns are turned into fewer with others whose lengths differ by less than this factor.
 _ALIKE = 1e4
@@ -410,7 +410,7 @@ def _solve(reduced: _Reduced, noise: Array, alpha: Array | None = None) -> _Solu
         found[:, which] = _solution(*_without_rounding(triangle / unit, penalised))
     found /= unit[:, np.newaxis]
     if free is not None and free.size:
-        short = _shortest(found, free, unit)
+        short = _shortest(found, free, unit, _lengths(S))
         # What rounding has done to the scores is put right.
         found = short + _solution(S, (S * unit) @ (found - short), free) / unit[:, np.newaxis]
     for columns, turned, Q in turns:
@@ -492,11 +492,11 @@ def _penalised(R: Array, targets: Array, strength: float) -> tuple[Array, Array]
     return triangle[:columns, :columns], triangle[:columns, columns:]
 
 
-def _shortest(coef: Array, free: Array, unit: Array) -> Array:
+def _shortest(coef: Array, free: Array, unit: Array, lengths: Array) -> Array:
     """Return what differs from coefficients by rows of `free`, which are in units of their own, and is shortest."""
     Q, short = np.zeros((len(free), len(unit))), coef.copy()
     # One after the other, so that what has nothing in common, and may differ by far in size, is never mixed.
-    for i, row in enumerate(_dependences(free, unit) / unit):
+    for i, row in enumerate(_dependences(free, unit, lengths) / unit):
         row /= np.abs(row).max()
         for _ in range(2):  # once would leave rounding errors of what they have in common
             row -= (Q[:i] @ row) @ Q[:i]
@@ -505,15 +505,20 @@ def _shortest(coef: Array, free: Array, unit: Array) -> Array:
     return short
 
 
-def _dependences(free: Array, unit: Array) -> Array:
+def _dependences(free: Array, unit: Array, lengths: Array) -> Array:
     """Return rows that span the same, each for a column that depends on others: 1 there, and 0 at the other such ones.
 
-    Rounding errors are set to 0, or they would matter at columns of small units. Of what depends on one another those
-    of small units are taken.
+    Entries that add no more than rounding errors to a score are set to 0, or they would matter at columns of small
+    units. Of what depends on one another those of small units are taken.
     """
     dependent: NDArray[np.intp] = qr(free, mode="r", pivoting=True)[1][: len(free)]
-    rows = np.linalg.solve(free[:, dependent], free)
-    rows[np.abs(rows) <= _ROUNDING] = 0.0
+    rows, every = np.linalg.solve(free[:, dependent], free), np.arange(len(free))
+
+    def clean() -> None:
+        rows[np.abs(rows) * lengths <= _ROUNDING] = 0.0
+        rows[every, dependent] = 1.0
+
+    clean()
     for i, row in enumerate(rows):
         shares = np.abs(row)
         j = int(np.where(shares >= 0.1 * shares.max(), unit, np.inf).argmin())
@@ -522,6 +527,6 @@ def _dependences(free: Array, unit: Array) -> Array:
             away = rows[:, j].copy()
             away[i] = 0.0
             rows -= np.outer(away, row)
-            rows[np.abs(rows) <= _ROUNDING] = 0.0
             dependent[i] = j
+            clean()
     return rows
