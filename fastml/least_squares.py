@@ -12,7 +12,7 @@ from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
 from sklearn.utils.validation import check_is_fitted
 
 from . import _estimators
-from ._checks import unchanged_if_refused, validate_data
+from ._checks import CheckedScore, unchanged_if_refused, validate_data
 from ._curvature import one_blas_thread
 from ._linear import settled_weight
 from .kernels import _threads
@@ -34,7 +34,7 @@ _ROUNDING = 10.0
 _ALIKE = 1e4
 
 
-class _LeastSquares(MultiOutputMixin, RegressorMixin, BaseEstimator):
+class _LeastSquares(CheckedScore, MultiOutputMixin, RegressorMixin, BaseEstimator):
     """Rows, targets and predictions of models by linear scores."""
 
     fit_intercept: bool
