@@ -21,7 +21,7 @@ from sklearn.utils import validation
 
 from .kernels import _validate
 
-__all__ = ["check_labels", "check_numbers", "check_values", "unchanged_if_refused", "validate_data"]
+__all__ = ["CheckedScore", "check_labels", "check_numbers", "check_values", "unchanged_if_refused", "validate_data"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -46,6 +46,32 @@ def validate_data(model: Any, X: Any = "no_validation", y: Any = "no_validation"
     if not (y is None or isinstance(y, str)):
         y = check_labels(y) if is_classifier(model) else check_numbers(y)
     return validation.validate_data(model, X, y, **settings)
+
+
+class CheckedScore:
+    """A mixin, to stand before scikit-learn's: `score` refuses the targets and weights that `fit` refuses by kind."""
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Return the accuracy, or R² of a regression.
+
+        Parameters
+        ----------
+        X : array-like
+            Rows, as in `predict`.
+        y : array-like
+            What they should be predicted as.
+        sample_weight : array-like of shape (n,), optional
+            What each row counts.
+
+        Returns
+        -------
+        float
+        """
+        y = check_labels(y) if is_classifier(self) else check_numbers(y)
+        if sample_weight is not None:
+            check_values(sample_weight, "sample_weight")
+        score: float = super().score(X, y, sample_weight)  # type: ignore[misc]
+        return score
 
 
 def check_values(values: Any, name: str) -> None:

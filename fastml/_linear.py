@@ -13,7 +13,7 @@ from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
 from . import _estimators
-from ._checks import check_values, validate_data
+from ._checks import CheckedScore, check_values, validate_data
 from ._curvature import Factor, Hessians, one_blas_thread, sample_rows
 from ._quasi_newton import Minimizer
 from .kernels._passes import Pass
@@ -57,7 +57,7 @@ _ROTATION_PRODUCTS = 2e10
 _GOOD = 0.02
 
 
-class LinearClassifier(ClassifierMixin, BaseEstimator):
+class LinearClassifier(CheckedScore, ClassifierMixin, BaseEstimator):
     """Labels, weights and predictions of classifiers by linear scores."""
 
     classes_: NDArray[Any]

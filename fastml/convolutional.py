@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from . import _estimators, layers
 from ._callbacks import with_callbacks
-from ._checks import unchanged_if_refused, validate_data
+from ._checks import CheckedScore, unchanged_if_refused, validate_data
 from ._convolutional_fitting import as_images, channel_scales, fit_images
 from ._fitting import Array
 from ._iterative import IterativeModel, Probabilities, known_classes
@@ -22,7 +22,7 @@ from .kernels._sequence import Network, Weights, scores_of_images
 __all__ = ["ConvNetClassifier"]
 
 
-class ConvNetClassifier(ClassifierMixin, Probabilities, IterativeModel):
+class ConvNetClassifier(CheckedScore, ClassifierMixin, Probabilities, IterativeModel):
     """Classification of images by a network of convolutions and other layers in a row.
 
     Images come as an array (n, channels, height, width), rows of numbers as (n, D). Softmax cross-entropy is trained,

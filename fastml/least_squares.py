@@ -12,7 +12,7 @@ from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
 from sklearn.utils.validation import check_is_fitted
 
 from . import _estimators
-from ._checks import unchanged_if_refused, validate_data
+from ._checks import CheckedScore, unchanged_if_refused, validate_data
 from ._curvature import one_blas_thread
 from ._linear import settled_weight
 from .kernels import _threads
@@ -27,14 +27,14 @@ _BLOCK_ROWS, _ROWS_PER_COLUMN = 2048, 4
 #: Rows whose mean is taken off before anything is multiplied; the rest of the mean comes out exactly.
 _SHIFT_ROWS = 1024
 
-#: Shares of dependent columns that are taken for 0, or they would matter where a column's unit is small.
-_ROUNDING = 1e-13
+#: What a column may add to the rounding errors of one that depends on it, in units of its own, to be left out.
+_ROUNDING = 10.0
 
 #: Columns are turned into fewer with others whose lengths differ by less than this factor.
 _ALIKE = 1e4
 
 
-class _LeastSquares(MultiOutputMixin, RegressorMixin, BaseEstimator):
+class _LeastSquares(CheckedScore, MultiOutputMixin, RegressorMixin, BaseEstimator):
     """Rows, targets and predictions of models by linear scores."""
 
     fit_intercept: bool
@@ -410,7 +410,7 @@ def _solve(reduced: _Reduced, noise: Array, alpha: Array | None = None) -> _Solu
         found[:, which] = _solution(*_without_rounding(triangle / unit, penalised))
     found /= unit[:, np.newaxis]
     if free is not None and free.size:
-        short = _shortest(found, free, unit)
+        short = _shortest(found, free, unit, _lengths(S))
         # What rounding has done to the scores is put right.
         found = short + _solution(S, (S * unit) @ (found - short), free) / unit[:, np.newaxis]
     for columns, turned, Q in turns:
@@ -494,27 +494,34 @@ def _penalised(R: Array, targets: Array, strength: float) -> tuple[Array, Array]
     return triangle[:columns, :columns], triangle[:columns, columns:]
 
 
-def _shortest(coef: Array, free: Array, unit: Array) -> Array:
+def _shortest(coef: Array, free: Array, unit: Array, lengths: Array) -> Array:
     """Return what differs from coefficients by rows of `free`, which are in units of their own, and is shortest."""
-    rows, dependent = _dependences(free, unit)
-    others = np.delete(np.arange(len(unit)), dependent)
-    H = rows[:, others] * unit[dependent, np.newaxis] / unit[others]
-    # Whatever is orthogonal to the rows has dependent coefficients of -H times the others.
-    short = np.empty_like(coef)
-    short[others] = np.linalg.solve(np.eye(len(others)) + H.T @ H, coef[others] - H.T @ coef[dependent])
-    short[dependent] = -H @ short[others]
+    Q, short = np.zeros((len(free), len(unit))), coef.copy()
+    # One after the other, so that what has nothing in common, and may differ by far in size, is never mixed.
+    for i, row in enumerate(_dependences(free, unit, lengths) / unit):
+        row /= np.abs(row).max()
+        for _ in range(2):  # once would leave rounding errors of what they have in common
+            row -= (Q[:i] @ row) @ Q[:i]
+        Q[i] = row / math.sqrt(row @ row)
+        short -= np.outer(Q[i], Q[i] @ short)
     return short
 
 
-def _dependences(free: Array, unit: Array) -> tuple[Array, NDArray[np.intp]]:
+def _dependences(free: Array, unit: Array, lengths: Array) -> Array:
     """Return rows that span the same, each for a column that depends on others: 1 there, and 0 at the other such ones.
 
-    Rounding errors are set to 0, or they would matter at columns of small units. Of what depends on one another those
-    of small units are taken.
+    Entries that add no more than rounding errors to a score are set to 0, or they would matter at columns of small
+    units. Of what depends on one another those of small units are taken.
     """
     dependent: NDArray[np.intp] = qr(free, mode="r", pivoting=True)[1][: len(free)]
     rows: Array = np.linalg.solve(free[:, dependent], free).astype(np.float64, copy=False)
-    rows[np.abs(rows) <= _ROUNDING] = 0.0
+    every = np.arange(len(free))
+
+    def clean() -> None:
+        rows[np.abs(rows) * lengths <= _ROUNDING] = 0.0
+        rows[every, dependent] = 1.0
+
+    clean()
     for i, row in enumerate(rows):
         shares = np.abs(row)
         j = int(np.where(shares >= 0.1 * shares.max(), unit, np.inf).argmin())
@@ -523,6 +530,6 @@ def _dependences(free: Array, unit: Array) -> tuple[Array, NDArray[np.intp]]:
             away = rows[:, j].copy()
             away[i] = 0.0
             rows -= np.outer(away, row)
-            rows[np.abs(rows) <= _ROUNDING] = 0.0
             dependent[i] = j
-    return rows, dependent
+            clean()
+    return rows

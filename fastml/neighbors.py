@@ -20,7 +20,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 
 from . import _estimators
-from ._checks import unchanged_if_refused, validate_data
+from ._checks import CheckedScore, unchanged_if_refused, validate_data
 from .kernels import _validate, k_nearest
 
 __all__ = ["KNeighborsClassifier", "KNeighborsRegressor"]
@@ -141,7 +141,7 @@ class _KNeighbors(MultiOutputMixin, BaseEstimator):
         return weights_of(distances, self.weights), indices
 
 
-class KNeighborsClassifier(ClassifierMixin, _KNeighbors):
+class KNeighborsClassifier(CheckedScore, ClassifierMixin, _KNeighbors):
     """Classification by a vote of the nearest neighbours.
 
     The label with most votes wins; of labels with equally many, the smallest. scikit-learn's parameters
@@ -267,7 +267,7 @@ class KNeighborsClassifier(ClassifierMixin, _KNeighbors):
         return tags
 
 
-class KNeighborsRegressor(RegressorMixin, _KNeighbors):
+class KNeighborsRegressor(CheckedScore, RegressorMixin, _KNeighbors):
     """Regression by the mean over the nearest neighbours.
 
     scikit-learn's parameters of the same names mean the same; its `algorithm`, `leaf_size` and
@@ -353,14 +353,14 @@ class KNeighborsRegressor(RegressorMixin, _KNeighbors):
 
 def settled_metric(metric: str, p: float = 2) -> _validate.Metric:
     """Return the kernels' name of a metric: "l1", "l2" or "linf"."""
-    if metric != "minkowski":
+    if not (isinstance(metric, str) and metric == "minkowski"):
         try:
             return _validate.metric(metric)
-        except ValueError:
+        except (TypeError, ValueError) as error:
             known = ", ".join(map(repr, ("minkowski", *_validate.METRICS)))
-            raise ValueError(f"metric is {metric!r}; it must be one of {known}") from None
+            raise type(error)(f"metric is {metric!r}; it must be one of {known}") from None
     for power, name in ((1, "l1"), (2, "l2"), (np.inf, "linf")):
-        if p == power:
+        if np.ndim(p) == 0 and p == power:
             return _validate.metric(name)
     raise ValueError(f"p is {p!r}; it must be 1, 2 or infinity")
 

@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from . import _estimators
 from ._callbacks import with_callbacks
-from ._checks import unchanged_if_refused, validate_data
+from ._checks import CheckedScore, unchanged_if_refused, validate_data
 from ._fitting import Array
 from ._iterative import IterativeModel, Probabilities, known_classes
 from ._network_fitting import fit_network
@@ -220,7 +220,7 @@ class _MLP(IterativeModel):
         return [Norm(*norm) for norm in zip(*parts, strict=True)]
 
 
-class MLPClassifier(ClassifierMixin, Probabilities, _MLP):
+class MLPClassifier(CheckedScore, ClassifierMixin, Probabilities, _MLP):
     """Classification by a network of fully connected layers.
 
     Parameters and defaults are scikit-learn's where they have its names. Softmax cross-entropy is trained, for two
@@ -469,7 +469,7 @@ class MLPClassifier(ClassifierMixin, Probabilities, _MLP):
         return super()._attributes(weights) | {"out_activation_": "softmax" if several else "logistic"}
 
 
-class MLPRegressor(RegressorMixin, _MLP):
+class MLPRegressor(CheckedScore, RegressorMixin, _MLP):
     """Regression by a network of fully connected layers.
 
     Half the squared residual is trained, summed over the targets of a row. Parameters mean what they mean in

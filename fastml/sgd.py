@@ -17,7 +17,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from . import _estimators
 from ._callbacks import with_callbacks
-from ._checks import unchanged_if_refused, validate_data
+from ._checks import CheckedScore, unchanged_if_refused, validate_data
 from ._fitting import SAMPLING, Array, DivergenceWarning
 from ._iterative import IterativeModel, Probabilities, known_classes
 from ._linear_training import Weights
@@ -124,7 +124,7 @@ def _estimates_probabilities(model: Any) -> bool:
     return True
 
 
-class SGDClassifier(ClassifierMixin, Probabilities, _SGD):
+class SGDClassifier(CheckedScore, ClassifierMixin, Probabilities, _SGD):
     """Linear classification by mini-batch gradient descent.
 
     Parameters and defaults are scikit-learn's where they have its names, with one difference: where
@@ -441,7 +441,7 @@ class SGDClassifier(ClassifierMixin, Probabilities, _SGD):
         return {"coef_": weights.coef, "intercept_": weights.intercept}
 
 
-class SGDRegressor(RegressorMixin, _SGD):
+class SGDRegressor(CheckedScore, RegressorMixin, _SGD):
     """Linear regression by mini-batch gradient descent.
 
     Parameters that are not listed here mean what they mean in `SGDClassifier`.

@@ -166,6 +166,22 @@ def test_labels_that_come_as_objects(name):
     assert np.array_equal(clone(MODELS[name]).fit(X, DAYS[LABELS]).predict(X), DAYS[wanted])
 
 
+@pytest.mark.parametrize("name", MODELS)
+def test_scores(name):
+    """What is refused as a target or a weight of a fit is none of a score either."""
+    model = MODELS[name]
+    y, targets = (LABELS, CLASSES) if is_classifier(model) else (NUMBERS, TARGETS)
+    model = clone(model).fit(X, y)
+    for wrong, message in targets.values():
+        with pytest.raises((TypeError, ValueError), match=message):
+            model.score(X, wrong)
+    for wrong, message in WEIGHTS.values():
+        if "masked" in message or "dtype" in message:
+            with pytest.raises(TypeError, match=message):
+                model.score(X, y, wrong)
+    assert model.score(X, y, np.ones(N)) == pytest.approx(model.score(X, y), rel=1e-12)
+
+
 @pytest.mark.parametrize("y", [ROWS["masked"][0][:, 0], HOURS, ONE_MISSING, (10 * NUMBERS).astype(str)])
 def test_cross_validation_of_neighbours(y):
     with pytest.raises(TypeError, match=r"^y (is a masked array|has dtype|holds text)"):

@@ -328,6 +328,46 @@ def test_the_smallest_coefficients_as_they_are():
     assert model.coef_ == pytest.approx(theirs.LinearRegression().fit(X, 5 * hours).coef_, rel=1e-9)
 
 
+@pytest.mark.parametrize("factor", [100.0, 7.0, 1 / 3])
+def test_what_float32_rounds_differently_is_still_dependent(factor, rng):
+    """Dollars and cents: their rounding errors are long beside a rate, but no reason to trade it for them."""
+    n = 2000
+    income, rent, rate = rng.normal(5e6, 2e6, n), rng.uniform(0, 1e6, n), rng.uniform(0, 0.1, n)
+    X = np.column_stack([rate, income, factor * income, rent, income + rent]).astype(np.float32)
+    y = X[:, :2].astype(np.float64) @ [30.0, 1e-6]
+    model = LinearRegression().fit(X, y)
+    assert model.rank_ == 3
+    assert model.score(X, y) > 1 - 1e-9
+    assert model.coef_[0] == pytest.approx(30, rel=1e-5)
+    # What one unit more of the income and what depends on it adds.
+    assert model.coef_[[1, 2, 4]] @ [1, factor, 1] == pytest.approx(1e-6, rel=1e-4)
+
+
+@pytest.mark.parametrize("alpha", [1e-3, 1.0, 10.0])
+def test_a_penalty_on_wide_data_of_many_units(alpha, rng):
+    """Against the dual in twice the digits: no small unit gets a coefficient that costs more than all else."""
+    for units in (np.array([1e-2, 1e-6, 1e-1, 1e5, 1e2, 1e6]), np.array([1e6, 1.0, 1e-5, 1e-5, 1e3, 1e-2])):
+        X = rng.normal([0, 0, 0, 0, 1e3, 1e3], size=(4, 6)) * units
+        y = X @ (rng.normal(size=6) / units)
+        columns = [[Fraction(v) for v in column] for column in (*X.T.tolist(), y.tolist())]
+        *A, b = ([v - sum(column) / 4 for v in column] for column in columns)
+        gram = [[sum(a[i] * a[j] for a in A) + (i == j) * Fraction(alpha) for j in range(4)] for i in range(4)]
+        dual = _solved([[*row, v] for row, v in zip(gram, b, strict=True)])
+        expected = [float(sum(map(operator.mul, a, dual))) for a in A]
+        assert Ridge(alpha).fit(X, y).coef_ * units == pytest.approx(expected * units, rel=1e-6, abs=1e-9)
+        cost = float(np.sum(np.square(expected)))
+        assert np.sum(Ridge(alpha).fit(X, y).coef_ ** 2) == pytest.approx(cost, rel=1e-6)
+
+
+def _solved(A: list[list[Fraction]]) -> list[Fraction]:
+    """Solve equations, given with their right-hand sides as last entries."""
+    for j in range(len(A)):
+        A[j] = [v / A[j][j] for v in A[j]]
+        for i in set(range(len(A))) - {j}:
+            A[i] = [v - A[i][j] * w for v, w in zip(A[i], A[j], strict=True)]
+    return [row[-1] for row in A]
+
+
 def test_strong_and_weak_penalties_keep_digits(rng):
     """Against normal equations in exact fractions."""
     X = np.round(rng.normal(size=(12, 3)) * 64) * [1.0, 2.0**-20, 2.0**30]
@@ -338,11 +378,7 @@ def test_strong_and_weak_penalties_keep_digits(rng):
         A = [[sum(map(operator.mul, a, b)) / 144 for b in centred] for a in centred[:3]]
         for j in range(3):
             A[j][j] += Fraction(alpha)
-        for j in range(3):
-            A[j] = [v / A[j][j] for v in A[j]]
-            for i in set(range(3)) - {j}:
-                A[i] = [v - A[i][j] * w for v, w in zip(A[i], A[j], strict=True)]
-        assert Ridge(alpha).fit(X, y).coef_ == pytest.approx([float(row[3]) for row in A], rel=1e-11)
+        assert Ridge(alpha).fit(X, y).coef_ == pytest.approx(list(map(float, _solved(A))), rel=1e-11)
 
 
 def test_weights_whose_sum_is_no_number_are_refused(data):
