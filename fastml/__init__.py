@@ -16,6 +16,7 @@ imported before it is used: ``import fastml`` costs next to nothing, NumPy is lo
 
 from __future__ import annotations
 
+import concurrent.futures.thread  # noqa: F401 - SciPy wants it, and nothing can once the main thread has ended
 import importlib
 import threading
 from typing import TYPE_CHECKING, Any

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import os
 import sys
 from collections.abc import Sequence
 
@@ -52,18 +53,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The path of a cache may have characters, or bytes, that the encoding of the output has not.
         if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
             stream.reconfigure(errors="backslashreplace")
-    # The commands import Numba; --help and --version must not wait for it.
     try:
-        if options.command == "info":
-            from . import _info
-
-            return _info.main(as_json=options.json)
-        from . import _warmup
-
-        return _warmup.main(only=options.only, jobs=options.jobs)
+        code = _run(options)
+        print(end="", flush=True)
+        return code
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # who reads has seen enough, as `head` has
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still to be written
+        return 141
+
+
+def _run(options: argparse.Namespace) -> int:
+    # The commands import Numba; --help and --version must not wait for it.
+    if options.command == "info":
+        from . import _info
+
+        return _info.main(as_json=options.json)
+    from . import _warmup
+
+    return _warmup.main(only=options.only, jobs=options.jobs)
 
 
 if __name__ == "__main__":

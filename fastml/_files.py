@@ -110,7 +110,7 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
     try:
         with open(temporary, "xb", opener=functools.partial(os.open, mode=mode)) as stream:
             if old is not None and hasattr(os, "fchown"):
-                _take_rights(stream.fileno(), mode, old.st_gid)
+                _take_rights(stream.fileno(), mode, old)
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
@@ -121,9 +121,11 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
         raise
 
 
-def _take_rights(descriptor: int, mode: int, group: int) -> None:
+def _take_rights(descriptor: int, mode: int, old: os.stat_result) -> None:
+    with contextlib.suppress(OSError):  # root alone may give files away
+        os.fchown(descriptor, old.st_uid, -1)
     try:
-        os.fchown(descriptor, -1, group)
+        os.fchown(descriptor, -1, old.st_gid)
     except OSError:
         mode &= ~stat.S_IRWXG  # they were another group's
     os.fchmod(descriptor, mode)

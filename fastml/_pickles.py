@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import pickle
 import pickletools
+import reprlib
 from pathlib import Path
 
 import numpy as np
@@ -65,15 +66,42 @@ class _PlainUnpickler(pickle.Unpickler):
 
 
 def _check_steps(content: bytes) -> None:
-    """Refuse what needs far more memory than plain data does: endless steps, or a place in the memo that skips others.
+    """Refuse what needs far more memory or time than plain data does.
 
-    The memo is a table that the unpickler makes as long as the highest place; who pickles counts the places.
+    That is: endless steps, and a place in the memo that skips others (the memo is a table that the unpickler makes as
+    long as the highest place; who pickles counts the places). It is also a nest of tuples in which few objects occur
+    over and over: whoever goes through it, to hash it or to print it, may never come to an end. So the steps are done
+    with the numbers of objects in place of the objects, each counted as often as it occurs.
     """
+    stack: list[int | None] = []  # None is a mark
+    memo: dict[int, int | None] = {}
     for number, (step, argument, _) in enumerate(pickletools.genops(content)):
         if number >= _MOST_STEPS:
             raise pickle.UnpicklingError(f"it takes more than {_MOST_STEPS:,} steps to unpickle")
-        if "PUT" in step.name and (argument or 0) > number:
+        if "PUT" in step.name and argument > number:
             raise pickle.UnpicklingError(f"it puts an object at place {argument:,} after {number:,} steps")
+        if "PUT" in step.name or step.name == "MEMOIZE":
+            memo[len(memo) if argument is None else argument] = stack[-1]
+        elif "GET" in step.name:
+            stack.append(memo[argument])
+        elif step.name == "MARK":
+            stack.append(None)
+        else:
+            taken = _taken(stack, step)
+            if sum(taken) > _MOST_STEPS:
+                raise pickle.UnpicklingError(f"it has an object of more than {_MOST_STEPS:,} objects")
+            stack += [1 + sum(taken)] * len(step.stack_after)
+
+
+def _taken(stack: list[int | None], step: pickletools.OpcodeInfo) -> list[int]:
+    """Take from the stack what a step takes; return it, without marks."""
+    taken = []
+    before = step.stack_before
+    if pickletools.markobject in before:
+        while (top := stack.pop()) is not None:
+            taken.append(top)
+        before = before[: before.index(pickletools.markobject)]
+    return taken + [top for _ in before if (top := stack.pop()) is not None]
 
 
 def dictionary(content: bytes, path: Path) -> dict[bytes, object]:
@@ -100,7 +128,7 @@ def uint8_rows(record: object, columns: int, path: Path) -> NDArray[np.uint8]:
     if code not in (b"u1", "u1", b"|u1", "|u1") or fortran_order:
         raise ValueError(f"{path} has an array that is not uint8 in C order")
     if not (isinstance(shape, tuple) and len(shape) == 2 and all(type(s) is int and s >= 0 for s in shape)):
-        raise ValueError(f"{path} has an array of shape {shape}, expected two axes")
+        raise ValueError(f"{path} has an array of shape {reprlib.repr(shape)}, expected two axes")
     if shape[1] != columns:
         raise ValueError(f"{path} has rows of {shape[1]} values, expected {columns}")
     if not isinstance(content, bytes) or len(content) != shape[0] * shape[1]:

@@ -54,8 +54,9 @@ class StateFiles:
         ----------
         path : str or path-like
             The file, in NumPy's npz format, without pickle. One that is there is replaced when the new one is complete,
-            which has the same mode and group; a link stays, and the file that it leads to is replaced. Several threads
-            and processes may save to one path at the same time: the last one's file stays.
+            which has the same mode and group, and the same owner if root saves; a link stays, and the file that it
+            leads to is replaced. Several threads and processes may save to one path at the same time: the last one's
+            file stays.
 
         Raises
         ------

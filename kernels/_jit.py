@@ -31,7 +31,6 @@ import pickle
 import re
 import sys
 from collections.abc import Callable
-from functools import cache
 from typing import Any, TypeVar, cast
 
 import llvmlite
@@ -52,6 +51,12 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 REORDERED = frozenset({"contract", "reassoc", "nsz", "arcp"})
 IN_ORDER = frozenset({"contract"})
+
+#: Numba's settings that change machine code; a program may change them at any time.
+_SWITCHES = (
+    *("OPT", "LOOP_VECTORIZE", "SLP_VECTORIZE", "USING_SVML", "LLVM_REFPRUNE_PASS", "LLVM_REFPRUNE_FLAGS"),
+    *("BOUNDSCHECK", "DEBUGINFO_DEFAULT", "EXTEND_VARIABLE_LIFETIMES", "FULL_TRACEBACKS", "DEBUG_JIT", "DEBUG_NRT"),
+)
 
 _kernels: list[Any] = []
 
@@ -219,10 +224,9 @@ def _split(content: bytes) -> tuple[bytes, bytes]:
     return content[:32], content[32:]
 
 
-@cache
 def _versions() -> str:
     """Digest what all kernels depend on besides their own code, their types and the CPU."""
+    config.reload_config()  # as the compiler does, so that what it goes by and what is said here are the same
     versions = (sys.version, numba.__version__, llvmlite.__version__, np.__version__)
-    switches = ("OPT", "LOOP_VECTORIZE", "SLP_VECTORIZE", "BOUNDSCHECK", "DEBUGINFO_DEFAULT", "FULL_TRACEBACKS")
-    options = [(name, repr(getattr(config, name, None))) for name in switches]
+    options = [(name, repr(getattr(config, name, None))) for name in _SWITCHES]
     return hashlib.sha256(repr((versions, options)).encode()).hexdigest()[:16]

@@ -103,7 +103,7 @@ def _describe(value: Any) -> _Described:
     elif isinstance(value, type):
         own = [item for item in vars(value).items() if item[0] not in _NO_CODE]
         text = say("class", value.__module__, value.__qualname__, type(value), *value.__bases__, *own)
-    elif isinstance(value, (dict, list)):
+    elif type(value) in (dict, list):  # what is derived from them may have more than its items
         text = say(type(value), *(value.items() if isinstance(value, dict) else value))
     elif isinstance(value, _CachedFunction):
         text = say("cached", value.__wrapped__)
@@ -121,6 +121,7 @@ def _of_function(function: FunctionType) -> Iterator[object]:
     module = function.__globals__.get("__name__", "")
     yield from (module, function.__qualname__, function.__defaults__, function.__kwdefaults__)
     yield from (cell.cell_contents for cell in function.__closure__ or ())
+    yield from vars(function).items()
     if _is_versioned(module):
         return
     codes = list(_codes(function.__code__))

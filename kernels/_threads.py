@@ -99,8 +99,9 @@ def run(task: _Task, n_blocks: int, n_threads: int) -> None:
             _do(task, block)
         return
     crew = _Crew(task, n_blocks)
-    # Twice, for what a signal handler raises may come just before the inner one begins to wait.
-    with crew, crew:
+    # More than once, for what a signal handler raises may come just before one of them begins to wait, or between its
+    # waits, and more may come before the next one.
+    with crew, crew, crew, crew:
         _here.is_worker = True
         _submit(crew.help, workers - 1)
         crew.work()

@@ -69,6 +69,17 @@ def test_interrupt(monkeypatch, capsys):
     assert capsys.readouterr().err == "interrupted\n"
 
 
+@pytest.mark.skipif(os.name != "posix", reason="pipes of POSIX")
+def test_a_reader_that_goes_away():
+    """As in ``python -m fastml info | head -1``."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    arguments = [sys.executable, "-m", "fastml", "info"]
+    done = subprocess.run(arguments, cwd=Path(__file__).parents[1], stdout=writing, stderr=subprocess.PIPE, check=False)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
 # ----------------------------------------------------------------------------------------- info
 
 

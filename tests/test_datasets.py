@@ -305,6 +305,36 @@ def test_cifar10_of_a_wrong_form_is_refused(content, cifar_folder):
         datasets.load_cifar10(cifar_folder, verify=False)
 
 
+def doubled(times: int) -> bytes:
+    """A tuple of one object twice, which is such a tuple itself, and so on."""
+    return b"K\x01\x85q\x00" + b"0h\x00h\x00\x86q\x00" * times
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\x80\x02}" + doubled(64) + b"K\x01s.",  # hashed: 2**64 steps
+        b"\x80\x04\x8f(" + doubled(64) + b"\x90.",
+        b"\x80\x02}(" + doubled(64) + b"1.",
+        python2_dict(labels=b"](e", data=b"cnumpy\nndarray\n)\x81(K\x01" + doubled(40) + b"NNNtb"),  # in a message
+    ],
+)
+def test_cifar10_objects_that_unfold_are_refused(content, cifar_folder):
+    (cifar_folder / "data_batch_1").write_bytes(content)
+    with pytest.raises(ValueError, match="more than 1,000,000 objects"):
+        datasets.load_cifar10(cifar_folder, verify=False)
+
+
+def test_cifar10_messages_stay_short(cifar_folder):
+    """An array of a long shape."""
+    long = b"(" + b"K\x01" * 10_000 + b"t"
+    content = ONE_IMAGE.replace(b"J" + struct.pack("<i", 1) + b"J" + struct.pack("<i", 3072) + b"\x86", long)
+    (cifar_folder / "data_batch_1").write_bytes(content)
+    with pytest.raises(ValueError, match="expected two axes") as caught:
+        datasets.load_cifar10(cifar_folder, verify=False)
+    assert len(str(caught.value)) < 1000
+
+
 def test_cifar10_truncated_at_any_place_is_refused(cifar_folder):
     path = cifar_folder / "data_batch_1"
     whole = path.read_bytes()

@@ -129,6 +129,7 @@ def test_the_key_does_not_depend_on_the_order_of_sets(filled, hash_seed):
         ("NUMBA_LOOP_VECTORIZE", "0"),
         ("NUMBA_SLP_VECTORIZE", "1"),
         ("NUMBA_BOUNDSCHECK", "1"),
+        ("NUMBA_LLVM_REFPRUNE_PASS", "0"),
         ("NUMBA_CPU_NAME", "generic"),
         ("NUMBA_CPU_FEATURES", ""),
     ],
@@ -138,6 +139,36 @@ def test_a_switch_that_changes_machine_code_changes_the_key(copy_of_filled, name
     assert is_right(found)
     assert (found["hits"], found["misses"]) == (0, 1)
     assert probe(copy_of_filled)["misses"] == 0, "what was there must stay"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "import os, numba; os.environ['NUMBA_BOUNDSCHECK'] = '1'",
+        "sigmoid(np.array([0.5], 'f4')); import os; os.environ['NUMBA_BOUNDSCHECK'] = '1'",
+        "sigmoid(np.array([0.5], 'f4')); import numba; numba.config.BOUNDSCHECK = 1",
+    ],
+)
+def test_a_switch_that_the_program_changes_counts_too(tmp_path, change):
+    """The compiler goes by what it is then, so that its code must not serve those who have not changed it."""
+    cache = tmp_path / "cache"
+    assert probe(cache, before=change)["misses"] > 0
+    found = probe(cache)
+    assert (found["hits"], found["misses"]) == (0, 1)
+
+
+def test_messages_of_the_compiler_are_not_kept_for_others(tmp_path):
+    """Code compiled with NUMBA_DEBUG_JIT prints whenever it runs."""
+    call = "import numpy as np; from fastml.kernels import sigmoid; sigmoid(np.array([0.5]))"
+    for switch, silent in (("1", False), (None, True)):
+        done = subprocess.run(
+            [sys.executable, "-c", call],
+            env=environment(tmp_path, NUMBA_DEBUG_JIT=switch),
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert (done.stdout == "") is silent
 
 
 def test_options_types_and_cpu_are_in_the_key():

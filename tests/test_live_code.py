@@ -54,6 +54,11 @@ def loop(x):
 def shape(kind):
     return len(kind) + 7
 
+def wide():
+    return wide.lanes
+
+wide.lanes = 2
+
 class Step(NamedTuple):
     emit: object
     lanes: int = 4
@@ -85,7 +90,7 @@ def emitted(typingctx, x):
     def emit(context, b, signature, arguments):
         if Derived.two() and K.used and "one" in FLAGS:
             return STEPS["add"].emit(b, arguments[0])
-        return shape("f") + STEPS["add"].width
+        return shape("f") + STEPS["add"].width + wide()
     return x(x), emit
 
 def factory(term, power):
@@ -135,6 +140,7 @@ CHANGES = {
     "a method": ("cls.of(2)", "cls.of(3)"),
     "an inherited method": ("return x - 1", "return x - 2"),
     "a cached function": ("len(kind) + 7", "len(kind) + 8"),
+    "an attribute of a function": ("wide.lanes = 2", "wide.lanes = 3"),
     "a function of a factory": ("** power + nested(x)", "** power - nested(x)"),
     "what a factory was given": ("factory(helper, 2)", "factory(helper, 3)"),
     "a nested function": ("v * 11", "v * 12"),
@@ -213,10 +219,16 @@ def lazy_module() -> ModuleType:
     return module
 
 
+class Unlike(dict):
+    def __missing__(self, key: object) -> int:
+        return 1
+
+
 INDESCRIBABLE: dict[str, tuple[str, object]] = {
     "an object": ("thing", Instance()),
     "a lock": ("thing", threading.Lock()),
     "a partial function": ("thing", functools.partial(math.pow, 2)),
+    "a table that makes entries": ("thing", Unlike()),
     "an array of objects": ("thing", np.array([Instance()])),
     "functions in a set": ("thing", {lazy_module, module_of}),
     "a module that makes attributes": ("thing", lazy_module()),

@@ -228,14 +228,30 @@ def test_rights_of_a_group_are_for_that_group_only(tmp_path, monkeypatch):
     path.touch()
     path.chmod(0o664)
 
+    asked = []
+
     def refuse(descriptor: int, user: int, group: int) -> None:
-        assert (user, group) == (-1, path.stat().st_gid)
+        asked.append((user, group))
         raise PermissionError
 
     monkeypatch.setattr(os, "fchown", refuse)
+    old = path.stat()
     with _files.replacing(path):
         pass
     assert stat.S_IMODE(path.stat().st_mode) == 0o604
+    assert asked == [(old.st_uid, -1), (-1, old.st_gid)]
+
+
+@needs_rights
+@pytest.mark.skipif(getattr(os, "geteuid", lambda: 1)() != 0, reason="root alone gives files away")
+def test_what_root_saves_over_a_users_model_stays_the_users(tmp_path):
+    path = tmp_path / "model.npz"
+    path.touch(0o600)
+    os.chown(path, 2001, 2002)
+    with _files.replacing(path) as stream:
+        stream.write(b"model")
+    found = path.stat()
+    assert (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode), found.st_size) == (2001, 2002, 0o600, 5)
 
 
 def test_names_as_long_as_the_system_allows_and_places_that_hold_no_file(tmp_path):

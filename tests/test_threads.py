@@ -529,6 +529,31 @@ def test_no_helper_outlives_a_call_that_an_exception_ended_at_any_step_of_the_in
     test_as_many_threads_work_as_were_asked_for()
 
 
+def test_no_helper_outlives_a_call_that_several_exceptions_ended_where_none_is_caught(monkeypatch):
+    """Just before the caller looks whether anybody helps."""
+    left = [3]
+
+    class Helping(list):
+        def __bool__(self) -> bool:
+            if left[0]:
+                left[0] -= 1
+                raise TimeLimitError
+            return len(self) > 0
+
+    make = _threads._Crew.__init__
+
+    def with_exceptions(self, *arguments: object) -> None:
+        make(self, *arguments)
+        self._helping = Helping()
+
+    monkeypatch.setattr(_threads._Crew, "__init__", with_exceptions)
+    task = Quick()
+    with pytest.raises(TimeLimitError):
+        _threads.run(task, 2, 2)
+    assert not task.at_work
+    assert left == [0]
+
+
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no interval timers here")
 @pytest.mark.parametrize("raised", [TimeLimitError, SystemExit, KeyboardInterrupt])
 def test_what_signal_handlers_raise_while_the_caller_waits_is_raised_when_nobody_works(monkeypatch, raised):
