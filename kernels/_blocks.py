@@ -38,6 +38,7 @@ __all__ = [
     "pack",
     "plan",
     "scattered",
+    "scattered_place",
     "scattering_step",
     "task_rows",
     "totals",
@@ -142,6 +143,11 @@ def y_ranges(x_rows: int, y_first: int, y_last: int, per_pair: int) -> list[tupl
     return [(first, min(y_last, first + step)) for first in range(y_first, y_last, step)]
 
 
+def _scattered_place(turn, count, step):  # type: ignore[no-untyped-def]
+    """Return which of `count` places comes at a `turn`: the first, the last, then others from all over."""
+    return 1 + (count - 2 + (turn - 1) * step) % (count - 1) if turn else 0
+
+
 def _step(count):  # type: ignore[no-untyped-def]
     """Return a step that leads to all of `count` places, to and fro: about 0.38 of them, and prime to their number."""
     step = max(1, int(0.381966 * count))
@@ -150,18 +156,19 @@ def _step(count):  # type: ignore[no-untyped-def]
     return step
 
 
-scattering_step = inner(_step)
+scattered_place, scattering_step = inner(_scattered_place), inner(_step)
 
 
 def scattered(items: Sequence[Item]) -> Iterator[Item]:
-    """Yield items from all over, the last one first.
+    """Yield items from all over.
 
     The fewer rows of Y are nearer than all before them, the sooner heaps are done. In random order these are few,
-    but rows often come sorted by something. So they are visited in an order that has little to do with theirs.
+    but rows often come sorted by something. So they are visited in an order that has little to do with theirs: the
+    first ones first, since of equals the first is nearer, then the last ones, since the next query is often like them.
     """
-    step = _step(len(items)) if items else 0
+    step = _step(max(1, len(items) - 1))
     for turn in range(len(items)):
-        yield items[(len(items) - 1 + turn * step) % len(items)]
+        yield items[_scattered_place(turn, len(items), step)]
 
 
 @cache

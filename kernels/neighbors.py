@@ -35,7 +35,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _blocks, _bounds, _extremes, _mutual, _selection, _simd, _threads, _validate
-from ._blocks import POINTS_STEP, X_ROWS, Y_POINTS, aligned, distances_of_block, pack, scattering_step
+from ._blocks import POINTS_STEP, X_ROWS, Y_POINTS, aligned, distances_of_block, pack, scattered_place, scattering_step
 from ._heaps import KEY_DTYPES, before, empty_heaps, merge, replace_root, sort_all, sort_rows
 from ._jit import inner, kernel, readonly
 from ._simd import KEYS_AT_ONCE
@@ -402,12 +402,11 @@ def _search(  # type: ignore[no-untyped-def]
     seen_as_keys = totals.view(keys.dtype)
     span = max(1, Y_POINTS // block) * block  # small blocks are visited several together, as they lie in memory
     spans = -(-(y_last - y_first) // span)
-    ahead, step = spans - 1, scattering_step(max(1, spans))
+    step = scattering_step(max(1, spans - 1))
     turns, turn = 0, 0
     for place in range(spans * (span // block)):
-        left = y_first + ahead * span + place % (span // block) * block
-        if (place + 1) % (span // block) == 0:
-            ahead = (ahead + step) % spans
+        turn_of_span, within = divmod(place, span // block)
+        left = y_first + scattered_place(turn_of_span, spans, step) * span + within * block
         if left >= y_last:
             continue
         right = min(y_last, left + block)
@@ -455,12 +454,14 @@ def _have_odd(X, Y, ordinary, keys, indices):  # type: ignore[no-untyped-def]
 def _offer_row(row, size, left, step, own, groups, mask, nan_key, keys, indices):  # type: ignore[no-untyped-def]
     """Offer one row of a block, columns ``left : left + size`` of Y, to the row's heap.
 
-    Candidates of the group `own` are passed over; empty `groups` pass over nothing. They come 32 by 32, every `step`
-    times 32 places on, from the end that is nearer.
+    Candidates of the group `own` are passed over; empty `groups` pass over nothing. They come 32 by 32: as they lie, or
+    where the distances seem to be in order, every `step` times 32 places on, from the end that is nearer.
     """
-    end, ahead, begin = -(-size // KEYS_AT_ONCE) * KEYS_AT_ONCE, step * KEYS_AT_ONCE, 0
-    if min(row[size - 1] & mask, nan_key) < min(row[0] & mask, nan_key):
-        begin, ahead = end - KEYS_AT_ONCE, end - ahead
+    end, ahead, begin = -(-size // KEYS_AT_ONCE) * KEYS_AT_ONCE, KEYS_AT_ONCE, 0
+    if _fall_and_rise(row, size, mask, nan_key):
+        ahead = step * KEYS_AT_ONCE
+        if min(row[size - 1] & mask, nan_key) < min(row[0] & mask, nan_key):
+            begin, ahead = end - KEYS_AT_ONCE, end - ahead
     limit = _limit(left, keys, indices)
     for _ in range(0, end, KEYS_AT_ONCE):
         candidates = _simd.below(row, begin, limit, mask, nan_key)
@@ -477,6 +478,18 @@ def _offer_row(row, size, left, step, own, groups, mask, nan_key, keys, indices)
         begin += ahead
         if begin >= end:
             begin -= end
+
+
+@inner
+def _fall_and_rise(row, size, mask, nan_key):  # type: ignore[no-untyped-def]
+    """Whether five keys from all over a row fall and then rise, or do one of these; equal ones do neither."""
+    rises, last = False, min(row[0] & mask, nan_key)
+    for part in range(1, 5):
+        key = min(row[(size - 1) * part // 4] & mask, nan_key)
+        if key == last or (rises and key < last):
+            return False
+        rises, last = key > last, key
+    return True
 
 
 @inner

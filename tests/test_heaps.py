@@ -42,7 +42,7 @@ def test_scattered_visits_every_item_once():
     for count in (*range(1, 70), 1000):
         items = list(_blocks.scattered(range(count)))
         assert sorted(items) == list(range(count))
-        assert items[0] == count - 1
+        assert items[:2] == [0, count - 1][:count]
         nearer = np.minimum.accumulate(np.abs(np.array(items) - count // 2))
         assert len(np.unique(nearer)) <= 5 + count**0.5, "too many items are nearer than all before"
     assert list(_blocks.scattered([])) == []
