@@ -74,14 +74,15 @@ def _check_steps(content: bytes) -> None:
     with the numbers of objects in place of the objects, each counted as often as it occurs.
     """
     stack: list[int | None] = []  # None is a mark
-    memo: dict[int, int | None] = {}
+    memo: dict[object, int | None] = {}
     for number, (step, argument, _) in enumerate(pickletools.genops(content)):
         if number >= _MOST_STEPS:
             raise pickle.UnpicklingError(f"it takes more than {_MOST_STEPS:,} steps to unpickle")
-        if "PUT" in step.name and argument > number:
-            raise pickle.UnpicklingError(f"it puts an object at place {argument:,} after {number:,} steps")
         if "PUT" in step.name or step.name == "MEMOIZE":
-            memo[len(memo) if argument is None else argument] = stack[-1]
+            place = len(memo) if argument is None else argument
+            if place > number:
+                raise pickle.UnpicklingError(f"it puts an object at place {place:,} after {number:,} steps")
+            memo[place] = stack[-1]
         elif "GET" in step.name:
             stack.append(memo[argument])
         elif step.name == "MARK":
