@@ -43,7 +43,7 @@ def validate_data(model: Any, X: Any = "no_validation", y: Any = "no_validation"
     """
     if not isinstance(X, str):
         check_values(X, "X")
-    if not (y is None or isinstance(y, str)):
+    if not (y is None or isinstance(y, str) or _is_plain(y)):
         y = check_labels(y) if is_classifier(model) else check_numbers(y)
     return validation.validate_data(model, X, y, **settings)
 
@@ -82,6 +82,8 @@ def check_values(values: Any, name: str) -> None:
         ...
     TypeError: X has dtype datetime64[D]; real numbers are needed, no dates or durations
     """
+    if _is_plain(values):
+        return
     _validate.refuse_masked(values, name)
     if hasattr(values, "columns") and hasattr(values, "dtypes"):
         for column, dtype in zip(values.columns, values.dtypes, strict=True):
@@ -162,6 +164,11 @@ def unchanged_if_refused(method: F) -> F:
             raise
 
     return cast(F, fit)
+
+
+def _is_plain(values: Any) -> bool:
+    """Whether these are real numbers in an array of NumPy, of which nothing needs to be looked at."""
+    return type(values) is np.ndarray and values.dtype.kind in "fiub"
 
 
 def _as_array(values: Any) -> NDArray[Any] | None:

@@ -96,7 +96,8 @@ class SweepProgress(_Bar):
 
     def advance(self, steps: int, runs: Sequence[Run]) -> None:
         """Move by so many steps in each of these runs."""
-        self._bar.update(sum(steps / run.max_steps for run in runs))
+        parts = sum(steps / run.max_steps for run in runs)
+        self._bar.update(min(parts, self._bar.total - self._bar.n))  # rounding errors must not lead beyond the end
 
     def complete(self, runs: int) -> None:
         """Move to a number of whole runs."""

@@ -318,7 +318,10 @@ def _reduce(X: NDArray[Any], y: Array, weight: Array | None, intercept: bool, n_
 def _shift(X: NDArray[Any], weight: Array | None) -> Array:
     """Return means of the first rows that count; a constant column's is exact, so that nothing of it is left."""
     some = X[:_SHIFT_ROWS] if weight is None else X[np.flatnonzero(weight)[:_SHIFT_ROWS]]
-    shift: Array = np.where((some == some[0]).all(axis=0), some[0], some.mean(axis=0, dtype=np.float64))
+    shift: Array = some.mean(axis=0, dtype=np.float64)
+    alike = np.flatnonzero(some[0] == some[-1])
+    constant = alike[(some[:, alike] == some[0, alike]).all(axis=0)]
+    shift[constant] = some[0, constant]
     return shift
 
 
@@ -403,7 +406,8 @@ def _solve(reduced: _Reduced, noise: Array, alpha: Array | None = None) -> _Solu
         return _Solution(coef, 0, np.empty((0, 0)))
     R, targets, unit, turns = _turned(reduced.R[:, kept], reduced.targets, noise[kept])
     S, targets, free = _without_rounding(R / unit, targets)
-    found = _solution(S, targets, free)
+    everywhere = alpha is not None and bool(alpha.all())
+    found = np.empty((S.shape[1], targets.shape[1])) if everywhere else _solution(S, targets, free)
     for strength in [] if alpha is None else np.unique(alpha[alpha > 0]).tolist():
         which = alpha == strength
         triangle, penalised = _penalised(S * unit, targets[:, which], strength)

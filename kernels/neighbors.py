@@ -219,7 +219,7 @@ def _search_rows(
     """
     (n, d), m = x.shape, y.shape[0]
     ordinary = _blocks.ordinary_totals(metric, x.dtype, d)
-    serial = n * m * max(d, 1) < _SERIAL_ELEMENTS and n_threads is None
+    serial = n * m * max(d, 1) < _SERIAL_ELEMENTS and n_threads in (None, 1)
     threads = 1 if serial else _threads.resolve(n_threads)
 
     if _selection.pays(n, m, k) and not _bounds.pays(metric, x.dtype, n, m, d, k):

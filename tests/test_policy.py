@@ -647,7 +647,7 @@ def test_every_kernel_was_read_and_has_loops(compiled_code, loaded):
         code = functions(assembly)
         loops = [loop for name in reachable(code, symbol) for loop in innermost_loops(code[name])]
         assert loops, kernel
-        if kernel not in ("neighbors._merge", "_permutation._place"):  # which only compare and move
+        if kernel not in ("_heaps.merge", "_permutation._place", "neighbors._have_odd"):  # which only compare and move
             assert any(SINGLE.match(line) for loop in loops for line in loop), f"{kernel} computes nothing in a loop"
 
 
