@@ -219,8 +219,9 @@ def _search_rows(
     """
     (n, d), m = x.shape, y.shape[0]
     ordinary = _blocks.ordinary_totals(metric, x.dtype, d)
-    serial = n * m * max(d, 1) < _SERIAL_ELEMENTS and n_threads in (None, 1)
-    threads = 1 if serial else _threads.resolve(n_threads)
+    small = n * m * max(d, 1) < _SERIAL_ELEMENTS
+    threads = 1 if small and n_threads is None else _threads.resolve(n_threads)
+    serial = small and threads == 1
 
     if _selection.pays(n, m, k) and not _bounds.pays(metric, x.dtype, n, m, d, k):
         keys, indices = (room[0] for room in empty_heaps(1, n, k, ordinary.dtype))

@@ -355,13 +355,13 @@ def changed(copied: tuple[Path, dict[str, str]], file: str, old: str, new: str) 
 
 #: A file, a part of it, what takes its place, and a kernel that stands on it and one that does not.
 EDITS = {
-    "a scalar helper": ("_math.py", "lost = (c - (total - y))", "lost = (c + (total - y))", "sigmoid_entries", "_fill"),
+    "a scalar helper": ("_math.py", "lost = (c - (total - y))", "lost = (c + (total - y))", "sigmoid_entries", "fill"),
     "a table of numbers": ("_math.py", "(89.0, 710.0)", "(88.0, 710.0)", "exp_entries", "hinge_sums"),
     "an emitter": ("_simd.py", "difference = b.fsub(y, x)\n    # Without", "difference = b.fsub(x, y)\n    # Without",
-                   "_fill", "exp_entries"),
+                   "fill", "exp_entries"),
     "a table of emitters": ("_simd.py", "_Tile(_squared_difference, _add)", "_Tile(_squared_difference, _larger)",
                             "_search", "exp_entries"),
-    "a number": ("_simd.py", "KEYS_AT_ONCE = 32", "KEYS_AT_ONCE = 64", "_search", "_fill"),
+    "a number": ("_simd.py", "KEYS_AT_ONCE = 32", "KEYS_AT_ONCE = 64", "_search", "fill"),
     "a factory": ("_pointwise.py", "scale * weight[i]", "weight[i] * scale", "hinge_sums", "sigmoid_entries"),
 }  # fmt: skip
 
