@@ -475,12 +475,11 @@ def _solution(S: Array, targets: Array, free: Array | None) -> Array:
 
 
 def _surely_above_one(S: Array) -> bool:
-    """Say whether this is a triangle with singular values far above 1, from an estimate that costs little."""
+    """Say whether this is a triangle with singular values far above 1, as its inverse shows at little cost."""
     if S.shape[0] != S.shape[1] or np.tril(S, -1).any():
         return False
-    norm = float(np.abs(S).sum(axis=0).max())
-    reciprocal, _ = lapack.dtrcon(S)
-    return bool(reciprocal * norm > 10 * math.sqrt(len(S)))
+    inverse, failed = lapack.dtrtri(S)
+    return not failed and bool(10 * math.sqrt(len(S)) * np.abs(inverse).sum(axis=0).max() < 1)
 
 
 def _penalised(R: Array, targets: Array, strength: float) -> tuple[Array, Array]:
