@@ -199,6 +199,7 @@ def _sample_weight(
     """
     if weight is None:
         return None
+    _validate.refuse_masked(weight, name)
     is_number = isinstance(weight, Number) or getattr(weight, "ndim", None) == 0
     raw = _validate.real(np.full(n, weight) if is_number else weight, name)
     no_row_counts = as_it_is and not raw.any()

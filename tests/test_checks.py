@@ -91,6 +91,7 @@ CLASSES = {
 
 WEIGHTS = {
     "masked": (np.ma.array(np.ones(N), mask=MASK), "sample_weight is a masked array"),
+    "one masked number": (np.ma.masked, "sample_weight is a masked array"),
     "durations": (HOURS, "sample_weight has dtype timedelta64"),
     "a Series of durations": (pd.Series(HOURS), "sample_weight has dtype timedelta64"),
 }
