@@ -70,8 +70,11 @@ _SGD, _MOMENTUM, _NESTEROV, _ADAM, _GRADIENT = range(5)
 #: Losses; their places are their numbers.
 LOSSES = ("softmax_cross_entropy", "binary_cross_entropy", "squared_error")
 
-#: Rows of a task where rows are shared, and columns of a task on the way back: whole cache lines.
-LOSS_ROWS, COLUMNS = 32, 64
+#: Rows of a task where rows are shared: whole cache lines.
+LOSS_ROWS = 32
+
+#: Columns of a task on the way back: whole cache lines.
+COLUMNS = 64
 
 #: Columns of a task where the columns of weights are shared.
 _LINE = 16
