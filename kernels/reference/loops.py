@@ -20,8 +20,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .. import _scales, _validate
-from .._validate import Array
+from ..arguments import arrays, scalars
+from ..arguments.arrays import Array
+from ..arguments.targets import weights as checked_weights
+from ..convolution import arguments as convolution_arguments
+from ..distances import arguments as distances_arguments
+from ..distances import scales
+from ..linear import arguments as linear_arguments
+from ..losses import arguments as losses_arguments
+from ..networks import arguments as networks_arguments
 
 __all__ = [
     "absolute_error",
@@ -119,12 +126,12 @@ class _Distance(NamedTuple):
     square: float
 
 
-def _distance(x: Row, y: Row, metric: _validate.Metric, dtype: np.dtype[Any]) -> _Distance:
+def _distance(x: Row, y: Row, metric: distances_arguments.Metric, dtype: np.dtype[Any]) -> _Distance:
     exact = dtype == np.uint8 or metric != "l2"
-    total = float(_validate.result_dtype(metric, dtype, len(x), squared=True).type(_TOTALS[metric](x, y)))
+    total = float(distances_arguments.result_dtype(metric, dtype, len(x), squared=True).type(_TOTALS[metric](x, y)))
     if exact:
         return _Distance(0, total, math.sqrt(total) if metric == "l2" else total, total)
-    least, most = _scales.ordinary(dtype, len(x))
+    least, most = scales.ordinary(dtype, len(x))
     scale = _SCALE[dtype]
     if total < least:
         total = _squared_l2([(a - b) * scale for a, b in zip(x, y, strict=True)], [0.0] * len(x))
@@ -163,7 +170,7 @@ def pairwise(X: ArrayLike, Y: ArrayLike | None, norm: Callable[[Array], float]) 
     """
     if not callable(norm):
         raise TypeError(f"norm is a {type(norm).__name__}; it must be callable on a difference vector")
-    x, y, kind = _validate.pair(X, Y)
+    x, y, kind = distances_arguments.pair(X, Y)
     if kind == "uint8":  # whose differences would wrap around
         x, y = x.astype(np.float64), y.astype(np.float64)
     distances = np.empty((len(x), len(y)), x.dtype)
@@ -173,10 +180,12 @@ def pairwise(X: ArrayLike, Y: ArrayLike | None, norm: Callable[[Array], float]) 
     return distances
 
 
-def _pairwise(X: ArrayLike, Y: ArrayLike | None, metric: _validate.Metric, squared: bool, out: Array | None) -> Array:
-    x, y, _ = _validate.pair(X, Y)
-    dtype = _validate.result_dtype(metric, x.dtype, x.shape[1], squared)
-    out = _validate.out(out, (len(x), len(y)), dtype, X, Y)
+def _pairwise(
+    X: ArrayLike, Y: ArrayLike | None, metric: distances_arguments.Metric, squared: bool, out: Array | None
+) -> Array:
+    x, y, _ = distances_arguments.pair(X, Y)
+    dtype = distances_arguments.result_dtype(metric, x.dtype, x.shape[1], squared)
+    out = arrays.out(out, (len(x), len(y)), dtype, X, Y)
     rows, others = x.tolist(), y.tolist()
     for i, row in enumerate(rows):
         for j, other in enumerate(others):
@@ -210,7 +219,7 @@ def pairwise_l2(X: ArrayLike, Y: ArrayLike | None = None, *, squared: bool = Fal
     >>> loops.pairwise_l2([[0, 0]], [[3, -4]])
     array([[5.]])
     """
-    return _pairwise(X, Y, "l2", _validate.flag(squared, "squared"), out)
+    return _pairwise(X, Y, "l2", scalars.flag(squared, "squared"), out)
 
 
 @_quiet
@@ -246,10 +255,10 @@ def k_nearest(
     >>> loops.k_nearest([[0.0]], [[2.0], [-1.0], [1.0]], 2)
     (array([[1., 1.]]), array([[1, 2]]))
     """
-    x, y, _ = _validate.pair(X, Y)
-    name = _validate.metric(metric)
-    k = _validate.k(k, len(y), exclude_self, len(x))
-    distances = np.empty((len(x), k), _validate.result_dtype(name, x.dtype, x.shape[1]))
+    x, y, _ = distances_arguments.pair(X, Y)
+    name = distances_arguments.metric(metric)
+    k = distances_arguments.k(k, len(y), exclude_self, len(x))
+    distances = np.empty((len(x), k), distances_arguments.result_dtype(name, x.dtype, x.shape[1]))
     indices = np.empty((len(x), k), np.intp)
     rows, others = x.tolist(), y.tolist()
     for i, row in enumerate(rows):
@@ -293,7 +302,7 @@ def _softplus(z: float) -> float:
 
 @_quiet
 def _elementwise(function: Callable[[float], float], x: ArrayLike, name: str) -> Array:
-    array = _validate.floating(x, name)
+    array = arrays.floating(x, name)
     values = [function(value) for value in array.ravel().tolist()]
     return np.array(values, array.dtype).reshape(array.shape)
 
@@ -389,7 +398,7 @@ def log_softmax(Z: ArrayLike) -> Array:
 
 @_quiet
 def _by_rows(function: Callable[[Row], list[float]], Z: ArrayLike) -> Array:
-    Z = _validate.floating(Z, "Z", 2)
+    Z = arrays.floating(Z, "Z", 2)
     result = np.empty_like(Z)
     for i, z in enumerate(Z.tolist()):
         result[i] = function(z)
@@ -406,7 +415,7 @@ def logsumexp(Z: ArrayLike) -> Array:
     >>> loops.logsumexp([[1000.0, 1000.0]])
     array([1000.69314718])
     """
-    Z = _validate.floating(Z, "Z", 2)
+    Z = arrays.floating(Z, "Z", 2)
     return np.array([sum(_log_sum_exp(z)) for z in Z.tolist()], Z.dtype)
 
 
@@ -504,7 +513,7 @@ Term = Callable[[Any, Any], tuple[float, Any]]
 
 def _mean(term: Term, z: Array, y: Array, sample_weight: ArrayLike | None) -> tuple[float, Array]:
     """Return Σ w·value / Σ w and its derivative with respect to `z`."""
-    w, total = _validate.weights(sample_weight, len(z), z.dtype)
+    w, total = checked_weights(sample_weight, len(z), z.dtype)
     loss = 0.0
     gradient = np.empty_like(z)
     scores, targets = z.tolist(), y.tolist()
@@ -531,7 +540,7 @@ def binary_cross_entropy_gradient(
     >>> loops.binary_cross_entropy_gradient([0.0, 1e4], [1, 1])
     (0.34657359027997264, array([-0.25,  0.  ]))
     """
-    z, t = _validate.scores_and_target(z, t, "probability", "t")
+    z, t = losses_arguments.scores_and_target(z, t, "probability", "t")
     return _mean(_binary_cross_entropy, z, t, sample_weight)
 
 
@@ -554,7 +563,7 @@ def softmax_cross_entropy_gradient(
     >>> loops.softmax_cross_entropy_gradient([[0.0, 0.0]], [1])
     (0.6931471805599453, array([[ 0.5, -0.5]]))
     """
-    Z, y = _validate.class_targets(Z, y, probabilities=True)
+    Z, y = losses_arguments.class_targets(Z, y, probabilities=True)
     return _mean(_softmax_cross_entropy, Z, y, sample_weight)
 
 
@@ -573,7 +582,7 @@ def hinge_gradient(z: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | Non
     >>> loops.hinge_gradient([0.5, 1.0], [1, 1])
     (0.25, array([-0.5,  0. ]))
     """
-    z, y = _validate.scores_and_target(z, y, "sign")
+    z, y = losses_arguments.scores_and_target(z, y, "sign")
     return _mean(_hinge, z, y, sample_weight)
 
 
@@ -594,7 +603,7 @@ def squared_hinge_gradient(
     >>> loops.squared_hinge_gradient([0.5, 1.0], [1, 1])
     (0.125, array([-0.5,  0. ]))
     """
-    z, y = _validate.scores_and_target(z, y, "sign")
+    z, y = losses_arguments.scores_and_target(z, y, "sign")
     return _mean(_squared_hinge, z, y, sample_weight)
 
 
@@ -618,7 +627,7 @@ def multiclass_hinge_gradient(
     >>> loops.multiclass_hinge_gradient([[0.0, 0.5, 0.5]], [0])
     (1.5, array([[-1.,  1.,  0.]]))
     """
-    Z, y = _validate.class_targets(Z, y)
+    Z, y = losses_arguments.class_targets(Z, y)
     return _mean(_multiclass_hinge, Z, y, sample_weight)
 
 
@@ -639,7 +648,7 @@ def squared_error_gradient(
     >>> loops.squared_error_gradient([3.0, 0.0], [1.0, 0.0])
     (1.0, array([1., 0.]))
     """
-    z, y = _validate.scores_and_target(z, y, "real")
+    z, y = losses_arguments.scores_and_target(z, y, "real")
     return _mean(_squared_error, z, y, sample_weight)
 
 
@@ -660,7 +669,7 @@ def absolute_error_gradient(
     >>> loops.absolute_error_gradient([3.0, 0.0], [1.0, 0.0])
     (1.0, array([0.5, 0. ]))
     """
-    z, y = _validate.scores_and_target(z, y, "real")
+    z, y = losses_arguments.scores_and_target(z, y, "real")
     return _mean(_absolute_error, z, y, sample_weight)
 
 
@@ -681,8 +690,8 @@ def huber_gradient(
     >>> loops.huber_gradient([1.0, 5.0], [0.0, 0.0], delta=2.0)
     (4.25, array([0.5, 1. ]))
     """
-    z, y = _validate.scores_and_target(z, y, "real")
-    threshold = float(_validate.delta(delta, z.dtype))
+    z, y = losses_arguments.scores_and_target(z, y, "real")
+    threshold = float(scalars.checked_delta(delta, z.dtype))
     return _mean(lambda score, target: _huber(score, target, threshold), z, y, sample_weight)
 
 
@@ -734,7 +743,7 @@ def linear_loss_gradient(
     >>> loops.linear_loss_gradient("squared_error", [[1.0], [2.0]], [0.0, 0.0], [1.0], 0.0)
     (1.25, array([2.5]), 1.5)
     """
-    x, targets, W, intercept, penalty, weights, total = _validate.linear(loss, X, y, W, b, l2, sample_weight)
+    x, targets, W, intercept, penalty, weights, total = linear_arguments.linear(loss, X, y, W, b, l2, sample_weight)
     term = _TERMS[loss]
     multiclass = W.ndim == 2
     # One row of weights per score; a binary or regression model has a single one.
@@ -800,7 +809,7 @@ def train_linear(
     >>> loops.train_linear("squared_error", [[1.0], [2.0]], [1.0, 2.0], [0.0], 0.0, [1, 0], batch_size=1, steps=0.1)
     (array([0.44]), 0.24, array([2.  , 0.08]))
     """
-    a = _validate.training(
+    a = linear_arguments.training(
         loss, X, y, W, b, order, batch_size, steps, l2, l1, momentum, nesterov, sample_weight
     )  # fmt: skip
     x, targets, W, b, ridge, weights, _ = a.linear
@@ -874,7 +883,7 @@ def linear_evaluation(
     >>> loops.linear_evaluation("hinge", [[1.0], [-1.0]], [1, 1], [[[2.0]], [[0.0]]], [[0.0], [0.0]])
     (array([1.5, 1. ]), array([0.5, 1. ]))
     """
-    a = _validate.evaluation(loss, X, y, W, b, sample_weight, delta)
+    a = linear_arguments.evaluation(loss, X, y, W, b, sample_weight, delta)
     threshold = float(a.delta)
     term: Term = (lambda z, t: _huber(z, t, threshold)) if loss == "huber" else _TERMS[loss]
     models = a.W.tolist()
@@ -946,7 +955,9 @@ def _forward(
         if norms is not None and place < len(layers) - 1:
             scales, means, variances = norms[place]
             for k in range(len(values)):
-                values[k] = scales[k] * (values[k] - means[k]) / math.sqrt(variances[k] + _validate.NORM_EPSILON)
+                values[k] = (
+                    scales[k] * (values[k] - means[k]) / math.sqrt(variances[k] + networks_arguments.NORM_EPSILON)
+                )
         values = [value + shift for value, shift in zip(values, b, strict=True)]
         last = place == len(layers) - 1
         levels.append(values if last else [_activation(z, activation) for z in values])
@@ -1035,7 +1046,7 @@ def _normalise(values: list[list[float]], norm: LoopNorm, running_share: float) 
         for row in values:
             row[k] -= mean
         squares = sum(row[k] * row[k] for row in values)
-        deviations.append(math.sqrt(squares / n + _validate.NORM_EPSILON))
+        deviations.append(math.sqrt(squares / n + networks_arguments.NORM_EPSILON))
         for row in values:
             row[k] /= deviations[-1]
         running_means[k] += running_share * (mean - running_means[k])
@@ -1086,7 +1097,7 @@ def network_scores(
     array([[4.],
            [1.]])
     """
-    X, found, normalised = _validate.network_model(X, parameters, units, activation, batch_norm)
+    X, found, normalised = networks_arguments.network_model(X, parameters, units, activation, batch_norm)
     layers, norms = _lists(found), _norm_lists(normalised)
     scores = [_forward(row, layers, activation, norms)[-1] for row in X.tolist()]
     return np.array(scores, np.float64).reshape(len(X), len(layers[-1][1])).astype(X.dtype)
@@ -1119,7 +1130,7 @@ def network_loss_gradient(
     >>> loops.network_loss_gradient("squared_error", [[1.0], [2.0]], [0.0, 0.0], [1.0, 0.0], (1, 1))
     (1.25, array([2.5, 1.5]))
     """
-    a = _validate.network(loss, X, y, parameters, units, activation, l2, sample_weight, batch_norm)
+    a = networks_arguments.network(loss, X, y, parameters, units, activation, l2, sample_weight, batch_norm)
     layers, norms, n, penalty = _lists(a.layers), _norm_lists(a.norms), len(a.X), float(a.l2)
     gradient, value, of_norms = _zeros(layers), 0.0, _norm_zeros(norms)
     shares = [(1.0 if a.weight is None else float(a.weight[i])) / n for i in range(n)]
@@ -1170,7 +1181,7 @@ def train_network(
     >>> loops.train_network("squared_error", X, y, [0.0, 0.0], (1, 1), [1, 0], batch_size=1, steps=0.1)
     (array([0.44, 0.24]), array([2.  , 0.08]))
     """
-    a = _validate.network_training(
+    a = networks_arguments.network_training(
         loss, X, y, parameters, units, order, batch_size, steps, activation, l2, momentum, nesterov, sample_weight,
         batch_norm,
     )  # fmt: skip
@@ -1186,7 +1197,7 @@ def train_network(
             of_scales = [[0.0] * len(part) for part, _, _ in norms]
             value = _add_normalised_gradient(
                 loss, x[rows].tolist(), y[rows].tolist(), layers, norms, activation, shares, gradient, of_scales,
-                _validate.NORM_SHARE,
+                networks_arguments.NORM_SHARE,
             )  # fmt: skip
             scales = [([part], [g], [v]) for (part, *_), g, (v, *_) in zip(norms, of_scales, of_norms, strict=True)]
         else:
@@ -1210,7 +1221,9 @@ def train_network(
 # -- images ----------------------------------------------------------------------------------------
 
 
-def _terms(a: _validate.Convolution) -> Iterator[tuple[tuple[int, int, int, int], tuple[int, int, int, int]]]:
+def _terms(
+    a: convolution_arguments.Convolution,
+) -> Iterator[tuple[tuple[int, int, int, int], tuple[int, int, int, int]]]:
     """Yield for each product of a convolution (channel out, y, x, dy) and (channel in, row, column, dx)."""
     channels, channels_in, size, _ = a.W.shape
     height, width = _places(a.X.shape, size, a.stride, a.padding)
@@ -1246,7 +1259,7 @@ def conv2d(X: ArrayLike, W: ArrayLike, b: ArrayLike | None = None, *, stride: in
     >>> loops.conv2d([[[[1.0, 2.0, 4.0]]]], [[[[3.0]]]], [1.0])
     array([[[[ 4.,  7., 13.]]]])
     """
-    a = _validate.convolution(X, W, b, stride, padding)
+    a = convolution_arguments.convolution(X, W, b, stride, padding)
     shape = (len(a.X), len(a.W), *_places(a.X.shape, a.W.shape[2], a.stride, a.padding))
     weights, shifts, terms, result = a.W.tolist(), a.b.tolist(), list(_terms(a)), []
     for image in a.X.tolist():
@@ -1269,11 +1282,11 @@ def conv2d_gradient(
     >>> loops.conv2d_gradient([[[[1.0, 0.0, 2.0]]]], [[[[1.0, 2.0, 4.0]]]], [[[[3.0]]]])
     (array([[[[3., 0., 6.]]]]), array([[[[9.]]]]), array([3.]))
     """
-    a = _validate.convolution(X, W, None, stride, padding)
+    a = convolution_arguments.convolution(X, W, None, stride, padding)
     shape = (len(a.X), len(a.W), *_places(a.X.shape, a.W.shape[2], a.stride, a.padding))
     weights, terms = a.W.tolist(), list(_terms(a))
     dX, dW, db = [], _nested(*a.W.shape), [0.0] * len(a.W)
-    slopes = _validate.slopes(dZ, shape, a.X.dtype).tolist()
+    slopes = convolution_arguments.output_gradient(dZ, shape, a.X.dtype).tolist()
     for image, of_image in zip(a.X.tolist(), slopes, strict=True):
         dx_image = _nested(*a.X.shape[1:])
         for (o, y, x, dy), (c, row, column, dx) in terms:
@@ -1287,7 +1300,7 @@ def conv2d_gradient(
     return _images(dX, a.X.shape, dtype), _images(dW, a.W.shape, dtype), np.array(db, np.float64).astype(dtype)
 
 
-def _windows(a: _validate.Pooling) -> Iterator[tuple[int, int, int, list[tuple[int, int]]]]:
+def _windows(a: convolution_arguments.Pooling) -> Iterator[tuple[int, int, int, list[tuple[int, int]]]]:
     """Yield channel and place of each window, and the pixels in it."""
     height, width = _places(a.X.shape, a.size, a.stride)
     for c, y, x in product(range(a.X.shape[1]), range(height), range(width)):
@@ -1302,7 +1315,7 @@ def _first_largest(values: list[float]) -> int:
     return values.index(max(values))
 
 
-def _pool(a: _validate.Pooling, of_window: Callable[[list[float]], float]) -> Array:
+def _pool(a: convolution_arguments.Pooling, of_window: Callable[[list[float]], float]) -> Array:
     shape = (*a.X.shape[:2], *_places(a.X.shape, a.size, a.stride))
     windows, result = list(_windows(a)), []
     for image in a.X.tolist():
@@ -1310,10 +1323,12 @@ def _pool(a: _validate.Pooling, of_window: Callable[[list[float]], float]) -> Ar
     return _images(result, shape, a.X.dtype)
 
 
-def _pool_gradient(dZ: ArrayLike, a: _validate.Pooling, shares: Callable[[list[float]], list[float | None]]) -> Array:
+def _pool_gradient(
+    dZ: ArrayLike, a: convolution_arguments.Pooling, shares: Callable[[list[float]], list[float | None]]
+) -> Array:
     shape = (*a.X.shape[:2], *_places(a.X.shape, a.size, a.stride))
     windows, result = list(_windows(a)), []
-    slopes = _validate.slopes(dZ, shape, a.X.dtype).tolist()
+    slopes = convolution_arguments.output_gradient(dZ, shape, a.X.dtype).tolist()
     for image, of_image in zip(a.X.tolist(), slopes, strict=True):
         dx_image = _nested(*a.X.shape[1:])
         for c, y, x, pixels in windows:
@@ -1335,7 +1350,7 @@ def max_pool2d(X: ArrayLike, *, size: int = 2, stride: int | None = None) -> Arr
     >>> loops.max_pool2d([[[[1.0, 2.0], [4.0, 3.0]]]])
     array([[[[4.]]]])
     """
-    return _pool(_validate.pooling(X, size, stride), lambda values: values[_first_largest(values)])
+    return _pool(convolution_arguments.pooling(X, size, stride), lambda values: values[_first_largest(values)])
 
 
 @_quiet
@@ -1354,7 +1369,7 @@ def max_pool2d_gradient(dZ: ArrayLike, X: ArrayLike, *, size: int = 2, stride: i
         largest = _first_largest(values)
         return [1.0 if place == largest else None for place in range(len(values))]
 
-    return _pool_gradient(dZ, _validate.pooling(X, size, stride), shares)
+    return _pool_gradient(dZ, convolution_arguments.pooling(X, size, stride), shares)
 
 
 @_quiet
@@ -1367,7 +1382,7 @@ def avg_pool2d(X: ArrayLike, *, size: int = 2, stride: int | None = None) -> Arr
     >>> loops.avg_pool2d([[[[1.0, 2.0], [4.0, 3.0]]]])
     array([[[[2.5]]]])
     """
-    return _pool(_validate.pooling(X, size, stride), lambda values: sum(values) / len(values))
+    return _pool(convolution_arguments.pooling(X, size, stride), lambda values: sum(values) / len(values))
 
 
 @_quiet
@@ -1381,7 +1396,9 @@ def avg_pool2d_gradient(dZ: ArrayLike, X: ArrayLike, *, size: int = 2, stride: i
     array([[[[1., 1.],
              [1., 1.]]]])
     """
-    return _pool_gradient(dZ, _validate.pooling(X, size, stride), lambda values: [1 / len(values)] * len(values))
+    return _pool_gradient(
+        dZ, convolution_arguments.pooling(X, size, stride), lambda values: [1 / len(values)] * len(values)
+    )
 
 
 def _of_channels(X: Array) -> list[list[float]]:
@@ -1412,7 +1429,7 @@ def batch_norm(X: ArrayLike, gamma: ArrayLike, beta: ArrayLike, *, epsilon: floa
     >>> loops.batch_norm([[[[1.0, 3.0]]]], [2.0], [1.0], epsilon=1e-12).round(6)
     array([[[[-1.,  3.]]]])
     """
-    a = _validate.normalization(X, gamma, beta, epsilon)
+    a = convolution_arguments.normalization(X, gamma, beta, epsilon)
     result = []
     for values, factor, shift in zip(_of_channels(a.X), a.gamma.tolist(), a.beta.tolist(), strict=True):
         result.append([factor * x + shift for x in _standard(values, a.epsilon)[0]])
@@ -1432,8 +1449,8 @@ def batch_norm_gradient(
     >>> dX.round(6) + 0.0, dgamma.round(6), dbeta
     (array([[[[0., 0.]]]]), array([1.]), array([3.]))
     """
-    a = _validate.normalization(X, gamma, None, epsilon)
-    dZ = _validate.slopes(dZ, a.X.shape, a.X.dtype)
+    a = convolution_arguments.normalization(X, gamma, None, epsilon)
+    dZ = convolution_arguments.output_gradient(dZ, a.X.shape, a.X.dtype)
     dX, dgamma, dbeta = [], [], []
     for values, slopes, weight in zip(_of_channels(a.X), _of_channels(dZ), a.gamma.tolist(), strict=True):
         standard, factor = _standard(values, a.epsilon)

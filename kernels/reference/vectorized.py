@@ -21,8 +21,15 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import ArrayLike
 
-from .. import _scales, _validate
-from .._validate import Array
+from ..arguments import arrays, scalars
+from ..arguments.arrays import Array
+from ..arguments.targets import weights as checked_weights
+from ..convolution import arguments as convolution_arguments
+from ..distances import arguments as distances_arguments
+from ..distances import scales
+from ..linear import arguments as linear_arguments
+from ..losses import arguments as losses_arguments
+from ..networks import arguments as networks_arguments
 
 __all__ = [
     "absolute_error",
@@ -81,7 +88,7 @@ _quiet = np.errstate(over="ignore", invalid="ignore", under="ignore", divide="ig
 # -- distances -------------------------------------------------------------------------------------
 
 
-def _keys(X: Array, Y: Array, metric: _validate.Metric, out: Array) -> None:
+def _keys(X: Array, Y: Array, metric: distances_arguments.Metric, out: Array) -> None:
     """Write to `out` (n, m) what neighbours are ordered by: L1, L-inf, or the *squared* L2.
 
     Every entry is computed from its two rows by the same operations in the same order wherever
@@ -125,7 +132,7 @@ def _totals_again(X: Array, Y: Array, i: Array, j: Array, large: bool) -> Array:
     step = max(1, _BLOCK // max(1, X.shape[1]))
     for first in range(0, i.size, step):
         some = slice(first, first + step)
-        difference = _scales.rescaled(X[i[some]], large) - _scales.rescaled(Y[j[some]], large)
+        difference = scales.rescaled(X[i[some]], large) - scales.rescaled(Y[j[some]], large)
         totals[some] = np.add.reduce(difference * difference, axis=1)
     return totals
 
@@ -136,7 +143,7 @@ def _finish_l2(X: Array, Y: Array, keys: Array, squared: bool = False) -> dict[i
     Those whose square left the range of the dtype are made again. Of the rows that have such pairs the order of all
     pairs is returned, as ranks: it is no longer that of the squares alone.
     """
-    least, most = _scales.ordinary(X.dtype, X.shape[1])
+    least, most = scales.ordinary(X.dtype, X.shape[1])
     odd = {large: np.nonzero(keys > most if large else keys < least) for large in (False, True)}
     totals = {large: _totals_again(X, Y, i, j, large) for large, (i, j) in odd.items()}
     kinds, values = {}, {}
@@ -148,9 +155,9 @@ def _finish_l2(X: Array, Y: Array, keys: Array, squared: bool = False) -> dict[i
         np.sqrt(keys, out=keys)
     for large, (i, j) in odd.items():
         if not squared:
-            keys[i, j] = _scales.distances(totals[large], large, X.dtype, X.shape[1])
+            keys[i, j] = scales.distances(totals[large], large, X.dtype, X.shape[1])
         elif not large:
-            keys[i, j] = _scales.squares(totals[large], X.dtype, X.shape[1])
+            keys[i, j] = scales.squares(totals[large], X.dtype, X.shape[1])
         for row, value in values.items():
             value[j[i == row]] = totals[large][i == row]
     return {row: np.argsort(np.lexsort((values[row], kinds[row]))) for row in values}
@@ -172,14 +179,16 @@ def _exact_squared_l2(X: Array, Y: Array, out: Array) -> None:
 
 
 @_quiet
-def _pairwise(X: ArrayLike, Y: ArrayLike | None, metric: _validate.Metric, squared: bool, out: Array | None) -> Array:
-    x, y, kind = _validate.pair(X, Y)
+def _pairwise(
+    X: ArrayLike, Y: ArrayLike | None, metric: distances_arguments.Metric, squared: bool, out: Array | None
+) -> Array:
+    x, y, kind = distances_arguments.pair(X, Y)
     columns = x.shape[1]
-    dtype = _validate.result_dtype(metric, x.dtype, columns, squared)
-    out = _validate.out(out, (len(x), len(y)), dtype, X, Y)
+    dtype = distances_arguments.result_dtype(metric, x.dtype, columns, squared)
+    out = arrays.out(out, (len(x), len(y)), dtype, X, Y)
     root = metric == "l2" and not squared
     if root and kind == "uint8":  # exact integers first, in blocks of rows
-        exact = _validate.result_dtype(metric, x.dtype, columns, squared=True)
+        exact = distances_arguments.result_dtype(metric, x.dtype, columns, squared=True)
         step = max(1, _DISTANCES // max(1, len(y)))
         for i in range(0, len(x), step):
             keys = np.empty((len(x[i : i + step]), len(y)), exact)
@@ -217,7 +226,7 @@ def pairwise_l2(X: ArrayLike, Y: ArrayLike | None = None, *, squared: bool = Fal
     >>> vectorized.pairwise_l2([[0, 0]], [[3, -4]])
     array([[5.]])
     """
-    return _pairwise(X, Y, "l2", _validate.flag(squared, "squared"), out)
+    return _pairwise(X, Y, "l2", scalars.flag(squared, "squared"), out)
 
 
 def pairwise_linf(X: ArrayLike, Y: ArrayLike | None = None, *, out: Array | None = None) -> Array:
@@ -251,7 +260,7 @@ def gemm_squared_l2(X: ArrayLike, Y: ArrayLike | None = None) -> Array:
     >>> float(vectorized.gemm_squared_l2(x, y)[0, 0]) in (0.0, 16.0)
     True
     """
-    x, y, kind = _validate.pair(X, Y)
+    x, y, kind = distances_arguments.pair(X, Y)
     if kind == "uint8":
         x, y = x.astype(np.float64), y.astype(np.float64)
     squares = x @ y.T
@@ -277,12 +286,12 @@ def k_nearest(
     >>> vectorized.k_nearest([[0.0]], [[2.0], [-1.0], [1.0]], 2)
     (array([[1., 1.]]), array([[1, 2]]))
     """
-    x, y, kind = _validate.pair(X, Y)
-    name = _validate.metric(metric)
+    x, y, kind = distances_arguments.pair(X, Y)
+    name = distances_arguments.metric(metric)
     n, m, columns = len(x), len(y), x.shape[1]
-    k = _validate.k(k, m, exclude_self, n)
-    key_dtype = _validate.result_dtype(name, x.dtype, columns, squared=True)
-    distances = np.empty((n, k), _validate.result_dtype(name, x.dtype, columns))
+    k = distances_arguments.k(k, m, exclude_self, n)
+    key_dtype = distances_arguments.result_dtype(name, x.dtype, columns, squared=True)
+    distances = np.empty((n, k), distances_arguments.result_dtype(name, x.dtype, columns))
     indices = np.empty((n, k), np.intp)
     step = max(1, min(n, _DISTANCES // max(1, m)))
     block = np.empty((step, m), key_dtype)
@@ -341,7 +350,7 @@ def exp(x: ArrayLike) -> Array:
     >>> vectorized.exp([0.0, 1000.0])
     array([ 1., inf])
     """
-    x = _validate.floating(x, "x")
+    x = arrays.floating(x, "x")
     return np.exp(x, out=np.empty_like(x))
 
 
@@ -355,7 +364,7 @@ def sigmoid(z: ArrayLike) -> Array:
     >>> vectorized.sigmoid([0.0, 1.0, -1000.0])
     array([0.5       , 0.73105858, 0.        ])
     """
-    z = _validate.floating(z, "z")
+    z = arrays.floating(z, "z")
     result, other = _exp_both_sides(z)
     other *= result
     other += 1
@@ -373,7 +382,7 @@ def softplus(z: ArrayLike) -> Array:
     >>> vectorized.softplus([0.0, 1000.0])
     array([6.93147181e-01, 1.00000000e+03])
     """
-    z = _validate.floating(z, "z")
+    z = arrays.floating(z, "z")
     result = np.abs(z, out=np.empty_like(z))
     np.negative(result, out=result)
     np.exp(result, out=result)
@@ -409,7 +418,7 @@ def softmax(Z: ArrayLike) -> Array:
     array([[0.5, 0.5],
            [1. , 0. ]])
     """
-    Z = _validate.floating(Z, "Z", 2)
+    Z = arrays.floating(Z, "Z", 2)
     result = np.empty_like(Z)
     for rows in _row_blocks(Z):
         P = np.subtract(Z[rows], _row_max(Z[rows])[:, None], out=result[rows])
@@ -428,7 +437,7 @@ def log_softmax(Z: ArrayLike) -> Array:
     >>> vectorized.log_softmax([[0.0, -1000.0]])
     array([[    0., -1000.]])
     """
-    Z = _validate.floating(Z, "Z", 2)
+    Z = arrays.floating(Z, "Z", 2)
     result = np.empty_like(Z)
     for rows in _row_blocks(Z):
         _, shift = _shift(Z[rows])
@@ -447,7 +456,7 @@ def logsumexp(Z: ArrayLike) -> Array:
     >>> vectorized.logsumexp([[1000.0, 1000.0]])
     array([1000.69314718])
     """
-    Z = _validate.floating(Z, "Z", 2)
+    Z = arrays.floating(Z, "Z", 2)
     result = np.empty(len(Z), Z.dtype)
     for rows in _row_blocks(Z):
         _, shift = _shift(Z[rows])
@@ -612,7 +621,7 @@ def _sum(losses: Array, weights: Array | None) -> float:
 
 def _mean(terms: Callable[..., Terms], z: Array, y: Array, sample_weight: ArrayLike | None, *args: Any) -> float:
     """Return Σ w·l / Σ w, in blocks of rows: temporaries stay in cache and are not paged in anew."""
-    weights, total = _validate.weights(sample_weight, len(z), z.dtype)
+    weights, total = checked_weights(sample_weight, len(z), z.dtype)
     value = 0.0
     for rows in _row_blocks(z):
         losses, _ = terms(z[rows], y[rows], False, *args)
@@ -623,7 +632,7 @@ def _mean(terms: Callable[..., Terms], z: Array, y: Array, sample_weight: ArrayL
 def _mean_gradient(
     terms: Callable[..., Terms], z: Array, y: Array, sample_weight: ArrayLike | None, *args: Any
 ) -> tuple[float, Array]:
-    weights, total = _validate.weights(sample_weight, len(z), z.dtype)
+    weights, total = checked_weights(sample_weight, len(z), z.dtype)
     value = 0.0
     gradient = np.empty_like(z)
     for rows in _row_blocks(z):
@@ -642,7 +651,7 @@ def _mean_gradient(
 @_quiet
 def binary_cross_entropy(z: ArrayLike, t: ArrayLike, *, sample_weight: ArrayLike | None = None) -> float:
     """Compute the mean of ``−t log σ(z) − (1−t) log(1−σ(z))``, logits `z`, targets `t` in [0, 1]."""
-    z, t = _validate.scores_and_target(z, t, "probability", "t")
+    z, t = losses_arguments.scores_and_target(z, t, "probability", "t")
     return _mean(_binary_cross_entropy, z, t, sample_weight)
 
 
@@ -658,14 +667,14 @@ def binary_cross_entropy_gradient(
     >>> vectorized.binary_cross_entropy_gradient([0.0, 1e4], [1, 1])
     (0.34657359027997264, array([-0.25,  0.  ]))
     """
-    z, t = _validate.scores_and_target(z, t, "probability", "t")
+    z, t = losses_arguments.scores_and_target(z, t, "probability", "t")
     return _mean_gradient(_binary_cross_entropy, z, t, sample_weight)
 
 
 @_quiet
 def softmax_cross_entropy(Z: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None) -> float:
     """Compute the mean of ``−log softmax(Z)[i, y[i]]``; `y` class indices or target probabilities."""
-    Z, y = _validate.class_targets(Z, y, probabilities=True)
+    Z, y = losses_arguments.class_targets(Z, y, probabilities=True)
     return _mean(_softmax_cross_entropy, Z, y, sample_weight)
 
 
@@ -681,14 +690,14 @@ def softmax_cross_entropy_gradient(
     >>> vectorized.softmax_cross_entropy_gradient([[0.0, 0.0]], [1])
     (0.6931471805599453, array([[ 0.5, -0.5]]))
     """
-    Z, y = _validate.class_targets(Z, y, probabilities=True)
+    Z, y = losses_arguments.class_targets(Z, y, probabilities=True)
     return _mean_gradient(_softmax_cross_entropy, Z, y, sample_weight)
 
 
 @_quiet
 def hinge(z: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None) -> float:
     """Compute the mean of ``max(0, 1 − y·z)`` over scores `z` and labels `y` in {−1, +1}."""
-    z, y = _validate.scores_and_target(z, y, "sign")
+    z, y = losses_arguments.scores_and_target(z, y, "sign")
     return _mean(_hinge, z, y, sample_weight)
 
 
@@ -702,14 +711,14 @@ def hinge_gradient(z: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | Non
     >>> vectorized.hinge_gradient([0.5, 1.0], [1, 1])
     (0.25, array([-0.5,  0. ]))
     """
-    z, y = _validate.scores_and_target(z, y, "sign")
+    z, y = losses_arguments.scores_and_target(z, y, "sign")
     return _mean_gradient(_hinge, z, y, sample_weight)
 
 
 @_quiet
 def squared_hinge(z: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None) -> float:
     """Compute the mean of ``max(0, 1 − y·z)²`` (no half), labels `y` in {−1, +1}."""
-    z, y = _validate.scores_and_target(z, y, "sign")
+    z, y = losses_arguments.scores_and_target(z, y, "sign")
     return _mean(_squared_hinge, z, y, sample_weight)
 
 
@@ -725,14 +734,14 @@ def squared_hinge_gradient(
     >>> vectorized.squared_hinge_gradient([0.5, -1.0], [1, -1])
     (0.125, array([-0.5,  0. ]))
     """
-    z, y = _validate.scores_and_target(z, y, "sign")
+    z, y = losses_arguments.scores_and_target(z, y, "sign")
     return _mean_gradient(_squared_hinge, z, y, sample_weight)
 
 
 @_quiet
 def multiclass_hinge(Z: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None) -> float:
     """Compute the mean of ``max_j (Z[i, j] − Z[i, y] + 1[j ≠ y])`` over class indices `y`."""
-    Z, y = _validate.class_targets(Z, y)
+    Z, y = losses_arguments.class_targets(Z, y)
     return _mean(_multiclass_hinge, Z, y, sample_weight)
 
 
@@ -751,14 +760,14 @@ def multiclass_hinge_gradient(
     >>> vectorized.multiclass_hinge_gradient([[0.0, 0.5, 0.5]], [0])
     (1.5, array([[-1.,  1.,  0.]]))
     """
-    Z, y = _validate.class_targets(Z, y)
+    Z, y = losses_arguments.class_targets(Z, y)
     return _mean_gradient(_multiclass_hinge, Z, y, sample_weight)
 
 
 @_quiet
 def squared_error(z: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None) -> float:
     """Compute the mean of ``(z − y)² / 2``."""
-    z, y = _validate.scores_and_target(z, y, "real")
+    z, y = losses_arguments.scores_and_target(z, y, "real")
     return _mean(_squared_error, z, y, sample_weight)
 
 
@@ -774,14 +783,14 @@ def squared_error_gradient(
     >>> vectorized.squared_error_gradient([3.0, 0.0], [1.0, 0.0])
     (1.0, array([1., 0.]))
     """
-    z, y = _validate.scores_and_target(z, y, "real")
+    z, y = losses_arguments.scores_and_target(z, y, "real")
     return _mean_gradient(_squared_error, z, y, sample_weight)
 
 
 @_quiet
 def absolute_error(z: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None) -> float:
     """Compute the mean of ``|z − y|``."""
-    z, y = _validate.scores_and_target(z, y, "real")
+    z, y = losses_arguments.scores_and_target(z, y, "real")
     return _mean(_absolute_error, z, y, sample_weight)
 
 
@@ -797,15 +806,15 @@ def absolute_error_gradient(
     >>> vectorized.absolute_error_gradient([3.0, 0.0], [1.0, 0.0])
     (1.0, array([0.5, 0. ]))
     """
-    z, y = _validate.scores_and_target(z, y, "real")
+    z, y = losses_arguments.scores_and_target(z, y, "real")
     return _mean_gradient(_absolute_error, z, y, sample_weight)
 
 
 @_quiet
 def huber(z: ArrayLike, y: ArrayLike, *, delta: float = 1.35, sample_weight: ArrayLike | None = None) -> float:
     """Compute the mean of ``r²/2`` where ``|r| ≤ δ``, else ``δ(|r| − δ/2)``, for ``r = z − y``."""
-    z, y = _validate.scores_and_target(z, y, "real")
-    return _mean(_huber, z, y, sample_weight, _validate.delta(delta, z.dtype))
+    z, y = losses_arguments.scores_and_target(z, y, "real")
+    return _mean(_huber, z, y, sample_weight, scalars.checked_delta(delta, z.dtype))
 
 
 @_quiet
@@ -820,8 +829,8 @@ def huber_gradient(
     >>> vectorized.huber_gradient([1.0, 5.0], [0.0, 0.0], delta=2.0)
     (4.25, array([0.5, 1. ]))
     """
-    z, y = _validate.scores_and_target(z, y, "real")
-    return _mean_gradient(_huber, z, y, sample_weight, _validate.delta(delta, z.dtype))
+    z, y = losses_arguments.scores_and_target(z, y, "real")
+    return _mean_gradient(_huber, z, y, sample_weight, scalars.checked_delta(delta, z.dtype))
 
 
 # -- linear models ---------------------------------------------------------------------------------
@@ -860,7 +869,7 @@ def linear_loss_gradient(
     >>> vectorized.linear_loss_gradient("squared_error", [[1.0], [2.0]], [0.0, 0.0], [1.0], 0.0)
     (1.25, array([2.5]), 1.5)
     """
-    x, targets, W, b, penalty, weights, total = _validate.linear(loss, X, y, W, b, l2, sample_weight)
+    x, targets, W, b, penalty, weights, total = linear_arguments.linear(loss, X, y, W, b, l2, sample_weight)
     terms = _TERMS[loss]
     value = 0.0
     dW = np.zeros(W.shape)
@@ -920,7 +929,7 @@ def train_linear(
     >>> vectorized.train_linear("squared_error", X, y, [0.0], 0.0, [1, 0], batch_size=1, steps=0.1)
     (array([0.44]), 0.24, array([2.  , 0.08]))
     """
-    a = _validate.training(
+    a = linear_arguments.training(
         loss, X, y, W, b, order, batch_size, steps, l2, l1, momentum, nesterov, sample_weight
     )  # fmt: skip
     x, targets, start, shift, ridge, weights, _ = a.linear
@@ -990,7 +999,7 @@ def linear_evaluation(
     >>> vectorized.linear_evaluation("hinge", [[1.0], [-1.0]], [1, 1], [[[2.0]], [[0.0]]], [[0.0], [0.0]])
     (array([1.5, 1. ]), array([0.5, 1. ]))
     """
-    a = _validate.evaluation(loss, X, y, W, b, sample_weight, delta)
+    a = linear_arguments.evaluation(loss, X, y, W, b, sample_weight, delta)
     models, classes, columns = a.W.shape
     multiclass = loss in ("softmax_cross_entropy", "multiclass_hinge")
     all_weights = np.ascontiguousarray(a.W.reshape(models * classes, columns).T)
@@ -1069,7 +1078,7 @@ def _forward(
             scale, mean, variance = norms[place]
             if kept is None:
                 values -= mean
-                inverse = 1 / np.sqrt(variance + values.dtype.type(_validate.NORM_EPSILON))
+                inverse = 1 / np.sqrt(variance + values.dtype.type(networks_arguments.NORM_EPSILON))
             else:
                 inverse = _normalise(values, norms[place], running_share)
             values *= inverse
@@ -1093,7 +1102,7 @@ def _normalise(values: Array, norm: Norm, running_share: float) -> Array:
         running_mean += share * (mean - running_mean)
         if n > 1:
             running_variance += share * (variance * dtype.type(n / (n - 1)) - running_variance)
-    return np.asarray(1 / np.sqrt(variance + dtype.type(_validate.NORM_EPSILON)))
+    return np.asarray(1 / np.sqrt(variance + dtype.type(networks_arguments.NORM_EPSILON)))
 
 
 def _backward(
@@ -1145,7 +1154,7 @@ def network_scores(
     array([[4.],
            [1.]])
     """
-    X, layers, norms = _validate.network_model(X, parameters, units, activation, batch_norm)
+    X, layers, norms = networks_arguments.network_model(X, parameters, units, activation, batch_norm)
     scores = np.empty((len(X), len(layers[-1][1])), X.dtype)
     for rows in _row_blocks(X):
         scores[rows] = _forward(X[rows], layers, activation, norms)[-1]
@@ -1175,12 +1184,12 @@ def network_loss_gradient(
     >>> vectorized.network_loss_gradient("squared_error", [[1.0], [2.0]], [0.0, 0.0], [1.0, 0.0], (1, 1))
     (1.25, array([2.5, 1.5]))
     """
-    a = _validate.network(loss, X, y, parameters, units, activation, l2, sample_weight, batch_norm)
+    a = networks_arguments.network(loss, X, y, parameters, units, activation, l2, sample_weight, batch_norm)
     n = len(a.X)
     shares = np.ones(n, a.X.dtype) if a.weight is None else a.weight
     value = 0.0
     flat = np.zeros(np.size(parameters))
-    parts = _validate.parts(flat, units, batch_norm)
+    parts = networks_arguments.parts(flat, units, batch_norm)
     totals = [part for layer in parts for part in layer]
     for rows in _row_blocks(a.X) if a.norms is None else [slice(n)]:
         losses, gradients = _backward(loss, a.X[rows], a.y[rows], a.layers, activation, shares[rows], a.norms)
@@ -1226,16 +1235,16 @@ def train_network(
     >>> vectorized.train_network("squared_error", X, y, [0.0, 0.0], (1, 1), [1, 0], batch_size=1, steps=0.1)
     (array([0.44, 0.24]), array([2.  , 0.08]))
     """
-    a = _validate.network_training(
+    a = networks_arguments.network_training(
         loss, X, y, parameters, units, order, batch_size, steps, activation, l2, momentum, nesterov, sample_weight,
         batch_norm,
     )  # fmt: skip
     x, y, _, penalty, weights, _ = a.network
     dtype = x.dtype
     flat = np.array(parameters, dtype)
-    parts = _validate.parts(flat, units, batch_norm)
-    layers = _validate.layers(flat, units, batch_norm)
-    norms = _validate.normalisations(flat, units) if batch_norm else None
+    parts = networks_arguments.parts(flat, units, batch_norm)
+    layers = networks_arguments.layers(flat, units, batch_norm)
+    norms = networks_arguments.normalisations(flat, units) if batch_norm else None
     decay = np.concatenate(
         [np.full(part.size, penalty if part.ndim == 2 else 0, dtype) for layer in parts for part in layer]
     )
@@ -1246,7 +1255,7 @@ def train_network(
         row_weights = np.ones(len(rows), dtype) if weights is None else weights[rows]
         shares = row_weights * dtype.type(1 / len(rows))
         row_losses, gradients = _backward(
-            loss, x[rows], y[rows], layers, activation, shares, norms, _validate.NORM_SHARE
+            loss, x[rows], y[rows], layers, activation, shares, norms, networks_arguments.NORM_SHARE
         )
         losses[batch] = _sum(row_losses, row_weights) / len(rows)
         move = np.concatenate([gradient.ravel() for gradient in gradients])
@@ -1283,7 +1292,7 @@ def conv2d(X: ArrayLike, W: ArrayLike, b: ArrayLike | None = None, *, stride: in
     >>> vectorized.conv2d([[[[1.0, 2.0, 4.0]]]], [[[[3.0]]]], [1.0])
     array([[[[ 4.,  7., 13.]]]])
     """
-    a = _validate.convolution(X, W, b, stride, padding)
+    a = convolution_arguments.convolution(X, W, b, stride, padding)
     windows = _windows(_padded(a.X, a.padding), a.W.shape[2], a.stride)
     z = np.tensordot(windows, a.W, axes=((1, 4, 5), (1, 2, 3)))
     z += a.b
@@ -1302,11 +1311,11 @@ def conv2d_gradient(
     >>> vectorized.conv2d_gradient([[[[1.0, 0.0, 2.0]]]], [[[[1.0, 2.0, 4.0]]]], [[[[3.0]]]])
     (array([[[[3., 0., 6.]]]]), array([[[[9.]]]]), array([3.]))
     """
-    a = _validate.convolution(X, W, None, stride, padding)
+    a = convolution_arguments.convolution(X, W, None, stride, padding)
     size, step = a.W.shape[2], a.stride
     windows = _windows(_padded(a.X, a.padding), size, step)
     height, width = windows.shape[2:4]
-    d = _validate.slopes(dZ, (len(a.X), len(a.W), height, width), a.X.dtype)
+    d = convolution_arguments.output_gradient(dZ, (len(a.X), len(a.W), height, width), a.X.dtype)
     dW = np.tensordot(d, windows, axes=((0, 2, 3), (0, 2, 3)))
     back = np.zeros((*a.X.shape[:2], a.X.shape[2] + 2 * a.padding, a.X.shape[3] + 2 * a.padding), a.X.dtype)
     for dy in range(size):
@@ -1327,7 +1336,7 @@ def max_pool2d(X: ArrayLike, *, size: int = 2, stride: int | None = None) -> Arr
     >>> vectorized.max_pool2d([[[[1.0, 2.0], [4.0, 3.0]]]])
     array([[[[4.]]]])
     """
-    a = _validate.pooling(X, size, stride)
+    a = convolution_arguments.pooling(X, size, stride)
     return np.ascontiguousarray(_windows(a.X, a.size, a.stride).max(axis=(4, 5)))
 
 
@@ -1342,10 +1351,10 @@ def max_pool2d_gradient(dZ: ArrayLike, X: ArrayLike, *, size: int = 2, stride: i
     array([[[[0., 0.],
              [5., 0.]]]])
     """
-    a = _validate.pooling(X, size, stride)
+    a = convolution_arguments.pooling(X, size, stride)
     windows = _windows(a.X, a.size, a.stride)
     height, width = windows.shape[2:4]
-    d = _validate.slopes(dZ, windows.shape[:4], a.X.dtype)
+    d = convolution_arguments.output_gradient(dZ, windows.shape[:4], a.X.dtype)
     first = windows.reshape(*windows.shape[:4], a.size**2).argmax(axis=4)  # of NaN too
     result = np.zeros_like(a.X)
     for place in range(a.size**2):
@@ -1365,7 +1374,7 @@ def avg_pool2d(X: ArrayLike, *, size: int = 2, stride: int | None = None) -> Arr
     >>> vectorized.avg_pool2d([[[[1.0, 2.0], [4.0, 3.0]]]])
     array([[[[2.5]]]])
     """
-    a = _validate.pooling(X, size, stride)
+    a = convolution_arguments.pooling(X, size, stride)
     return np.ascontiguousarray(_windows(a.X, a.size, a.stride).mean(axis=(4, 5)))
 
 
@@ -1380,9 +1389,11 @@ def avg_pool2d_gradient(dZ: ArrayLike, X: ArrayLike, *, size: int = 2, stride: i
     array([[[[1., 1.],
              [1., 1.]]]])
     """
-    a = _validate.pooling(X, size, stride)
+    a = convolution_arguments.pooling(X, size, stride)
     height, width = _windows(a.X, a.size, a.stride).shape[2:4]
-    share = _validate.slopes(dZ, (*a.X.shape[:2], height, width), a.X.dtype) / a.X.dtype.type(a.size**2)
+    share = convolution_arguments.output_gradient(dZ, (*a.X.shape[:2], height, width), a.X.dtype) / a.X.dtype.type(
+        a.size**2
+    )
     result = np.zeros_like(a.X)
     for dy in range(a.size):
         for dx in range(a.size):
@@ -1408,7 +1419,7 @@ def batch_norm(X: ArrayLike, gamma: ArrayLike, beta: ArrayLike, *, epsilon: floa
     >>> vectorized.batch_norm([[[[1.0, 3.0]]]], [2.0], [1.0], epsilon=1e-12).round(6)
     array([[[[-1.,  3.]]]])
     """
-    a = _validate.normalization(X, gamma, beta, epsilon)
+    a = convolution_arguments.normalization(X, gamma, beta, epsilon)
     return _standard(a.X, a.epsilon)[0] * a.gamma[:, None, None] + a.beta[:, None, None]
 
 
@@ -1425,8 +1436,8 @@ def batch_norm_gradient(
     >>> dX.round(6) + 0.0, dgamma.round(6), dbeta
     (array([[[[0., 0.]]]]), array([1.]), array([3.]))
     """
-    a = _validate.normalization(X, gamma, None, epsilon)
-    d, (standard, factor) = _validate.slopes(dZ, a.X.shape, a.X.dtype), _standard(a.X, a.epsilon)
+    a = convolution_arguments.normalization(X, gamma, None, epsilon)
+    d, (standard, factor) = convolution_arguments.output_gradient(dZ, a.X.shape, a.X.dtype), _standard(a.X, a.epsilon)
     along = (d * standard).sum(axis=(0, 2, 3), dtype=np.float64).astype(a.X.dtype)
     total = d.sum(axis=(0, 2, 3), dtype=np.float64).astype(a.X.dtype)
     count = a.X.dtype.type(d.size // len(total))
