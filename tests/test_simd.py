@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fastml.kernels.distances import _tile_metrics, panels, tiles
+from fastml.kernels.distances import _tile_metrics, panels, tile_shapes, tiles
 from fastml.kernels.linear import _products as linear_products
+from fastml.kernels.runtime import target as runtime_target
 from fastml.kernels.runtime.jit import inner
 from fastml.kernels.runtime.target import Target
 from fastml.kernels.runtime.target import target as the_target
@@ -53,7 +54,7 @@ def can_run(target: Target) -> bool:
 
 
 def forget() -> None:
-    for remembered in (tiles.tile_shape, tiles.copies, panels._tile_plan):
+    for remembered in (tile_shapes.tile_shape, tile_shapes.copies, panels._tile_plan):
         remembered.cache_clear()
 
 
@@ -62,8 +63,7 @@ def as_target(monkeypatch) -> Iterator:
     """``as_target(target)``: emit code for another target, until the end of the test."""
 
     def pretend(target: Target) -> None:
-        for module in (tiles, linear_products):
-            monkeypatch.setattr(module, "target", lambda: target)
+        monkeypatch.setattr(runtime_target, "_ask_compiler", lambda: target)
         forget()
 
     yield pretend
@@ -115,10 +115,10 @@ def test_tiles_fit_registers_and_blocks(as_target, metric, dtype, target):
     target = (MADE_UP | X86)[target]
     as_target(target)
     dtype = np.dtype(dtype)
-    rows, vectors, lanes = shape = tiles.tile_shape(metric, dtype)
+    rows, vectors, lanes = shape = tile_shapes.tile_shape(metric, dtype)
     assert shape.points == vectors * lanes
     registers = 32 if target.vector_bytes == 64 or "x86" not in target.features else 16
-    width = target.vector_bytes if dtype.kind == "f" else tiles._integer_vector_bytes()
+    width = target.vector_bytes if dtype.kind == "f" else tile_shapes._integer_vector_bytes()
     assert width <= target.vector_bytes
     wide = metric == "l2" and "vnni" not in target.features
     point_bytes = dtype.itemsize if dtype.kind == "f" else 16 if wide else 8
@@ -128,8 +128,8 @@ def test_tiles_fit_registers_and_blocks(as_target, metric, dtype, target):
     # Panels fill blocks without a rest, and squares fill panels.
     assert panels.X_ROWS % rows == 0
     assert panels.Y_POINTS % shape.points == 0
-    side = tiles.square(dtype)
-    assert side * tiles.group(dtype) * dtype.itemsize == target.vector_bytes
+    side = tile_shapes.square(dtype)
+    assert side * tile_shapes.group(dtype) * dtype.itemsize == target.vector_bytes
     assert side & (side - 1) == 0
 
 
@@ -145,9 +145,9 @@ def test_a_plan_fits_its_work_space_and_the_cache(as_target, dtype, target):
         step_bytes = columns * dtype.itemsize
         assert block * chunk * step_bytes <= 512 * 1024
         # Of few columns all make one chunk, of more each chunk has half to one and a half times the usual length.
-        shape = tiles.tile_shape(metric, dtype)
+        shape = tile_shapes.tile_shape(metric, dtype)
         longest = chunk * 3 // 2
-        assert space >= shape.rows * longest * tiles.copies(metric, dtype) * columns
+        assert space >= shape.rows * longest * tile_shapes.copies(metric, dtype) * columns
 
 
 # ------------------------------------------------------------------------------------ accumulate
@@ -155,8 +155,8 @@ def test_a_plan_fits_its_work_space_and_the_cache(as_target, dtype, target):
 
 def accumulator(metric: str):
     """Compile one tile afresh, with the spreading of X before it, for whatever the target is now."""
-    lanes = max(tiles.copies(metric, np.dtype(dtype)) * tiles.group(np.dtype(dtype)) for dtype in DTYPES)
-    most = max(tiles.tile_shape(metric, np.dtype(dtype)).rows for dtype in DTYPES) * lanes
+    lanes = max(tile_shapes.copies(metric, np.dtype(dtype)) * tile_shapes.group(np.dtype(dtype)) for dtype in DTYPES)
+    most = max(tile_shapes.tile_shape(metric, np.dtype(dtype)).rows for dtype in DTYPES) * lanes
 
     def l1(X, x_row, begin, Y, y_at, steps, totals, row, column, first):
         buffer = np.empty(most * steps, X.dtype)
@@ -177,7 +177,7 @@ def accumulator(metric: str):
 
 
 def accumulate_twins(metric, X, x_row, begin, Y, y_at, steps, totals, row, column, first) -> None:
-    shape, columns = tiles.tile_shape(metric, X.dtype), tiles.group(X.dtype)
+    shape, columns = tile_shapes.tile_shape(metric, X.dtype), tile_shapes.group(X.dtype)
     buffer = np.empty(shape.rows * shape.lanes * steps * columns, X.dtype)
     tiles.spread.twin(metric, X, x_row, begin, steps, buffer)
     tiles.accumulate.twin(metric, buffer, Y, y_at, steps, totals, row, column, first)
@@ -211,8 +211,8 @@ def totals_dtypes(metric: str, dtype: str) -> list[str]:
 @np.errstate(all="ignore")
 def check_accumulate(rng, metric: str, dtype_name: str) -> None:
     dtype = np.dtype(dtype_name)
-    rows, _, _ = shape = tiles.tile_shape(metric, dtype)
-    columns, points = tiles.group(dtype), shape.points
+    rows, _, _ = shape = tile_shapes.tile_shape(metric, dtype)
+    columns, points = tile_shapes.group(dtype), shape.points
     run = accumulator(metric)
     cases = itertools.product(totals_dtypes(metric, dtype_name), ("random", "extreme", "not finite"), (0, 1, 2, 5, 33))
     for totals_dtype, kind, steps in cases:
@@ -275,7 +275,11 @@ def test_spread_agrees_with_its_twin(rng, as_target, dtype, target):
     def run(X, x_row, begin, steps, buffer):
         tiles.spread("l2", X, x_row, begin, steps, buffer)
 
-    rows, copies, columns = tiles.tile_shape("l2", dtype).rows, tiles.copies("l2", dtype), tiles.group(dtype)
+    rows, copies, columns = (
+        tile_shapes.tile_shape("l2", dtype).rows,
+        tile_shapes.copies("l2", dtype),
+        tile_shapes.group(dtype),
+    )
     X = rng.integers(0, 255, (rows + 1, 40 * columns)).astype(dtype)
     for x_row, steps in itertools.product((0, 1, rows), (0, 1, 7, 33)):
         got, want = (np.zeros(steps * rows * copies * columns + 64, dtype) for _ in range(2))
@@ -312,7 +316,7 @@ def test_a_nan_or_an_infinity_reaches_its_own_pairs_only(rng):
     """What the twin says of NaN and infinity, said without the twin."""
     dtype = np.dtype(np.float32)
     for metric, of_infinities in (("l1", np.nan), ("l2", np.nan), ("linf", np.nan)):
-        rows, _, _ = shape = tiles.tile_shape(metric, dtype)
+        rows, _, _ = shape = tile_shapes.tile_shape(metric, dtype)
         points, steps = shape.points, 5
         X = rng.normal(size=(steps, rows)).astype(dtype)
         Y = rng.normal(size=(steps, points)).astype(dtype)
@@ -337,9 +341,9 @@ def test_bytes_reach_their_largest_sums(as_target, target):
             pytest.skip("this CPU, or Numba's target, lacks the instructions")
         as_target((MADE_UP | X86)[target])
     dtype = np.dtype(np.uint8)
-    by_products = tiles.own_steps(dtype)
+    by_products = tile_shapes.own_steps(dtype)
     for metric, value in (("l1", 255), ("l2", 0 if by_products else 255**2), ("linf", 255)):
-        rows, _, _ = shape = tiles.tile_shape(metric, dtype)
+        rows, _, _ = shape = tile_shapes.tile_shape(metric, dtype)
         steps = 2 * panels.CHUNK_BYTES // 8
         X = np.full((rows, steps * 8), 255, dtype)
         Y = np.zeros(steps * shape.points * 8, dtype)
@@ -356,7 +360,11 @@ def test_squared_distances_of_bytes_from_products(rng, as_target, target, totals
         pytest.skip("this CPU, or Numba's target, lacks the instructions")
     as_target(X86[target])
     dtype = np.dtype(np.uint8)
-    rows, points, lanes = tiles.tile_shape("l2", dtype).rows, tiles.tile_shape("l2", dtype).points, tiles.square(dtype)
+    rows, points, lanes = (
+        tile_shapes.tile_shape("l2", dtype).rows,
+        tile_shapes.tile_shape("l2", dtype).points,
+        tile_shapes.square(dtype),
+    )
 
     @inner
     def run(X, Y, stride, steps, spread_x, totals):
@@ -385,7 +393,7 @@ def test_squared_distances_of_bytes_from_products(rng, as_target, target, totals
         packed[:steps] = Y.reshape(points, steps, 8).swapaxes(0, 1)
         for function in (run, run_twins):
             totals = np.full((rows, points), 77, totals_dtype)
-            spread_x = np.empty(rows * steps * tiles.copies("l2", dtype) * 8, dtype)
+            spread_x = np.empty(rows * steps * tile_shapes.copies("l2", dtype) * 8, dtype)
             function(whole, packed.ravel(), points * 8, steps, spread_x, totals)
             np.testing.assert_array_equal(totals, want, err_msg=f"{steps=} {kind=} {function.__name__}")
 
@@ -398,7 +406,7 @@ def check_transpose(rng, dtype: np.dtype) -> None:
     def run(source, source_at, stride, panel, panel_at, panel_stride):
         tiles.transpose(source, source_at, stride, panel, panel_at, panel_stride)
 
-    side, columns = tiles.square(dtype), tiles.group(dtype)
+    side, columns = tile_shapes.square(dtype), tile_shapes.group(dtype)
     width = side * columns
     for extra in (0, 1, 5):
         stride, panel_stride = width + extra, width + 2 * extra * columns

@@ -31,8 +31,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..arguments.arrays import UINT8
-from ..runtime import target
 from ..runtime.jit import inner, kernel, readonly, scalar
+from ..runtime.target import target
 from ..simd import comparisons
 from ..simd.comparisons import KEYS_AT_ONCE
 from ..simd.functions import like
@@ -74,7 +74,7 @@ class Grid(NamedTuple):
 
 def pays(metric: Metric, dtype: np.dtype[Any], n: int, m: int, d: int, k: int) -> bool:
     """Whether bounds may save more than they cost, as far as sizes and Numba's target tell."""
-    by_bytes = {"avx2", "avx512bw"} & target.target().features
+    by_bytes = {"avx2", "avx512bw"} & target().features
     products = metric != "l2" or dtype.itemsize == 8 or tiles.own_steps(UINT8)  # else floats are nearly as fast
     return bool(
         dtype.kind == "f"
