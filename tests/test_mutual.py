@@ -9,10 +9,9 @@ import pytest
 
 from fastml.kernels import k_nearest
 from fastml.kernels.distances import _symmetric
+from fastml.kernels.distances.arguments import METRICS
 from fastml.kernels.distances.nearest import k_nearest_outside_group
 from fastml.kernels.runtime.jit import jit_enabled
-
-METRICS = ("l1", "l2", "linf")
 
 
 def same(one, other) -> bool:
@@ -22,7 +21,7 @@ def same(one, other) -> bool:
 @pytest.fixture
 def mutual(monkeypatch):
     """``mutual(on)``: make every distance once for both rows, always or never."""
-    return lambda on: monkeypatch.setattr(_symmetric, "pays", lambda *_: on)
+    return lambda on: monkeypatch.setattr(_symmetric, "is_worthwhile", lambda *_: on)
 
 
 def rows_with_ties(rng, n: int, d: int, dtype: str) -> np.ndarray:
@@ -78,7 +77,7 @@ def test_blocks_of_more_than_a_thousand_rows(rng, mutual):
 
 def test_every_pair_of_blocks_meets_once():
     for n_blocks in (2, 4, 10, 16):
-        rounds = list(_symmetric._rounds(n_blocks))
+        rounds = list(_symmetric._round_robin(n_blocks))
         met = [pair for meetings in rounds for pair in meetings]
         assert sorted(met) == sorted(itertools.combinations_with_replacement(range(n_blocks), 2))
         for meetings in rounds[1:]:
@@ -86,8 +85,8 @@ def test_every_pair_of_blocks_meets_once():
 
 
 def test_it_is_used_where_rows_are_many_and_long():
-    assert _symmetric.pays(np.empty((5000, 3072), np.uint8), 30, 2)
-    assert not _symmetric.pays(np.empty((100, 3072), np.uint8), 5, 2)
-    assert not _symmetric.pays(np.empty((5000, 2), np.float64), 5, 2)
-    assert not _symmetric.pays(np.empty((5000, 784), np.uint8), 500, 2)
-    assert not _symmetric.pays(np.empty((5000, 3072), np.uint8), 30, 64)  # blocks would be small
+    assert _symmetric.is_worthwhile(np.empty((5000, 3072), np.uint8), 30, 2)
+    assert not _symmetric.is_worthwhile(np.empty((100, 3072), np.uint8), 5, 2)
+    assert not _symmetric.is_worthwhile(np.empty((5000, 2), np.float64), 5, 2)
+    assert not _symmetric.is_worthwhile(np.empty((5000, 784), np.uint8), 500, 2)
+    assert not _symmetric.is_worthwhile(np.empty((5000, 3072), np.uint8), 30, 64)  # blocks would be small

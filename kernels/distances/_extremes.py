@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from ..runtime import parallel
 from . import _selection, panels, scales
 
-__all__ = ["mend", "mend_nearest"]
+__all__ = ["correct", "correct_nearest"]
 
 #: Pairs of a block of a result, and its rows.
 _PAIRS, _ROWS = 1 << 18, 64
@@ -35,7 +35,7 @@ _COMPARED, _SAMPLE = 1 << 12, 64
 _LEFT_OUT = np.iinfo(np.int64).max
 
 
-def mend(
+def correct(
     x: NDArray[Any],
     y: NDArray[Any],
     out: NDArray[Any],
@@ -57,7 +57,7 @@ def mend(
     # Before a large result is searched it is asked whether its values can differ by so little at all.
     only_equal = min(out.shape) >= _ROWS and min(_least_difference(x), _least_difference(y)) >= math.sqrt(least)
 
-    def mend_block(top: int, bottom: int, left: int, right: int, large: bool) -> None:
+    def correct_block(top: int, bottom: int, left: int, right: int, large: bool) -> None:
         part = out[top:bottom, left:right]
         odd = np.isinf(part) if large else part < border
         if not large:
@@ -83,13 +83,13 @@ def mend(
         kinds = [large for large in (False, True) if odd[large] and (large or not only_equal)]
         for large, top in itertools.product(kinds, range(first, last, _ROWS)):
             for left in range(y_first, y_last, width):
-                mend_block(top, min(last, top + _ROWS), left, min(y_last, left + width), large)
+                correct_block(top, min(last, top + _ROWS), left, min(y_last, left + width), large)
                 yield
 
     parallel.run(work, len(rectangles), n_threads)
 
 
-def mend_nearest(
+def correct_nearest(
     x: NDArray[Any],
     x_groups: NDArray[np.intp],
     y: NDArray[Any],
