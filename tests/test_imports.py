@@ -68,7 +68,7 @@ def test_private_modules_do_not_stand_on_public_ones():
 
 def test_what_all_kernels_stand_on_stands_on_nothing():
     edges = graph()
-    for name in ("_cache_files", "_live_code", "_threads", "catalogue"):
+    for name in ("_cache_files", "_live_code", "_threads"):
         assert edges[name] == set(), name
     assert edges["_jit"] == {"_cache_files", "_live_code"}
     assert set(FAMILIES) <= edges.keys()
