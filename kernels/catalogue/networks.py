@@ -448,7 +448,7 @@ def _training_truth(name: str, rtol: dict[str, float]) -> Callable[[Inputs], Tru
     return truth
 
 
-def _follow(model: Array, units: Size, wide: Any, layer: int, statistics: list[Array], n: int) -> Entry:
+def _follow(model: Array, units: Size, wide: Any, layer: int, statistics: list[Array], n: int) -> None:
     """Move running statistics of a layer, with how far they may be off, towards those of a batch of n rows."""
     at = sum((inputs + 4) * outputs for inputs, outputs in pairwise(units[: layer + 1]))
     at += (units[layer] + 2) * units[layer + 1]
