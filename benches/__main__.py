@@ -89,9 +89,9 @@ def _differs() -> int:
 
 
 def _peers(options: argparse.Namespace) -> int:
-    from fastml.kernels import _threads
+    from fastml.kernels.runtime import parallel
 
-    n_threads = options.threads or _threads.default()[0]
+    n_threads = options.threads or parallel.default()[0]
     # Libraries read these when they are loaded.
     os.environ.update({"OMP_NUM_THREADS": str(n_threads), "MKL_NUM_THREADS": str(n_threads)})
 
@@ -163,11 +163,11 @@ def _layers(options: argparse.Namespace) -> int:
 
 
 def _report(options: argparse.Namespace, catalogue: Any) -> int:
-    from fastml.kernels import _jit
+    from fastml.kernels.runtime import jit
 
     from . import render_html, render_terminal, report, results
 
-    if not _jit.jit_enabled():
+    if not jit.jit_enabled():
         return _fail("Numba's compiler is switched off (NUMBA_DISABLE_JIT); there is nothing to compare")
     wanted = tuple(options.dtype.split(",")) if options.dtype else None
     asked = report.Options(

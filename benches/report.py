@@ -165,14 +165,14 @@ def run(
     Ctrl-C ends the measuring, not the report: the document then holds what there is and says
     ``"interrupted": true``.
     """
-    from fastml.kernels import _threads
+    from fastml.kernels.runtime import parallel
 
     if catalogue is None:
         catalogue = importlib.import_module("fastml.kernels.catalogue")
 
     progress = progress or Progress()
     started = time.perf_counter()
-    default_threads, source = _threads.default()
+    default_threads, source = parallel.default()
     n_threads = options.n_threads or default_threads
     plan = make_plan(options, catalogue, n_threads, studies)
     document: dict[str, Any] = {
@@ -254,10 +254,10 @@ def compile_cases(cases: Iterable[Case], n_threads: int) -> dict[tuple[str, str]
     most of the report.
     """
     from fastml import _warmup
-    from fastml.kernels import _jit
     from fastml.kernels.catalogue import ENTRIES
+    from fastml.kernels.runtime import jit
 
-    if n_threads == 1 or not _jit.cache_info().writable:
+    if n_threads == 1 or not jit.cache_info().writable:
         return {}
     asked: dict[str, list[str]] = {}
     for case in cases:
@@ -503,9 +503,9 @@ def _load_average() -> float | None:
 
 
 def _cache_counts() -> dict[str, int]:
-    from fastml.kernels import _jit
+    from fastml.kernels.runtime import jit
 
-    counts = _jit.stats().values()
+    counts = jit.stats().values()
     return {key: sum(count[key] for count in counts) for key in ("hits", "misses")}
 
 

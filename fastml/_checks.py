@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from sklearn.base import is_classifier
 from sklearn.utils import validation
 
-from .kernels import _validate
+from .kernels.arguments import arrays
 
 __all__ = ["CheckedScore", "check_labels", "check_numbers", "check_values", "unchanged_if_refused", "validate_data"]
 
@@ -84,7 +84,7 @@ def check_values(values: Any, name: str) -> None:
     """
     if _is_plain(values):
         return
-    _validate.refuse_masked(values, name)
+    arrays.refuse_masked(values, name)
     if hasattr(values, "columns") and hasattr(values, "dtypes"):
         for column, dtype in zip(values.columns, values.dtypes, strict=True):
             _refuse_temporal(_TEMPORAL_DTYPE.match(str(dtype)), f"{name} has dtype {dtype} in column {column!r}")
@@ -126,7 +126,7 @@ def check_labels(y: Any, name: str = "y") -> Any:
         ...
     ValueError: y[1] is None; labels must not be missing
     """
-    _validate.refuse_masked(y, name)
+    arrays.refuse_masked(y, name)
     array = _as_array(y)
     if array is None or hasattr(y, "columns"):
         return y

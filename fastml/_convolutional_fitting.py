@@ -14,8 +14,11 @@ from ._fitting import Array, Rows, loss_in_training
 from ._network_runs import Column, begin, l2_of, run_network, solver_settings, targets_of
 from ._runs import First, say_what_became
 from ._settling import Settled, computed_in
-from .kernels._image_works import Convolution, Dense, Normalization
-from .kernels._sequence import Images, Network, SequenceTraining, Weights, scores_of_images
+from .kernels.convolution.layers import Normalization
+from .kernels.convolution.network import Network, Weights
+from .kernels.convolution.plan import Images, scores_of_images
+from .kernels.convolution.product_layers import Convolution, Dense
+from .kernels.convolution.training import SequenceTraining
 
 __all__ = ["as_images", "channel_scales", "fit_images"]
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from scipy.linalg import lapack
 from threadpoolctl import ThreadpoolController
 
-from .kernels._gram import weighted_gram
+from .kernels.linear.gram import weighted_gram
 
 __all__ = ["Factor", "Hessians", "factorise", "one_blas_thread", "sample_rows"]
 

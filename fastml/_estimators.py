@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sklearn.utils import assert_all_finite
 from sklearn.utils.multiclass import check_classification_targets
 
-from .kernels import _threads
+from .kernels.runtime import parallel
 
 #: Rows that one task of `check_finite` adds up.
 _FINITE_ROWS = 4096
@@ -51,7 +51,7 @@ def threads(n_jobs: int | None) -> int | None:
         raise TypeError(f"n_jobs is {n_jobs!r} ({type(n_jobs).__name__}); it must be None or an integer")
     if n_jobs == 0:
         raise ValueError("n_jobs is 0; it must be None, positive, or negative to count from all threads")
-    return int(n_jobs) if n_jobs > 0 else max(1, _threads.resolve(None) + 1 + int(n_jobs))
+    return int(n_jobs) if n_jobs > 0 else max(1, parallel.resolve(None) + 1 + int(n_jobs))
 
 
 def one_of(value: object, name: str, known: Collection[object]) -> None:
@@ -111,7 +111,7 @@ def check_finite(X: NDArray[Any], n_threads: int | None, *, name: str = "X", est
         with np.errstate(over="ignore", invalid="ignore"):
             sums[block] = X[block * _FINITE_ROWS : (block + 1) * _FINITE_ROWS].sum()
 
-    _threads.run(add, len(sums), _threads.resolve(n_threads))
+    parallel.run(add, len(sums), parallel.resolve(n_threads))
     if not np.isfinite(sums).all():  # a sum may also overflow; now each entry is looked at
         assert_all_finite(X, input_name=name, estimator_name=type(estimator).__name__ if estimator else "")
 

@@ -23,7 +23,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from .kernels._permutation import permutation
+from .kernels.runtime.permutation import permutation
 
 __all__ = [
     "COLUMNS", "SAMPLING", "Array", "Batches", "Course", "DivergenceWarning", "Evaluations", "History", "Rates", "Rows",

@@ -16,7 +16,7 @@ from . import _estimators
 from ._checks import CheckedScore, check_values, validate_data
 from ._curvature import Factor, Hessians, one_blas_thread, sample_rows
 from ._quasi_newton import Minimizer
-from .kernels._passes import Pass
+from .kernels.linear.objective import Pass
 
 __all__ = ["LinearClassifier", "RowObjective", "measured", "minimise", "narrow_rows", "narrows", "weights_of_classes"]
 

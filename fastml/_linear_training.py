@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ._fitting import Rows
 from ._one_vs_rest import ONE_SCORE, OneVsRestTraining, one_vs_rest_evaluation
-from .kernels.training import LinearTraining, linear_evaluation
+from .kernels.linear.training import LinearTraining, linear_evaluation
 
 __all__ = ["LinearColumns", "LinearTask", "Member", "Weights"]
 

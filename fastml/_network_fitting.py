@@ -13,7 +13,7 @@ from ._network_runs import begin, l2_of, run_network, solver_settings
 from ._network_training import Layers, NetworkColumn, NetworkTask
 from ._runs import First, say_what_became
 from ._settling import Settled
-from .kernels._networks import Norm
+from .kernels.networks.scores import Norm
 
 __all__ = ["fit_network", "hidden_sizes"]
 

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from ._fitting import Array, Rows
 from ._network_runs import Column, targets_of
-from .kernels._networks import NetworkTraining, Norm, folded, scores_of
+from .kernels.networks.scores import Norm, folded, scores_of
+from .kernels.networks.training import NetworkTraining
 
 __all__ = ["Layers", "NetworkColumn", "NetworkTask"]
 

@@ -18,7 +18,8 @@ from . import _estimators
 from ._checks import validate_data
 from ._fitting import Array, Batches, Evaluations, Rows
 from ._sgd_targets import Targets
-from .kernels import _validate
+from .kernels.arguments import arrays
+from .kernels.arguments.targets import weights as checked_weights
 
 __all__ = ["Settled", "computed_in", "scored_by_r_squared", "settle"]
 
@@ -199,12 +200,12 @@ def _sample_weight(
     """
     if weight is None:
         return None
-    _validate.refuse_masked(weight, name)
+    arrays.refuse_masked(weight, name)
     is_number = isinstance(weight, Number) or getattr(weight, "ndim", None) == 0
-    raw = _validate.real(np.full(n, weight) if is_number else weight, name)
+    raw = arrays.real(np.full(n, weight) if is_number else weight, name)
     no_row_counts = as_it_is and not raw.any()
     try:
-        settled, _ = _validate.weights(np.ones(raw.shape) if no_row_counts else raw, n, np.dtype(np.float64))
+        settled, _ = checked_weights(np.ones(raw.shape) if no_row_counts else raw, n, np.dtype(np.float64))
     except (TypeError, ValueError) as error:
         raise type(error)(str(error).replace("sample_weight", name)) from None
     return raw.astype(np.float64) if as_it_is else np.asarray(settled)

@@ -21,7 +21,7 @@ from ._progress import Progress
 from ._runs import Ending, First, ending, max_steps, new_run, say_what_became
 from ._settling import settle
 from ._step_sizes import step_sizes
-from .kernels import _validate
+from .kernels.arguments import arrays
 
 __all__ = ["SHARED", "Prepared", "ending_of", "fit_one", "fit_together", "identity", "prepare"]
 
@@ -118,7 +118,7 @@ def _given(coef: Any, intercept: Any, n_scores: int, x: Array) -> tuple[Array | 
         if value is None:
             found.append(None)
             continue
-        array = _validate.real(value, name).astype(x.dtype)
+        array = arrays.real(value, name).astype(x.dtype)
         if array.size != math.prod(shape) or array.ndim > len(shape):
             raise ValueError(f"{name} has shape {array.shape}; it must be {shape}")
         if not np.isfinite(array).all():

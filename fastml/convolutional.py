@@ -17,7 +17,8 @@ from ._convolutional_fitting import as_images, channel_scales, fit_images
 from ._fitting import Array
 from ._iterative import IterativeModel, Probabilities, known_classes
 from ._sgd_targets import ClassTargets
-from .kernels._sequence import Network, Weights, scores_of_images
+from .kernels.convolution.network import Network, Weights
+from .kernels.convolution.plan import scores_of_images
 
 __all__ = ["ConvNetClassifier"]
 

@@ -15,7 +15,7 @@ from . import _estimators
 from ._checks import CheckedScore, unchanged_if_refused, validate_data
 from ._curvature import one_blas_thread
 from ._linear import settled_weight
-from .kernels import _threads
+from .kernels.runtime import parallel
 
 __all__ = ["LinearRegression", "Ridge"]
 
@@ -356,7 +356,7 @@ def _triangle(
         triangle: Any = np.linalg.qr(A, mode="r")
         triangles[block] = triangle
 
-    _threads.run(reduce, len(triangles), _threads.resolve(n_threads))
+    parallel.run(reduce, len(triangles), parallel.resolve(n_threads))
     stacked = np.concatenate(triangles)
     whole = np.zeros((size, size))
     triangle: Any = stacked if len(triangles) == 1 else np.linalg.qr(stacked, mode="r")

@@ -30,8 +30,9 @@ from tqdm import tqdm
 
 from . import _estimators
 from ._checks import check_labels, check_numbers, check_values
-from .kernels import _validate, k_nearest
-from .kernels.neighbors import _k_nearest_outside_group
+from .kernels import k_nearest
+from .kernels.distances import arguments as distances_arguments
+from .kernels.distances.nearest import k_nearest_outside_group
 from .neighbors import (
     KNeighborsClassifier,
     KNeighborsRegressor,
@@ -302,7 +303,7 @@ def knn_cross_validation(
         if task == "classification":
             _warn_of_quantities(target)
     judge = _JUDGES[task](checked, target, scoring)
-    x, _, _ = _validate.pair(checked)
+    x, _, _ = distances_arguments.pair(checked)
     n = len(x)
     searches, smallest = _searches(_splitter(cv, judge, random_state).split(x, target, groups), n)
     ks = wanted or tuple(k for k in _DEFAULT_NEIGHBORS if k <= smallest)
@@ -459,7 +460,7 @@ def _neighbors(
     n = len(x)
     if search.queries(n) == n and search.train is None:
         groups, rows = search.test_fold(n), np.concatenate(search.tests)
-        distances, neighbors = _k_nearest_outside_group(
+        distances, neighbors = k_nearest_outside_group(
             x, groups, k, metric=metric, n_threads=n_threads, progress=progress
         )
         return distances[rows], neighbors[rows]

@@ -21,7 +21,9 @@ from sklearn.utils.validation import check_is_fitted
 
 from . import _estimators
 from ._checks import CheckedScore, unchanged_if_refused, validate_data
-from .kernels import _validate, k_nearest
+from .kernels import k_nearest
+from .kernels.arguments import arrays
+from .kernels.distances import arguments as distances_arguments
 
 __all__ = ["KNeighborsClassifier", "KNeighborsRegressor"]
 
@@ -63,7 +65,7 @@ class _KNeighbors(MultiOutputMixin, BaseEstimator):
         y = y.toarray() if issparse(y) else y
         rows, targets = validate_data(self, X, y, multi_output=True, y_numeric=y_numeric)
         # The dtype that the kernels work in, settled now and not at every call: uint8 stays uint8.
-        self._fit_X, _, _ = _validate.pair(rows)
+        self._fit_X, _, _ = distances_arguments.pair(rows)
         self.n_samples_fit_ = len(self._fit_X)
         checked: NDArray[Any] = targets
         return checked
@@ -351,17 +353,17 @@ class KNeighborsRegressor(CheckedScore, RegressorMixin, _KNeighbors):
         return mean_over_ranks(self._y, indices, weights)
 
 
-def settled_metric(metric: str, p: float = 2) -> _validate.Metric:
+def settled_metric(metric: str, p: float = 2) -> distances_arguments.Metric:
     """Return the kernels' name of a metric: "l1", "l2" or "linf"."""
     if not (isinstance(metric, str) and metric == "minkowski"):
         try:
-            return _validate.metric(metric)
+            return distances_arguments.metric(metric)
         except (TypeError, ValueError) as error:
-            known = ", ".join(map(repr, ("minkowski", *_validate.METRICS)))
+            known = ", ".join(map(repr, ("minkowski", *distances_arguments.METRICS)))
             raise type(error)(f"metric is {metric!r}; it must be one of {known}") from None
     for power, name in ((1, "l1"), (2, "l2"), (np.inf, "linf")):
         if np.ndim(p) == 0 and p == power:
-            return _validate.metric(name)
+            return distances_arguments.metric(name)
     raise ValueError(f"p is {p!r}; it must be 1, 2 or infinity")
 
 
@@ -388,7 +390,7 @@ def weights_of(
     if callable(weights):
         with np.errstate(divide="ignore", over="ignore"):  # weights may be infinite
             returned = weights(distances.astype(np.float64))  # a copy, which the function may write into
-        found = _validate.real(returned, "weights(distances)").astype(np.float64)
+        found = arrays.real(returned, "weights(distances)").astype(np.float64)
         if found.shape != distances.shape:
             raise ValueError(f"weights returned shape {found.shape} for distances of shape {distances.shape}")
         wrong = ~(found >= 0)

@@ -21,8 +21,8 @@ from ._iterative import IterativeModel, Probabilities, known_classes
 from ._network_fitting import fit_network
 from ._network_training import Layers
 from ._sgd_targets import ClassTargets, NumberTargets
-from .kernels._networks import Norm
-from .kernels._validate import ACTIVATIONS
+from .kernels.networks.arguments import ACTIVATIONS
+from .kernels.networks.scores import Norm
 
 __all__ = ["MLPClassifier", "MLPRegressor"]
 

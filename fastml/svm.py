@@ -26,9 +26,9 @@ from ._linear import (
     weights_of_classes,
 )
 from ._quasi_newton import Minimizer
-from .kernels import _threads
-from .kernels._dual import crammer_singer_epoch, hinge_epoch
-from .kernels._passes import Pass
+from .kernels.linear.dual import crammer_singer_epoch, hinge_epoch
+from .kernels.linear.objective import Pass
+from .kernels.runtime import parallel
 
 __all__ = ["LinearSVC"]
 
@@ -517,7 +517,7 @@ def _descend(problems: _Problems, which: NDArray[np.intp], start: _Solution | No
     if start is not None:
         for k, solver in zip(which.tolist(), solvers, strict=True):
             solver.start(start.dual_coef[k], float(start.intercept[k] + start.coef[k] @ centre))
-    _threads.run(lambda place: solvers[place].run(), len(solvers), _threads.resolve(s.n_threads))
+    parallel.run(lambda place: solvers[place].run(), len(solvers), parallel.resolve(s.n_threads))
     return _Solution(
         np.array([solver.w for solver in solvers]),
         np.array([solver.b - float(solver.w @ centre) for solver in solvers]),

@@ -14,7 +14,7 @@ from sklearn.base import clone, is_classifier
 
 import fastml
 from fastml import _checks, kernels
-from fastml.kernels import _validate
+from fastml.kernels.arguments import scalars
 
 N = 24
 rng = np.random.default_rng(3)
@@ -268,7 +268,7 @@ def test_other_libraries_arrays_are_not_copied():
 
 def test_masked_scalars():
     with pytest.raises(TypeError, match="l2 is a masked array"):
-        _validate.l2(np.ma.masked, np.dtype(float))
+        scalars.checked_l2(np.ma.masked, np.dtype(float))
 
 
 def test_a_model_gets_everything_back():

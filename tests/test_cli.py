@@ -15,7 +15,8 @@ import pytest
 import fastml
 from fastml import __main__ as cli
 from fastml import _info, _warmup
-from fastml.kernels import _jit, catalogue
+from fastml.kernels import catalogue
+from fastml.kernels.runtime import jit
 
 CHEAP = "sigmoid"
 
@@ -307,7 +308,7 @@ def test_warmup_without_a_cache(tmp_path):
 
 
 def test_warmup_without_jit(monkeypatch, capsys):
-    monkeypatch.setattr(_jit, "jit_enabled", lambda: False)
+    monkeypatch.setattr(jit, "jit_enabled", lambda: False)
     assert _warmup.main() == 1
     assert "NUMBA_DISABLE_JIT" in capsys.readouterr().err
 
@@ -315,8 +316,8 @@ def test_warmup_without_jit(monkeypatch, capsys):
 @pytest.mark.needs_jit
 def test_stats_have_what_warmup_reads():
     catalogue.ENTRIES[CHEAP].tier("compiled")([0.5])
-    assert all({"hits", "misses"} <= counts.keys() for counts in _jit.stats().values())
-    assert _jit.stats()
+    assert all({"hits", "misses"} <= counts.keys() for counts in jit.stats().values())
+    assert jit.stats()
 
 
 @pytest.mark.needs_jit
@@ -325,5 +326,5 @@ def test_warmup_reaches_every_kernel():
     """Also those that only large problems or several threads call."""
     for key in [*catalogue.ENTRIES, *_warmup.MODELS]:
         assert _warmup.warm(key).error is None
-    idle = {name for name, counts in _jit.stats().items() if not counts["signatures"]}
+    idle = {name for name, counts in jit.stats().items() if not counts["signatures"]}
     assert idle == _warmup.kernels_of_other_targets()

@@ -10,7 +10,7 @@ import pytest
 
 from fastml import _fitting
 from fastml._fitting import Batches, Evaluations, History, Rows, Run, Watch, train
-from fastml.kernels import _permutation
+from fastml.kernels.runtime import permutation
 
 
 class Columns:
@@ -86,26 +86,26 @@ def never(column="train_loss", keep=None):
 
 @pytest.mark.parametrize("n", [0, 1, 2, 17, 1000])
 def test_a_permutation_has_each_number_once(n, rng):
-    order = _permutation.permutation(n, rng)
+    order = permutation.permutation(n, rng)
     assert order.dtype == np.intp
     assert np.array_equal(np.sort(order), np.arange(n))
 
 
 def test_all_permutations_are_equally_likely(rng):
-    counts = Counter(tuple(_permutation.permutation(4, rng)) for _ in range(4800))
+    counts = Counter(tuple(permutation.permutation(4, rng)) for _ in range(4800))
     assert len(counts) == 24
     assert sum((count - 200) ** 2 / 200 for count in counts.values()) < 60  # chi square: 1 in 30,000 is above
 
 
 def test_a_permutation_depends_on_the_generator_alone(monkeypatch):
     def make():
-        return _permutation.permutation(50, np.random.default_rng(3))
+        return permutation.permutation(50, np.random.default_rng(3))
 
     expected = make()
     assert np.array_equal(make(), expected)
-    monkeypatch.setattr(_permutation, "_AT_ONCE", 7)
+    monkeypatch.setattr(permutation, "_AT_ONCE", 7)
     assert np.array_equal(make(), expected)
-    assert not np.array_equal(_permutation.permutation(50, np.random.default_rng(4)), expected)
+    assert not np.array_equal(permutation.permutation(50, np.random.default_rng(4)), expected)
 
 
 # ----------------------------------------------------------------------------------------------- batches

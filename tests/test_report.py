@@ -39,8 +39,8 @@ from benches import (
     tiles,
 )
 from fastml import _warmup, datasets
-from fastml.kernels import _jit
 from fastml.kernels.catalogue import ENTRIES
+from fastml.kernels.runtime import _cache_files, jit
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -279,7 +279,7 @@ def test_what_an_empty_cache_lacks_is_compiled_before(monkeypatch, tmp_path):
         return [_warmup.Outcome(key, 3.0, key == "exp", None) for key in keys]
 
     monkeypatch.setattr(_warmup, "run", run)
-    monkeypatch.setattr(_jit, "cache_info", lambda: _jit.CacheInfo(str(tmp_path), True, ""))
+    monkeypatch.setattr(jit, "cache_info", lambda: _cache_files.CacheInfo(str(tmp_path), True, ""))
     some = {key: ENTRIES[key] for key in ("exp", "sigmoid", "pairwise_l1")}
     chosen = cases.generated_cases({**some, "fake": FakeEntry("fake", FAST)}, full=False)
     assert report.compile_cases(chosen, 1) == {}

@@ -449,10 +449,10 @@ def run(options: Options, say: Callable[[str], None]) -> tuple[dict[str, Any], O
 
 def installed(base: Environment, head: Environment) -> tuple[InstalledSide, InstalledSide]:
     """Return both sides; the head's catalogue says what is measured, on either."""
-    from fastml.kernels import _threads
+    from fastml.kernels.runtime import parallel
 
     catalogue = catalogue_of(head)
-    n_threads = _threads.default()[0]
+    n_threads = parallel.default()[0]
     return InstalledSide(base, catalogue, n_threads), InstalledSide(head, catalogue, n_threads)
 
 
@@ -463,9 +463,9 @@ def catalogue_of(environment: Environment) -> Path:
 
 def default_jobs() -> int:
     """Return how many processes compile: more than this find nothing left to do."""
-    from fastml.kernels import _threads
+    from fastml.kernels.runtime import parallel
 
-    return min(_threads.default()[0], 8)
+    return min(parallel.default()[0], 8)
 
 
 def _title(environment: Environment) -> str:
@@ -475,14 +475,14 @@ def _title(environment: Environment) -> str:
 def document(outcome: Outcome, base: Environment, head: Environment, why: str) -> dict[str, Any]:
     """Return everything as JSON takes it, raw rounds included."""
     from fastml import _info
-    from fastml.kernels import _threads
+    from fastml.kernels.runtime import parallel
 
     return {
         "schema": SCHEMA,
         "kind": "gate",
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "machine": _info.collect(),
-        "threads": _threads.default()[0],
+        "threads": parallel.default()[0],
         "base": {"revision": base.revision, "commit": base.commit, "why": why},
         "head": {"revision": head.revision, "commit": head.commit, "changed": head.changed},
         "rule": asdict(RULE),

@@ -54,9 +54,9 @@ class Settings:
 def n_threads() -> int:
     """Return how many threads the kernels use by themselves."""
     try:
-        from fastml.kernels import _threads
+        from fastml.kernels.runtime import parallel
 
-        return int(_threads.default()[0])
+        return int(parallel.default()[0])
     except (ImportError, AttributeError):
         return 1
 

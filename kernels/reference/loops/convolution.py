@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ... import _validate
-from ..._validate import Array
+from ...arguments.arrays import Array
+from ...convolution import arguments
 from ._common import quiet
 
 __all__ = [
@@ -26,7 +26,7 @@ __all__ = [
 ]
 
 
-def _terms(a: _validate.Convolution) -> Iterator[tuple[tuple[int, int, int, int], tuple[int, int, int, int]]]:
+def _terms(a: arguments.Convolution) -> Iterator[tuple[tuple[int, int, int, int], tuple[int, int, int, int]]]:
     """Yield for each product of a convolution (channel out, y, x, dy) and (channel in, row, column, dx)."""
     channels, channels_in, size, _ = a.W.shape
     height, width = _places(a.X.shape, size, a.stride, a.padding)
@@ -55,7 +55,7 @@ def _images(values: list[Any], shape: tuple[int, ...], dtype: Any) -> Array:
 @quiet
 def conv2d(X: ArrayLike, W: ArrayLike, b: ArrayLike | None = None, *, stride: int = 1, padding: int = 0) -> Array:
     """Sum over the pixels that the kernel lies on, and all channels; see `kernels.conv2d`."""
-    a = _validate.convolution(X, W, b, stride, padding)
+    a = arguments.convolution(X, W, b, stride, padding)
     shape = (len(a.X), len(a.W), *_places(a.X.shape, a.W.shape[2], a.stride, a.padding))
     weights, shifts, terms, result = a.W.tolist(), a.b.tolist(), list(_terms(a)), []
     for image in a.X.tolist():
@@ -71,11 +71,11 @@ def conv2d_gradient(
     dZ: ArrayLike, X: ArrayLike, W: ArrayLike, *, stride: int = 1, padding: int = 0
 ) -> tuple[Array, Array, Array]:
     """Gradient in X, W and b: each product of `conv2d` is a term of two of them; see `kernels.conv2d_gradient`."""
-    a = _validate.convolution(X, W, None, stride, padding)
+    a = arguments.convolution(X, W, None, stride, padding)
     shape = (len(a.X), len(a.W), *_places(a.X.shape, a.W.shape[2], a.stride, a.padding))
     weights, terms = a.W.tolist(), list(_terms(a))
     dX, dW, db = [], _nested(*a.W.shape), [0.0] * len(a.W)
-    slopes = _validate.slopes(dZ, shape, a.X.dtype).tolist()
+    slopes = arguments.output_gradient(dZ, shape, a.X.dtype).tolist()
     for image, of_image in zip(a.X.tolist(), slopes, strict=True):
         dx_image = _nested(*a.X.shape[1:])
         for (o, y, x, dy), (c, row, column, dx) in terms:
@@ -89,7 +89,7 @@ def conv2d_gradient(
     return _images(dX, a.X.shape, dtype), _images(dW, a.W.shape, dtype), np.array(db, np.float64).astype(dtype)
 
 
-def _windows(a: _validate.Pooling) -> Iterator[tuple[int, int, int, list[tuple[int, int]]]]:
+def _windows(a: arguments.Pooling) -> Iterator[tuple[int, int, int, list[tuple[int, int]]]]:
     """Yield channel and place of each window, and the pixels in it."""
     height, width = _places(a.X.shape, a.size, a.stride)
     for c, y, x in product(range(a.X.shape[1]), range(height), range(width)):
@@ -104,7 +104,7 @@ def _first_largest(values: list[float]) -> int:
     return values.index(max(values))
 
 
-def _pool(a: _validate.Pooling, of_window: Callable[[list[float]], float]) -> Array:
+def _pool(a: arguments.Pooling, of_window: Callable[[list[float]], float]) -> Array:
     shape = (*a.X.shape[:2], *_places(a.X.shape, a.size, a.stride))
     windows, result = list(_windows(a)), []
     for image in a.X.tolist():
@@ -112,10 +112,10 @@ def _pool(a: _validate.Pooling, of_window: Callable[[list[float]], float]) -> Ar
     return _images(result, shape, a.X.dtype)
 
 
-def _pool_gradient(dZ: ArrayLike, a: _validate.Pooling, shares: Callable[[list[float]], list[float | None]]) -> Array:
+def _pool_gradient(dZ: ArrayLike, a: arguments.Pooling, shares: Callable[[list[float]], list[float | None]]) -> Array:
     shape = (*a.X.shape[:2], *_places(a.X.shape, a.size, a.stride))
     windows, result = list(_windows(a)), []
-    slopes = _validate.slopes(dZ, shape, a.X.dtype).tolist()
+    slopes = arguments.output_gradient(dZ, shape, a.X.dtype).tolist()
     for image, of_image in zip(a.X.tolist(), slopes, strict=True):
         dx_image = _nested(*a.X.shape[1:])
         for c, y, x, pixels in windows:
@@ -130,7 +130,7 @@ def _pool_gradient(dZ: ArrayLike, a: _validate.Pooling, shares: Callable[[list[f
 @quiet
 def max_pool2d(X: ArrayLike, *, size: int = 2, stride: int | None = None) -> Array:
     """Largest value of each window, NaN where there is one; see `kernels.max_pool2d`."""
-    return _pool(_validate.pooling(X, size, stride), lambda values: values[_first_largest(values)])
+    return _pool(arguments.pooling(X, size, stride), lambda values: values[_first_largest(values)])
 
 
 @quiet
@@ -141,19 +141,19 @@ def max_pool2d_gradient(dZ: ArrayLike, X: ArrayLike, *, size: int = 2, stride: i
         largest = _first_largest(values)
         return [1.0 if place == largest else None for place in range(len(values))]
 
-    return _pool_gradient(dZ, _validate.pooling(X, size, stride), shares)
+    return _pool_gradient(dZ, arguments.pooling(X, size, stride), shares)
 
 
 @quiet
 def avg_pool2d(X: ArrayLike, *, size: int = 2, stride: int | None = None) -> Array:
     """Mean of each window; see `kernels.avg_pool2d`."""
-    return _pool(_validate.pooling(X, size, stride), lambda values: sum(values) / len(values))
+    return _pool(arguments.pooling(X, size, stride), lambda values: sum(values) / len(values))
 
 
 @quiet
 def avg_pool2d_gradient(dZ: ArrayLike, X: ArrayLike, *, size: int = 2, stride: int | None = None) -> Array:
     """Gradient in X: what a window gets goes to all its pixels alike; see `kernels.avg_pool2d_gradient`."""
-    return _pool_gradient(dZ, _validate.pooling(X, size, stride), lambda values: [1 / len(values)] * len(values))
+    return _pool_gradient(dZ, arguments.pooling(X, size, stride), lambda values: [1 / len(values)] * len(values))
 
 
 def _of_channels(X: Array) -> list[list[float]]:
@@ -177,7 +177,7 @@ def _standard(values: list[float], epsilon: float) -> tuple[list[float], float]:
 @quiet
 def batch_norm(X: ArrayLike, gamma: ArrayLike, beta: ArrayLike, *, epsilon: float = 1e-5) -> Array:
     """Each channel less its mean, over √(variance + ε), times gamma plus beta; see `kernels.batch_norm`."""
-    a = _validate.normalization(X, gamma, beta, epsilon)
+    a = arguments.normalization(X, gamma, beta, epsilon)
     result = []
     for values, factor, shift in zip(_of_channels(a.X), a.gamma.tolist(), a.beta.tolist(), strict=True):
         result.append([factor * x + shift for x in _standard(values, a.epsilon)[0]])
@@ -189,8 +189,8 @@ def batch_norm_gradient(
     dZ: ArrayLike, X: ArrayLike, gamma: ArrayLike, *, epsilon: float = 1e-5
 ) -> tuple[Array, Array, Array]:
     """Gradient in X, gamma and beta; see `kernels.batch_norm_gradient`."""
-    a = _validate.normalization(X, gamma, None, epsilon)
-    dZ = _validate.slopes(dZ, a.X.shape, a.X.dtype)
+    a = arguments.normalization(X, gamma, None, epsilon)
+    dZ = arguments.output_gradient(dZ, a.X.shape, a.X.dtype)
     dX, dgamma, dbeta = [], [], []
     for values, slopes, weight in zip(_of_channels(a.X), _of_channels(dZ), a.gamma.tolist(), strict=True):
         standard, factor = _standard(values, a.epsilon)

@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ... import _scales, _validate
-from ..._validate import Array
+from ...arguments import arrays, scalars
+from ...arguments.arrays import Array
+from ...distances import arguments, scales
 from ._common import Row, quiet
 
 __all__ = ["k_nearest", "pairwise", "pairwise_l1", "pairwise_l2", "pairwise_linf"]
@@ -60,12 +61,12 @@ class _Distance(NamedTuple):
     square: float
 
 
-def _distance(x: Row, y: Row, metric: _validate.Metric, dtype: np.dtype[Any]) -> _Distance:
+def _distance(x: Row, y: Row, metric: arguments.Metric, dtype: np.dtype[Any]) -> _Distance:
     exact = dtype == np.uint8 or metric != "l2"
-    total = float(_validate.result_dtype(metric, dtype, len(x), squared=True).type(_TOTALS[metric](x, y)))
+    total = float(arguments.result_dtype(metric, dtype, len(x), squared=True).type(_TOTALS[metric](x, y)))
     if exact:
         return _Distance(0, total, math.sqrt(total) if metric == "l2" else total, total)
-    least, most = _scales.ordinary(dtype, len(x))
+    least, most = scales.ordinary(dtype, len(x))
     scale = _SCALE[dtype]
     if total < least:
         total = _squared_l2([(a - b) * scale for a, b in zip(x, y, strict=True)], [0.0] * len(x))
@@ -104,7 +105,7 @@ def pairwise(X: ArrayLike, Y: ArrayLike | None, norm: Callable[[Array], float]) 
     """
     if not callable(norm):
         raise TypeError(f"norm is a {type(norm).__name__}; it must be callable on a difference vector")
-    x, y, kind = _validate.pair(X, Y)
+    x, y, kind = arguments.pair(X, Y)
     if kind == "uint8":  # whose differences would wrap around
         x, y = x.astype(np.float64), y.astype(np.float64)
     distances = np.empty((len(x), len(y)), x.dtype)
@@ -114,10 +115,10 @@ def pairwise(X: ArrayLike, Y: ArrayLike | None, norm: Callable[[Array], float]) 
     return distances
 
 
-def _pairwise(X: ArrayLike, Y: ArrayLike | None, metric: _validate.Metric, squared: bool, out: Array | None) -> Array:
-    x, y, _ = _validate.pair(X, Y)
-    dtype = _validate.result_dtype(metric, x.dtype, x.shape[1], squared)
-    out = _validate.out(out, (len(x), len(y)), dtype, X, Y)
+def _pairwise(X: ArrayLike, Y: ArrayLike | None, metric: arguments.Metric, squared: bool, out: Array | None) -> Array:
+    x, y, _ = arguments.pair(X, Y)
+    dtype = arguments.result_dtype(metric, x.dtype, x.shape[1], squared)
+    out = arrays.out(out, (len(x), len(y)), dtype, X, Y)
     rows, others = x.tolist(), y.tolist()
     for i, row in enumerate(rows):
         for j, other in enumerate(others):
@@ -135,7 +136,7 @@ def pairwise_l1(X: ArrayLike, Y: ArrayLike | None = None, *, out: Array | None =
 @quiet
 def pairwise_l2(X: ArrayLike, Y: ArrayLike | None = None, *, squared: bool = False, out: Array | None = None) -> Array:
     """Compute Euclidean distances, ``√ Σ_d (X[i, d] − Y[j, d])²``; see `kernels.pairwise_l2`."""
-    return _pairwise(X, Y, "l2", _validate.flag(squared, "squared"), out)
+    return _pairwise(X, Y, "l2", scalars.flag(squared, "squared"), out)
 
 
 @quiet
@@ -149,10 +150,10 @@ def k_nearest(
     X: ArrayLike, Y: ArrayLike | None, k: int, *, metric: str = "l2", exclude_self: bool = False
 ) -> tuple[Array, Array]:
     """Find the `k` rows of `Y` nearest to each row of `X`, by (distance, index); see `kernels.k_nearest`."""
-    x, y, _ = _validate.pair(X, Y)
-    name = _validate.metric(metric)
-    k = _validate.k(k, len(y), exclude_self, len(x))
-    distances = np.empty((len(x), k), _validate.result_dtype(name, x.dtype, x.shape[1]))
+    x, y, _ = arguments.pair(X, Y)
+    name = arguments.metric(metric)
+    k = arguments.k(k, len(y), exclude_self, len(x))
+    distances = np.empty((len(x), k), arguments.result_dtype(name, x.dtype, x.shape[1]))
     indices = np.empty((len(x), k), np.intp)
     rows, others = x.tolist(), y.tolist()
     for i, row in enumerate(rows):

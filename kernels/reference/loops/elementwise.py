@@ -8,8 +8,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ... import _validate
-from ..._validate import Array
+from ...arguments import arrays
+from ...arguments.arrays import Array
 from ._common import Row, quiet
 
 __all__ = ["exp", "log_softmax", "logsumexp", "sigmoid", "softmax", "softplus"]
@@ -41,7 +41,7 @@ def _softplus(z: float) -> float:
 
 @quiet
 def _elementwise(function: Callable[[float], float], x: ArrayLike, name: str) -> Array:
-    array = _validate.floating(x, name)
+    array = arrays.floating(x, name)
     values = [function(value) for value in array.ravel().tolist()]
     return np.array(values, array.dtype).reshape(array.shape)
 
@@ -98,7 +98,7 @@ def log_softmax(Z: ArrayLike) -> Array:
 
 @quiet
 def _by_rows(function: Callable[[Row], list[float]], Z: ArrayLike) -> Array:
-    Z = _validate.floating(Z, "Z", 2)
+    Z = arrays.floating(Z, "Z", 2)
     result = np.empty_like(Z)
     for i, z in enumerate(Z.tolist()):
         result[i] = function(z)
@@ -108,5 +108,5 @@ def _by_rows(function: Callable[[Row], list[float]], Z: ArrayLike) -> Array:
 @quiet
 def logsumexp(Z: ArrayLike) -> Array:
     """``log Σ_j e^Z[i, j]`` of every row; see `kernels.logsumexp`."""
-    Z = _validate.floating(Z, "Z", 2)
+    Z = arrays.floating(Z, "Z", 2)
     return np.array([sum(_log_sum_exp(z)) for z in Z.tolist()], Z.dtype)

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ... import _validate
-from ..._validate import Array
+from ...arguments.arrays import Array
+from ...linear import arguments
 from ._common import dot, quiet
 from .losses import _TERMS, Term, _huber
 
@@ -30,7 +30,7 @@ def linear_loss_gradient(
     sample_weight: ArrayLike | None = None,
 ) -> tuple[float, Array, Any]:
     """Loss of the scores ``X @ W.T + b`` plus ``l2/2 · ‖W‖²``, and its gradient; see `kernels.linear_loss_gradient`."""
-    x, targets, W, intercept, penalty, weights, total = _validate.linear(loss, X, y, W, b, l2, sample_weight)
+    x, targets, W, intercept, penalty, weights, total = arguments.linear(loss, X, y, W, b, l2, sample_weight)
     term = _TERMS[loss]
     multiclass = W.ndim == 2
     # One row of weights per score; a binary or regression model has a single one.
@@ -81,7 +81,7 @@ def train_linear(
     sample_weight: ArrayLike | None = None,
 ) -> tuple[Array, Any, Array]:
     """Take steps of mini-batch gradient descent; see `kernels.train_linear`."""
-    a = _validate.training(
+    a = arguments.training(
         loss, X, y, W, b, order, batch_size, steps, l2, l1, momentum, nesterov, sample_weight
     )  # fmt: skip
     x, targets, W, b, ridge, weights, _ = a.linear
@@ -141,7 +141,7 @@ def linear_evaluation(
     delta: float = 1.35,
 ) -> tuple[Array, Array]:
     """Mean losses (M,) and scores (M,) of M linear models; see `kernels.linear_evaluation`."""
-    a = _validate.evaluation(loss, X, y, W, b, sample_weight, delta)
+    a = arguments.evaluation(loss, X, y, W, b, sample_weight, delta)
     threshold = float(a.delta)
     term: Term = (lambda z, t: _huber(z, t, threshold)) if loss == "huber" else _TERMS[loss]
     models = a.W.tolist()

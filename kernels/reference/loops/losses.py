@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ... import _validate
-from ..._validate import Array
+from ...arguments import scalars
+from ...arguments.arrays import Array
+from ...arguments.targets import weights as checked_weights
+from ...losses import arguments
 from ._common import Row, quiet
 from .elementwise import _exp, _log_sum_exp, _softmax
 
@@ -137,7 +139,7 @@ _TERMS: dict[str, Term] = {
 
 def _mean(term: Term, z: Array, y: Array, sample_weight: ArrayLike | None) -> tuple[float, Array]:
     """Return Σ w·value / Σ w and its derivative with respect to `z`."""
-    w, total = _validate.weights(sample_weight, len(z), z.dtype)
+    w, total = checked_weights(sample_weight, len(z), z.dtype)
     loss = 0.0
     gradient = np.empty_like(z)
     scores, targets = z.tolist(), y.tolist()
@@ -157,7 +159,7 @@ def binary_cross_entropy_gradient(
     z: ArrayLike, t: ArrayLike, *, sample_weight: ArrayLike | None = None
 ) -> tuple[float, Array]:
     """`binary_cross_entropy` and its gradient ``(σ(z) − t) / n``; see `kernels.binary_cross_entropy_gradient`."""
-    z, t = _validate.scores_and_target(z, t, "probability", "t")
+    z, t = arguments.scores_and_target(z, t, "probability", "t")
     return _mean(_binary_cross_entropy, z, t, sample_weight)
 
 
@@ -171,7 +173,7 @@ def softmax_cross_entropy_gradient(
     Z: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None
 ) -> tuple[float, Array]:
     """As `softmax_cross_entropy`, and ``(softmax(Z) − 1[c = y]) / n``; see `kernels.softmax_cross_entropy_gradient`."""
-    Z, y = _validate.class_targets(Z, y, probabilities=True)
+    Z, y = arguments.class_targets(Z, y, probabilities=True)
     return _mean(_softmax_cross_entropy, Z, y, sample_weight)
 
 
@@ -183,7 +185,7 @@ def softmax_cross_entropy(Z: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLik
 @quiet
 def hinge_gradient(z: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None) -> tuple[float, Array]:
     """`hinge` and its subgradient, ``−y/n`` where ``y·z < 1``, else 0; see `kernels.hinge_gradient`."""
-    z, y = _validate.scores_and_target(z, y, "sign")
+    z, y = arguments.scores_and_target(z, y, "sign")
     return _mean(_hinge, z, y, sample_weight)
 
 
@@ -197,7 +199,7 @@ def squared_hinge_gradient(
     z: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None
 ) -> tuple[float, Array]:
     """`squared_hinge` and its gradient ``−2y·max(0, 1 − y·z) / n``; see `kernels.squared_hinge_gradient`."""
-    z, y = _validate.scores_and_target(z, y, "sign")
+    z, y = arguments.scores_and_target(z, y, "sign")
     return _mean(_squared_hinge, z, y, sample_weight)
 
 
@@ -211,7 +213,7 @@ def multiclass_hinge_gradient(
     Z: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None
 ) -> tuple[float, Array]:
     """`multiclass_hinge` and a subgradient (Crammer and Singer); see `kernels.multiclass_hinge_gradient`."""
-    Z, y = _validate.class_targets(Z, y)
+    Z, y = arguments.class_targets(Z, y)
     return _mean(_multiclass_hinge, Z, y, sample_weight)
 
 
@@ -225,7 +227,7 @@ def squared_error_gradient(
     z: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None
 ) -> tuple[float, Array]:
     """`squared_error` and its gradient ``(z − y) / n``; see `kernels.squared_error_gradient`."""
-    z, y = _validate.scores_and_target(z, y, "real")
+    z, y = arguments.scores_and_target(z, y, "real")
     return _mean(_squared_error, z, y, sample_weight)
 
 
@@ -239,7 +241,7 @@ def absolute_error_gradient(
     z: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None
 ) -> tuple[float, Array]:
     """`absolute_error` and its subgradient ``sign(z − y) / n``; see `kernels.absolute_error_gradient`."""
-    z, y = _validate.scores_and_target(z, y, "real")
+    z, y = arguments.scores_and_target(z, y, "real")
     return _mean(_absolute_error, z, y, sample_weight)
 
 
@@ -253,8 +255,8 @@ def huber_gradient(
     z: ArrayLike, y: ArrayLike, *, delta: float = 1.35, sample_weight: ArrayLike | None = None
 ) -> tuple[float, Array]:
     """`huber` and its gradient, ``z − y`` cut to [−δ, δ], over n; see `kernels.huber_gradient`."""
-    z, y = _validate.scores_and_target(z, y, "real")
-    threshold = float(_validate.delta(delta, z.dtype))
+    z, y = arguments.scores_and_target(z, y, "real")
+    threshold = float(scalars.checked_delta(delta, z.dtype))
     return _mean(lambda score, target: _huber(score, target, threshold), z, y, sample_weight)
 
 

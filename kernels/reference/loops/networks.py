@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ... import _validate
-from ..._validate import Array
+from ...arguments.arrays import Array
+from ...networks import arguments
 from ._common import dot, quiet
 from .elementwise import _sigmoid
 from .losses import _TERMS, _softmax_cross_entropy
@@ -62,7 +62,7 @@ def _forward(
         if norms is not None and place < len(layers) - 1:
             scales, means, variances = norms[place]
             for k in range(len(values)):
-                values[k] = scales[k] * (values[k] - means[k]) / math.sqrt(variances[k] + _validate.NORM_EPSILON)
+                values[k] = scales[k] * (values[k] - means[k]) / math.sqrt(variances[k] + arguments.NORM_EPSILON)
         values = [value + shift for value, shift in zip(values, b, strict=True)]
         last = place == len(layers) - 1
         levels.append(values if last else [_activation(z, activation) for z in values])
@@ -151,7 +151,7 @@ def _normalize(values: list[list[float]], norm: LoopNorm, running_share: float) 
         for row in values:
             row[k] -= mean
         squares = sum(row[k] * row[k] for row in values)
-        deviations.append(math.sqrt(squares / n + _validate.NORM_EPSILON))
+        deviations.append(math.sqrt(squares / n + arguments.NORM_EPSILON))
         for row in values:
             row[k] /= deviations[-1]
         running_means[k] += running_share * (mean - running_means[k])
@@ -189,7 +189,7 @@ def network_scores(
     X: ArrayLike, parameters: ArrayLike, units: Sequence[int], *, activation: str = "relu", batch_norm: bool = False
 ) -> Array:
     """Scores (n, C) of a network of fully connected layers; see `kernels.network_scores`."""
-    X, found, normalized = _validate.network_model(X, parameters, units, activation, batch_norm)
+    X, found, normalized = arguments.network_model(X, parameters, units, activation, batch_norm)
     layers, norms = _lists(found), _norm_lists(normalized)
     scores = [_forward(row, layers, activation, norms)[-1] for row in X.tolist()]
     return np.array(scores, np.float64).reshape(len(X), len(layers[-1][1])).astype(X.dtype)
@@ -216,7 +216,7 @@ def network_loss_gradient(
     With `batch_norm` hidden layers are normalised over the rows: with x = (z - mean(z)) / d and d = sqrt(variance +
     1e-5), slopes s in ``scale x + shift`` become ``scale / d (s - mean(s) - x mean(s x))`` in z.
     """
-    a = _validate.network(loss, X, y, parameters, units, activation, l2, sample_weight, batch_norm)
+    a = arguments.network(loss, X, y, parameters, units, activation, l2, sample_weight, batch_norm)
     layers, norms, n, penalty = _lists(a.layers), _norm_lists(a.norms), len(a.X), float(a.l2)
     gradient, value, of_norms = _zeros(layers), 0.0, _norm_zeros(norms)
     shares = [(1.0 if a.weight is None else float(a.weight[i])) / n for i in range(n)]
@@ -255,7 +255,7 @@ def train_network(
     batch_norm: bool = False,
 ) -> tuple[Array, Array]:
     """Take steps of mini-batch gradient descent; see `kernels.train_network`."""
-    a = _validate.network_training(
+    a = arguments.network_training(
         loss, X, y, parameters, units, order, batch_size, steps, activation, l2, momentum, nesterov, sample_weight,
         batch_norm,
     )  # fmt: skip
@@ -271,7 +271,7 @@ def train_network(
             of_scales = [[0.0] * len(part) for part, _, _ in norms]
             value = _add_normalized_gradient(
                 loss, x[rows].tolist(), y[rows].tolist(), layers, norms, activation, shares, gradient, of_scales,
-                _validate.NORM_SHARE,
+                arguments.NORM_SHARE,
             )  # fmt: skip
             scales = [([part], [g], [v]) for (part, *_), g, (v, *_) in zip(norms, of_scales, of_norms, strict=True)]
         else:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ..._validate import Array
+from ...arguments.arrays import Array
 
 # Entries of a block of differences or rows: half a megabyte of float32, which stays in an L2 cache.
 BLOCK = 1 << 17

@@ -6,8 +6,8 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import ArrayLike
 
-from ... import _validate
-from ..._validate import Array
+from ...arguments.arrays import Array
+from ...convolution import arguments
 from ._common import quiet
 
 __all__ = [
@@ -34,7 +34,7 @@ def _padded(X: Array, zeros: int) -> Array:
 @quiet
 def conv2d(X: ArrayLike, W: ArrayLike, b: ArrayLike | None = None, *, stride: int = 1, padding: int = 0) -> Array:
     """Compute a convolution as one product of matrices, of which one is a copy of all windows; see `kernels.conv2d`."""
-    a = _validate.convolution(X, W, b, stride, padding)
+    a = arguments.convolution(X, W, b, stride, padding)
     windows = _windows(_padded(a.X, a.padding), a.W.shape[2], a.stride)
     z = np.tensordot(windows, a.W, axes=((1, 4, 5), (1, 2, 3)))
     z += a.b
@@ -46,11 +46,11 @@ def conv2d_gradient(
     dZ: ArrayLike, X: ArrayLike, W: ArrayLike, *, stride: int = 1, padding: int = 0
 ) -> tuple[Array, Array, Array]:
     """Gradient in X, W and b: a product of matrices for each place of the kernel; see `kernels.conv2d_gradient`."""
-    a = _validate.convolution(X, W, None, stride, padding)
+    a = arguments.convolution(X, W, None, stride, padding)
     size, step = a.W.shape[2], a.stride
     windows = _windows(_padded(a.X, a.padding), size, step)
     height, width = windows.shape[2:4]
-    d = _validate.slopes(dZ, (len(a.X), len(a.W), height, width), a.X.dtype)
+    d = arguments.output_gradient(dZ, (len(a.X), len(a.W), height, width), a.X.dtype)
     dW = np.tensordot(d, windows, axes=((0, 2, 3), (0, 2, 3)))
     back = np.zeros((*a.X.shape[:2], a.X.shape[2] + 2 * a.padding, a.X.shape[3] + 2 * a.padding), a.X.dtype)
     for dy in range(size):
@@ -64,17 +64,17 @@ def conv2d_gradient(
 @quiet
 def max_pool2d(X: ArrayLike, *, size: int = 2, stride: int | None = None) -> Array:
     """Largest value of each window, NaN where there is one; see `kernels.max_pool2d`."""
-    a = _validate.pooling(X, size, stride)
+    a = arguments.pooling(X, size, stride)
     return np.ascontiguousarray(_windows(a.X, a.size, a.stride).max(axis=(4, 5)))
 
 
 @quiet
 def max_pool2d_gradient(dZ: ArrayLike, X: ArrayLike, *, size: int = 2, stride: int | None = None) -> Array:
     """Gradient in X: what a window gets goes to the first of its largest values; see `kernels.max_pool2d_gradient`."""
-    a = _validate.pooling(X, size, stride)
+    a = arguments.pooling(X, size, stride)
     windows = _windows(a.X, a.size, a.stride)
     height, width = windows.shape[2:4]
-    d = _validate.slopes(dZ, windows.shape[:4], a.X.dtype)
+    d = arguments.output_gradient(dZ, windows.shape[:4], a.X.dtype)
     first = windows.reshape(*windows.shape[:4], a.size**2).argmax(axis=4)  # of NaN too
     result = np.zeros_like(a.X)
     for place in range(a.size**2):
@@ -87,16 +87,16 @@ def max_pool2d_gradient(dZ: ArrayLike, X: ArrayLike, *, size: int = 2, stride: i
 @quiet
 def avg_pool2d(X: ArrayLike, *, size: int = 2, stride: int | None = None) -> Array:
     """Compute the mean of each window; see `kernels.avg_pool2d`."""
-    a = _validate.pooling(X, size, stride)
+    a = arguments.pooling(X, size, stride)
     return np.ascontiguousarray(_windows(a.X, a.size, a.stride).mean(axis=(4, 5)))
 
 
 @quiet
 def avg_pool2d_gradient(dZ: ArrayLike, X: ArrayLike, *, size: int = 2, stride: int | None = None) -> Array:
     """Gradient in X: what a window gets goes to all its pixels alike; see `kernels.avg_pool2d_gradient`."""
-    a = _validate.pooling(X, size, stride)
+    a = arguments.pooling(X, size, stride)
     height, width = _windows(a.X, a.size, a.stride).shape[2:4]
-    share = _validate.slopes(dZ, (*a.X.shape[:2], height, width), a.X.dtype) / a.X.dtype.type(a.size**2)
+    share = arguments.output_gradient(dZ, (*a.X.shape[:2], height, width), a.X.dtype) / a.X.dtype.type(a.size**2)
     result = np.zeros_like(a.X)
     for dy in range(a.size):
         for dx in range(a.size):
@@ -115,7 +115,7 @@ def _standard(X: Array, epsilon: float) -> tuple[Array, Array]:
 @quiet
 def batch_norm(X: ArrayLike, gamma: ArrayLike, beta: ArrayLike, *, epsilon: float = 1e-5) -> Array:
     """Each channel less its mean, over √(variance + ε), times gamma plus beta; see `kernels.batch_norm`."""
-    a = _validate.normalization(X, gamma, beta, epsilon)
+    a = arguments.normalization(X, gamma, beta, epsilon)
     return _standard(a.X, a.epsilon)[0] * a.gamma[:, None, None] + a.beta[:, None, None]
 
 
@@ -124,8 +124,8 @@ def batch_norm_gradient(
     dZ: ArrayLike, X: ArrayLike, gamma: ArrayLike, *, epsilon: float = 1e-5
 ) -> tuple[Array, Array, Array]:
     """Gradient in X, gamma and beta; see `kernels.batch_norm_gradient`."""
-    a = _validate.normalization(X, gamma, None, epsilon)
-    d, (standard, factor) = _validate.slopes(dZ, a.X.shape, a.X.dtype), _standard(a.X, a.epsilon)
+    a = arguments.normalization(X, gamma, None, epsilon)
+    d, (standard, factor) = arguments.output_gradient(dZ, a.X.shape, a.X.dtype), _standard(a.X, a.epsilon)
     along = (d * standard).sum(axis=(0, 2, 3), dtype=np.float64).astype(a.X.dtype)
     total = d.sum(axis=(0, 2, 3), dtype=np.float64).astype(a.X.dtype)
     count = a.X.dtype.type(d.size // len(total))

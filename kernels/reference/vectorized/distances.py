@@ -7,8 +7,9 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ... import _scales, _validate
-from ..._validate import Array
+from ...arguments import arrays, scalars
+from ...arguments.arrays import Array
+from ...distances import arguments, scales
 from ._common import BLOCK, quiet
 
 __all__ = ["k_nearest", "pairwise_l1", "pairwise_l2", "pairwise_linf"]
@@ -17,7 +18,7 @@ __all__ = ["k_nearest", "pairwise_l1", "pairwise_l2", "pairwise_linf"]
 _DISTANCES = 1 << 20
 
 
-def _keys(X: Array, Y: Array, metric: _validate.Metric, out: Array) -> None:
+def _keys(X: Array, Y: Array, metric: arguments.Metric, out: Array) -> None:
     """Write to `out` (n, m) what neighbours are ordered by: L1, L-inf, or the *squared* L2.
 
     Every entry is computed from its two rows by the same operations in the same order wherever
@@ -61,7 +62,7 @@ def _totals_again(X: Array, Y: Array, i: Array, j: Array, large: bool) -> Array:
     step = max(1, BLOCK // max(1, X.shape[1]))
     for first in range(0, i.size, step):
         some = slice(first, first + step)
-        difference = _scales.rescaled(X[i[some]], large) - _scales.rescaled(Y[j[some]], large)
+        difference = scales.rescaled(X[i[some]], large) - scales.rescaled(Y[j[some]], large)
         totals[some] = np.add.reduce(difference * difference, axis=1)
     return totals
 
@@ -72,7 +73,7 @@ def _finish_l2(X: Array, Y: Array, keys: Array, squared: bool = False) -> dict[i
     Those whose square left the range of the dtype are made again. Of the rows that have such pairs the order of all
     pairs is returned, as ranks: it is no longer that of the squares alone.
     """
-    least, most = _scales.ordinary(X.dtype, X.shape[1])
+    least, most = scales.ordinary(X.dtype, X.shape[1])
     odd = {large: np.nonzero(keys > most if large else keys < least) for large in (False, True)}
     totals = {large: _totals_again(X, Y, i, j, large) for large, (i, j) in odd.items()}
     kinds, values = {}, {}
@@ -84,9 +85,9 @@ def _finish_l2(X: Array, Y: Array, keys: Array, squared: bool = False) -> dict[i
         np.sqrt(keys, out=keys)
     for large, (i, j) in odd.items():
         if not squared:
-            keys[i, j] = _scales.distances(totals[large], large, X.dtype, X.shape[1])
+            keys[i, j] = scales.distances(totals[large], large, X.dtype, X.shape[1])
         elif not large:
-            keys[i, j] = _scales.squares(totals[large], X.dtype, X.shape[1])
+            keys[i, j] = scales.squares(totals[large], X.dtype, X.shape[1])
         for row, value in values.items():
             value[j[i == row]] = totals[large][i == row]
     return {row: np.argsort(np.lexsort((values[row], kinds[row]))) for row in values}
@@ -108,14 +109,14 @@ def _exact_squared_l2(X: Array, Y: Array, out: Array) -> None:
 
 
 @quiet
-def _pairwise(X: ArrayLike, Y: ArrayLike | None, metric: _validate.Metric, squared: bool, out: Array | None) -> Array:
-    x, y, kind = _validate.pair(X, Y)
+def _pairwise(X: ArrayLike, Y: ArrayLike | None, metric: arguments.Metric, squared: bool, out: Array | None) -> Array:
+    x, y, kind = arguments.pair(X, Y)
     columns = x.shape[1]
-    dtype = _validate.result_dtype(metric, x.dtype, columns, squared)
-    out = _validate.out(out, (len(x), len(y)), dtype, X, Y)
+    dtype = arguments.result_dtype(metric, x.dtype, columns, squared)
+    out = arrays.out(out, (len(x), len(y)), dtype, X, Y)
     root = metric == "l2" and not squared
     if root and kind == "uint8":  # exact integers first, in blocks of rows
-        exact = _validate.result_dtype(metric, x.dtype, columns, squared=True)
+        exact = arguments.result_dtype(metric, x.dtype, columns, squared=True)
         step = max(1, _DISTANCES // max(1, len(y)))
         for i in range(0, len(x), step):
             keys = np.empty((len(x[i : i + step]), len(y)), exact)
@@ -137,7 +138,7 @@ def pairwise_l1(X: ArrayLike, Y: ArrayLike | None = None, *, out: Array | None =
 
 def pairwise_l2(X: ArrayLike, Y: ArrayLike | None = None, *, squared: bool = False, out: Array | None = None) -> Array:
     """Compute Euclidean distances, ``√ Σ_d (X[i, d] − Y[j, d])²``; see `kernels.pairwise_l2`."""
-    return _pairwise(X, Y, "l2", _validate.flag(squared, "squared"), out)
+    return _pairwise(X, Y, "l2", scalars.flag(squared, "squared"), out)
 
 
 def pairwise_linf(X: ArrayLike, Y: ArrayLike | None = None, *, out: Array | None = None) -> Array:
@@ -164,7 +165,7 @@ def gemm_squared_l2(X: ArrayLike, Y: ArrayLike | None = None) -> Array:
     >>> float(vectorized.gemm_squared_l2(x, y)[0, 0]) in (0.0, 16.0)
     True
     """
-    x, y, kind = _validate.pair(X, Y)
+    x, y, kind = arguments.pair(X, Y)
     if kind == "uint8":
         x, y = x.astype(np.float64), y.astype(np.float64)
     squares = x @ y.T
@@ -182,12 +183,12 @@ def k_nearest(
 
     Blocks of rows of X, so that at most about a million distances (or one row of them) exist at a time.
     """
-    x, y, kind = _validate.pair(X, Y)
-    name = _validate.metric(metric)
+    x, y, kind = arguments.pair(X, Y)
+    name = arguments.metric(metric)
     n, m, columns = len(x), len(y), x.shape[1]
-    k = _validate.k(k, m, exclude_self, n)
-    key_dtype = _validate.result_dtype(name, x.dtype, columns, squared=True)
-    distances = np.empty((n, k), _validate.result_dtype(name, x.dtype, columns))
+    k = arguments.k(k, m, exclude_self, n)
+    key_dtype = arguments.result_dtype(name, x.dtype, columns, squared=True)
+    distances = np.empty((n, k), arguments.result_dtype(name, x.dtype, columns))
     indices = np.empty((n, k), np.intp)
     step = max(1, min(n, _DISTANCES // max(1, m)))
     block = np.empty((step, m), key_dtype)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ... import _validate
-from ..._validate import Array
+from ...arguments import arrays
+from ...arguments.arrays import Array
 from ._common import quiet, row_blocks, row_max, row_max_and_shift, row_sum
 
 __all__ = ["exp", "log_softmax", "logsumexp", "sigmoid", "softmax", "softplus"]
@@ -15,14 +15,14 @@ __all__ = ["exp", "log_softmax", "logsumexp", "sigmoid", "softmax", "softplus"]
 @quiet
 def exp(x: ArrayLike) -> Array:
     """Compute ``e^x`` of every entry; see `kernels.exp`."""
-    x = _validate.floating(x, "x")
+    x = arrays.floating(x, "x")
     return np.exp(x, out=np.empty_like(x))
 
 
 @quiet
 def sigmoid(z: ArrayLike) -> Array:
     """Compute ``1 / (1 + e^−z) = e^min(z, 0) / (1 + e^−|z|)`` of every entry; see `kernels.sigmoid`."""
-    z = _validate.floating(z, "z")
+    z = arrays.floating(z, "z")
     result, other = _exp_both_sides(z)
     other *= result
     other += 1
@@ -33,7 +33,7 @@ def sigmoid(z: ArrayLike) -> Array:
 @quiet
 def softplus(z: ArrayLike) -> Array:
     """Compute ``log(1 + e^z) = max(z, 0) + log(1 + e^−|z|)`` of every entry; see `kernels.softplus`."""
-    z = _validate.floating(z, "z")
+    z = arrays.floating(z, "z")
     result = np.abs(z, out=np.empty_like(z))
     np.negative(result, out=result)
     np.exp(result, out=result)
@@ -58,7 +58,7 @@ def _exp_both_sides(z: Array) -> tuple[Array, Array]:
 @quiet
 def softmax(Z: ArrayLike) -> Array:
     """Compute ``e^Z[i, c] / Σ_j e^Z[i, j]``, in blocks of rows; see `kernels.softmax`."""
-    Z = _validate.floating(Z, "Z", 2)
+    Z = arrays.floating(Z, "Z", 2)
     result = np.empty_like(Z)
     for rows in row_blocks(Z):
         P = np.subtract(Z[rows], row_max(Z[rows])[:, None], out=result[rows])
@@ -70,7 +70,7 @@ def softmax(Z: ArrayLike) -> Array:
 @quiet
 def log_softmax(Z: ArrayLike) -> Array:
     """Compute ``Z[i, c] − log Σ_j e^Z[i, j]``, in blocks of rows; see `kernels.log_softmax`."""
-    Z = _validate.floating(Z, "Z", 2)
+    Z = arrays.floating(Z, "Z", 2)
     result = np.empty_like(Z)
     for rows in row_blocks(Z):
         _, shift = row_max_and_shift(Z[rows])
@@ -82,7 +82,7 @@ def log_softmax(Z: ArrayLike) -> Array:
 @quiet
 def logsumexp(Z: ArrayLike) -> Array:
     """Compute ``log Σ_j e^Z[i, j]`` of every row, in blocks; see `kernels.logsumexp`."""
-    Z = _validate.floating(Z, "Z", 2)
+    Z = arrays.floating(Z, "Z", 2)
     result = np.empty(len(Z), Z.dtype)
     for rows in row_blocks(Z):
         _, shift = row_max_and_shift(Z[rows])

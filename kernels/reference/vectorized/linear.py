@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ... import _validate
-from ..._validate import Array
+from ...arguments.arrays import Array
+from ...linear import arguments
 from ._common import quiet, row_blocks
 from .losses import _TERMS, _huber, _sum
 
@@ -33,7 +33,7 @@ def linear_loss_gradient(
     Blocks of rows that stay in cache between the two products they take part in, so that `X` is
     read from memory once; sums over blocks are kept in float64.
     """
-    x, targets, W, b, penalty, weights, total = _validate.linear(loss, X, y, W, b, l2, sample_weight)
+    x, targets, W, b, penalty, weights, total = arguments.linear(loss, X, y, W, b, l2, sample_weight)
     terms = _TERMS[loss]
     value = 0.0
     dW = np.zeros(W.shape)
@@ -82,7 +82,7 @@ def train_linear(
 
     The rows of a batch are copied into one buffer that is used again and again; all steps are in place.
     """
-    a = _validate.training(
+    a = arguments.training(
         loss, X, y, W, b, order, batch_size, steps, l2, l1, momentum, nesterov, sample_weight
     )  # fmt: skip
     x, targets, start, shift, ridge, weights, _ = a.linear
@@ -142,7 +142,7 @@ def linear_evaluation(
 
     One product of a block of rows with all models.
     """
-    a = _validate.evaluation(loss, X, y, W, b, sample_weight, delta)
+    a = arguments.evaluation(loss, X, y, W, b, sample_weight, delta)
     models, classes, columns = a.W.shape
     multiclass = loss in ("softmax_cross_entropy", "multiclass_hinge")
     all_weights = np.ascontiguousarray(a.W.reshape(models * classes, columns).T)

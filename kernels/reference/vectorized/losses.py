@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ... import _validate
-from ..._validate import Array
+from ...arguments import scalars
+from ...arguments.arrays import Array
+from ...arguments.targets import weights as checked_weights
+from ...losses import arguments
 from ._common import quiet, row_blocks, row_max_and_shift, row_sum
 from .elementwise import _exp_both_sides
 
@@ -167,7 +169,7 @@ def _sum(losses: Array, weights: Array | None) -> float:
 
 def _mean(terms: Callable[..., Terms], z: Array, y: Array, sample_weight: ArrayLike | None, *args: Any) -> float:
     """Return Σ w·l / Σ w, in blocks of rows: temporaries stay in cache and are not paged in anew."""
-    weights, total = _validate.weights(sample_weight, len(z), z.dtype)
+    weights, total = checked_weights(sample_weight, len(z), z.dtype)
     value = 0.0
     for rows in row_blocks(z):
         losses, _ = terms(z[rows], y[rows], False, *args)
@@ -178,7 +180,7 @@ def _mean(terms: Callable[..., Terms], z: Array, y: Array, sample_weight: ArrayL
 def _mean_gradient(
     terms: Callable[..., Terms], z: Array, y: Array, sample_weight: ArrayLike | None, *args: Any
 ) -> tuple[float, Array]:
-    weights, total = _validate.weights(sample_weight, len(z), z.dtype)
+    weights, total = checked_weights(sample_weight, len(z), z.dtype)
     value = 0.0
     gradient = np.empty_like(z)
     for rows in row_blocks(z):
@@ -197,7 +199,7 @@ def _mean_gradient(
 @quiet
 def binary_cross_entropy(z: ArrayLike, t: ArrayLike, *, sample_weight: ArrayLike | None = None) -> float:
     """Compute the mean of ``−t log σ(z) − (1−t) log(1−σ(z))``; see `kernels.binary_cross_entropy`."""
-    z, t = _validate.scores_and_target(z, t, "probability", "t")
+    z, t = arguments.scores_and_target(z, t, "probability", "t")
     return _mean(_binary_cross_entropy, z, t, sample_weight)
 
 
@@ -206,14 +208,14 @@ def binary_cross_entropy_gradient(
     z: ArrayLike, t: ArrayLike, *, sample_weight: ArrayLike | None = None
 ) -> tuple[float, Array]:
     """Compute `binary_cross_entropy` and ``(σ(z) − t) / n``; see `kernels.binary_cross_entropy_gradient`."""
-    z, t = _validate.scores_and_target(z, t, "probability", "t")
+    z, t = arguments.scores_and_target(z, t, "probability", "t")
     return _mean_gradient(_binary_cross_entropy, z, t, sample_weight)
 
 
 @quiet
 def softmax_cross_entropy(Z: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None) -> float:
     """Compute the mean of ``−log softmax(Z)[i, y[i]]``; see `kernels.softmax_cross_entropy`."""
-    Z, y = _validate.class_targets(Z, y, probabilities=True)
+    Z, y = arguments.class_targets(Z, y, probabilities=True)
     return _mean(_softmax_cross_entropy, Z, y, sample_weight)
 
 
@@ -222,28 +224,28 @@ def softmax_cross_entropy_gradient(
     Z: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None
 ) -> tuple[float, Array]:
     """Compute `softmax_cross_entropy` and its gradient; see `kernels.softmax_cross_entropy_gradient`."""
-    Z, y = _validate.class_targets(Z, y, probabilities=True)
+    Z, y = arguments.class_targets(Z, y, probabilities=True)
     return _mean_gradient(_softmax_cross_entropy, Z, y, sample_weight)
 
 
 @quiet
 def hinge(z: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None) -> float:
     """Compute the mean of ``max(0, 1 − y·z)``; see `kernels.hinge`."""
-    z, y = _validate.scores_and_target(z, y, "sign")
+    z, y = arguments.scores_and_target(z, y, "sign")
     return _mean(_hinge, z, y, sample_weight)
 
 
 @quiet
 def hinge_gradient(z: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None) -> tuple[float, Array]:
     """Compute `hinge` and its subgradient, ``−y/n`` where ``y·z < 1``, else 0; see `kernels.hinge_gradient`."""
-    z, y = _validate.scores_and_target(z, y, "sign")
+    z, y = arguments.scores_and_target(z, y, "sign")
     return _mean_gradient(_hinge, z, y, sample_weight)
 
 
 @quiet
 def squared_hinge(z: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None) -> float:
     """Compute the mean of ``max(0, 1 − y·z)²``, without a half; see `kernels.squared_hinge`."""
-    z, y = _validate.scores_and_target(z, y, "sign")
+    z, y = arguments.scores_and_target(z, y, "sign")
     return _mean(_squared_hinge, z, y, sample_weight)
 
 
@@ -252,14 +254,14 @@ def squared_hinge_gradient(
     z: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None
 ) -> tuple[float, Array]:
     """Compute `squared_hinge` and its gradient ``−2y·max(0, 1 − y·z) / n``; see `kernels.squared_hinge_gradient`."""
-    z, y = _validate.scores_and_target(z, y, "sign")
+    z, y = arguments.scores_and_target(z, y, "sign")
     return _mean_gradient(_squared_hinge, z, y, sample_weight)
 
 
 @quiet
 def multiclass_hinge(Z: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None) -> float:
     """Compute the mean of ``max_j (Z[i, j] − Z[i, y] + 1[j ≠ y])``; see `kernels.multiclass_hinge`."""
-    Z, y = _validate.class_targets(Z, y)
+    Z, y = arguments.class_targets(Z, y)
     return _mean(_multiclass_hinge, Z, y, sample_weight)
 
 
@@ -268,14 +270,14 @@ def multiclass_hinge_gradient(
     Z: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None
 ) -> tuple[float, Array]:
     """Compute `multiclass_hinge` and a subgradient (Crammer and Singer); see `kernels.multiclass_hinge_gradient`."""
-    Z, y = _validate.class_targets(Z, y)
+    Z, y = arguments.class_targets(Z, y)
     return _mean_gradient(_multiclass_hinge, Z, y, sample_weight)
 
 
 @quiet
 def squared_error(z: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None) -> float:
     """Compute the mean of ``(z − y)² / 2``; see `kernels.squared_error`."""
-    z, y = _validate.scores_and_target(z, y, "real")
+    z, y = arguments.scores_and_target(z, y, "real")
     return _mean(_squared_error, z, y, sample_weight)
 
 
@@ -284,14 +286,14 @@ def squared_error_gradient(
     z: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None
 ) -> tuple[float, Array]:
     """Compute `squared_error` and its gradient ``(z − y) / n``; see `kernels.squared_error_gradient`."""
-    z, y = _validate.scores_and_target(z, y, "real")
+    z, y = arguments.scores_and_target(z, y, "real")
     return _mean_gradient(_squared_error, z, y, sample_weight)
 
 
 @quiet
 def absolute_error(z: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None) -> float:
     """Compute the mean of ``|z − y|``; see `kernels.absolute_error`."""
-    z, y = _validate.scores_and_target(z, y, "real")
+    z, y = arguments.scores_and_target(z, y, "real")
     return _mean(_absolute_error, z, y, sample_weight)
 
 
@@ -300,15 +302,15 @@ def absolute_error_gradient(
     z: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None
 ) -> tuple[float, Array]:
     """Compute `absolute_error` and its subgradient ``sign(z − y) / n``; see `kernels.absolute_error_gradient`."""
-    z, y = _validate.scores_and_target(z, y, "real")
+    z, y = arguments.scores_and_target(z, y, "real")
     return _mean_gradient(_absolute_error, z, y, sample_weight)
 
 
 @quiet
 def huber(z: ArrayLike, y: ArrayLike, *, delta: float = 1.35, sample_weight: ArrayLike | None = None) -> float:
     """Compute the mean of ``r²/2`` where ``|r| ≤ δ``, else ``δ(|r| − δ/2)``, for ``r = z − y``; see `kernels.huber`."""
-    z, y = _validate.scores_and_target(z, y, "real")
-    return _mean(_huber, z, y, sample_weight, _validate.delta(delta, z.dtype))
+    z, y = arguments.scores_and_target(z, y, "real")
+    return _mean(_huber, z, y, sample_weight, scalars.checked_delta(delta, z.dtype))
 
 
 @quiet
@@ -316,5 +318,5 @@ def huber_gradient(
     z: ArrayLike, y: ArrayLike, *, delta: float = 1.35, sample_weight: ArrayLike | None = None
 ) -> tuple[float, Array]:
     """Compute `huber` and its gradient, ``z − y`` cut to [−δ, δ], over n; see `kernels.huber_gradient`."""
-    z, y = _validate.scores_and_target(z, y, "real")
-    return _mean_gradient(_huber, z, y, sample_weight, _validate.delta(delta, z.dtype))
+    z, y = arguments.scores_and_target(z, y, "real")
+    return _mean_gradient(_huber, z, y, sample_weight, scalars.checked_delta(delta, z.dtype))

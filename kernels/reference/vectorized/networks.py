@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ... import _validate
-from ..._validate import Array
+from ...arguments.arrays import Array
+from ...networks import arguments
 from ._common import quiet, row_blocks
 from .elementwise import _exp_both_sides
 from .losses import Terms, _binary_cross_entropy, _softmax_cross_entropy, _squared_error, _sum
@@ -68,7 +68,7 @@ def _forward(
             scale, mean, variance = norms[place]
             if kept is None:
                 values -= mean
-                inverse = 1 / np.sqrt(variance + values.dtype.type(_validate.NORM_EPSILON))
+                inverse = 1 / np.sqrt(variance + values.dtype.type(arguments.NORM_EPSILON))
             else:
                 inverse = _normalize(values, norms[place], running_share)
             values *= inverse
@@ -92,7 +92,7 @@ def _normalize(values: Array, norm: Norm, running_share: float) -> Array:
         running_mean += share * (mean - running_mean)
         if n > 1:
             running_variance += share * (variance * dtype.type(n / (n - 1)) - running_variance)
-    return np.asarray(1 / np.sqrt(variance + dtype.type(_validate.NORM_EPSILON)))
+    return np.asarray(1 / np.sqrt(variance + dtype.type(arguments.NORM_EPSILON)))
 
 
 def _backward(
@@ -136,7 +136,7 @@ def network_scores(
     X: ArrayLike, parameters: ArrayLike, units: Sequence[int], *, activation: str = "relu", batch_norm: bool = False
 ) -> Array:
     """Compute the scores of a network: a product of matrices for each layer; see `kernels.network_scores`."""
-    X, layers, norms = _validate.network_model(X, parameters, units, activation, batch_norm)
+    X, layers, norms = arguments.network_model(X, parameters, units, activation, batch_norm)
     scores = np.empty((len(X), len(layers[-1][1])), X.dtype)
     for rows in row_blocks(X):
         scores[rows] = _forward(X[rows], layers, activation, norms)[-1]
@@ -160,12 +160,12 @@ def network_loss_gradient(
 
     Blocks of rows; sums over blocks are kept in float64. With `batch_norm` all rows are one block.
     """
-    a = _validate.network(loss, X, y, parameters, units, activation, l2, sample_weight, batch_norm)
+    a = arguments.network(loss, X, y, parameters, units, activation, l2, sample_weight, batch_norm)
     n = len(a.X)
     shares = np.ones(n, a.X.dtype) if a.weight is None else a.weight
     value = 0.0
     flat = np.zeros(np.size(parameters))
-    parts = _validate.parts(flat, units, batch_norm)
+    parts = arguments.parts(flat, units, batch_norm)
     totals = [part for layer in parts for part in layer]
     for rows in row_blocks(a.X) if a.norms is None else [slice(n)]:
         losses, gradients = _backward(loss, a.X[rows], a.y[rows], a.layers, activation, shares[rows], a.norms)
@@ -203,16 +203,16 @@ def train_network(
 
     All parameters, gradients and velocities are flat vectors, so that a step is a few operations.
     """
-    a = _validate.network_training(
+    a = arguments.network_training(
         loss, X, y, parameters, units, order, batch_size, steps, activation, l2, momentum, nesterov, sample_weight,
         batch_norm,
     )  # fmt: skip
     x, y, _, penalty, weights, _ = a.network
     dtype = x.dtype
     flat = np.array(parameters, dtype)
-    parts = _validate.parts(flat, units, batch_norm)
-    layers = _validate.layers(flat, units, batch_norm)
-    norms = _validate.normalisations(flat, units) if batch_norm else None
+    parts = arguments.parts(flat, units, batch_norm)
+    layers = arguments.layers(flat, units, batch_norm)
+    norms = arguments.normalisations(flat, units) if batch_norm else None
     decay = np.concatenate(
         [np.full(part.size, penalty if part.ndim == 2 else 0, dtype) for layer in parts for part in layer]
     )
@@ -223,7 +223,7 @@ def train_network(
         row_weights = np.ones(len(rows), dtype) if weights is None else weights[rows]
         shares = row_weights * dtype.type(1 / len(rows))
         row_losses, gradients = _backward(
-            loss, x[rows], y[rows], layers, activation, shares, norms, _validate.NORM_SHARE
+            loss, x[rows], y[rows], layers, activation, shares, norms, arguments.NORM_SHARE
         )
         losses[batch] = _sum(row_losses, row_weights) / len(rows)
         move = np.concatenate([gradient.ravel() for gradient in gradients])
