@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import multiprocessing
-import re
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-if TYPE_CHECKING:
-    from fastml.kernels.catalogue import Entry
+from fastml.kernels import catalogue
+from fastml.kernels.catalogue import Entry, select
 
 # More processes than this gain little: each compiles the helpers it meets for itself.
 _MOST_JOBS = 4
@@ -120,7 +119,6 @@ def kernels_of_other_targets() -> set[str]:
 
 def main(*, only: str | None = None, jobs: int | None = None) -> int:
     """Warm up, print the table and return the exit code: 0, or 1 if an entry failed."""
-    from fastml.kernels.catalogue import ENTRIES
     from fastml.kernels.runtime import jit, parallel
 
     if not jit.jit_enabled():
@@ -128,7 +126,7 @@ def main(*, only: str | None = None, jobs: int | None = None) -> int:
     cache = jit.cache_info()
     if not cache.writable:
         return _refuse(f"nowhere to keep compiled kernels: {cache.path or 'no cache folder'}: {cache.reason}")
-    names = [*ENTRIES, *MODELS]
+    names = [*catalogue.ENTRIES, *MODELS]
     keys = select(names, only)
     if not keys:
         return _refuse(f"no entry matches {only!r}; there are: {', '.join(names)}")
@@ -139,26 +137,6 @@ def main(*, only: str | None = None, jobs: int | None = None) -> int:
     print(render(outcomes, time.perf_counter() - start, jobs))
     print(f"cache: {cache.path} ({cache.reason})")
     return 1 if any(outcome.error for outcome in outcomes) else 0
-
-
-def select(names: Iterable[str], pattern: str | None) -> list[str]:
-    """Return the names that `pattern` matches: part of the name, or with ``*`` and ``?`` the whole of it.
-
-    Case does not matter; brackets mean themselves, because keys contain them.
-
-    >>> select(["hinge", "squared_hinge", "k_nearest[l1]"], "hinge")
-    ['hinge', 'squared_hinge']
-    >>> select(["hinge", "squared_hinge", "k_nearest[l1]"], "h*")
-    ['hinge']
-    >>> select(["hinge", "squared_hinge", "k_nearest[l1]"], "[L1]")
-    ['k_nearest[l1]']
-    """
-    if not pattern:
-        return list(names)
-    expression = re.escape(pattern).replace(r"\*", ".*").replace(r"\?", ".")
-    wanted = re.compile(expression, re.IGNORECASE)
-    match = wanted.fullmatch if "*" in pattern or "?" in pattern else wanted.search
-    return [name for name in names if match(name)]
 
 
 def run(keys: list[str], jobs: int, *, dtypes: tuple[str, ...] | None = None, silent: bool = False) -> list[Outcome]:
@@ -210,11 +188,9 @@ def _outcomes(what: Callable[[str], Outcome], keys: list[str], jobs: int) -> Ite
 
 def of_one_code(keys: list[str]) -> list[list[str]]:
     """Group what shares machine code, which two processes would both compile; what takes longest comes first."""
-    from fastml.kernels.catalogue import ENTRIES
-
     groups: dict[str, list[str]] = {}
     for key in keys:
-        entry = ENTRIES.get(key)
+        entry = catalogue.ENTRIES.get(key)
         if entry is None:
             group = _TRAINED_AS.get(key, key)
         else:
@@ -229,7 +205,6 @@ def _each(what: Callable[[str], Outcome], keys: list[str]) -> list[Outcome]:
 
 def warm(key: str, dtypes: tuple[str, ...] | None = None) -> Outcome:
     """Call one entry's compiled kernel, or fit one model, for each input dtype, on sizes that reach all its code."""
-    from fastml.kernels.catalogue import ENTRIES
     from fastml.kernels.runtime import jit
 
     def misses() -> int:
@@ -243,7 +218,7 @@ def warm(key: str, dtypes: tuple[str, ...] | None = None) -> Outcome:
             for dtype in ("float32", "float64"):
                 MODELS[key](dtype)
         else:
-            _call(ENTRIES[key], dtypes)
+            _call(catalogue.ENTRIES[key], dtypes)
     except Exception as caught:  # one broken entry must not keep the others cold
         error = _one_line(caught)
     return Outcome(key, time.perf_counter() - start, misses() > before, error)

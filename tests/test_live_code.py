@@ -381,7 +381,7 @@ def test_an_edit_changes_the_kernels_that_stand_on_it_and_no_others(copied, edit
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("file", ["arguments/arrays.py", "runtime/jit.py", "runtime/parallel.py", "catalogue.py"])
+@pytest.mark.parametrize("file", ["arguments/arrays.py", "runtime/jit.py", "runtime/parallel.py", "catalogue/entry.py"])
 def test_what_is_not_compiled_changes_no_kernel(copied, file):
     first = "from __future__ import annotations\n"
     new_ones, _ = changed(copied, file, first, f"{first}\n\ndef an_addition():\n    return 1\n\n\n")
