@@ -13,8 +13,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from . import _estimators as p
 from .kernels import _image_works as works
+from .utils import parameters as p
 
 __all__ = ["AvgPool2D", "BatchNorm", "Conv2D", "Dropout", "Flatten", "Linear", "MaxPool2D", "ReLU"]
 

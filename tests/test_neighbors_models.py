@@ -22,8 +22,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import check_estimator
 
-from fastml import KNeighborsClassifier, KNeighborsRegressor, _estimators, datasets, neighbors
+from fastml import KNeighborsClassifier, KNeighborsRegressor, datasets, neighbors
 from fastml.kernels import _threads
+from fastml.utils import parameters
 
 MODELS = {KNeighborsClassifier: theirs.KNeighborsClassifier, KNeighborsRegressor: theirs.KNeighborsRegressor}
 METRICS = {"l1": "manhattan", "l2": "euclidean", "linf": "chebyshev"}
@@ -506,7 +507,7 @@ def test_memory_does_not_grow_with_rows_times_classes(rng, weights):
 
 def test_threads_of_n_jobs(monkeypatch):
     monkeypatch.setattr(_threads, "default", lambda: (4, "this test"))
-    found = [_estimators.threads(n_jobs) for n_jobs in (None, 1, np.int64(7), -1, -2, -4, -9)]
+    found = [parameters.threads(n_jobs) for n_jobs in (None, 1, np.int64(7), -1, -2, -4, -9)]
     assert found == [None, 1, 7, 4, 3, 1, 1]
 
 
