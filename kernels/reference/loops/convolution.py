@@ -26,7 +26,7 @@ __all__ = [
 ]
 
 
-def _terms(a: arguments.Convolution) -> Iterator[tuple[tuple[int, int, int, int], tuple[int, int, int, int]]]:
+def _terms(a: arguments.ConvolutionArguments) -> Iterator[tuple[tuple[int, int, int, int], tuple[int, int, int, int]]]:
     """Yield for each product of a convolution (channel out, y, x, dy) and (channel in, row, column, dx)."""
     channels, channels_in, size, _ = a.W.shape
     height, width = _places(a.X.shape, size, a.stride, a.padding)
@@ -89,7 +89,7 @@ def conv2d_gradient(
     return _images(dX, a.X.shape, dtype), _images(dW, a.W.shape, dtype), np.array(db, np.float64).astype(dtype)
 
 
-def _windows(a: arguments.Pooling) -> Iterator[tuple[int, int, int, list[tuple[int, int]]]]:
+def _windows(a: arguments.PoolingArguments) -> Iterator[tuple[int, int, int, list[tuple[int, int]]]]:
     """Yield channel and place of each window, and the pixels in it."""
     height, width = _places(a.X.shape, a.size, a.stride)
     for c, y, x in product(range(a.X.shape[1]), range(height), range(width)):
@@ -104,7 +104,7 @@ def _first_largest(values: list[float]) -> int:
     return values.index(max(values))
 
 
-def _pool(a: arguments.Pooling, of_window: Callable[[list[float]], float]) -> Array:
+def _pool(a: arguments.PoolingArguments, of_window: Callable[[list[float]], float]) -> Array:
     shape = (*a.X.shape[:2], *_places(a.X.shape, a.size, a.stride))
     windows, result = list(_windows(a)), []
     for image in a.X.tolist():
@@ -112,7 +112,7 @@ def _pool(a: arguments.Pooling, of_window: Callable[[list[float]], float]) -> Ar
     return _images(result, shape, a.X.dtype)
 
 
-def _pool_gradient(dZ: ArrayLike, a: arguments.Pooling, shares: Callable[[list[float]], list[float | None]]) -> Array:
+def _pool_gradient(dZ: ArrayLike, a: arguments.PoolingArguments, shares: Callable[[list[float]], list[float | None]]) -> Array:
     shape = (*a.X.shape[:2], *_places(a.X.shape, a.size, a.stride))
     windows, result = list(_windows(a)), []
     slopes = arguments.output_gradient(dZ, shape, a.X.dtype).tolist()
