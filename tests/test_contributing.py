@@ -43,9 +43,9 @@ def has_vectorized(name: str) -> bool:
 
 def has_compiled(name: str) -> bool:
     function = getattr(kernels, name, None)
-    module = getattr(function, "__module__", "")
+    is_public = re.fullmatch(r"fastml\.kernels(\.[a-z]\w*)+", getattr(function, "__module__", ""))
     # Only what n_threads is for: a function of the reference tiers has none.
-    return re.fullmatch(r"fastml\.kernels(\.[a-z]\w*)+", module) is not None and parameters(function)[-1][0] == "n_threads"
+    return is_public is not None and parameters(function)[-1][0] == "n_threads"
 
 
 def has_signature(name: str) -> bool:
