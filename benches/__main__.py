@@ -95,8 +95,8 @@ def _peers(options: argparse.Namespace) -> int:
     # Libraries read these when they are loaded.
     os.environ.update({"OMP_NUM_THREADS": str(n_threads), "MKL_NUM_THREADS": str(n_threads)})
 
-    from fastml import _info
-    from fastml._warmup import select
+    from fastml.cli import info
+    from fastml.cli.warmup import select
 
     from . import (
         peers,
@@ -119,7 +119,7 @@ def _peers(options: argparse.Namespace) -> int:
     print(f"{n_threads} threads; {', '.join(found)}")
     print(peers.HEADER)
     path = options.output / "peers.json"
-    document = peers.document([], n_threads, _info.collect())
+    document = peers.document([], n_threads, info.collect())
     outcomes = document["outcomes"]
     interrupted = False
     try:

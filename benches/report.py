@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from fastml._warmup import select
+from fastml.cli.warmup import select
 
 from . import scaling, tiles
 from .cases import GENERATED, Case, generated_cases, real_cases
@@ -253,7 +253,7 @@ def compile_cases(cases: Iterable[Case], n_threads: int) -> dict[tuple[str, str]
     Returns the seconds of each entry and dtype that had something to compile: one after the other they would be
     most of the report.
     """
-    from fastml import _warmup
+    from fastml.cli import warmup
     from fastml.kernels.catalogue import ENTRIES
     from fastml.kernels.runtime import jit
 
@@ -266,7 +266,7 @@ def compile_cases(cases: Iterable[Case], n_threads: int) -> dict[tuple[str, str]
     return {
         (outcome.key, dtype): outcome.seconds
         for dtype, keys in asked.items()
-        for outcome in _warmup.run(list(dict.fromkeys(keys)), min(n_threads, 4), dtypes=(dtype,), silent=True)
+        for outcome in warmup.run(list(dict.fromkeys(keys)), min(n_threads, 4), dtypes=(dtype,), silent=True)
         if outcome.compiled
     }
 
@@ -489,9 +489,9 @@ def group_title(data: str, dtype: str) -> str:
 
 
 def _machine() -> dict[str, Any]:
-    from fastml import _info
+    from fastml.cli import info
 
-    return _info.collect()
+    return info.collect()
 
 
 def _load_average() -> float | None:

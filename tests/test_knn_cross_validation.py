@@ -42,6 +42,7 @@ from fastml import KNeighborsClassifier, KNeighborsRegressor, datasets, knn_cros
 from fastml.kernels import k_nearest
 from fastml.kernels.distances.nearest import _nearest, k_nearest_outside_group
 from fastml.kernels.reference import vectorized
+from fastml.model_selection import _knn_cross_validation
 
 METRICS = ("l1", "l2", "linf")
 needs_data = pytest.mark.skipif("FASTML_DATA" not in os.environ, reason="FASTML_DATA is not set")
@@ -198,8 +199,8 @@ def test_one_search_per_repeat(data, monkeypatch, cv, searches):
         calls.append(args)
         return k_nearest_outside_group(*args, **kwargs)
 
-    monkeypatch.setattr(model_selection, "k_nearest_outside_group", counted)
-    monkeypatch.setattr(model_selection, "k_nearest", None)
+    monkeypatch.setattr(_knn_cross_validation, "k_nearest_outside_group", counted)
+    monkeypatch.setattr(_knn_cross_validation, "k_nearest", None)
     knn_cross_validation(*data, n_neighbors=[1, 5], cv=cv)
     assert len(calls) == searches
 
@@ -553,7 +554,7 @@ def test_one_pass_per_metric_in_steps_whatever_the_threads(rng, monkeypatch):
 
         return k_nearest_outside_group(*args, progress=told, **kwargs)
 
-    monkeypatch.setattr(model_selection, "k_nearest_outside_group", counted)
+    monkeypatch.setattr(_knn_cross_validation, "k_nearest_outside_group", counted)
     options = {"n_neighbors": range(1, 9), "metrics": ["l1", "l2"], "cv": KFold(10)}
     for rows in (X, np.tile(X, 400)):  # short rows, and rows so long that every distance is made once for two
         steps.clear()

@@ -22,7 +22,8 @@ import pytest
 from llvmlite import binding
 
 import fastml
-from fastml import _warmup, kernels
+from fastml import kernels
+from fastml.cli import warmup
 from fastml.kernels import catalogue
 from fastml.kernels.runtime import jit
 
@@ -185,10 +186,10 @@ def run_elsewhere(code: str, *arguments: str, **changes: str) -> str:
 
 CALL_EVERY_KERNEL = """
 import fastml
-from fastml import _warmup
+from fastml.cli import warmup
 from fastml.kernels import _jit, catalogue
 def calls():
-    for model, fit in _warmup.MODELS.items():
+    for model, fit in warmup.MODELS.items():
         getattr(fastml, model)  # scikit-learn takes a second
         yield fit, ("float32",), {}
     for entry in catalogue.ENTRIES.values():
@@ -279,7 +280,7 @@ def code_of_another_target(request, tmp_path_factory) -> Path:
 COUNT_SIGNATURES = """
 import json
 import numpy as np
-from fastml import _warmup
+from fastml.cli import warmup
 from fastml.kernels import _jit, catalogue
 
 def strided(a):
@@ -327,7 +328,7 @@ for key, entry in catalogue.ENTRIES.items():
         found[key] = {name: counts["signatures"] for name, counts in _jit.stats().items() if counts["signatures"]}
         if dtype == "float32":
             single.update(found[key])
-for name, fit in _warmup.MODELS.items():
+for name, fit in warmup.MODELS.items():
     for compiled in _jit._kernels:
         compiled._reset_overloads()
     for dtype in ("float32", "float64"):
@@ -394,9 +395,9 @@ def test_every_entry_and_every_kernel_was_counted(signatures):
     counted = {kernel for kernels in signatures.values() for kernel in kernels}
     for entry in catalogue.ENTRIES.values():
         entry.tier("compiled")  # loads its module
-    for model in _warmup.MODELS:
+    for model in warmup.MODELS:
         getattr(fastml, model)
-    others = _warmup.kernels_of_other_targets()
+    others = warmup.kernels_of_other_targets()
     assert counted.isdisjoint(others)
     assert counted | others == jit.stats().keys(), "a kernel that no entry reaches"
 
@@ -592,7 +593,7 @@ def accumulating_kernels(signatures: dict[str, dict[str, int]]) -> set[str]:
     kinds: dict[str, set[str]] = {}
     for key, called in signatures.items():
         for kernel in called:
-            of_model = key in _warmup.MODELS  # float32 sums move to float64 every few rows
+            of_model = key in warmup.MODELS  # float32 sums move to float64 every few rows
             kinds.setdefault(kernel, set()).add(
                 "float64" if of_model else catalogue.ENTRIES[key].dtypes["float32"].accumulator
             )

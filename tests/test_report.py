@@ -38,7 +38,8 @@ from benches import (
     scaling,
     tiles,
 )
-from fastml import _warmup, datasets
+from fastml import datasets
+from fastml.cli import warmup
 from fastml.kernels.catalogue import ENTRIES
 from fastml.kernels.runtime import _cache_files, jit
 
@@ -276,9 +277,9 @@ def test_what_an_empty_cache_lacks_is_compiled_before(monkeypatch, tmp_path):
 
     def run(keys, jobs, *, dtypes, silent):
         asked.append((keys, jobs, dtypes))
-        return [_warmup.Outcome(key, 3.0, key == "exp", None) for key in keys]
+        return [warmup.Outcome(key, 3.0, key == "exp", None) for key in keys]
 
-    monkeypatch.setattr(_warmup, "run", run)
+    monkeypatch.setattr(warmup, "run", run)
     monkeypatch.setattr(jit, "cache_info", lambda: _cache_files.CacheInfo(str(tmp_path), True, ""))
     some = {key: ENTRIES[key] for key in ("exp", "sigmoid", "pairwise_l1")}
     chosen = cases.generated_cases({**some, "fake": FakeEntry("fake", FAST)}, full=False)

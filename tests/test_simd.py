@@ -95,7 +95,10 @@ def test_target_is_that_of_the_compiler():
     ],
 )
 def test_target_follows_numbas_settings_and_not_the_cpu(cpu, vector_bytes, features):
-    code = "import json\nfrom fastml.kernels.runtime.target import target\nt = target()\nprint(json.dumps([*t[:2], [*t[2]]]))"
+    code = (
+        "import json\nfrom fastml.kernels.runtime.target import target\nt = target()\n"
+        "print(json.dumps([*t[:2], [*t[2]]]))"
+    )
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     environment = {**os.environ, "PYTHONPATH": path, "NUMBA_CPU_NAME": cpu, "NUMBA_CPU_FEATURES": ""}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)

@@ -161,7 +161,7 @@ def plan(
     base : Side, optional
         The base with its own catalogue; what it lists and the head does not has the verdict "gone".
     """
-    from fastml._warmup import select
+    from fastml.cli.warmup import select
 
     listed = _listed(head)
     names = [item["name"] for item in listed]
@@ -184,7 +184,7 @@ def plan(
 
 def _add_gone(outcome: Outcome, base: Side, only: str | None) -> None:
     """Add what the base has and the head does not; a base so old that it cannot say what it has is remarked upon."""
-    from fastml._warmup import select
+    from fastml.cli.warmup import select
 
     try:
         listed = _listed(base)
@@ -305,7 +305,7 @@ def warm(
 
 def _groups(found: Sequence[Found]) -> list[list[str]]:
     """Group benchmarks that share machine code; models come last, when the kernels that they call are compiled."""
-    from fastml._warmup import of_one_code
+    from fastml.cli.warmup import of_one_code
     from fastml.kernels.catalogue import ENTRIES
 
     of_kernel: dict[str, list[str]] = {}
@@ -474,14 +474,14 @@ def _title(environment: Environment) -> str:
 
 def document(outcome: Outcome, base: Environment, head: Environment, why: str) -> dict[str, Any]:
     """Return everything as JSON takes it, raw rounds included."""
-    from fastml import _info
+    from fastml.cli import info
     from fastml.kernels.runtime import parallel
 
     return {
         "schema": SCHEMA,
         "kind": "gate",
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "machine": _info.collect(),
+        "machine": info.collect(),
         "threads": parallel.default()[0],
         "base": {"revision": base.revision, "commit": base.commit, "why": why},
         "head": {"revision": head.revision, "commit": head.commit, "changed": head.changed},
