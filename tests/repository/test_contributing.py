@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from checkout import ROOT
 from fastml import kernels
 from fastml.kernels import catalogue
 from fastml.kernels.reference import loops, vectorized
 
-ROOT = Path(__file__).parents[1]
 KERNELS = sorted(set(kernels.__all__) - {"catalogue", "reference"})
 
 
@@ -70,7 +70,7 @@ def has_entry(name: str) -> bool:
 
 def has_test(name: str) -> bool:
     # This file and its planted cases do not count.
-    files = [path for path in (ROOT / "tests").glob("test_*.py") if path != Path(__file__)]
+    files = [path for path in (ROOT / "tests").rglob("test_*.py") if path != Path(__file__)]
     return any(re.search(rf"\b{name}\b", path.read_text(encoding="utf-8")) for path in files)
 
 
