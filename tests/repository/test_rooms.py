@@ -12,12 +12,12 @@ from collections.abc import Iterator
 from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from itertools import chain
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import NamedTuple
 
 import pytest
 
-ROOT = next(folder for folder in Path(__file__).parents if (folder / "setup.cfg").exists())
+from checkout import ROOT
 
 #: A reader holds about a dozen files in mind, and scrolls through a file of this length in a minute; a room that
 #: needs more has two subjects.

@@ -16,17 +16,16 @@ from pathlib import Path
 
 import pytest
 
+from checkout import python_path
 from fastml import kernels
 
-ROOT = Path(__file__).parents[1]
 MODULES = sorted(module.name for module in pkgutil.walk_packages(kernels.__path__, "fastml.kernels."))
 
 
 def run(code: str, *arguments: str, timeout: float | None = None) -> subprocess.CompletedProcess[str]:
-    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     return subprocess.run(
         [sys.executable, "-c", code, *arguments],
-        env={**os.environ, "PYTHONPATH": path},
+        env={**os.environ, "PYTHONPATH": python_path()},
         capture_output=True,
         text=True,
         check=False,

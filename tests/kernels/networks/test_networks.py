@@ -9,12 +9,12 @@ import sys
 import threading
 import time
 from itertools import pairwise, zip_longest
-from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
+from checkout import python_path
 from fastml import kernels
 from fastml.kernels.networks import _loop, _plan, activations, scores
 from fastml.kernels.networks import training as networks_training
@@ -481,8 +481,7 @@ print(digest.hexdigest(), sum(counts["misses"] for counts in _jit.stats().values
 @pytest.mark.needs_jit
 def test_machine_code_from_the_cache_gives_the_same_bits(tmp_path):
     """What the compiler fuses must not depend on what else a process has compiled."""
-    path = os.pathsep.join(filter(None, [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH")]))
-    environment = os.environ | {"PYTHONPATH": path, "NUMBA_CACHE_DIR": str(tmp_path)}
+    environment = os.environ | {"PYTHONPATH": python_path(), "NUMBA_CACHE_DIR": str(tmp_path)}
     command = [sys.executable, "-c", TRAINED_ELSEWHERE]
     (compiled, misses), (cached, no_misses) = (
         subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.split()

@@ -18,17 +18,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from checkout import python_path
 from fastml.kernels.runtime import parallel
-
-ROOT = Path(__file__).parents[1]
 
 
 def run_python(code: str, *, timeout: float = 120, **changes: str) -> dict:
     """Run `code` in a fresh process; return the JSON object on its last line."""
-    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     done = subprocess.run(
         [sys.executable, "-c", code],
-        env={**os.environ, "PYTHONPATH": path, **changes},
+        env={**os.environ, "PYTHONPATH": python_path(), **changes},
         capture_output=True,
         text=True,
         check=False,

@@ -19,11 +19,10 @@ import numpy as np
 import pytest
 from sklearn.exceptions import NotFittedError
 
+from checkout import python_path
 from fastml import MLPClassifier, MLPRegressor, SGDClassifier, SGDRegressor
 from fastml.training.run import Course
 from fastml.utils import files, state_files
-
-ROOT = Path(__file__).parents[1]
 
 
 def classes(rng, n=230):
@@ -562,10 +561,9 @@ def test_another_process_goes_on(rng, same_bits, tmp_path):
     np.random.set_state(state)  # noqa: NPY002
     whole = MLPRegressor(**settings).fit(X, y)
     np.savez(tmp_path / "data.npz", X=X, y=y)
-    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     subprocess.run(
         [sys.executable, "-c", GO_ON, str(tmp_path / "model.npz"), str(tmp_path / "data.npz")],
-        env=os.environ | {"PYTHONPATH": path},
+        env=os.environ | {"PYTHONPATH": python_path()},
         check=True,
     )
     assert_same(MLPRegressor.load(tmp_path / "model.npz"), whole, same_bits)

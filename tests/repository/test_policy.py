@@ -22,12 +22,12 @@ import pytest
 from llvmlite import binding
 
 import fastml
+from checkout import python_path
 from fastml import kernels
 from fastml.cli import warmup
 from fastml.kernels import catalogue
 from fastml.kernels.runtime import jit
 
-ROOT = Path(__file__).parents[1]
 KERNELS = Path(kernels.__file__).parent
 SOURCES = sorted(KERNELS.rglob("*.py"))
 
@@ -171,10 +171,9 @@ def test_no_llvm_instruction_is_allowed_to_forget_nan(compiled_code):
 
 
 def run_elsewhere(code: str, *arguments: str, **changes: str) -> str:
-    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     done = subprocess.run(
         [sys.executable, "-c", code, *arguments],
-        env={**os.environ, "PYTHONPATH": path, **changes},
+        env={**os.environ, "PYTHONPATH": python_path(), **changes},
         capture_output=True,
         text=True,
         check=False,

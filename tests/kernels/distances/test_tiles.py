@@ -8,11 +8,11 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
 
+from checkout import python_path
 from fastml.kernels.distances import _tile_metrics, panels, tiles
 from fastml.kernels.linear import _products as linear_products
 from fastml.kernels.runtime.jit import inner
@@ -23,7 +23,6 @@ from fastml.kernels.simd.rows import prefetch
 
 pytestmark = pytest.mark.needs_jit
 
-ROOT = Path(__file__).parents[1]
 METRICS = ("l1", "l2", "linf")
 DTYPES = ("float32", "float64", "uint8")
 FLOATS = ("float32", "float64")
@@ -99,8 +98,7 @@ def test_target_follows_numbas_settings_and_not_the_cpu(cpu, vector_bytes, featu
         "import json\nfrom fastml.kernels.runtime.target import target\nt = target()\n"
         "print(json.dumps([*t[:2], [*t[2]]]))"
     )
-    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    environment = {**os.environ, "PYTHONPATH": path, "NUMBA_CPU_NAME": cpu, "NUMBA_CPU_FEATURES": ""}
+    environment = {**os.environ, "PYTHONPATH": python_path(), "NUMBA_CPU_NAME": cpu, "NUMBA_CPU_FEATURES": ""}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     name, width, found = json.loads(done.stdout)

@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pytest
 
+from checkout import python_path
 from fastml.kernels import catalogue
 from fastml.kernels.runtime.target import target as the_target
 
 pytestmark = [pytest.mark.targets, pytest.mark.slow, pytest.mark.needs_jit]
 
-ROOT = Path(__file__).parents[1]
 
 #: What a CPU must have to run the code made for a target.
 NEEDED = {
@@ -88,7 +88,7 @@ def cases(vector_bytes: int, own: int) -> dict[str, list[str]]:
 
 def begin(target: str, cache: Path, keys: list[str], code: str = AGREE) -> subprocess.Popen[str]:
     clean = {name: value for name, value in os.environ.items() if not name.startswith("NUMBA_")}
-    clean["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    clean["PYTHONPATH"] = python_path()
     clean |= {"NUMBA_CPU_NAME": target, "NUMBA_CPU_FEATURES": "", "NUMBA_CACHE_DIR": str(cache)}
     return subprocess.Popen(
         [sys.executable, "-c", code, *keys], env=clean, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True

@@ -19,8 +19,7 @@ from pathlib import Path
 import pytest
 
 import fastml
-
-ROOT = Path(__file__).parents[1]
+from checkout import ROOT
 
 
 def run_python(code: str, cwd: Path) -> str:

@@ -19,12 +19,12 @@ import numpy as np
 import pytest
 import scipy.special
 
+from checkout import ROOT
 from fastml import kernels
 from fastml.kernels.runtime import _live_code, jit
 
 pytestmark = pytest.mark.needs_jit
 
-ROOT = Path(__file__).parents[1]
 KERNELS = Path(kernels.__file__).parent
 
 # A kernel that reaches everything by another way. `K` stands for the module of a package that is not versioned.

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from checkout import ROOT
 from fastml import __main__ as cli
 
-ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 OPTIONS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
 

@@ -13,6 +13,7 @@ from types import SimpleNamespace
 import pytest
 
 import fastml
+from checkout import ROOT
 from fastml import __main__ as cli
 from fastml.cli import info, warmup
 from fastml.kernels import catalogue
@@ -24,7 +25,7 @@ CHEAP = "sigmoid"
 def command(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "fastml", *arguments],
-        cwd=Path(__file__).parents[1],
+        cwd=ROOT,
         env={**os.environ, **environment},
         capture_output=True,
         text=True,
@@ -76,7 +77,7 @@ def test_a_reader_that_goes_away():
     reading, writing = os.pipe()
     os.close(reading)
     arguments = [sys.executable, "-m", "fastml", "info"]
-    done = subprocess.run(arguments, cwd=Path(__file__).parents[1], stdout=writing, stderr=subprocess.PIPE, check=False)
+    done = subprocess.run(arguments, cwd=ROOT, stdout=writing, stderr=subprocess.PIPE, check=False)
     os.close(writing)
     assert (done.returncode, done.stderr) == (141, b"")
 

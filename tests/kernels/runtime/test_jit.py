@@ -23,13 +23,13 @@ import numba
 import numpy as np
 import pytest
 
+from checkout import ROOT, python_path
 from fastml import kernels
 from fastml.kernels import sigmoid
 from fastml.kernels.runtime import jit
 
 pytestmark = pytest.mark.needs_jit
 
-ROOT = Path(__file__).parents[1]
 SIGMOID = 1 / (1 + math.exp(-0.5))
 
 # One small kernel: its result, its counts, and what the cache says of itself.
@@ -52,7 +52,7 @@ def environment(cache: Path | None, **changes: str | None) -> dict[str, str]:
     """What a probe sees: nothing of the caller's settings of Numba, and a cache folder of its own."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("NUMBA_", "XDG_"))}
     # An installed package is found anyway; the first entry is for a run from the source tree.
-    changes.setdefault("PYTHONPATH", os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])))
+    changes.setdefault("PYTHONPATH", python_path())
     changes["NUMBA_CACHE_DIR"] = None if cache is None else str(cache)
     for name, value in changes.items():
         clean.pop(name, None)

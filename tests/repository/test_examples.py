@@ -7,7 +7,6 @@ import importlib.util
 import os
 import subprocess
 import sys
-from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import numpy as np
@@ -15,9 +14,9 @@ import pytest
 from sklearn.base import clone
 from sklearn.datasets import load_diabetes
 
+from checkout import ROOT
 from fastml import datasets, kernels
 
-ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "examples"
 SCRIPTS = sorted(FOLDER.glob("w*.py"))
 # These make their data themselves, with --full too.

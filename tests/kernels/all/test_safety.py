@@ -12,17 +12,16 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
 
+from checkout import python_path
 from fastml import kernels
 from fastml.kernels.runtime import parallel
 
 pytestmark = [pytest.mark.safety, pytest.mark.needs_jit]
 
-ROOT = Path(__file__).parents[1]
 HAS_FORK = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 
 # A few kernels that stand for all: tiles, heaps, sums of blocks, a pass over X; serial and on the pool.
@@ -68,10 +67,9 @@ def forked(function):
 
 def run_python(code: str, timeout: float = 240, **changes: str) -> dict:
     """Run `code` after SETUP in a fresh process; return the JSON object on its last line."""
-    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     done = subprocess.run(
         [sys.executable, "-c", SETUP + code],
-        env={**os.environ, "PYTHONPATH": path, **changes},
+        env={**os.environ, "PYTHONPATH": python_path(), **changes},
         capture_output=True,
         text=True,
         check=False,

@@ -6,16 +6,17 @@ import os
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 
+from checkout import ROOT
+
 
 @pytest.fixture
 def run_in_copy(tmp_path):
-    """Run pytest on a file of its own beside a copy of this folder's conftest.py."""
-    shutil.copy(Path(__file__).with_name("conftest.py"), tmp_path / "conftest.py")
+    """Run pytest on a file of its own beside a copy of the conftest.py of all tests."""
+    shutil.copy(ROOT / "tests" / "conftest.py", tmp_path / "conftest.py")
 
     def run(source: str, **environment: str) -> subprocess.CompletedProcess[str]:
         (tmp_path / "test_it.py").write_text(source)
