@@ -6,10 +6,13 @@ by the head: the worker of the base loads the head's catalogue too, and calls th
 
 from __future__ import annotations
 
+import importlib
 import math
-import re
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -22,7 +25,7 @@ __all__ = [
     "Prepared",
     "benchmarks",
     "expected_number",
-    "kernel_of",
+    "load_catalogue",
     "quick_size",
 ]
 
@@ -59,16 +62,43 @@ class Benchmark:
         Unique, and the same for ever: history and `accepted.toml` go by it.
     kernel : str
         The kernel or model that it belongs to.
-    module : str
-        Where that is defined; what this module stands on decides whether the benchmark has to run.
+    package : str
+        Where that is public; what its home in there stands on decides whether the benchmark has to run.
     prepare : callable
         Makes the inputs.
     """
 
     name: str
     kernel: str
-    module: str
+    package: str
     prepare: Callable[[], Prepared] = field(repr=False)
+
+
+def load_catalogue(folder: Path) -> ModuleType:
+    """Return the catalogue that lies in a folder of kernels, as ``fastml.kernels.catalogue``.
+
+    It may be a file or a package. What it reads when it is loaded, such as tables of names, comes from that folder too;
+    the kernels that it is about are those installed.
+    """
+    kernels = importlib.import_module("fastml.kernels")
+    before, installed = dict(vars(kernels)), _taken_out(kernels)
+    kernels.__path__ = [str(folder)]
+    try:
+        importlib.import_module(f"{kernels.__name__}.catalogue")
+    finally:
+        loaded = _taken_out(kernels)
+        for name in vars(kernels).keys() - before.keys():
+            delattr(kernels, name)
+        vars(kernels).update(before)
+        sys.modules.update(installed)
+    sys.modules.update({name: module for name, module in loaded.items() if name.split(".")[2] == "catalogue"})
+    kernels.catalogue = sys.modules[f"{kernels.__name__}.catalogue"]
+    return kernels.catalogue
+
+
+def _taken_out(package: ModuleType) -> dict[str, ModuleType]:
+    """Take the modules of a package out of those that are loaded; return them by name."""
+    return {name: sys.modules.pop(name) for name in [*sys.modules] if name.startswith(f"{package.__name__}.")}
 
 
 def benchmarks(entries: dict[str, Any], n_threads: int) -> list[Benchmark]:
@@ -101,11 +131,6 @@ def quick_size(entry: Any) -> tuple[int, ...]:
     return (max(rows // FEWER_ROWS, min(rows, entry.loop_size[0])), *rest)
 
 
-def kernel_of(name: str) -> str:
-    """Return the kernel or model that a benchmark's name begins with."""
-    return re.split(r"[ .]", name)[0]
-
-
 def _of_entry(entry: Any, dtype: str, size: tuple[int, ...], n_threads: int, suffix: str) -> Benchmark:
     def prepare() -> Prepared:
         from fastml import kernels
@@ -122,7 +147,7 @@ def _of_entry(entry: Any, dtype: str, size: tuple[int, ...], n_threads: int, suf
         return Prepared(lambda: function(*inputs.args, **inputs.kwargs, n_threads=n_threads), error)
 
     name = f"{entry.key} {dtype}{suffix}"
-    return Benchmark(name, entry.key, f"fastml.kernels.{entry.family}", prepare)
+    return Benchmark(name, entry.key, "fastml.kernels", prepare)
 
 
 # -- models ----------------------------------------------------------------------------------------
@@ -220,13 +245,7 @@ def _of_model(name: str, model: Model, step: str) -> Benchmark:
         fitted = fit()
         return Prepared(lambda: fitted.predict(X), lambda found: prediction_error(model, found, y))
 
-    return Benchmark(f"{name}.{step}", name, f"fastml.{_module(name)}", prepare)
-
-
-def _module(name: str) -> str:
-    import fastml
-
-    return str(fastml._HOME[name])
+    return Benchmark(f"{name}.{step}", name, "fastml", prepare)
 
 
 def model_error(model: Model, fitted: Any, X: Any, y: Any) -> float:
