@@ -71,7 +71,7 @@ def _versions() -> str:
 def _target() -> str:
     # Asked for only after a failure: this import is not free, and it may be the very thing that failed.
     try:
-        simd = importlib.import_module("fastml.kernels._simd")
+        simd = importlib.import_module("fastml.kernels.runtime.target")
         target = simd.target()
         return f"{platform.machine()}, Numba target {target.cpu}, vectors of {target.vector_bytes} bytes"
     except Exception as error:  # the report must come out whatever is broken

@@ -14,8 +14,8 @@ import pytest
 
 from fastml import kernels
 from fastml.kernels import catalogue
-from fastml.kernels._jit import jit_enabled
 from fastml.kernels.catalogue import ENTRIES
+from fastml.kernels.runtime.jit import jit_enabled
 
 CASES = [pytest.param(entry, dtype, id=f"{key}-{dtype}") for key, entry in ENTRIES.items() for dtype in entry.dtypes]
 

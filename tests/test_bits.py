@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from fastml import kernels
-from fastml.kernels import _threads
+from fastml.kernels.runtime import parallel
 
 pytestmark = pytest.mark.needs_jit
 
@@ -56,13 +56,13 @@ def parts(result) -> tuple[np.ndarray, ...]:
 def pool_use(monkeypatch):
     """A list that grows by one whenever work is handed to the pool."""
     used: list[int] = []
-    submit = _threads._submit
+    submit = parallel._submit
 
     def counted(work, n_helpers):
         used.append(n_helpers)
         return submit(work, n_helpers)
 
-    monkeypatch.setattr(_threads, "_submit", counted)
+    monkeypatch.setattr(parallel, "_submit", counted)
     return used
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from fastml.kernels import _cache_files as files
+from fastml.kernels.runtime import _cache_files
 
 pytestmark = [
     pytest.mark.safety,
@@ -26,7 +26,7 @@ VERSIONS = "0123456789abcdef"
 OTHERS = "fedcba9876543210"
 NAME = f"module.kernel.{'0' * 32}.bin"
 ALICE, BOB = 2001, 2002
-LONG_AGO = time.time() - files.STALE_AFTER_S - 3600
+LONG_AGO = time.time() - _cache_files.STALE_AFTER_S - 3600
 
 
 @pytest.fixture(autouse=True)
@@ -41,8 +41,8 @@ def places(monkeypatch) -> Iterator[tuple[Path, Path]]:
         monkeypatch.setenv("HOME", str(home))
         monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
         monkeypatch.setattr(sys, "platform", "linux")
-        monkeypatch.setattr(files, "_warned", set())
-        monkeypatch.setattr(files, "_swept", set())
+        monkeypatch.setattr(_cache_files, "_warned", set())
+        monkeypatch.setattr(_cache_files, "_swept", set())
         yield named, home
 
 
@@ -84,7 +84,7 @@ def user(uid: int) -> Iterator[None]:
 
 
 def keep(content: bytes = b"code", versions: str = VERSIONS) -> None:
-    files.write(versions, NAME, content)
+    _cache_files.write(versions, NAME, content)
 
 
 def quietly_keep(content: bytes = b"code") -> list[str]:
@@ -99,7 +99,7 @@ def read(versions: str = VERSIONS) -> bytes | None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            return files.read(versions, NAME)
+            return _cache_files.read(versions, NAME)
         except OSError:
             return None
 
@@ -166,7 +166,7 @@ def test_removal_takes_one_kernel_and_no_other(named):
     others = [path_in(named).with_name(name) for name in (f"module.kernel2.{'0' * 32}.bin", "module.kernel.mine")]
     for other in others:
         other.write_bytes(b"")
-    files.remove(VERSIONS, "module.kernel")
+    _cache_files.remove(VERSIONS, "module.kernel")
     assert sorted(path_in(named).parent.iterdir()) == sorted(others)
 
 
@@ -176,7 +176,7 @@ def test_a_read_only_folder_is_meant_to_be_one(named, monkeypatch):
     def read_only(*_: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(files, "_make", read_only)
+    monkeypatch.setattr(_cache_files, "_make", read_only)
     assert quietly_keep() == []
     assert not (named.parents[1] / "home" / ".cache").exists()
 
@@ -211,7 +211,7 @@ def test_what_others_may_have_put_there_is_neither_read_nor_replaced(named, own,
     assert read() is None
     (message,) = quietly_keep(b"own")
     assert str(path) in message
-    assert str(path) in files.state(VERSIONS).reason or level == "file"
+    assert str(path) in _cache_files.state(VERSIONS).reason or level == "file"
     assert everything(named.parent) == before
     assert path_in(own).read_bytes() == b"own"
     assert read() == b"own"
@@ -228,9 +228,9 @@ def test_it_is_told_also_where_nothing_has_to_be_compiled(named, own):
     keep(b"planted")
     named.chmod(0o777)
     quietly_keep(b"own")
-    files._warned.clear()
+    _cache_files._warned.clear()
     with pytest.warns(RuntimeWarning, match="can be written by other users"):
-        assert files.read(VERSIONS, NAME) == b"own"
+        assert _cache_files.read(VERSIONS, NAME) == b"own"
 
 
 def test_a_warning_is_never_an_error(named, own):
@@ -244,9 +244,9 @@ def test_a_warning_is_never_an_error(named, own):
 
 def test_state_names_the_folder_that_is_used_and_why(named, own):
     keep()
-    assert files.state(VERSIONS) == (str(path_in(named).parent), True, "writable")
+    assert _cache_files.state(VERSIONS) == (str(path_in(named).parent), True, "writable")
     named.chmod(0o770)
-    info = files.state(VERSIONS)
+    info = _cache_files.state(VERSIONS)
     assert (info.path, info.writable) == (str(path_in(own).parent), True)
     assert info.reason == f"writable; {named} can be written by other users (mode 770)"
 
@@ -263,7 +263,7 @@ def test_an_own_folder_that_cannot_be_trusted(only_own):
     (message,) = quietly_keep(b"own")
     assert "can be written by other users" in message
     assert read() is None
-    info = files.state(VERSIONS)
+    info = _cache_files.state(VERSIONS)
     assert (info.path, info.writable) == (None, False)
     assert "can be written by other users" in info.reason
 
@@ -272,7 +272,7 @@ def test_an_own_folder_that_cannot_be_written(only_own, places):
     only_own.parent.write_text("a file")
     (message,) = quietly_keep()
     assert f"{only_own} cannot be written: " in message
-    assert files.state(VERSIONS).reason.startswith("cannot be written: ")
+    assert _cache_files.state(VERSIONS).reason.startswith("cannot be written: ")
 
 
 def test_an_own_folder_that_a_former_version_left_open_is_closed(only_own):
@@ -298,7 +298,11 @@ def test_code_kept_by_root_is_for_all_users(named):
         keep()
     with user(ALICE):
         assert read() == b"code"
-        assert files.state(VERSIONS) == (str(path_in(named).parent), False, "cannot be written: Permission denied")
+        assert _cache_files.state(VERSIONS) == (
+            str(path_in(named).parent),
+            False,
+            "cannot be written: Permission denied",
+        )
 
 
 @AS_ROOT
@@ -310,7 +314,7 @@ def test_users_of_one_folder_do_not_run_each_others_code(named, places, monkeypa
         home.mkdir()
         os.chown(home, uid, uid)
         monkeypatch.setenv("HOME", str(home))
-        monkeypatch.setattr(files, "_warned", set())
+        monkeypatch.setattr(_cache_files, "_warned", set())
         with user(uid):
             said = quietly_keep(str(uid).encode())
             assert read() == str(uid).encode()
@@ -332,7 +336,7 @@ def test_nothing_is_made_in_another_users_home(places, monkeypatch, variable):
     roots.mkdir()
     monkeypatch.setenv(variable, str(home))
     monkeypatch.setattr(pwd, "getpwuid", lambda uid: pwd.struct_passwd(("", "", uid, 0, "", str(roots), "")))
-    assert files.state(VERSIONS).path == str(path_in(roots / ".cache" / "fastml").parent)
+    assert _cache_files.state(VERSIONS).path == str(path_in(roots / ".cache" / "fastml").parent)
     keep()
     assert list(home.iterdir()) == []
     assert path_in(roots / ".cache" / "fastml").exists()
@@ -355,7 +359,7 @@ def test_state_makes_no_folders(named, own, monkeypatch, kind):
     if kind == "own":
         monkeypatch.delenv("NUMBA_CACHE_DIR")
     root = named if kind == "named" else own
-    assert files.state(VERSIONS) == (str(path_in(root).parent), True, "writable")
+    assert _cache_files.state(VERSIONS) == (str(path_in(root).parent), True, "writable")
     assert list(named.parent.iterdir()) == []
     assert list(own.parents[1].iterdir()) == []
 
@@ -393,12 +397,12 @@ def test_where_the_users_own_folder_is(tmp_path, monkeypatch):
     }
     for platform, folder in expected.items():
         monkeypatch.setattr(sys, "platform", platform)
-        assert files._own_folder() == tmp_path / folder
+        assert _cache_files._own_folder() == tmp_path / folder
     monkeypatch.setenv("LOCALAPPDATA", str(tmp_path / "local"))
-    assert files._own_folder() == tmp_path / "local" / "fastml" / "Cache"
+    assert _cache_files._own_folder() == tmp_path / "local" / "fastml" / "Cache"
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    assert files._own_folder() == tmp_path / "xdg" / "fastml"
+    assert _cache_files._own_folder() == tmp_path / "xdg" / "fastml"
 
 
 # ----------------------------------------------------------------------------------- housekeeping
@@ -410,7 +414,7 @@ def root(request, named, own, monkeypatch) -> Path:
     if request.param == "own":
         monkeypatch.delenv("NUMBA_CACHE_DIR")
     keep(versions=OTHERS)
-    files._swept.clear()
+    _cache_files._swept.clear()
     return named if request.param == "named" else own
 
 
@@ -443,7 +447,7 @@ def test_code_in_use_stays(root, used):
     else:
         os.utime(file, (time.time(), LONG_AGO))  # what reading does where the file system counts it
     age(file.parent)
-    files._swept.clear()
+    _cache_files._swept.clear()
     keep()
     assert file.read_bytes() == b"code"
 

@@ -12,7 +12,7 @@ import pytest
 
 from fastml.kernels import catalogue
 from fastml.kernels.catalogue import ENTRIES, Inputs, Tolerance, Truth, check, outputs
-from fastml.kernels.reference import vectorized
+from fastml.kernels.reference import loops, vectorized
 
 EVERY = pytest.mark.parametrize("entry", ENTRIES.values(), ids=list(ENTRIES))
 
@@ -117,7 +117,7 @@ def test_tails_surround_the_width_of_vectors(entry):
 def test_tier_finds_the_functions():
     entry = ENTRIES["pairwise_l2[squared]"]
     assert entry.tier("vectorized") is vectorized.pairwise_l2
-    assert entry.tier("loops").__module__.endswith("reference.loops")
+    assert entry.tier("loops") is loops.pairwise_l2
     with pytest.raises(ValueError, match="it must be 'loops', 'vectorized' or 'compiled'"):
         entry.tier("gpu")
 

@@ -13,8 +13,9 @@ import pytest
 from sklearn.base import clone, is_classifier
 
 import fastml
-from fastml import _checks, kernels
-from fastml.kernels import _validate
+from fastml import kernels
+from fastml.kernels.arguments import scalars
+from fastml.utils import validation
 
 N = 24
 rng = np.random.default_rng(3)
@@ -237,8 +238,8 @@ def test_integers_that_are_rounded_are_told(dtype):
 
 def test_every_model_takes_its_data_here():
     """A module that calls scikit-learn's own check of data lets through what is refused here."""
-    for file in sorted(Path(_checks.__file__).parent.glob("*.py")):
-        if file.name != "_checks.py":
+    for file in sorted(Path(fastml.__file__).parent.rglob("*.py")):
+        if file.name != "validation.py":
             imported = [node for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.ImportFrom)]
             names = {
                 alias.name for node in imported if (node.module or "").startswith("sklearn") for alias in node.names
@@ -248,11 +249,11 @@ def test_every_model_takes_its_data_here():
 
 def test_what_passes_is_the_same_object():
     for values in (X, X.astype(np.float32), frame(X[:, 2]), X.tolist(), NUMBERS, pd.Series(NUMBERS)):
-        assert _checks.check_values(values, "X") is None
+        assert validation.check_values(values, "X") is None
     for y in (NUMBERS, NUMBERS.tolist(), pd.Series(NUMBERS), pd.Series([1, 2], dtype="Int64"), NUMBERS.astype(object)):
-        assert _checks.check_numbers(y) is y
+        assert validation.check_numbers(y) is y
     for y in (LABELS, LABELS.tolist(), ["a", "b"], pd.Series(["a", "b"]), pd.Series(["a"], dtype="category"), DAYS):
-        assert _checks.check_labels(y) is y
+        assert validation.check_labels(y) is y
 
 
 def test_other_libraries_arrays_are_not_copied():
@@ -262,18 +263,18 @@ def test_other_libraries_arrays_are_not_copied():
         def __array__(self, *args, **kwargs):
             raise AssertionError("fetched")
 
-    _checks.check_values(Remote(), "X")
-    _checks.check_numbers(Remote())
+    validation.check_values(Remote(), "X")
+    validation.check_numbers(Remote())
 
 
 def test_masked_scalars():
     with pytest.raises(TypeError, match="l2 is a masked array"):
-        _validate.l2(np.ma.masked, np.dtype(float))
+        scalars.checked_l2(np.ma.masked, np.dtype(float))
 
 
 def test_a_model_gets_everything_back():
     class Broken(fastml.Ridge):
-        @_checks.unchanged_if_refused
+        @validation.unchanged_if_refused
         def fit(self, X, y):
             self.coef_, self.new_ = None, 1
             raise KeyboardInterrupt

@@ -14,8 +14,9 @@ import pytest
 
 import fastml
 from fastml import __main__ as cli
-from fastml import _info, _warmup
-from fastml.kernels import _jit, catalogue
+from fastml.cli import info, warmup
+from fastml.kernels import catalogue
+from fastml.kernels.runtime import jit
 
 CHEAP = "sigmoid"
 
@@ -34,7 +35,7 @@ def command(*arguments: str, **environment: str) -> subprocess.CompletedProcess[
 def states(table: str) -> dict[str, str]:
     """Key -> state of the table that warmup prints."""
     rows = [line.split() for line in table.splitlines()]
-    return {row[0]: row[1] for row in rows if row and row[0] in {*catalogue.ENTRIES, *_warmup.MODELS}}
+    return {row[0]: row[1] for row in rows if row and row[0] in {*catalogue.ENTRIES, *warmup.MODELS}}
 
 
 # -------------------------------------------------------------------------------------- general
@@ -64,7 +65,7 @@ def test_interrupt(monkeypatch, capsys):
     def interrupted(**_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(_info, "main", interrupted)
+    monkeypatch.setattr(info, "main", interrupted)
     assert cli.main(["info"]) == 130
     assert capsys.readouterr().err == "interrupted\n"
 
@@ -154,20 +155,20 @@ def test_a_cpu_that_no_file_and_no_command_names(monkeypatch, platform):
 
     monkeypatch.setattr(sys, "platform", platform)
     monkeypatch.setattr(Path, "read_text", missing)
-    monkeypatch.setattr(_info.subprocess, "run", missing)
-    monkeypatch.setattr(_info.platform, "processor", lambda: "a processor")
-    assert _info._cpu_model() == "a processor"
+    monkeypatch.setattr(info.subprocess, "run", missing)
+    monkeypatch.setattr(info.platform, "processor", lambda: "a processor")
+    assert info._cpu_model() == "a processor"
 
 
 def test_info_without_jit():
     found = json.loads(command("info", "--json", NUMBA_DISABLE_JIT="1").stdout)
     assert not found["jit"]
-    assert "compilation   off (NUMBA_DISABLE_JIT)" in _info.render(found)
+    assert "compilation   off (NUMBA_DISABLE_JIT)" in info.render(found)
 
 
 def test_info_without_threadpoolctl(monkeypatch):
     monkeypatch.setitem(sys.modules, "threadpoolctl", None)
-    (library,) = _info.collect()["blas"]
+    (library,) = info.collect()["blas"]
     assert library["library"] != "unknown"
     assert library["loaded_by"] == "numpy"
 
@@ -193,7 +194,7 @@ def test_warmup_in_two_processes(tmp_path):
     first = command("warmup", "--only", "squared*", "--jobs", "2", NUMBA_CACHE_DIR=str(tmp_path))
     assert first.returncode == 0, first.stderr
     assert "in 2 processes" in first.stdout
-    keys = [key for key in (*catalogue.ENTRIES, *_warmup.MODELS) if key.startswith("squared")]
+    keys = [key for key in (*catalogue.ENTRIES, *warmup.MODELS) if key.startswith("squared")]
     assert len(keys) >= 4
     assert list(states(first.stdout)) == keys
 
@@ -213,12 +214,12 @@ def test_warmup_in_two_processes(tmp_path):
     ],
 )
 def test_select(pattern, expected):
-    assert _warmup.select(["hinge", "squared_hinge", "k_nearest[l1]", "k_nearest[l2]"], pattern) == expected
+    assert warmup.select(["hinge", "squared_hinge", "k_nearest[l1]", "k_nearest[l2]"], pattern) == expected
 
 
 @pytest.mark.needs_jit
 def test_warmup_of_nothing(capsys):
-    assert _warmup.main(only="no such kernel") == 1
+    assert warmup.main(only="no such kernel") == 1
     message = capsys.readouterr().err
     assert "no entry matches 'no such kernel'" in message
     assert CHEAP in message
@@ -242,8 +243,8 @@ def test_one_failing_entry_fails_the_command_but_not_the_others(monkeypatch, cap
     called = []
     entries = {"broken": fake_entry(broken), "sound": fake_entry(lambda *arguments: called.append(arguments))}
     monkeypatch.setattr(catalogue, "ENTRIES", entries)
-    monkeypatch.setattr(_warmup, "MODELS", {})
-    assert _warmup.main(jobs=1) == 1
+    monkeypatch.setattr(warmup, "MODELS", {})
+    assert warmup.main(jobs=1) == 1
     table = capsys.readouterr().out
     assert "failed" in table.splitlines()[1]
     assert table.splitlines()[1].endswith("RuntimeError: cannot be compiled")
@@ -253,19 +254,19 @@ def test_one_failing_entry_fails_the_command_but_not_the_others(monkeypatch, cap
 
 def test_what_shares_machine_code_is_for_one_process():
     keys = ["k_nearest[l1]", "exp", "k_nearest[l2]", "train_linear[huber]", "LinearSVC", "SGDClassifier"]
-    assert _warmup.of_one_code(keys) == [
+    assert warmup.of_one_code(keys) == [
         ["LinearSVC"],
         ["train_linear[huber]", "SGDClassifier"],
         ["exp"],
         ["k_nearest[l1]", "k_nearest[l2]"],
     ]
-    assert _warmup._TRAINED_AS.keys() <= _warmup.MODELS.keys()
+    assert warmup._TRAINED_AS.keys() <= warmup.MODELS.keys()
 
 
 def test_a_worker_that_dies_is_a_failure(monkeypatch):
-    monkeypatch.setattr(_warmup, "warm", os._exit)  # stands for a crash inside the compiler
-    monkeypatch.setattr(_warmup, "of_one_code", lambda keys: [keys[:2], keys[2:]])
-    outcomes = _warmup.run([3, 4, 5], jobs=2)
+    monkeypatch.setattr(warmup, "warm", os._exit)  # stands for a crash inside the compiler
+    monkeypatch.setattr(warmup, "of_one_code", lambda keys: [keys[:2], keys[2:]])
+    outcomes = warmup.run([3, 4, 5], jobs=2)
     assert [(outcome.key, outcome.state) for outcome in outcomes] == [(3, "failed"), (4, "failed"), (5, "failed")]
     assert "BrokenProcessPool" in outcomes[0].error
 
@@ -276,11 +277,11 @@ def test_processes_that_cannot_share_memory_are_one(monkeypatch):
     def no_lock(_):
         raise OSError(38, "Function not implemented")
 
-    assert _warmup._possible(3) == 3
+    assert warmup._possible(3) == 3
     monkeypatch.setattr(multiprocessing.context.BaseContext, "Lock", no_lock)
-    assert _warmup._possible(3) == 1
-    monkeypatch.setattr(_warmup, "warm", lambda key: _warmup.Outcome(key, 0.0, False, None))
-    assert [outcome.state for outcome in _warmup.run([3, 4], jobs=2)] == ["cached", "cached"]
+    assert warmup._possible(3) == 1
+    monkeypatch.setattr(warmup, "warm", lambda key: warmup.Outcome(key, 0.0, False, None))
+    assert [outcome.state for outcome in warmup.run([3, 4], jobs=2)] == ["cached", "cached"]
 
 
 @pytest.mark.needs_jit
@@ -307,23 +308,23 @@ def test_warmup_without_a_cache(tmp_path):
 
 
 def test_warmup_without_jit(monkeypatch, capsys):
-    monkeypatch.setattr(_jit, "jit_enabled", lambda: False)
-    assert _warmup.main() == 1
+    monkeypatch.setattr(jit, "jit_enabled", lambda: False)
+    assert warmup.main() == 1
     assert "NUMBA_DISABLE_JIT" in capsys.readouterr().err
 
 
 @pytest.mark.needs_jit
 def test_stats_have_what_warmup_reads():
     catalogue.ENTRIES[CHEAP].tier("compiled")([0.5])
-    assert all({"hits", "misses"} <= counts.keys() for counts in _jit.stats().values())
-    assert _jit.stats()
+    assert all({"hits", "misses"} <= counts.keys() for counts in jit.stats().values())
+    assert jit.stats()
 
 
 @pytest.mark.needs_jit
 @pytest.mark.slow
 def test_warmup_reaches_every_kernel():
     """Also those that only large problems or several threads call."""
-    for key in [*catalogue.ENTRIES, *_warmup.MODELS]:
-        assert _warmup.warm(key).error is None
-    idle = {name for name, counts in _jit.stats().items() if not counts["signatures"]}
-    assert idle == _warmup.kernels_of_other_targets()
+    for key in [*catalogue.ENTRIES, *warmup.MODELS]:
+        assert warmup.warm(key).error is None
+    idle = {name for name, counts in jit.stats().items() if not counts["signatures"]}
+    assert idle == warmup.kernels_of_other_targets()

@@ -10,20 +10,18 @@ from numpy.testing import assert_allclose
 from scipy.signal import correlate
 
 from fastml import kernels
-from fastml.kernels import _conv, _planes, _sequence, _threads
-from fastml.kernels._image_works import (
-    AveragePooling,
-    Convolution,
-    Dense,
-    Dropping,
-    Flattening,
-    MaxPooling,
-    Normalization,
-    Rectifier,
-    table_of,
-)
-from fastml.kernels._sequence import Images, Network, SequenceTraining, differentiated, scores_of_images, worked
+from fastml.kernels.convolution import _batch_norm as convolution_batch_norm
+from fastml.kernels.convolution import _grid_loops
+from fastml.kernels.convolution import _products as convolution_products
+from fastml.kernels.convolution import plan as convolution_plan
+from fastml.kernels.convolution import training as convolution_training
+from fastml.kernels.convolution.layers import AveragePooling, Dropping, Flattening, MaxPooling, Normalization, Rectifier
+from fastml.kernels.convolution.network import Network
+from fastml.kernels.convolution.plan import Images, differentiated, scores_of_images, worked
+from fastml.kernels.convolution.product_layers import Convolution, Dense, table_of
+from fastml.kernels.convolution.training import SequenceTraining
 from fastml.kernels.reference import vectorized
+from fastml.kernels.runtime import parallel
 
 FLOATS = ("float32", "float64")
 TAILS = (1, 2, 3, 7, 8, 15, 16, 17, 31, 33)
@@ -221,8 +219,8 @@ def test_a_normalisation_agrees_with_that_of_networks_for_all_threads_and_blocks
     def all_of(n):
         return kernels.batch_norm(X, gamma, beta, n_threads=n), *kernels.batch_norm_gradient(dZ, X, gamma, n_threads=n)
 
-    for block in (_planes._BLOCK, 100):
-        monkeypatch.setattr(_planes, "_BLOCK", block)
+    for block in (convolution_batch_norm._BLOCK, 100):
+        monkeypatch.setattr(convolution_batch_norm, "_BLOCK", block)
         found = all_of(1)
         expected = vectorized.batch_norm(X, gamma, beta), dX, gradient["weight"], gradient["bias"]
         for one, other in zip(found, expected, strict=True):
@@ -472,7 +470,7 @@ def test_an_interrupted_batch_is_done_or_undone_as_a_whole(rng, same_bits, monke
     parameters = parameters_of(layers, rng)
     X, y = rng.normal(size=(12, 1, 5, 5)), rng.integers(0, 3, 12)
     whole, broken = (training_of(layers, parameters, X, y, rule="adam") for _ in range(2))
-    run, calls = _threads.run, []
+    run, calls = parallel.run, []
 
     def interrupted(task, n_blocks, n_threads):
         calls.append(n_blocks)
@@ -483,7 +481,7 @@ def test_an_interrupted_batch_is_done_or_undone_as_a_whole(rng, same_bits, monke
             raise KeyboardInterrupt
         run(task, n_blocks, n_threads)
 
-    monkeypatch.setattr(_threads, "run", interrupted)
+    monkeypatch.setattr(parallel, "run", interrupted)
     with pytest.raises(KeyboardInterrupt):
         broken.run(np.tile(np.arange(12), 5), 4, 0.01)
     monkeypatch.undo()
@@ -501,7 +499,7 @@ def test_a_step_that_is_interrupted_again_and_again_is_taken_once(rng, same_bits
     X, y = rng.normal(size=(4, 1, 5, 5)), rng.integers(0, 3, 4)
     once = training_of(layers, parameters, X, y, rule="adam")
     once.run(np.arange(4), 4, 0.01)
-    take_step, events, place = _sequence.take_step, 1, 0
+    take_step, events, place = _grid_loops.take_step, 1, 0
 
     def interrupted(*arguments):
         nonlocal events
@@ -512,7 +510,7 @@ def test_a_step_that_is_interrupted_again_and_again_is_taken_once(rng, same_bits
 
     def trace(frame, event, argument):
         nonlocal events
-        if frame.f_code.co_filename != _sequence.__file__ or "complete" not in frame.f_code.co_name:
+        if frame.f_code.co_filename != convolution_plan.__file__ or "complete" not in frame.f_code.co_name:
             return None
         if event == "line":
             events += 1
@@ -527,7 +525,7 @@ def test_a_step_that_is_interrupted_again_and_again_is_taken_once(rng, same_bits
         try:
             with monkeypatch.context() as patch:
                 if where == "parts":
-                    patch.setattr(_sequence, "take_step", interrupted)
+                    patch.setattr(convolution_training, "take_step", interrupted)
                 else:
                     sys.settrace(trace)
                 training.run(np.arange(4), 4, 0.01)
@@ -565,11 +563,14 @@ def test_the_product_is_its_twin(rng, dtype):
             result_group=count * columns, result_row=columns, left=5, right=2, result=4, left_image=9, result_image=0,
         )  # fmt: skip
         found, expected = np.zeros((2, 6000), dtype)
-        _conv.convolve(left, right, added, found, table, 1, 2, 0, columns)
-        _conv.product.twin(True, left, 14, right, 2, added, 0, expected, 4, table, 0, columns)
+        convolution_products.convolve(left, right, added, found, table, 1, 2, 0, columns)
+        convolution_products.product.twin(True, left, 14, right, 2, added, 0, expected, 4, table, 0, columns)
         close(found, expected, dtype)
         found, expected = np.zeros((2, 6000), dtype)
-        _conv.collect(left, right, found, table, 1, 0, columns)
+        convolution_products.collect(left, right, found, table, 1, 0, columns)
         table = table.copy()
-        table[_conv.NUMBERS.index("added_group")], table[_conv.NUMBERS.index("added_row")] = count * columns, columns
+        (
+            table[convolution_products.NUMBERS.index("added_group")],
+            table[convolution_products.NUMBERS.index("added_row")],
+        ) = count * columns, columns
         assert found.any()

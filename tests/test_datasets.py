@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fastml import _files, datasets
+from fastml import datasets
+from fastml.datasets import _cifar10, _files, _mnist, _songs
 
 NAMES = ["train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"]
 CLASSES = [b"airplane", b"automobile", b"bird", b"cat", b"deer", b"dog", b"frog", b"horse", b"ship", b"truck"]
@@ -418,9 +419,9 @@ def test_mnist_download_takes_the_next_address_and_leaves_no_pieces(tmp_path, mn
         packed = (mnist_folder / f"{name}.gz").read_bytes()
         files[name] = (digest(packed), digest(gzip.decompress(packed)))
         (broken / f"{name}.gz").write_bytes(packed[:-1])
-    monkeypatch.setattr(datasets, "_MNIST_FILES", files)
+    monkeypatch.setattr(_mnist, "_MNIST_FILES", files)
     addresses = ((tmp_path / "nowhere").as_uri() + "/", broken.as_uri() + "/", mnist_folder.as_uri() + "/")
-    monkeypatch.setattr(datasets, "MNIST_ADDRESSES", addresses)
+    monkeypatch.setattr(_mnist, "MNIST_ADDRESSES", addresses)
     target = tmp_path / "target"
     with pytest.raises(FileNotFoundError):
         datasets.load_mnist(target)
@@ -429,7 +430,7 @@ def test_mnist_download_takes_the_next_address_and_leaves_no_pieces(tmp_path, mn
     assert datasets.load_mnist(target, download=True).X_train.shape == (7, 784)
     assert sorted(path.name for path in (target / "mnist").iterdir()) == sorted(f"{name}.gz" for name in NAMES)
 
-    monkeypatch.setattr(datasets, "MNIST_ADDRESSES", addresses[:2])
+    monkeypatch.setattr(_mnist, "MNIST_ADDRESSES", addresses[:2])
     assert datasets.load_mnist(target, download=True).X_train.shape == (7, 784), "nothing to fetch the second time"
     with pytest.raises(OSError, match="expected"):
         datasets.load_mnist(tmp_path / "other", download=True)
@@ -443,10 +444,10 @@ def test_cifar10_download_unpacks_the_known_members_only(tmp_path, cifar_folder,
     archive = tmp_path / "archive.tar.gz"
     with tarfile.open(archive, "w:gz") as tar:
         tar.add(cifar_folder, arcname="cifar-10-batches-py")
-    files = {name: digest((cifar_folder / name).read_bytes()) for name in datasets._CIFAR10_FILES}
-    monkeypatch.setattr(datasets, "_CIFAR10_FILES", files)
-    monkeypatch.setattr(datasets, "_CIFAR10_ARCHIVE", digest(archive.read_bytes()))
-    monkeypatch.setattr(datasets, "CIFAR10_ADDRESSES", (archive.as_uri(),))
+    files = {name: digest((cifar_folder / name).read_bytes()) for name in _cifar10._CIFAR10_FILES}
+    monkeypatch.setattr(_cifar10, "_CIFAR10_FILES", files)
+    monkeypatch.setattr(_cifar10, "_CIFAR10_ARCHIVE", digest(archive.read_bytes()))
+    monkeypatch.setattr(_cifar10, "CIFAR10_ADDRESSES", (archive.as_uri(),))
     target = tmp_path / "target"
     cifar = datasets.load_cifar10(target, download=True)
     assert cifar.X_train.shape == (20, 3072)
@@ -466,7 +467,7 @@ def songs(monkeypatch) -> np.ndarray:
     rng = np.random.default_rng(2)
     rows = np.column_stack([rng.integers(1922, 2012, 50), (rng.normal(size=(50, 90)) * 900).round(5)])
     rows[0, :4] = FIRST_SONG
-    monkeypatch.setattr(datasets, "_MSD_ROWS", (45, 5))
+    monkeypatch.setattr(_songs, "_MSD_ROWS", (45, 5))
     monkeypatch.setattr(_files, "BLOCK_ROWS", 16)
     return rows
 
@@ -607,13 +608,13 @@ def test_songs_download_takes_the_next_address_and_an_intact_archive_only(tmp_pa
     page = tmp_path / "page.html"
     page.write_text("<html>moved</html>")
     bad = tuple(path.as_uri() for path in (tmp_path / "nowhere", page, broken, flipped))
-    monkeypatch.setattr(datasets, "YEAR_PREDICTION_MSD_ADDRESSES", bad)
+    monkeypatch.setattr(_songs, "YEAR_PREDICTION_MSD_ADDRESSES", bad)
     target = tmp_path / "target"
     with pytest.raises(OSError, match="could not be downloaded") as caught:
         datasets.load_year_prediction_msd(target, download=True)
     assert str(caught.value).count("\n  file:") == 4
     assert list((target / "year_prediction_msd").iterdir()) == []
-    monkeypatch.setattr(datasets, "YEAR_PREDICTION_MSD_ADDRESSES", (*bad, good.as_uri()))
+    monkeypatch.setattr(_songs, "YEAR_PREDICTION_MSD_ADDRESSES", (*bad, good.as_uri()))
     msd = datasets.load_year_prediction_msd(target, download=True)
     np.testing.assert_array_equal(msd.X_test, songs[45:, 1:])
     assert [path.name for path in (target / "year_prediction_msd").iterdir()] == ["YearPredictionMSD.txt.zip"]
@@ -636,7 +637,7 @@ def test_songs_that_expand_are_bounded(packed, songs_file):
 
 
 def test_songs_in_one_endless_line_take_little_memory(songs_file, monkeypatch):
-    monkeypatch.setattr(datasets, "_MSD_ROWS", (463_715, 51_630))
+    monkeypatch.setattr(_songs, "_MSD_ROWS", (463_715, 51_630))
     pack(songs_file.with_name("YearPredictionMSD.txt.zip"), b"1" * 2**25)
     songs_file.unlink()
     X = 515_345 * 90 * 4  # of the result, which is there before
@@ -655,7 +656,7 @@ def test_songs_packed_so_that_unpacking_has_no_bound_are_refused(method, songs_f
 
 def test_songs_download_is_bounded(tmp_path, songs_file, monkeypatch):
     archive = pack(tmp_path / "songs.zip", songs_file.read_bytes() + b"\n" * 200_000)
-    monkeypatch.setattr(datasets, "YEAR_PREDICTION_MSD_ADDRESSES", (archive.as_uri(),))
+    monkeypatch.setattr(_songs, "YEAR_PREDICTION_MSD_ADDRESSES", (archive.as_uri(),))
     with pytest.raises(OSError, match=r"it has a text of 2\d\d,\d{3} bytes"):
         datasets.load_year_prediction_msd(tmp_path / "target", download=True)
     monkeypatch.setattr(_files, "MAX_BYTES", 1000)

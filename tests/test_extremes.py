@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from fastml import KNeighborsClassifier, KNeighborsRegressor, knn_cross_validation
-from fastml.kernels import _bounds, _extremes, _mutual, _scales, k_nearest, neighbors, pairwise_l2
-from fastml.kernels._jit import jit_enabled
-from fastml.kernels.neighbors import _k_nearest_outside_group
+from fastml.kernels import k_nearest, pairwise_l2
+from fastml.kernels.distances import _extremes, _pruning, _symmetric, scales
+from fastml.kernels.distances.nearest import k_nearest_outside_group
+from fastml.kernels.runtime.jit import jit_enabled
 
 FLOATS = ("float32", "float64")
 #: Decimal exponents of data whose squares are too small, at either border, ordinary, and too large.
@@ -37,7 +38,7 @@ def mixtures(rng, n: int, d: int, dtype: str) -> dict[str, np.ndarray]:
         "columns": normal * rng.choice([small, 1, large], (1, d)),
         "values": rng.integers(-2, 3, (n, d)) * rng.choice([small, 1, large], (n, d)),
         "a few rows": some,
-        "lower border": normal * math.sqrt(_scales.ordinary(np.dtype(dtype), d)[0]) / d**0.5,
+        "lower border": normal * math.sqrt(scales.ordinary(np.dtype(dtype), d)[0]) / d**0.5,
         "upper border": normal * math.sqrt(np.finfo(dtype).max) / d**0.5,
     }
     made = {kind: rows.astype(dtype) for kind, rows in made.items()}
@@ -168,18 +169,18 @@ def test_every_search_finds_the_same(rng, monkeypatch, dtype):
         for k in (1, 20):
             nearest = [part[:, :k] for part in every]
             for one_in in (0, 2, 10**9):
-                monkeypatch.setattr(_bounds, "pays", lambda *_, one_in=one_in: one_in > 0)
-                monkeypatch.setattr(_bounds, "_LEFT", one_in)
+                monkeypatch.setattr(_pruning, "pays", lambda *_, one_in=one_in: one_in > 0)
+                monkeypatch.setattr(_pruning, "_LEFT", one_in)
                 for n_threads in (None, 1, 3):
                     assert same(k_nearest(X, Y, k, n_threads=n_threads), [part[:90] for part in nearest])
-            monkeypatch.setattr(_bounds, "pays", lambda *_: False)
-            monkeypatch.setattr(neighbors, "_PART_ROWS", 96)
+            monkeypatch.setattr(_pruning, "pays", lambda *_: False)
+            monkeypatch.setattr(nearest, "_PART_ROWS", 96)
             assert same(k_nearest(X[7:9], Y, k, n_threads=3), [part[7:9] for part in nearest])
             for mutual in (False, True):
-                monkeypatch.setattr(_mutual, "pays", lambda *_, mutual=mutual: mutual)
+                monkeypatch.setattr(_symmetric, "pays", lambda *_, mutual=mutual: mutual)
                 found = k_nearest(Y, None, k, exclude_self=True, n_threads=2)
                 assert same(found, [part[others].reshape(m, m - 1)[:, :k] for part in every])
-                found = _k_nearest_outside_group(Y, groups, k, n_threads=2)
+                found = k_nearest_outside_group(Y, groups, k, n_threads=2)
                 assert same(
                     found,
                     [np.stack([row[mask][:k] for row, mask in zip(part, outside, strict=True)]) for part in every],
@@ -198,7 +199,7 @@ def test_totals_at_the_border_of_two_kinds_are_selected_by_kind(rng, monkeypatch
 
     monkeypatch.setattr(_extremes, "_select", watched)
     d = 40
-    least, most = _scales.ordinary(np.dtype(dtype), d)
+    least, most = scales.ordinary(np.dtype(dtype), d)
     for total in (least, most):
         noise = 1 + 4 * np.finfo(dtype).eps * rng.normal(size=(300, d))
         Y = (rng.choice([-1, 1], (300, d)) * math.sqrt(total / d) * noise).astype(dtype)
@@ -215,7 +216,7 @@ def test_totals_at_the_border_of_two_kinds_are_selected_by_kind(rng, monkeypatch
 
 def test_fewer_candidates_than_neighbours_leave_places_without_a_valid_index():
     X = np.float32([[0], [1e25], [3e25], [1e-25]])
-    distances, indices = _k_nearest_outside_group(X, np.array([0, 0, 0, 1]), 3)
+    distances, indices = k_nearest_outside_group(X, np.array([0, 0, 0, 1]), 3)
     assert indices[3].tolist() == [0, 1, 2]
     assert indices[:3, 0].tolist() == [3, 3, 3]
     assert (indices[:3, 1:] >= len(X)).all()
@@ -231,7 +232,7 @@ def nothing_again(monkeypatch):
         raise AssertionError("totals were made again")
 
     monkeypatch.setattr(_extremes, "_totals_again", never)
-    monkeypatch.setattr(_scales, "rescaled", never)
+    monkeypatch.setattr(scales, "rescaled", never)
 
 
 @pytest.mark.parametrize("dtype", FLOATS)

@@ -8,9 +8,11 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from fastml import _fitting
-from fastml._fitting import Batches, Evaluations, History, Rows, Run, Watch, train
-from fastml.kernels import _permutation
+from fastml.kernels.runtime import permutation
+from fastml.training.batches import SAMPLING, Batches, Rows
+from fastml.training.history import COLUMNS, Evaluations, History
+from fastml.training.loop import train
+from fastml.training.run import Run, Watch
 
 
 class Columns:
@@ -86,26 +88,26 @@ def never(column="train_loss", keep=None):
 
 @pytest.mark.parametrize("n", [0, 1, 2, 17, 1000])
 def test_a_permutation_has_each_number_once(n, rng):
-    order = _permutation.permutation(n, rng)
+    order = permutation.permutation(n, rng)
     assert order.dtype == np.intp
     assert np.array_equal(np.sort(order), np.arange(n))
 
 
 def test_all_permutations_are_equally_likely(rng):
-    counts = Counter(tuple(_permutation.permutation(4, rng)) for _ in range(4800))
+    counts = Counter(tuple(permutation.permutation(4, rng)) for _ in range(4800))
     assert len(counts) == 24
     assert sum((count - 200) ** 2 / 200 for count in counts.values()) < 60  # chi square: 1 in 30,000 is above
 
 
 def test_a_permutation_depends_on_the_generator_alone(monkeypatch):
     def make():
-        return _permutation.permutation(50, np.random.default_rng(3))
+        return permutation.permutation(50, np.random.default_rng(3))
 
     expected = make()
     assert np.array_equal(make(), expected)
-    monkeypatch.setattr(_permutation, "_AT_ONCE", 7)
+    monkeypatch.setattr(permutation, "_AT_ONCE", 7)
     assert np.array_equal(make(), expected)
-    assert not np.array_equal(_permutation.permutation(50, np.random.default_rng(4)), expected)
+    assert not np.array_equal(permutation.permutation(50, np.random.default_rng(4)), expected)
 
 
 # ----------------------------------------------------------------------------------------------- batches
@@ -144,7 +146,7 @@ def test_the_last_batch_is_dropped_or_not(rng):
     assert small.epoch().tolist() == [0, 1, 2]
 
 
-@pytest.mark.parametrize("sampling", _fitting.SAMPLING)
+@pytest.mark.parametrize("sampling", SAMPLING)
 def test_some_rows_only(sampling, rng):
     some = np.array([3, 5, 8, 9])
     batches = Batches(some, 3, sampling, False, rng)
@@ -168,13 +170,13 @@ def test_when_to_evaluate():
 
 def test_a_history_goes_on():
     history = History()
-    history.add(**dict.fromkeys(_fitting.COLUMNS, 1))
+    history.add(**dict.fromkeys(COLUMNS, 1))
     arrays = history.arrays()
     assert arrays["step"].dtype == np.intp
     assert {values.dtype for name, values in arrays.items() if name != "step"} == {np.dtype(float)}
     longer = History(arrays)
     assert longer.origin == [1, 1, 1]
-    longer.add(**dict.fromkeys(_fitting.COLUMNS, 2))
+    longer.add(**dict.fromkeys(COLUMNS, 2))
     assert longer.arrays()["train_loss"].tolist() == [1, 2]
     assert History().origin == [0, 0, 0]
 
@@ -411,7 +413,7 @@ def test_a_training_goes_on_where_another_one_ended():
     model = Columns(np.zeros(4), [1.0])
     model.n_steps = 10
     before = History()
-    before.add(**dict.fromkeys(_fitting.COLUMNS, 5.0))
+    before.add(**dict.fromkeys(COLUMNS, 5.0))
     run = Run(0, 2, never(), History(before.arrays()))
     train(model, [run], Batches(4, 2, "sequential", False, np.random.default_rng(0)), [sizes], Evaluations())
     assert asked == [(10, 2)]
@@ -482,8 +484,8 @@ def test_a_loss_of_few_rows_is_judged_together_with_those_before():
     run = Run(0, 10, Watch("train_loss", tol=0.0, patience=2))
     seen = []
     for loss, count in [(3.0, 1.0), (0.1, 0.2), (2.0, 1.0), (0.2, 0.3), (math.nan, 0.0), (1.0, 0.5)]:
-        run.record({"train_loss": loss, "step": len(seen)} | dict.fromkeys(_fitting.COLUMNS[1:3], 0.0)
-                   | dict.fromkeys(_fitting.COLUMNS[4:], 0.0), lambda column: None, count)  # fmt: skip
+        run.record({"train_loss": loss, "step": len(seen)} | dict.fromkeys(COLUMNS[1:3], 0.0)
+                   | dict.fromkeys(COLUMNS[4:], 0.0), lambda column: None, count)  # fmt: skip
         seen.append(run.recent_loss())
     mixed = (2.0 + 0.3 * 0.2) / 1.3
     assert seen == pytest.approx([3.0, (3.0 + 0.2 * 0.1) / 1.2, 2.0, mixed, mixed, 1.0])

@@ -8,7 +8,7 @@ from scipy.optimize import check_grad
 from scipy.optimize._numdiff import approx_derivative
 
 from fastml import check_gradient, kernels
-from fastml.gradient_checking import GradientCheck
+from fastml.inspection import GradientCheck
 
 LOSSES = (
     "binary_cross_entropy",

@@ -7,8 +7,9 @@ import time
 import numpy as np
 import pytest
 
-from fastml.kernels import _blocks, k_nearest
-from fastml.kernels._jit import jit_enabled
+from fastml.kernels import k_nearest
+from fastml.kernels.distances import panels
+from fastml.kernels.runtime.jit import jit_enabled
 
 
 def orders(rng, n: int) -> dict[str, np.ndarray]:
@@ -40,12 +41,12 @@ def test_neighbours_do_not_depend_on_the_order_of_rows(rng, dtype):
 
 def test_scattered_visits_every_item_once():
     for count in (*range(1, 70), 1000):
-        items = list(_blocks.scattered(range(count)))
+        items = list(panels.scattered(range(count)))
         assert sorted(items) == list(range(count))
         assert items[:2] == [0, count - 1][:count]
         nearer = np.minimum.accumulate(np.abs(np.array(items) - count // 2))
         assert len(np.unique(nearer)) <= 5 + count**0.5, "too many items are nearer than all before"
-    assert list(_blocks.scattered([])) == []
+    assert list(panels.scattered([])) == []
 
 
 def seconds(work) -> float:

@@ -23,7 +23,9 @@ import numba
 import numpy as np
 import pytest
 
-from fastml.kernels import _jit, sigmoid
+from fastml import kernels
+from fastml.kernels import sigmoid
+from fastml.kernels.runtime import jit
 
 pytestmark = pytest.mark.needs_jit
 
@@ -34,12 +36,13 @@ SIGMOID = 1 / (1 + math.exp(-0.5))
 PROBE = """
 import json, sys
 import numpy as np
-from fastml.kernels import _jit, sigmoid
+from fastml.kernels import sigmoid
+from fastml.kernels.runtime import jit
 {before}
 value = float(sigmoid(np.array([0.5]))[0])
-counts = _jit.stats()["logistic.sigmoid_entries"]
+counts = jit.stats()["losses.elementwise.sigmoid_entries"]
 {after}
-print(json.dumps({{"value": value, **counts, **_jit.cache_info()._asdict()}}))
+print(json.dumps({{"value": value, **counts, **jit.cache_info()._asdict()}}))
 """
 
 POSIX_PERMISSIONS = pytest.mark.skipif(os.name != "posix", reason="permissions of POSIX")
@@ -113,7 +116,7 @@ def test_the_second_process_compiles_nothing(filled):
 
 def test_one_file_per_signature_and_nothing_else(filled):
     (file,) = files(filled)
-    assert file.name.startswith("logistic.sigmoid_entries.")
+    assert file.name.startswith("losses.elementwise.sigmoid_entries.")
     assert file.suffix == ".bin"
 
 
@@ -179,12 +182,12 @@ def test_options_types_and_cpu_are_in_the_key():
         def magic_tuple(self) -> tuple[str, str, str]:
             return "x86_64", self.cpu, ""
 
-    (compiled,) = (k for k in _jit._kernels if k.py_func.__qualname__ == "sigmoid_entries")
+    (compiled,) = (k for k in jit._kernels if k.py_func.__qualname__ == "sigmoid_entries")
     options = dict(compiled.targetoptions)
 
     def name_for(options, sig, cpu):
         other = numba.njit(**{name: value for name, value in options.items() if name != "nopython"})(compiled.py_func)
-        return _jit._MachineCodeCache(other)._file(sig, Codegen(cpu))
+        return jit._MachineCodeCache(other)._file(sig, Codegen(cpu))
 
     plain = name_for(options, "(f4,)", "a")
     assert name_for(options, "(f4,)", "a") == plain
@@ -198,7 +201,7 @@ def test_options_types_and_cpu_are_in_the_key():
 
 
 def test_kernels_do_not_share_a_file():
-    stems = [compiled._cache._stem for compiled in _jit._kernels]
+    stems = [compiled._cache._stem for compiled in jit._kernels]
     assert len(stems) == len(set(stems))
 
 
@@ -224,10 +227,10 @@ def shared_names(compiled):
 
 def test_no_two_functions_have_one_name_in_machine_code():
     """Of functions with one name, a process that loads both from the cache would run one for the other."""
-    for module in pkgutil.iter_modules([str(Path(_jit.__file__).parent)]):
-        importlib.import_module(f"fastml.kernels.{module.name}")
-    assert len(_jit._kernels) > 20
-    assert shared_names(_jit._kernels) == []
+    for module in pkgutil.walk_packages(kernels.__path__, "fastml.kernels."):
+        importlib.import_module(module.name)
+    assert len(jit._kernels) > 20
+    assert shared_names(jit._kernels) == []
 
 
 def test_functions_with_one_name_are_found_and_told_apart():
@@ -237,17 +240,17 @@ def test_functions_with_one_name_are_found_and_told_apart():
 
         return wrap(made)
 
-    @_jit.inner
+    @jit.inner
     def sine(x):
         return np.sin(x)
 
-    @_jit.inner
+    @jit.inner
     def cosine(x):
         return np.cos(x)
 
     assert len(shared_names([factory(sine, numba.njit), factory(cosine, numba.njit)])) == 1
-    assert shared_names([factory(sine, _jit.inner), factory(cosine, _jit.inner)]) == []
-    assert shared_names([factory(sine, _jit.scalar), factory(cosine, _jit.scalar)]) == []
+    assert shared_names([factory(sine, jit.inner), factory(cosine, jit.inner)]) == []
+    assert shared_names([factory(sine, jit.scalar), factory(cosine, jit.scalar)]) == []
 
 
 # --------------------------------------------------------------------------------- upgrade in place
@@ -264,19 +267,20 @@ def package_copy(folder: Path) -> Path:
     """Lay fastml and fastml.kernels into `folder`, as an installer does."""
     ignored = shutil.ignore_patterns("__pycache__", "kernels")
     shutil.copytree(ROOT / "fastml", folder / "fastml", ignore=ignored)
-    kernels = Path(_jit.__file__).parent
-    shutil.copytree(kernels, folder / "fastml" / "kernels", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(
+        Path(kernels.__file__).parent, folder / "fastml" / "kernels", ignore=shutil.ignore_patterns("__pycache__")
+    )
     return folder / "fastml" / "kernels"
 
 
 def upgrade(tmp_path: Path, change_first: str = "") -> dict:
     """Call, change a helper in another file than the kernel's, call again in a new process."""
     package, cache = package_copy(tmp_path / "site"), tmp_path / "cache"
-    with (package / "_jit.py").open("a", encoding="utf-8") as stream:
+    with (package / "runtime" / "jit.py").open("a", encoding="utf-8") as stream:
         stream.write(change_first)
     assert is_right(probe(cache, PYTHONPATH=str(tmp_path / "site")))
     assert probe(cache, PYTHONPATH=str(tmp_path / "site"))["misses"] == 0
-    with (package / "_math.py").open("a", encoding="utf-8") as stream:
+    with (package / "simd" / "functions.py").open("a", encoding="utf-8") as stream:
         stream.write(NEW_HELPER)
     return probe(cache, PYTHONPATH=str(tmp_path / "site"))
 
@@ -295,7 +299,7 @@ def test_a_digest_that_misses_the_change_would_be_seen(tmp_path):
 def test_two_versions_side_by_side_keep_their_own_code(tmp_path):
     package_copy(tmp_path / "old")
     new = package_copy(tmp_path / "new")
-    with (new / "_math.py").open("a", encoding="utf-8") as stream:
+    with (new / "simd" / "functions.py").open("a", encoding="utf-8") as stream:
         stream.write(NEW_HELPER)
     for misses in (1, 0):
         for version, expected in (("old", SIGMOID), ("new", 7)):
@@ -305,7 +309,8 @@ def test_two_versions_side_by_side_keep_their_own_code(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "imported", ["fastml.kernels.logistic", "fastml.kernels._math", "fastml.kernels._jit", "numba"]
+    "imported",
+    ["fastml.kernels.losses.elementwise", "fastml.kernels.simd.functions", "fastml.kernels.runtime.jit", "numba"],
 )
 def test_upgrade_under_a_running_process(tmp_path, imported):
     """What the process runs is old, new, or, if it imports some modules now and some later, both."""
@@ -326,11 +331,11 @@ sys.stdin.readline()
         text=True,
     )
     assert running.stdout.readline() == "ready\n"
-    with (package / "_math.py").open("a", encoding="utf-8") as stream:
+    with (package / "simd" / "functions.py").open("a", encoding="utf-8") as stream:
         stream.write(NEW_HELPER)
     output, _ = running.communicate("\n", timeout=120)
     found = json.loads(output)
-    has_old_helper = imported in ("fastml.kernels.logistic", "fastml.kernels._math")
+    has_old_helper = imported in ("fastml.kernels.losses.elementwise", "fastml.kernels.simd.functions")
     assert found["value"] == pytest.approx(SIGMOID if has_old_helper else 7, rel=1e-15)
 
     after = probe(tmp_path / "cache", PYTHONPATH=site)
@@ -513,7 +518,7 @@ def test_code_that_others_may_have_planted_does_not_run(copy_of_filled, tmp_path
 @pytest.mark.safety
 def test_no_folder_is_taken_from_a_file_in_the_current_folder(tmp_path):
     """Numba reads ``.numba_config.yaml`` there, which anybody may have put into a folder of data."""
-    before = f"_jit.config.CACHE_DIR = {str(tmp_path / 'theirs')!r}"
+    before = f"jit.config.CACHE_DIR = {str(tmp_path / 'theirs')!r}"
     (tmp_path / "home").mkdir()
     found = probe(None, before=before, HOME=str(tmp_path / "home"))
     assert Path(found["path"]).is_relative_to(tmp_path / "home")
@@ -592,13 +597,13 @@ def test_four_processes_fill_an_empty_cache_together(tmp_path):
 import json, os, time
 import numpy as np
 from fastml import kernels
-from fastml.kernels import _jit
+from fastml.kernels.runtime import jit
 kernels.exp, kernels.hinge  # load the modules first
 print("ready", flush=True)
 while not os.path.exists({str(start)!r}):
     time.sleep(0.001)
 values = [float(kernels.exp(np.zeros(3))[0]), float(kernels.sigmoid(np.zeros(3))[0]), kernels.hinge([0.5], [1])]
-counts = _jit.stats().values()
+counts = jit.stats().values()
 print(json.dumps([values, sum(c["hits"] for c in counts), sum(c["misses"] for c in counts)]))
 """
 
@@ -636,11 +641,11 @@ print(json.dumps([values, sum(c["hits"] for c in counts), sum(c["misses"] for c 
 
 def test_flush_removes_one_kernel_and_no_other(copy_of_filled):
     (file,) = files(copy_of_filled)
-    other = file.with_name(f"logistic.exp_entries.{'0' * 32}.bin")
+    other = file.with_name(f"losses.elementwise.exp_entries.{'0' * 32}.bin")
     other.write_bytes(b"of another kernel")
     flush = """
-from fastml.kernels import logistic
-logistic._sigmoid_entries._cache.flush()
+from fastml.kernels.losses import elementwise
+elementwise._sigmoid_entries._cache.flush()
 """
     probe(copy_of_filled, after=flush)
     assert files(copy_of_filled) == [other]
@@ -648,13 +653,13 @@ logistic._sigmoid_entries._cache.flush()
 
 def test_a_cache_switched_off_for_one_kernel(copy_of_filled):
     off = """
-from fastml.kernels import logistic
-logistic._sigmoid_entries._cache.disable()
+from fastml.kernels.losses import elementwise
+elementwise._sigmoid_entries._cache.disable()
 """
     found = probe(copy_of_filled, before=off)
     assert is_right(found)
     assert (found["hits"], found["misses"]) == (0, 1)
-    on = off + "logistic._sigmoid_entries._cache.enable()\n"
+    on = off + "elementwise._sigmoid_entries._cache.enable()\n"
     assert probe(copy_of_filled, before=on)["hits"] == 1
 
 
@@ -663,20 +668,20 @@ logistic._sigmoid_entries._cache.disable()
 
 def test_stats_count_signatures_hits_and_misses():
     sigmoid(np.zeros(2))
-    counts = _jit.stats()["logistic.sigmoid_entries"]
+    counts = jit.stats()["losses.elementwise.sigmoid_entries"]
     assert counts["signatures"] == counts["hits"] + counts["misses"] >= 1
     sigmoid(np.zeros(3))
-    assert _jit.stats()["logistic.sigmoid_entries"] == counts
-    assert len(_jit.stats()) == len(_jit._kernels), "two kernels of one name"
+    assert jit.stats()["losses.elementwise.sigmoid_entries"] == counts
+    assert len(jit.stats()) == len(jit._kernels), "two kernels of one name"
 
 
 def test_readonly_is_a_view_and_leaves_its_argument_writable():
     array = np.arange(3.0)
-    view = _jit.readonly(array)
+    view = jit.readonly(array)
     assert not view.flags.writeable
     assert array.flags.writeable
     assert np.shares_memory(view, array)
-    assert _jit.readonly(view) is view
+    assert jit.readonly(view) is view
 
 
 def total(x):
@@ -687,7 +692,7 @@ def total(x):
 
 
 def test_kernels_keep_nan_and_infinity_and_may_reorder():
-    compiled = _jit.inner(total)
+    compiled = jit.inner(total)
     assert np.isnan(compiled(np.array([1, np.nan], "f4")))
     assert compiled(np.array([1, np.inf], "f4")) == np.inf
     # 2^24 + 1 + 1 + ... stays at 2^24 if float32 sums are taken in order, and only then.
@@ -697,7 +702,7 @@ def test_kernels_keep_nan_and_infinity_and_may_reorder():
 
 
 def test_scalar_helpers_keep_their_order():
-    @_jit.scalar
+    @jit.scalar
     def rounding_error(a, b):
         s = a + b
         return b - (s - a)
@@ -707,27 +712,30 @@ def test_scalar_helpers_keep_their_order():
 
 
 def test_divisions_by_zero_give_what_numpy_gives():
-    compiled = _jit.kernel(lambda x, y: x / y)
-    _jit._kernels.pop()
+    compiled = jit.kernel(lambda x, y: x / y)
+    jit._kernels.pop()
     assert compiled(1.0, 0.0) == np.inf
     assert np.isnan(compiled(0.0, 0.0))
 
 
 def test_kernels_release_the_interpreter_lock():
-    for compiled in _jit._kernels:
+    for compiled in jit._kernels:
         assert compiled.targetoptions["nogil"] is True
 
 
 def test_without_compilation_kernels_are_plain_python():
     code = """
 import numpy as np, types
-from fastml.kernels import _jit, _simd, _math, logistic, exp
-assert not _jit.jit_enabled()
-assert _jit.stats() == {}
-assert isinstance(logistic._exp_entries, types.FunctionType)
-assert isinstance(_math.exp, types.FunctionType)
-assert _simd.lowest_bit is _simd._lowest_bit_twin
-info = _jit.cache_info()
+from fastml.kernels import exp
+from fastml.kernels.losses import elementwise
+from fastml.kernels.runtime import jit
+from fastml.kernels.simd import comparisons, functions
+assert not jit.jit_enabled()
+assert jit.stats() == {}
+assert isinstance(elementwise._exp_entries, types.FunctionType)
+assert isinstance(functions.exp, types.FunctionType)
+assert comparisons.lowest_bit is comparisons._lowest_bit_twin
+info = jit.cache_info()
 assert (info.path, info.writable) == (None, False) and "NUMBA_DISABLE_JIT" in info.reason
 assert abs(exp([1.0])[0] - np.e) < 1e-15
 """

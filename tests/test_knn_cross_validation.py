@@ -40,8 +40,9 @@ from sklearn.model_selection import (
 
 from fastml import KNeighborsClassifier, KNeighborsRegressor, datasets, knn_cross_validation, model_selection
 from fastml.kernels import k_nearest
-from fastml.kernels.neighbors import _k_nearest_outside_group, _nearest
+from fastml.kernels.distances.nearest import _nearest, k_nearest_outside_group
 from fastml.kernels.reference import vectorized
+from fastml.model_selection import _knn_cross_validation
 
 METRICS = ("l1", "l2", "linf")
 needs_data = pytest.mark.skipif("FASTML_DATA" not in os.environ, reason="FASTML_DATA is not set")
@@ -196,10 +197,10 @@ def test_one_search_per_repeat(data, monkeypatch, cv, searches):
 
     def counted(*args, **kwargs):
         calls.append(args)
-        return _k_nearest_outside_group(*args, **kwargs)
+        return k_nearest_outside_group(*args, **kwargs)
 
-    monkeypatch.setattr(model_selection, "_k_nearest_outside_group", counted)
-    monkeypatch.setattr(model_selection, "k_nearest", None)
+    monkeypatch.setattr(_knn_cross_validation, "k_nearest_outside_group", counted)
+    monkeypatch.setattr(_knn_cross_validation, "k_nearest", None)
     knn_cross_validation(*data, n_neighbors=[1, 5], cv=cv)
     assert len(calls) == searches
 
@@ -551,9 +552,9 @@ def test_one_pass_per_metric_in_steps_whatever_the_threads(rng, monkeypatch):
             steps.append(rows)
             progress(rows)
 
-        return _k_nearest_outside_group(*args, progress=told, **kwargs)
+        return k_nearest_outside_group(*args, progress=told, **kwargs)
 
-    monkeypatch.setattr(model_selection, "_k_nearest_outside_group", counted)
+    monkeypatch.setattr(_knn_cross_validation, "k_nearest_outside_group", counted)
     options = {"n_neighbors": range(1, 9), "metrics": ["l1", "l2"], "cv": KFold(10)}
     for rows in (X, np.tile(X, 400)):  # short rows, and rows so long that every distance is made once for two
         steps.clear()
@@ -616,7 +617,7 @@ def test_a_group_for_each_row_is_exclude_self(rng):
     X = rng.integers(0, 4, (400, 2)).astype(np.float32)
     own = np.arange(400)
     for found, expected in zip(
-        _k_nearest_outside_group(X, own, 7, metric="l1"),
+        k_nearest_outside_group(X, own, 7, metric="l1"),
         k_nearest(X, X, 7, metric="l1", exclude_self=True),
         strict=True,
     ):

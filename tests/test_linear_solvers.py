@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from scipy.special import log_expit, log_softmax, softmax
 
-from fastml._curvature import Hessians, factorise, one_blas_thread, sample_rows
-from fastml._quasi_newton import Minimizer
 from fastml.kernels import linear_loss_gradient
-from fastml.kernels._gram import weighted_gram
-from fastml.kernels._passes import Pass
+from fastml.kernels.linear.gram import weighted_gram
+from fastml.kernels.linear.objective import Pass
+from fastml.solvers.blas import one_blas_thread
+from fastml.solvers.hessians import Hessians, factorise, sample_rows
+from fastml.solvers.quasi_newton import Minimizer
 
 FLOAT64 = np.dtype(np.float64)
 

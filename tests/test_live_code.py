@@ -19,12 +19,13 @@ import numpy as np
 import pytest
 import scipy.special
 
-from fastml.kernels import _jit, _live_code
+from fastml import kernels
+from fastml.kernels.runtime import _live_code, jit
 
 pytestmark = pytest.mark.needs_jit
 
 ROOT = Path(__file__).parents[1]
-KERNELS = Path(_jit.__file__).parent
+KERNELS = Path(kernels.__file__).parent
 
 # A kernel that reaches everything by another way. `K` stands for the module of a package that is not versioned.
 SOURCE = """
@@ -32,7 +33,7 @@ import functools, math
 from typing import NamedTuple
 import numpy as np
 from numba.core import types
-from fastml.kernels._jit import inner, intrinsic, kernel, scalar
+from fastml.kernels.runtime.jit import inner, intrinsic, kernel, scalar
 
 LIMIT = 3
 WEIGHTS = np.array([1.0, 2.0])
@@ -167,8 +168,8 @@ def module_of(source: str, file: str = "first.py", **names: object) -> ModuleTyp
     attributes.__dict__.update(used=lambda: 1, other=lambda: 2, unused=threading.Lock())
     module.__dict__.update(K=attributes, **names)
     exec(compile(source, file, "exec"), module.__dict__)
-    while _jit._kernels and _jit._kernels[-1].py_func.__module__ == "made_up":
-        _jit._kernels.pop()
+    while jit._kernels and jit._kernels[-1].py_func.__module__ == "made_up":
+        jit._kernels.pop()
     return module
 
 
@@ -273,7 +274,8 @@ def test_what_was_changed_after_it_was_met_is_refused_for_good():
 
 
 def test_compiling_changes_no_description():
-    module = module_of("from fastml.kernels._jit import kernel, scalar\n\n@scalar\ndef h(x):\n    return x + 1\n\n"
+    module = module_of("from fastml.kernels.runtime.jit import kernel, scalar\n\n@scalar\ndef h(x):\n    return x + 1\n"
+                      "\n"
                        "@kernel\ndef root(x):\n    return h(x)\n")  # fmt: skip
     module.root.disable_compile(False)
     before = _live_code.digest(module.root)
@@ -286,17 +288,17 @@ def test_compiling_changes_no_description():
 
 ALL = """
 import importlib, json, pkgutil, random, sys
-from pathlib import Path
-from fastml.kernels import _jit, _live_code
-names = sorted(module.name for module in pkgutil.iter_modules([str(Path(_jit.__file__).parent)]))
+from fastml import kernels
+from fastml.kernels.runtime import _live_code, jit
+names = sorted(module.name for module in pkgutil.walk_packages(kernels.__path__, "fastml.kernels."))
 random.Random(int(sys.argv[1])).shuffle(names)
 for name in names:
-    importlib.import_module(f"fastml.kernels.{name}")
+    importlib.import_module(name)
 if sys.argv[1] == "1":
     import numpy as np
     from fastml.kernels import sigmoid
     sigmoid(np.array([0.5]))
-print(json.dumps({_jit._name(compiled): _live_code.digest(compiled) for compiled in _jit._kernels}))
+print(json.dumps({jit._name(compiled): _live_code.digest(compiled) for compiled in jit._kernels}))
 """
 
 
@@ -327,10 +329,10 @@ def test_every_kernel_has_a_digest_that_all_processes_agree_on(copied):
     """Whatever the order of sets and of imports, whether something was called before, and wherever the files are."""
     _, found = copied
     here = {}
-    for module in pkgutil.iter_modules([str(KERNELS)]):
-        importlib.import_module(f"fastml.kernels.{module.name}")
-    for compiled in _jit._kernels:
-        here[_jit._name(compiled)] = _live_code.digest(compiled)
+    for module in pkgutil.walk_packages(kernels.__path__, "fastml.kernels."):
+        importlib.import_module(module.name)
+    for compiled in jit._kernels:
+        here[jit._name(compiled)] = _live_code.digest(compiled)
     assert len(here) > 50
     assert len(set(here.values())) == len(here)
     assert found == here
@@ -355,14 +357,17 @@ def changed(copied: tuple[Path, dict[str, str]], file: str, old: str, new: str) 
 
 #: A file, a part of it, what takes its place, and a kernel that stands on it and one that does not.
 EDITS = {
-    "a scalar helper": ("_math.py", "lost = (c - (total - y))", "lost = (c + (total - y))", "sigmoid_entries", "fill"),
-    "a table of numbers": ("_math.py", "(89.0, 710.0)", "(88.0, 710.0)", "exp_entries", "hinge_sums"),
-    "an emitter": ("_simd.py", "difference = b.fsub(y, x)\n    # Without", "difference = b.fsub(x, y)\n    # Without",
+    "a scalar helper": ("simd/functions.py", "lost = (c - (total - y))", "lost = (c + (total - y))", "sigmoid_entries",
+                        "fill"),
+    "a table of numbers": ("simd/functions.py", "(89.0, 710.0)", "(88.0, 710.0)", "exp_entries", "hinge_sums"),
+    "an emitter": ("distances/_tile_metrics.py", "difference = b.fsub(y, x)\n    # Without",
+                   "difference = b.fsub(x, y)\n    # Without",
                    "fill", "exp_entries"),
-    "a table of emitters": ("_simd.py", "_Tile(_squared_difference, _add)", "_Tile(_squared_difference, _larger)",
+    "a table of emitters": ("distances/_tile_metrics.py", "Tile(_squared_difference, _add)",
+                            "Tile(_squared_difference, _larger)",
                             "_search", "exp_entries"),
-    "a number": ("_simd.py", "KEYS_AT_ONCE = 32", "KEYS_AT_ONCE = 64", "_search", "fill"),
-    "a factory": ("_pointwise.py", "scale * weight[i]", "weight[i] * scale", "hinge_sums", "sigmoid_entries"),
+    "a number": ("simd/comparisons.py", "KEYS_AT_ONCE = 32", "KEYS_AT_ONCE = 64", "_search", "fill"),
+    "a factory": ("losses/means.py", "scale * weight[i]", "weight[i] * scale", "hinge_sums", "sigmoid_entries"),
 }  # fmt: skip
 
 
@@ -376,7 +381,7 @@ def test_an_edit_changes_the_kernels_that_stand_on_it_and_no_others(copied, edit
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("file", ["_validate.py", "_jit.py", "_threads.py", "catalogue.py"])
+@pytest.mark.parametrize("file", ["arguments/arrays.py", "runtime/jit.py", "runtime/parallel.py", "catalogue/entry.py"])
 def test_what_is_not_compiled_changes_no_kernel(copied, file):
     first = "from __future__ import annotations\n"
     new_ones, _ = changed(copied, file, first, f"{first}\n\ndef an_addition():\n    return 1\n\n\n")

@@ -13,8 +13,8 @@ import pytest
 from llvmlite import binding
 
 from fastml import kernels
-from fastml.kernels import _math
-from fastml.kernels._jit import inner, scalar
+from fastml.kernels.runtime.jit import inner, scalar
+from fastml.kernels.simd import functions as simd_functions
 
 FLOATS = ("float32", "float64")
 
@@ -30,7 +30,7 @@ def stated_bounds(text: str) -> dict[str, float]:
     }
 
 
-BOUNDS = stated_bounds(_math.__doc__)
+BOUNDS = stated_bounds(simd_functions.__doc__)
 
 NEEDS_LONG_DOUBLE = pytest.mark.skipif(
     np.finfo(np.longdouble).nmant <= np.finfo(np.float64).nmant, reason="nothing wider than float64 to compare with"
@@ -40,12 +40,12 @@ DTYPES = ["float32", pytest.param("float64", marks=NEEDS_LONG_DOUBLE)]
 
 @scalar
 def _sigmoid(z):
-    return _math.sigmoids(z)[0]
+    return simd_functions.sigmoids(z)[0]
 
 
 @scalar
 def _sigmoid_of_minus(z):
-    return _math.sigmoids(z)[1]
+    return simd_functions.sigmoids(z)[1]
 
 
 def over_arrays(function):
@@ -63,13 +63,13 @@ def over_arrays(function):
 
 
 OURS = {
-    "exp": over_arrays(_math.exp),
-    "log": over_arrays(_math.log),
-    "log1p": over_arrays(_math.log1p),
-    "softplus": over_arrays(_math.softplus),
+    "exp": over_arrays(simd_functions.exp),
+    "log": over_arrays(simd_functions.log),
+    "log1p": over_arrays(simd_functions.log1p),
+    "softplus": over_arrays(simd_functions.softplus),
     "sigmoid": over_arrays(_sigmoid),
     "sigmoid of minus": over_arrays(_sigmoid_of_minus),
-    "tanh": over_arrays(_math.tanh),
+    "tanh": over_arrays(simd_functions.tanh),
 }
 
 
@@ -439,38 +439,38 @@ def test_intrinsics_agree_with_their_twins(dtype):
 
     @inner
     def maximum(x, y):
-        return _math.maximum(x, y)
+        return simd_functions.maximum(x, y)
 
     @inner
     def minimum(x, y):
-        return _math.minimum(x, y)
+        return simd_functions.minimum(x, y)
 
     @inner
     def like(x):
-        return _math.like(x, 0.1)
+        return simd_functions.like(x, 0.1)
 
     @inner
     def split(x):
-        return _math._split(x)
+        return simd_functions._split(x)
 
     @inner
     def factors(shifted):
-        return _math._factors(shifted)
+        return simd_functions._factors(shifted)
 
     with np.errstate(all="ignore"):
         for x in numbers:
             # Python sees a float64 either way; it holds a number of the type of x.
-            assert kind(like(x)) == like(x) == compiled_and_twin(_math.like)(x, 0.1)
-            assert type(compiled_and_twin(_math.like)(x, 0.1)) is kind
+            assert kind(like(x)) == like(x) == compiled_and_twin(simd_functions.like)(x, 0.1)
+            assert type(compiled_and_twin(simd_functions.like)(x, 0.1)) is kind
             for y in numbers:
-                np.testing.assert_equal(maximum(x, y), float(compiled_and_twin(_math.maximum)(x, y)))
-                np.testing.assert_equal(minimum(x, y), float(compiled_and_twin(_math.minimum)(x, y)))
-        magic = _math._CONSTANTS["round"][dtype == "float64"]
+                np.testing.assert_equal(maximum(x, y), float(compiled_and_twin(simd_functions.maximum)(x, y)))
+                np.testing.assert_equal(minimum(x, y), float(compiled_and_twin(simd_functions.minimum)(x, y)))
+        magic = simd_functions._CONSTANTS["round"][dtype == "float64"]
         info = np.finfo(dtype)
         lowest = info.minexp - info.nmant
         for n in (*range(lowest - 1, lowest + 3), *range(info.minexp - 3, info.minexp + 4), -1, 0, 1, 2, info.maxexp):
             shifted = kind(magic) + kind(n)
-            got, want = factors(shifted), compiled_and_twin(_math._factors)(shifted)
+            got, want = factors(shifted), compiled_and_twin(simd_functions._factors)(shifted)
             assert got == tuple(map(float, want)), n
             for x in (0.7071, 1, 1.4142):
                 assert np.isfinite(kind(x) * kind(got[0]))
@@ -491,7 +491,7 @@ def test_intrinsics_agree_with_their_twins(dtype):
             k, m = split(kind(x))
             assert np.ldexp(m, int(k)) == kind(x)
             if abs(m * m - 0.5) > 1e-6:  # at the very border either side is right
-                assert (k, m) == tuple(map(float, compiled_and_twin(_math._split)(kind(x))))
+                assert (k, m) == tuple(map(float, compiled_and_twin(simd_functions._split)(kind(x))))
 
 
 @pytest.mark.needs_jit
@@ -501,28 +501,30 @@ def test_tables_agree_with_their_twins(dtype):
 
     @inner
     def exp_part(x):
-        return _math._polynomial("exp", x)
+        return simd_functions._polynomial("exp", x)
 
     @inner
     def artanh_part(x):
-        return _math._polynomial("artanh", x)
+        return simd_functions._polynomial("artanh", x)
 
     @inner
     def log2_e(x):
-        return _math._constant("log2(e)", x)
+        return simd_functions._constant("log2(e)", x)
 
     for x in np.linspace(-0.35, 0.35, 101).astype(dtype):
         for function, name in ((exp_part, "exp"), (artanh_part, "artanh")):
-            want = compiled_and_twin(_math._polynomial)(name, x)
+            want = compiled_and_twin(simd_functions._polynomial)(name, x)
             assert type(want) is kind
             np.testing.assert_allclose(function(x), want, rtol=4 * np.finfo(dtype).eps)
-    assert kind(log2_e(kind(1))) == compiled_and_twin(_math._constant)("log2(e)", kind(1)) == kind(np.log2(np.e))
+    assert (
+        kind(log2_e(kind(1))) == compiled_and_twin(simd_functions._constant)("log2(e)", kind(1)) == kind(np.log2(np.e))
+    )
 
 
 def test_constants_are_what_their_names_say():
     """ln 2 is split so that a whole number times the high part is exact, and both parts make ln 2."""
     for column, dtype in enumerate(FLOATS):
-        high, low = (np.longdouble(_math._CONSTANTS[f"ln2 {part}"][column]) for part in ("high", "low"))
+        high, low = (np.longdouble(simd_functions._CONSTANTS[f"ln2 {part}"][column]) for part in ("high", "low"))
         assert abs(high + low - np.log(np.longdouble(2))) < np.finfo(dtype).eps ** 1.5
         mantissa, _ = np.frexp(float(high))
         trailing_zeros = 0

@@ -7,9 +7,10 @@ import itertools
 import numpy as np
 import pytest
 
-from fastml.kernels import _mutual, k_nearest
-from fastml.kernels._jit import jit_enabled
-from fastml.kernels.neighbors import _k_nearest_outside_group
+from fastml.kernels import k_nearest
+from fastml.kernels.distances import _symmetric
+from fastml.kernels.distances.nearest import k_nearest_outside_group
+from fastml.kernels.runtime.jit import jit_enabled
 
 METRICS = ("l1", "l2", "linf")
 
@@ -21,7 +22,7 @@ def same(one, other) -> bool:
 @pytest.fixture
 def mutual(monkeypatch):
     """``mutual(on)``: make every distance once for both rows, always or never."""
-    return lambda on: monkeypatch.setattr(_mutual, "pays", lambda *_: on)
+    return lambda on: monkeypatch.setattr(_symmetric, "pays", lambda *_: on)
 
 
 def rows_with_ties(rng, n: int, d: int, dtype: str) -> np.ndarray:
@@ -58,7 +59,7 @@ def test_groups(rng, mutual, metric):
     for on in (False, True):
         mutual(on)
         told: list[int] = []
-        found.append(_k_nearest_outside_group(X, groups, 20, metric=metric, n_threads=2, progress=told.append))
+        found.append(k_nearest_outside_group(X, groups, 20, metric=metric, n_threads=2, progress=told.append))
         assert sum(told) == len(X)
     assert same(*found)
     assert (groups[found[0][1]] != groups[:, np.newaxis]).all()
@@ -77,7 +78,7 @@ def test_blocks_of_more_than_a_thousand_rows(rng, mutual):
 
 def test_every_pair_of_blocks_meets_once():
     for n_blocks in (2, 4, 10, 16):
-        rounds = list(_mutual._rounds(n_blocks))
+        rounds = list(_symmetric._rounds(n_blocks))
         met = [pair for meetings in rounds for pair in meetings]
         assert sorted(met) == sorted(itertools.combinations_with_replacement(range(n_blocks), 2))
         for meetings in rounds[1:]:
@@ -85,8 +86,8 @@ def test_every_pair_of_blocks_meets_once():
 
 
 def test_it_is_used_where_rows_are_many_and_long():
-    assert _mutual.pays(np.empty((5000, 3072), np.uint8), 30, 2)
-    assert not _mutual.pays(np.empty((100, 3072), np.uint8), 5, 2)
-    assert not _mutual.pays(np.empty((5000, 2), np.float64), 5, 2)
-    assert not _mutual.pays(np.empty((5000, 784), np.uint8), 500, 2)
-    assert not _mutual.pays(np.empty((5000, 3072), np.uint8), 30, 64)  # blocks would be small
+    assert _symmetric.pays(np.empty((5000, 3072), np.uint8), 30, 2)
+    assert not _symmetric.pays(np.empty((100, 3072), np.uint8), 5, 2)
+    assert not _symmetric.pays(np.empty((5000, 2), np.float64), 5, 2)
+    assert not _symmetric.pays(np.empty((5000, 784), np.uint8), 500, 2)
+    assert not _symmetric.pays(np.empty((5000, 3072), np.uint8), 30, 64)  # blocks would be small

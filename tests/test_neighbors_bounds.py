@@ -10,9 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastml.kernels import _blocks, _bounds, _simd, k_nearest, neighbors
-from fastml.kernels._jit import jit_enabled
-from fastml.kernels._validate import UINT8
+from fastml.kernels import k_nearest
+from fastml.kernels.arguments.arrays import UINT8
+from fastml.kernels.distances import _pruning, nearest, panels, tiles
+from fastml.kernels.runtime import target
+from fastml.kernels.runtime.jit import jit_enabled
 
 METRICS = ("l1", "l2", "linf")
 DTYPES = ("float32", "float64")
@@ -27,8 +29,8 @@ def bounds(monkeypatch):
     """``bounds(one_in)``: bounds whatever the sizes, refusing rows with more than one pair in so many left; 0: none."""
 
     def use(one_in: int) -> None:
-        monkeypatch.setattr(_bounds, "pays", lambda *_: one_in > 0)
-        monkeypatch.setattr(_bounds, "_LEFT", one_in)
+        monkeypatch.setattr(_pruning, "pays", lambda *_: one_in > 0)
+        monkeypatch.setattr(_pruning, "_LEFT", one_in)
 
     return use
 
@@ -168,9 +170,9 @@ def test_same_bits_with_exclusions(rng, bounds, metric, dtype):
         groups = rng.integers(0, 4, n)
         rows = groups[: n // 2], Y, groups, 9 if jit_enabled() else 3
         bounds(0)
-        want = neighbors._nearest(metric, X[: n // 2], *rows, 1)
+        want = nearest._nearest(metric, X[: n // 2], *rows, 1)
         bounds(1)
-        assert same(neighbors._nearest(metric, X[: n // 2], *rows, 1), want), kind.__name__
+        assert same(nearest._nearest(metric, X[: n // 2], *rows, 1), want), kind.__name__
 
 
 @pytest.mark.needs_jit
@@ -188,8 +190,8 @@ def test_same_bits_for_any_rows(data):
     with pytest.MonkeyPatch.context() as patch:
         found = []
         for one_in in (0, 1, 5):
-            patch.setattr(_bounds, "pays", lambda *_, on=one_in > 0: on)
-            patch.setattr(_bounds, "_LEFT", one_in)
+            patch.setattr(_pruning, "pays", lambda *_, on=one_in > 0: on)
+            patch.setattr(_pruning, "_LEFT", one_in)
             found.append(k_nearest(X, Y, k, metric=metric))
     assert same(found[0], found[1])
     assert same(found[0], found[2])
@@ -207,16 +209,16 @@ def test_the_comparison_notices_a_wrong_bound(rng, bounds, monkeypatch, metric, 
     bounds(1)
     assert same(k_nearest(X, Y, 5, metric=metric), want)
     if wrong == "scale":
-        right_numbers = _bounds._numbers
-        monkeypatch.setattr(_bounds, "_numbers", lambda *grid: right_numbers(*grid) * (0.7, 1, 1, 1))
+        right_numbers = _pruning._numbers
+        monkeypatch.setattr(_pruning, "_numbers", lambda *grid: right_numbers(*grid) * (0.7, 1, 1, 1))
     else:
-        right, distance = _bounds._round_rows, want[0].mean()
+        right, distance = _pruning._round_rows, want[0].mean()
 
         def nearer(code, rows, origin, scale, rounded, radius):
             right(code, rows, origin, scale, rounded, radius)
             radius -= 0.3 * distance * scale
 
-        monkeypatch.setattr(_bounds, "_round_rows", nearer)
+        monkeypatch.setattr(_pruning, "_round_rows", nearer)
     assert not same(k_nearest(X, Y, 5, metric=metric), want)
 
 
@@ -228,13 +230,13 @@ def test_distances_to_the_grid(rng, metric, dtype, kind):
     """Not below the true ones, and hardly above; in exact arithmetic, but for L2's root."""
     dtype = np.dtype(dtype)
     X = kind(rng, 12, 37, dtype)
-    grid = _bounds.grid(metric, X, X)
+    grid = _pruning.grid(metric, X, X)
     if grid is None:
         assert kind in (tiny, largest, constant)
         return
     rounded, radius = np.empty(X.shape, np.uint8), np.empty(len(X))
-    code = _blocks.METRIC_CODES[metric]
-    _bounds._round_rows(code, X, grid.origin, dtype.type(grid.scale), rounded, radius)
+    code = panels.METRIC_CODES[metric]
+    _pruning._round_rows(code, X, grid.origin, dtype.type(grid.scale), rounded, radius)
     for row, places, bound in zip(X, rounded, radius, strict=True):
         if not np.isfinite(row).all():
             assert bound == np.inf
@@ -254,7 +256,7 @@ def test_a_bound_of_the_total_is_a_bound():
     for code, steps in itertools.product(
         (0, 1, 2), (0.0, 0.5, 1.0, 3.999999, 4.0, 1000.3, 46340.0, 1e9, 1e300, np.inf)
     ):
-        limit = Fraction(int(_bounds._limit(code, np.float64(steps))))
+        limit = Fraction(int(_pruning._limit(code, np.float64(steps))))
         least = np.iinfo(np.int32).max
         if limit < least:
             reached = Fraction(steps) ** 2 if code == 1 else Fraction(steps)
@@ -266,30 +268,30 @@ def test_what_is_out_of_reach_has_a_larger_total(dtype, eps):
     """A total may be off by (D + 8) eps and by what underflows; even so, steps beyond the reach exceed it."""
     tiny, huge, scale = float(np.finfo(dtype).tiny), float(np.finfo(dtype).max) / 2, 3.7
     for code, d, total in itertools.product((0, 1, 2), (64, 784, 33_025), (0.0, tiny, 1e-20, 1.0, 12345.6, 1e30)):
-        reach = float(_bounds._reach(code, total, float(d), scale, eps, tiny, huge))
+        reach = float(_pruning._reach(code, total, float(d), scale, eps, tiny, huge))
         true = Fraction(reach) / Fraction(scale)
         true = true**2 if code == 1 else true
         least = true * (1 - Fraction(eps) * (d + 8)) - 8 * d * Fraction(tiny)
         assert least > Fraction(total) or total == 0
         assert reach < 1.01 * (np.sqrt(total) if code == 1 else total) * scale + 1e-12
-        bound = _bounds._computed(code, 5.0, float(d), scale, eps, tiny)
+        bound = _pruning._computed(code, 5.0, float(d), scale, eps, tiny)
         apart = Fraction(5) / Fraction(scale)
         assert Fraction(float(bound)) >= (apart**2 if code == 1 else apart) * (1 + Fraction(eps) * (d + 7))
-    assert _bounds._reach(1, huge, 64.0, scale, eps, tiny, huge) == np.inf
-    assert _bounds._reach(1, np.inf, 64.0, scale, eps, tiny, huge) == np.inf
-    assert _bounds._reach(1, np.nan, 64.0, scale, eps, tiny, huge) == np.inf
+    assert _pruning._reach(1, huge, 64.0, scale, eps, tiny, huge) == np.inf
+    assert _pruning._reach(1, np.inf, 64.0, scale, eps, tiny, huge) == np.inf
+    assert _pruning._reach(1, np.nan, 64.0, scale, eps, tiny, huge) == np.inf
 
 
 def test_where_bounds_pay():
     big = 2000, 20_000, 784, 5
-    fast = bool({"avx2", "avx512bw"} & _simd.target().features)
+    fast = bool({"avx2", "avx512bw"} & target.target().features)
     for metric in METRICS:
-        assert not _bounds.pays(metric, UINT8, *big)
-        assert _bounds.pays(metric, np.dtype("f8"), *big) == fast
+        assert not _pruning.pays(metric, UINT8, *big)
+        assert _pruning.pays(metric, np.dtype("f8"), *big) == fast
         for n, m, d, k in ((20, 10**6, 784, 5), (2000, 20_000, 8, 5), (2000, 20_000, 784, 5000), (100, 100, 784, 1)):
-            assert not _bounds.pays(metric, np.dtype("f4"), n, m, d, k)
-    assert _bounds.pays("l1", np.dtype("f4"), *big) == fast
-    assert _bounds.pays("l2", np.dtype("f4"), *big) == bool(_simd.own_steps(UINT8))
+            assert not _pruning.pays(metric, np.dtype("f4"), n, m, d, k)
+    assert _pruning.pays("l1", np.dtype("f4"), *big) == fast
+    assert _pruning.pays("l2", np.dtype("f4"), *big) == bool(tiles.own_steps(UINT8))
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -297,7 +299,7 @@ def test_whole_numbers_are_on_the_grid(rng, metric):
     """Bytes in floats, as pixels often come: rounding takes nothing from them."""
     X = whole_numbers(rng, 50, 40, np.dtype("f4"))
     X[0, :2] = 0, 255
-    grid = _bounds.grid(metric, X, X)
+    grid = _pruning.grid(metric, X, X)
     assert grid is not None
     assert grid.scale == 1
     assert not grid.origin.any()
@@ -305,6 +307,6 @@ def test_whole_numbers_are_on_the_grid(rng, metric):
 
 def test_flags_in_runs():
     for flags in itertools.product((False, True), repeat=5):
-        runs = _bounds._runs(np.array(flags))
+        runs = _pruning._runs(np.array(flags))
         assert [place for first, last in runs for place in range(first, last)] == np.flatnonzero(flags).tolist()
         assert all(later[0] > sooner[1] for sooner, later in itertools.pairwise(runs))

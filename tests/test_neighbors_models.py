@@ -22,8 +22,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import check_estimator
 
-from fastml import KNeighborsClassifier, KNeighborsRegressor, _estimators, datasets, neighbors
-from fastml.kernels import _threads
+from fastml import KNeighborsClassifier, KNeighborsRegressor, datasets
+from fastml.kernels.runtime import parallel
+from fastml.neighbors import voting
+from fastml.utils import parameters
 
 MODELS = {KNeighborsClassifier: theirs.KNeighborsClassifier, KNeighborsRegressor: theirs.KNeighborsRegressor}
 METRICS = {"l1": "manhattan", "l2": "euclidean", "linf": "chebyshev"}
@@ -468,7 +470,7 @@ def by_dense_votes(model, codes, X_test):
 @pytest.mark.parametrize("n_classes", [2, 40, 400, 2000])
 def test_many_classes_are_counted_as_few(rng, monkeypatch, n_classes, k, weights):
     """Ties in votes, several blocks of rows, and classes so many that only the neighbours' own are counted."""
-    monkeypatch.setattr(neighbors, "_AT_ONCE", 1 << 10)
+    monkeypatch.setattr(voting, "_AT_ONCE", 1 << 10)
     X, X_test = rng.integers(0, 40, (2000, 2)).astype(float), rng.integers(0, 40, (300, 2)) + 0.25
     codes = rng.permutation(np.arange(2000) % n_classes)
     model = KNeighborsClassifier(k, weights=weights).fit(X, codes * 10)
@@ -505,8 +507,8 @@ def test_memory_does_not_grow_with_rows_times_classes(rng, weights):
 
 
 def test_threads_of_n_jobs(monkeypatch):
-    monkeypatch.setattr(_threads, "default", lambda: (4, "this test"))
-    found = [_estimators.threads(n_jobs) for n_jobs in (None, 1, np.int64(7), -1, -2, -4, -9)]
+    monkeypatch.setattr(parallel, "default", lambda: (4, "this test"))
+    found = [parameters.threads(n_jobs) for n_jobs in (None, 1, np.int64(7), -1, -2, -4, -9)]
     assert found == [None, 1, 7, 4, 3, 1, 1]
 
 

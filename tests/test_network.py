@@ -16,10 +16,13 @@ import pytest
 from numpy.testing import assert_allclose
 
 from fastml import kernels
-from fastml.kernels import _activations, _networks, _threads
-from fastml.kernels._jit import jit_enabled
-from fastml.kernels._networks import NetworkTraining, Norm
+from fastml.kernels.networks import _loop, _plan, activations, scores
+from fastml.kernels.networks import training as networks_training
+from fastml.kernels.networks.scores import Norm
+from fastml.kernels.networks.training import NetworkTraining
 from fastml.kernels.reference import vectorized
+from fastml.kernels.runtime import parallel
+from fastml.kernels.runtime.jit import jit_enabled
 
 FLOATS = ("float32", "float64")
 ACTIVATIONS = ("relu", "tanh", "logistic", "identity")
@@ -335,7 +338,7 @@ def test_the_gradient_under_dropout_is_that_of_what_was_kept(rng):
         moved = (steps[0.5].weights[0] != weights[0]).any(axis=1)
         assert 0 < moved.sum() < 12
         if activation != "relu":  # which drops some by itself
-            twin = getattr(_activations.mixed, "twin", _activations.mixed)
+            twin = getattr(activations.mixed, "twin", activations.mixed)
             key = twin(twin(twin(7, 0), 1), 0)
             np.testing.assert_array_equal(moved, [twin(key, unit) >= 1 << 62 for unit in range(12)])
         alone = NetworkTraining(
@@ -383,7 +386,7 @@ def test_the_gradient_under_dropout_and_normalisation_is_differences(rng, activa
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("alone", [1e-8, 1e-6, 3e-6])  # from all operations shared to the largest ones only
 def test_any_number_of_threads_gives_the_same_bits(rng, same_bits, monkeypatch, rule, dtype, alone):
-    monkeypatch.setattr(_networks, "_ALONE_SECONDS", alone)
+    monkeypatch.setattr(_plan, "_ALONE_SECONDS", alone)
     for units, batch_size in (
         ((33, 40, 10), 10),
         ((20, 70, 37, 30, 5), 33),
@@ -411,10 +414,10 @@ def test_any_number_of_threads_gives_the_same_bits(rng, same_bits, monkeypatch, 
 @pytest.mark.needs_jit
 def test_helpers_do_take_part(rng, monkeypatch):
     """Otherwise the test of the bits would say nothing: both threads finish operations."""
-    monkeypatch.setattr(_networks, "_ALONE_SECONDS", 1e-8)
+    monkeypatch.setattr(_plan, "_ALONE_SECONDS", 1e-8)
     X, y = rng.normal(size=(2000, 300)).astype(np.float32), rng.integers(0, 10, 2000)
     training = NetworkTraining("softmax_cross_entropy", X, y, *layers_of(rng, (300, 200, 10), np.float32), n_threads=2)
-    train, threads = _networks.train, set()
+    train, threads = _loop.train, set()
 
     def seen(thread, *arguments):
         done = train(thread, *arguments)
@@ -422,7 +425,7 @@ def test_helpers_do_take_part(rng, monkeypatch):
             threads.add(thread)
         return done
 
-    monkeypatch.setattr(_networks, "train", seen)
+    monkeypatch.setattr(networks_training, "train", seen)
     for _ in range(50):
         training.run(np.tile(np.arange(2000), 5), 64, 0.01)
         if threads == {0, 1}:
@@ -436,7 +439,7 @@ def test_without_helpers_the_leader_goes_on_alone(rng, same_bits, monkeypatch):
     layers = layers_of(rng, (64, 64, 10), "float64")
     alone = NetworkTraining("softmax_cross_entropy", X, y, *layers, n_threads=1)
     expected = alone.run(np.arange(500), 20, 0.1)
-    monkeypatch.setattr(_threads, "_submit", lambda work, n_helpers: None)
+    monkeypatch.setattr(parallel, "_submit", lambda work, n_helpers: None)
     training = NetworkTraining("softmax_cross_entropy", X, y, *layers, n_threads=4)
     same_bits(training.run(np.arange(500), 20, 0.1), expected)
 
@@ -524,10 +527,10 @@ def test_ctrl_c_keeps_the_last_complete_batch(rng, same_bits, n_threads, batch_s
 @pytest.mark.needs_jit
 def test_a_batch_that_others_have_begun_to_step_is_completed(rng, same_bits, monkeypatch):
     """Interrupts at every place where Python is reached, some in a row, with helpers that lag behind."""
-    monkeypatch.setattr(_networks, "_ALONE_SECONDS", 1e-8)
+    monkeypatch.setattr(_plan, "_ALONE_SECONDS", 1e-8)
     X, y = rng.normal(size=(400, 30)), rng.integers(0, 4, 400)
     layers, order = layers_of(rng, (30, 24, 4), "float64"), np.tile(rng.permutation(400), 30)
-    train, calls, further, interrupted = _networks.train, 0, 0, 0
+    train, calls, further, interrupted = _loop.train, 0, 0, 0
     for stop_at in range(1, 40):
         calls = further = 0
 
@@ -544,13 +547,13 @@ def test_a_batch_that_others_have_begun_to_step_is_completed(rng, same_bits, mon
             return done
 
         training = NetworkTraining("softmax_cross_entropy", X, y, *layers, n_threads=4)
-        monkeypatch.setattr(_networks, "train", stopping)
-        monkeypatch.setattr(_networks, "_CALL_SECONDS", 1e-4)
+        monkeypatch.setattr(networks_training, "train", stopping)
+        monkeypatch.setattr(scores, "_CALL_SECONDS", 1e-4)
         try:
             training.run(order, 20, 0.01)  # with so many helpers it may be done before
         except KeyboardInterrupt:
             interrupted += 1
-        monkeypatch.setattr(_networks, "train", train)
+        monkeypatch.setattr(networks_training, "train", train)
         again = NetworkTraining("softmax_cross_entropy", X, y, *layers, n_threads=1)
         again.run(order[: training.n_steps * 20], 20, 0.01)
         same_bits(flat(training.weights, training.biases), flat(again.weights, again.biases), f"stopped at {stop_at}:")
@@ -562,7 +565,7 @@ def test_a_batch_that_others_have_begun_to_step_is_completed(rng, same_bits, mon
 def test_no_compiled_call_takes_long(rng, monkeypatch, shape):
     """CPU time, so that a busy machine does not count."""
     units, batch_size = shape
-    train, seconds = _networks.train, []
+    train, seconds = _loop.train, []
 
     def timed(*arguments):
         begin = time.thread_time()
@@ -574,7 +577,7 @@ def test_no_compiled_call_takes_long(rng, monkeypatch, shape):
     X, y = rng.normal(size=(n, units[0])).astype(np.float32), rng.integers(0, 10, n)
     training = NetworkTraining("softmax_cross_entropy", X, y, *layers_of(rng, units, np.float32), n_threads=1)
     training.run(np.arange(10), 10, 0.0)
-    monkeypatch.setattr(_networks, "train", timed)
+    monkeypatch.setattr(networks_training, "train", timed)
     training.run(rng.permutation(n), batch_size, 1e-4)
     assert len(seconds) > 1
     assert max(seconds) < 0.3  # 0.04 is aimed at, on a machine as fast as the one that the estimate was made on

@@ -121,7 +121,7 @@ def floors() -> dict[str, str]:
 
 def test_the_oldest_versions_are_the_ones_tested():
     pins = dict(re.findall(r'"([a-z-]+)==([\d.]+)\.\*"', (ROOT / ".ci" / "run").read_text(encoding="utf-8")))
-    assert len(pins) == 4
+    assert len(pins) == 5
     assert pins == {name: floors()[name] for name in pins}
 
 
@@ -173,20 +173,43 @@ def test_public_names_resolve_and_are_listed():
         assert getattr(fastml, name) is not None
         assert name in dir(fastml)
     assert fastml._SUBMODULES.issubset(fastml.__all__)
+    assert fastml._SUBMODULES.isdisjoint(fastml._HOME)
     with pytest.raises(AttributeError, match="no attribute 'nothing_of_this_name'"):
         fastml.nothing_of_this_name  # noqa: B018
 
 
-def test_type_checkers_see_the_lazy_names():
-    tree = ast.parse(Path(fastml.__file__).read_text(encoding="utf-8"))
-    seen = {
+ROOMS = sorted(name for name in fastml._SUBMODULES if hasattr(getattr(fastml, name), "__path__") and name != "kernels")
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_room_has_what_it_lists(room):
+    module = getattr(fastml, room)
+    for name in module.__all__:
+        assert name in dir(module)
+        if fastml._HOME.get(name, "").partition(".")[0] == room:
+            assert getattr(fastml, name) is getattr(module, name)
+        assert getattr(module, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'nothing_of_this_name'"):
+        module.nothing_of_this_name  # noqa: B018
+
+
+def lazy_names(module) -> set[str]:
+    """Return the names that a module imports for type checkers only."""
+    tree = ast.parse(Path(module.__file__).read_text(encoding="utf-8"))
+    return {
         alias.asname
         for block in tree.body
         if isinstance(block, ast.If) and ast.unparse(block.test) == "TYPE_CHECKING"
         for statement in block.body
         for alias in statement.names
     }
-    assert seen == set(fastml.__all__) - {"__version__"}
+
+
+def test_type_checkers_see_the_lazy_names():
+    assert lazy_names(fastml) == set(fastml.__all__) - {"__version__"}
+    for room in ("linear_model", "model_selection", "neighbors", "neural_network", "svm"):
+        module = getattr(fastml, room)
+        assert lazy_names(module) == set(module.__all__), room
 
 
 # ------------------------------------------------------------------------ which may import which
@@ -223,3 +246,51 @@ def test_kernels_import_numpy_and_numba_only(path):
 )
 def test_foreign_imports_are_found(source, found):
     assert foreign_imports(source) == found
+
+
+# fastml stands on what pyproject.toml declares. What extras bring it may import late, where somebody asks for it.
+IMPORT_NAMES = {"scikit-learn": "sklearn"}
+
+
+def import_names(requirements: list[str]) -> set[str]:
+    names = [re.match(r"[\w-]+", requirement)[0] for requirement in requirements]
+    return {IMPORT_NAMES.get(name, name) for name in names}
+
+
+def undeclared_imports(source: str) -> set[str]:
+    """Return the top-level names that a module of fastml/ imports though no installation need have them."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    always = import_names(project["dependencies"]) | {"fastml", *sys.stdlib_module_names}
+    late = import_names([one for extra in project["optional-dependencies"].values() for one in extra])
+
+    def names(node: ast.AST, known: set[str]) -> set[str]:
+        found = set()
+        if isinstance(node, ast.Import):
+            found = {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            found = {str(node.module).split(".")[0]}
+        is_late = isinstance(node, ast.FunctionDef) or (isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node))
+        inside = known | late if is_late else known
+        return (found - known).union(*(names(child, inside) for child in ast.iter_child_nodes(node)))
+
+    return names(ast.parse(source), always)
+
+
+def test_fastml_imports_declared_packages_only():
+    sources = [path for path in (ROOT / "fastml").rglob("*.py") if "kernels" not in path.relative_to(ROOT).parts]
+    assert len(sources) > 40
+    undeclared = {path.name: undeclared_imports(path.read_text(encoding="utf-8")) for path in sources}
+    assert not any(undeclared.values()), undeclared
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ("def f():\n    import requests", {"requests"}),
+        ("from matplotlib.axes import Axes", {"matplotlib"}),
+        ("if TYPE_CHECKING:\n    from matplotlib.axes import Axes\ndef f():\n    from pandas import DataFrame", set()),
+        ("import os, scipy.linalg\nfrom sklearn.utils import check_array\nfrom . import data\nimport fastml", set()),
+    ],
+)
+def test_undeclared_imports_are_found(source, found):
+    assert undeclared_imports(source) == found

@@ -11,7 +11,8 @@ import pytest
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-from fastml import _drawing, plot
+from fastml import plot
+from fastml.plot import _drawing
 
 N = 40
 

@@ -22,11 +22,13 @@ import pytest
 from llvmlite import binding
 
 import fastml
-from fastml import _warmup
-from fastml.kernels import _jit, catalogue
+from fastml import kernels
+from fastml.cli import warmup
+from fastml.kernels import catalogue
+from fastml.kernels.runtime import jit
 
 ROOT = Path(__file__).parents[1]
-KERNELS = Path(_jit.__file__).parent
+KERNELS = Path(kernels.__file__).parent
 SOURCES = sorted(KERNELS.rglob("*.py"))
 
 
@@ -68,7 +70,11 @@ def is_flag_of_an_instruction(call: ast.Call, keyword: ast.keyword) -> bool:
     return emits and isinstance(keyword.value, ast.Tuple) and set(ast.literal_eval(keyword.value)) <= ALLOWED_FLAGS
 
 
-@pytest.mark.parametrize("path", [path for path in SOURCES if path.name != "_jit.py"], ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path",
+    [path for path in SOURCES if path != KERNELS / "runtime" / "jit.py"],
+    ids=lambda path: path.relative_to(KERNELS).with_suffix("").as_posix(),
+)
 def test_only_jit_names_compilation_options(path):
     assert violations(path.read_text(encoding="utf-8")) == []
 
@@ -100,7 +106,7 @@ def test_flags_of_an_instruction_that_keep_nan_are_no_violation():
 
 def test_every_policy_is_found_in_jit_itself():
     """The search works on the one module that has something to find."""
-    found = " ".join(violations((KERNELS / "_jit.py").read_text(encoding="utf-8")))
+    found = " ".join(violations((KERNELS / "runtime" / "jit.py").read_text(encoding="utf-8")))
     assert {"njit", "fastmath", "nogil", "error_model", "forceinline"} <= set(re.findall(r"\w+", found))
 
 
@@ -116,10 +122,10 @@ def wrong_flags(fastmath: object) -> str:
 
 
 def test_named_sets_keep_nan_and_infinity():
-    assert wrong_flags(_jit.REORDERED) == ""
-    assert wrong_flags(_jit.IN_ORDER) == ""
-    assert _jit.IN_ORDER < _jit.REORDERED
-    assert "reassoc" not in _jit.IN_ORDER
+    assert wrong_flags(jit.REORDERED) == ""
+    assert wrong_flags(jit.IN_ORDER) == ""
+    assert jit.IN_ORDER < jit.REORDERED
+    assert "reassoc" not in jit.IN_ORDER
 
 
 @pytest.mark.parametrize("fastmath", [True, {"fast"}, {"contract", "nnan"}, {"ninf"}, {"afn"}, "fast"])
@@ -144,7 +150,7 @@ def dispatchers() -> dict[str, object]:
 def test_every_compiled_function_follows_the_policy():
     found = dispatchers()
     assert len(found) > 40
-    assert {id(compiled) for compiled in _jit._kernels} <= {id(compiled) for compiled in found.values()}
+    assert {id(compiled) for compiled in jit._kernels} <= {id(compiled) for compiled in found.values()}
     for name, compiled in found.items():
         options = compiled.targetoptions
         assert wrong_flags(options["fastmath"]) == "", name
@@ -180,10 +186,10 @@ def run_elsewhere(code: str, *arguments: str, **changes: str) -> str:
 
 CALL_EVERY_KERNEL = """
 import fastml
-from fastml import _warmup
+from fastml.cli import warmup
 from fastml.kernels import _jit, catalogue
 def calls():
-    for model, fit in _warmup.MODELS.items():
+    for model, fit in warmup.MODELS.items():
         getattr(fastml, model)  # scikit-learn takes a second
         yield fit, ("float32",), {}
     for entry in catalogue.ENTRIES.values():
@@ -274,7 +280,7 @@ def code_of_another_target(request, tmp_path_factory) -> Path:
 COUNT_SIGNATURES = """
 import json
 import numpy as np
-from fastml import _warmup
+from fastml.cli import warmup
 from fastml.kernels import _jit, catalogue
 
 def strided(a):
@@ -322,7 +328,7 @@ for key, entry in catalogue.ENTRIES.items():
         found[key] = {name: counts["signatures"] for name, counts in _jit.stats().items() if counts["signatures"]}
         if dtype == "float32":
             single.update(found[key])
-for name, fit in _warmup.MODELS.items():
+for name, fit in warmup.MODELS.items():
     for compiled in _jit._kernels:
         compiled._reset_overloads()
     for dtype in ("float32", "float64"):
@@ -389,11 +395,11 @@ def test_every_entry_and_every_kernel_was_counted(signatures):
     counted = {kernel for kernels in signatures.values() for kernel in kernels}
     for entry in catalogue.ENTRIES.values():
         entry.tier("compiled")  # loads its module
-    for model in _warmup.MODELS:
+    for model in warmup.MODELS:
         getattr(fastml, model)
-    others = _warmup.kernels_of_other_targets()
+    others = warmup.kernels_of_other_targets()
     assert counted.isdisjoint(others)
-    assert counted | others == _jit.stats().keys(), "a kernel that no entry reaches"
+    assert counted | others == jit.stats().keys(), "a kernel that no entry reaches"
 
 
 def test_a_kernel_over_budget_is_found():
@@ -404,10 +410,10 @@ def test_a_kernel_over_budget_is_found():
 @pytest.mark.needs_jit
 def test_writeable_arrays_would_be_another_form():
     """Why kernels get read-only views: without, each mixture of writeable and not is compiled by itself."""
-    compiled = _jit.inner(lambda x: x[0])
+    compiled = jit.inner(lambda x: x[0])
     writeable = np.zeros(3)
     compiled(writeable)
-    compiled(_jit.readonly(writeable))
+    compiled(jit.readonly(writeable))
     assert len(compiled.signatures) == 2
 
 
@@ -585,9 +591,9 @@ def records(folder: Path) -> Iterator[tuple[str, str, str]]:
 def accumulating_kernels(signatures: dict[str, dict[str, int]]) -> set[str]:
     """Kernels all of whose entries have float64 in the catalogue's column of accumulators, for float32 input."""
     kinds: dict[str, set[str]] = {}
-    for key, kernels in signatures.items():
-        for kernel in kernels:
-            of_model = key in _warmup.MODELS  # float32 sums move to float64 every few rows
+    for key, called in signatures.items():
+        for kernel in called:
+            of_model = key in warmup.MODELS  # float32 sums move to float64 every few rows
             kinds.setdefault(kernel, set()).add(
                 "float64" if of_model else catalogue.ENTRIES[key].dtypes["float32"].accumulator
             )
@@ -596,15 +602,15 @@ def accumulating_kernels(signatures: dict[str, dict[str, int]]) -> set[str]:
 
 #: Bounds are of float64, one for each 32 pairs; the distances themselves are made by the instructions of tiles.
 #: Random numbers are of float64 whatever is shuffled.
-DOUBLE_BY_NATURE = {"_bounds._sift", "_permutation._place"}
+DOUBLE_BY_NATURE = {"distances._pruning._sift", "runtime.permutation._place"}
 
 #: What a kernel may do beside widening and adding: the sums of a large batch become float32 again at its end.
-NARROWING = ("_descent.", "_backprop.train")
+NARROWING = ("linear._descent.", "networks._loop.train")
 
 # ------------------------------------------------------------------------ no hidden float64: tests
 
 # What works on float32 rows in float64, for the last digits of a fit: passes, products with float64 factors, duals.
-WIDENING = re.compile(r"^_passes\.(.*_widened|_combine) |^_gram\._add_gram .*ArrayIdLi1E|^_dual\.")
+WIDENING = re.compile(r"^linear\.(objective\.(.*_widened|_combine) |gram\._add_gram .*ArrayIdLi1E|dual\.)")
 
 X86 = pytest.mark.skipif(platform.machine().lower() not in ("x86_64", "amd64"), reason="reads the assembly of x86")
 
@@ -647,7 +653,11 @@ def test_every_kernel_was_read_and_has_loops(compiled_code, loaded):
         code = functions(assembly)
         loops = [loop for name in reachable(code, symbol) for loop in innermost_loops(code[name])]
         assert loops, kernel
-        if kernel not in ("_heaps.merge", "_permutation._place", "neighbors._have_odd"):  # which only compare and move
+        if kernel not in (
+            "distances._heaps.merge",
+            "runtime.permutation._place",
+            "distances.nearest._have_odd",
+        ):  # which only compare and move
             assert any(SINGLE.match(line) for loop in loops for line in loop), f"{kernel} computes nothing in a loop"
 
 
@@ -712,7 +722,7 @@ def all_single(x, out):
 
 
 def assembly_of(function) -> tuple[str, str]:
-    compiled = _jit.inner(function)
+    compiled = jit.inner(function)
     compiled(np.ones(1000, "f4"), np.ones(1000, "f4"))
     ((signature, overload),) = compiled.overloads.items()
     return compiled.inspect_asm(signature), overload.fndesc.llvm_func_name

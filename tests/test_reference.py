@@ -364,7 +364,7 @@ def test_ties_and_nan_are_ordered_by_index(tier, metric, dtype, rng):
 
 
 def test_rows_longer_than_a_block_are_searched_one_by_one(rng):
-    Y = rng.integers(0, 50, (vectorized._DISTANCES + 7, 1)).astype(np.float32)
+    Y = rng.integers(0, 50, (vectorized.distances._DISTANCES + 7, 1)).astype(np.float32)
     distances, indices = vectorized.k_nearest(np.float32([[3], [49]]), Y, 3)
     for value, found, distance in zip((3, 49), indices, distances, strict=True):
         np.testing.assert_array_equal(found, np.flatnonzero(Y[:, 0] == value)[:3])

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from fastml import kernels
-from fastml.kernels import _threads
+from fastml.kernels.runtime import parallel
 
 pytestmark = [pytest.mark.safety, pytest.mark.needs_jit]
 
@@ -313,8 +313,8 @@ print(json.dumps({{"same": same, "threads": max(count for count, _ in counts), "
 def test_the_limit_of_a_worker_is_obeyed(monkeypatch, rng):
     """What joblib sets for its workers keeps the pool out of a default call."""
     used = []
-    monkeypatch.setattr(_threads.threading, "Thread", lambda *a, **k: used.append(a) or pytest.fail("a thread"))
-    monkeypatch.setattr(_threads, "_pool", [None])
+    monkeypatch.setattr(parallel.threading, "Thread", lambda *a, **k: used.append(a) or pytest.fail("a thread"))
+    monkeypatch.setattr(parallel, "_pool", [None])
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     X = rng.normal(size=(600, 50))
     kernels.k_nearest(X, X, 3)

@@ -7,8 +7,9 @@ import time
 import numpy as np
 import pytest
 
-from fastml.kernels import _selection, k_nearest
-from fastml.kernels.neighbors import _k_nearest_outside_group
+from fastml.kernels import k_nearest
+from fastml.kernels.distances import _selection
+from fastml.kernels.distances.nearest import k_nearest_outside_group
 
 METRICS = ("l1", "l2", "linf")
 DTYPES = ("float32", "float64", "uint8")
@@ -53,7 +54,7 @@ def test_groups_are_left_out(rng, selection, dtype):
         found = []
         for on in (False, True):
             selection(on)
-            found.append(_k_nearest_outside_group(X, groups, k, n_threads=2))
+            found.append(k_nearest_outside_group(X, groups, k, n_threads=2))
             found[-1] += tuple(k_nearest(X, X, k, exclude_self=True))
         valid = found[0][1] < 130
         assert same([found[0][1], found[0][0][valid], *found[0][2:]], [found[1][1], found[1][0][valid], *found[1][2:]])

@@ -1263,18 +1263,18 @@ def test_global_state_is_left_alone(ops, rng):
 
 
 def test_n_threads_none_is_the_smallest_limit_that_is_set(monkeypatch):
-    from fastml.kernels import _threads
+    from fastml.kernels.runtime import parallel
 
     def limits(affinity, quota, numba=None, omp=None):
-        monkeypatch.setattr(_threads, "_affinity", lambda: affinity)
-        monkeypatch.setattr(_threads, "_cgroup_quota", lambda: quota)
+        monkeypatch.setattr(parallel, "_affinity", lambda: affinity)
+        monkeypatch.setattr(parallel, "_cgroup_quota", lambda: quota)
         for name, value in (("NUMBA_NUM_THREADS", numba), ("OMP_NUM_THREADS", omp)):
             if value is None:
                 monkeypatch.delenv(name, raising=False)
             else:
                 monkeypatch.setenv(name, value)
-        count, source = _threads.default()
-        assert _threads.resolve(None) == count
+        count, source = parallel.default()
+        assert parallel.resolve(None) == count
         return count, source
 
     assert limits(8, None) == (8, "CPU affinity")
@@ -1285,19 +1285,19 @@ def test_n_threads_none_is_the_smallest_limit_that_is_set(monkeypatch):
     assert limits(8, None, omp="4,2")[0] == 4  # nested OpenMP levels: the first is ours
     for meaningless in ("", "0", "-1", "many"):
         assert limits(8, None, omp=meaningless)[0] == 8
-    assert _threads.resolve(5) == 5
+    assert parallel.resolve(5) == 5
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no CPU affinity on this system")
 def test_n_threads_none_follows_the_affinity_of_the_process(monkeypatch):
-    from fastml.kernels import _threads
+    from fastml.kernels.runtime import parallel
 
     for name in ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS"):
         monkeypatch.delenv(name, raising=False)
     everything = os.sched_getaffinity(0)
     try:
         os.sched_setaffinity(0, {min(everything)})
-        assert _threads.default()[0] == 1
+        assert parallel.default()[0] == 1
     finally:
         os.sched_setaffinity(0, everything)
 

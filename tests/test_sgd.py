@@ -22,8 +22,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler, scale
 from sklearn.utils.estimator_checks import check_estimator
 
-from fastml import DivergenceWarning, MLPClassifier, MLPRegressor, SGDClassifier, SGDRegressor, _estimators, _step_sizes
+from fastml import DivergenceWarning, MLPClassifier, MLPRegressor, SGDClassifier, SGDRegressor
 from fastml.kernels.reference import vectorized
+from fastml.linear_model import _optimal_steps
+from fastml.utils.validation import check_finite, encode_labels
 
 MODELS = {SGDClassifier: theirs.SGDClassifier, SGDRegressor: theirs.SGDRegressor}
 CONSTANT = {"learning_rate": "constant", "tol": None}
@@ -158,7 +160,7 @@ def test_batches_of_one_row_are_scikit_learns_steps(loss, schedule, average, cla
     if ours is SGDClassifier:
         X, y = X[y != "b"], y[y != "b"]
     X = X / 20
-    monkeypatch.setattr(_step_sizes, "_stable", lambda task, batches: math.inf)
+    monkeypatch.setattr(_optimal_steps, "_stable", lambda task, batches: math.inf)
     settings = {
         "loss": loss, "alpha": 0.5, "max_iter": 3, "tol": None, "learning_rate": schedule[0], "eta0": 0.2,
         "power_t": schedule[1], "average": average,
@@ -1092,27 +1094,27 @@ def test_labels_are_encoded_as_by_unique(kind, rng):
         if kind == "int8":
             labels = (y - 60).astype(kind)
             labels[:2] = -128, 127
-        found, codes = _estimators.encode_labels(labels)
+        found, codes = encode_labels(labels)
         expected, expected_codes = np.unique(labels, return_inverse=True)
         assert found.dtype == labels.dtype
         assert codes.dtype == np.intp
         assert np.array_equal(found, expected)
         assert np.array_equal(codes, expected_codes)
     far = np.array([-(2**62), 2**62, 0], np.int64)
-    assert _estimators.encode_labels(far)[1].tolist() == [0, 2, 1]
+    assert encode_labels(far)[1].tolist() == [0, 2, 1]
 
 
 def test_finite_is_looked_for_everywhere(rng):
     X = rng.normal(size=(20000, 3)).astype(np.float32)
-    _estimators.check_finite(X, None)
-    _estimators.check_finite(np.full((9000, 3), 3e38, np.float32), 2)  # of which the sum overflows
+    check_finite(X, None)
+    check_finite(np.full((9000, 3), 3e38, np.float32), 2)  # of which the sum overflows
     for row in (0, 4095, 4096, 19999):
         for value, message in ((np.nan, "NaN"), (-np.inf, "infinity")):
             broken = X.copy()
             broken[row, 2] = value
             for n_threads in (1, 2):
                 with pytest.raises(ValueError, match=message):
-                    _estimators.check_finite(broken, n_threads, estimator=SGDRegressor())
+                    check_finite(broken, n_threads, estimator=SGDRegressor())
 
 
 # ---------------------------------------------------------------------------------- known answers

@@ -13,8 +13,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fastml.kernels import _blocks, _products, _simd
-from fastml.kernels._jit import inner
+from fastml.kernels.distances import _tile_metrics, panels, tiles
+from fastml.kernels.linear import _products as linear_products
+from fastml.kernels.runtime.jit import inner
+from fastml.kernels.runtime.target import Target
+from fastml.kernels.runtime.target import target as the_target
+from fastml.kernels.simd import comparisons
+from fastml.kernels.simd.rows import prefetch
 
 pytestmark = pytest.mark.needs_jit
 
@@ -25,30 +30,30 @@ FLOATS = ("float32", "float64")
 
 # What LLVM can lower anywhere: without "x86" no instruction is asked for by name.
 MADE_UP = {
-    "Arm, 128 bits": _simd.Target("made up", 16, frozenset({"fma"})),
-    "portable, 256 bits": _simd.Target("made up", 32, frozenset()),
-    "portable, 512 bits": _simd.Target("made up", 64, frozenset()),
+    "Arm, 128 bits": Target("made up", 16, frozenset({"fma"})),
+    "portable, 256 bits": Target("made up", 32, frozenset()),
+    "portable, 512 bits": Target("made up", 64, frozenset()),
 }
 X86 = {
-    "SSE2": _simd.Target("made up", 16, frozenset({"x86"})),
-    "AVX": _simd.Target("made up", 32, frozenset({"x86"})),
-    "AVX2": _simd.Target("made up", 32, frozenset({"x86", "avx2", "fma"})),
-    "AVX-512F": _simd.Target("made up", 64, frozenset({"x86", "avx2", "fma"})),
-    "AVX2 and VNNI": _simd.Target("made up", 32, frozenset({"x86", "avx2", "fma", "vnni"})),
-    "AVX-512BW": _simd.Target("made up", 64, frozenset({"x86", "avx2", "avx512bw", "fma"})),
-    "AVX-512BW and VNNI": _simd.Target("made up", 64, frozenset({"x86", "avx2", "avx512bw", "fma", "vnni"})),
+    "SSE2": Target("made up", 16, frozenset({"x86"})),
+    "AVX": Target("made up", 32, frozenset({"x86"})),
+    "AVX2": Target("made up", 32, frozenset({"x86", "avx2", "fma"})),
+    "AVX-512F": Target("made up", 64, frozenset({"x86", "avx2", "fma"})),
+    "AVX2 and VNNI": Target("made up", 32, frozenset({"x86", "avx2", "fma", "vnni"})),
+    "AVX-512BW": Target("made up", 64, frozenset({"x86", "avx2", "avx512bw", "fma"})),
+    "AVX-512BW and VNNI": Target("made up", 64, frozenset({"x86", "avx2", "avx512bw", "fma", "vnni"})),
 }
 
 
-def can_run(target: _simd.Target) -> bool:
+def can_run(target: Target) -> bool:
     """Whether Numba's target has all instructions of another."""
-    own = _simd.target()
+    own = the_target()
     features = own.features | {"avx2"} if "avx512bw" in own.features else own.features
     return target.features <= features and target.vector_bytes <= own.vector_bytes
 
 
 def forget() -> None:
-    for remembered in (_simd.tile_shape, _simd.copies, _blocks._tile_plan):
+    for remembered in (tiles.tile_shape, tiles.copies, panels._tile_plan):
         remembered.cache_clear()
 
 
@@ -56,8 +61,8 @@ def forget() -> None:
 def as_target(monkeypatch) -> Iterator:
     """``as_target(target)``: emit code for another target, until the end of the test."""
 
-    def pretend(target: _simd.Target) -> None:
-        for module in (_simd, _products):
+    def pretend(target: Target) -> None:
+        for module in (tiles, linear_products):
             monkeypatch.setattr(module, "target", lambda: target)
         forget()
 
@@ -70,14 +75,14 @@ def as_target(monkeypatch) -> Iterator:
 
 
 def test_target_is_that_of_the_compiler():
-    target = _simd.target()
+    target = the_target()
     assert target.cpu
     assert target.vector_bytes in (16, 32, 64)
     assert target.features <= {"x86", "fma", "avx2", "avx512bw", "vnni"}
 
 
 @pytest.mark.targets
-@pytest.mark.skipif("x86" not in _simd.target().features, reason="names of x86 CPUs")
+@pytest.mark.skipif("x86" not in the_target().features, reason="names of x86 CPUs")
 @pytest.mark.parametrize(
     ("cpu", "vector_bytes", "features"),
     [
@@ -90,7 +95,10 @@ def test_target_is_that_of_the_compiler():
     ],
 )
 def test_target_follows_numbas_settings_and_not_the_cpu(cpu, vector_bytes, features):
-    code = "import json; from fastml.kernels._simd import target; t = target(); print(json.dumps([*t[:2], [*t[2]]]))"
+    code = (
+        "import json\nfrom fastml.kernels.runtime.target import target\nt = target()\n"
+        "print(json.dumps([*t[:2], [*t[2]]]))"
+    )
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     environment = {**os.environ, "PYTHONPATH": path, "NUMBA_CPU_NAME": cpu, "NUMBA_CPU_FEATURES": ""}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
@@ -110,10 +118,10 @@ def test_tiles_fit_registers_and_blocks(as_target, metric, dtype, target):
     target = (MADE_UP | X86)[target]
     as_target(target)
     dtype = np.dtype(dtype)
-    rows, vectors, lanes = shape = _simd.tile_shape(metric, dtype)
+    rows, vectors, lanes = shape = tiles.tile_shape(metric, dtype)
     assert shape.points == vectors * lanes
     registers = 32 if target.vector_bytes == 64 or "x86" not in target.features else 16
-    width = target.vector_bytes if dtype.kind == "f" else _simd._integer_vector_bytes()
+    width = target.vector_bytes if dtype.kind == "f" else tiles._integer_vector_bytes()
     assert width <= target.vector_bytes
     wide = metric == "l2" and "vnni" not in target.features
     point_bytes = dtype.itemsize if dtype.kind == "f" else 16 if wide else 8
@@ -121,10 +129,10 @@ def test_tiles_fit_registers_and_blocks(as_target, metric, dtype, target):
     # Accumulators, the vectors of Y, one value of X and one temporary.
     assert rows * vectors + min(rows, vectors) + 2 <= registers
     # Panels fill blocks without a rest, and squares fill panels.
-    assert _blocks.X_ROWS % rows == 0
-    assert _blocks.Y_POINTS % shape.points == 0
-    side = _simd.square(dtype)
-    assert side * _simd.group(dtype) * dtype.itemsize == target.vector_bytes
+    assert panels.X_ROWS % rows == 0
+    assert panels.Y_POINTS % shape.points == 0
+    side = tiles.square(dtype)
+    assert side * tiles.group(dtype) * dtype.itemsize == target.vector_bytes
     assert side & (side - 1) == 0
 
 
@@ -133,16 +141,16 @@ def test_tiles_fit_registers_and_blocks(as_target, metric, dtype, target):
 def test_a_plan_fits_its_work_space_and_the_cache(as_target, dtype, target):
     as_target((MADE_UP | X86)[target])
     for metric, n, d in itertools.product(METRICS, (1, 8, 9, 5000), (0, 1, 30, 784, 3072, 10**6)):
-        _, points, _, columns, chunk, space, block = _blocks.plan(metric, dtype, n, d)
-        assert block % _blocks.POINTS_STEP == 0
-        assert _blocks.POINTS_STEP % points == 0
-        assert _blocks.POINTS_STEP % _simd.KEYS_AT_ONCE == 0
+        _, points, _, columns, chunk, space, block = panels.plan(metric, dtype, n, d)
+        assert block % panels.POINTS_STEP == 0
+        assert panels.POINTS_STEP % points == 0
+        assert panels.POINTS_STEP % comparisons.KEYS_AT_ONCE == 0
         step_bytes = columns * dtype.itemsize
         assert block * chunk * step_bytes <= 512 * 1024
         # Of few columns all make one chunk, of more each chunk has half to one and a half times the usual length.
-        shape = _simd.tile_shape(metric, dtype)
+        shape = tiles.tile_shape(metric, dtype)
         longest = chunk * 3 // 2
-        assert space >= shape.rows * longest * _simd.copies(metric, dtype) * columns
+        assert space >= shape.rows * longest * tiles.copies(metric, dtype) * columns
 
 
 # ------------------------------------------------------------------------------------ accumulate
@@ -150,35 +158,35 @@ def test_a_plan_fits_its_work_space_and_the_cache(as_target, dtype, target):
 
 def accumulator(metric: str):
     """Compile one tile afresh, with the spreading of X before it, for whatever the target is now."""
-    lanes = max(_simd.copies(metric, np.dtype(dtype)) * _simd.group(np.dtype(dtype)) for dtype in DTYPES)
-    most = max(_simd.tile_shape(metric, np.dtype(dtype)).rows for dtype in DTYPES) * lanes
+    lanes = max(tiles.copies(metric, np.dtype(dtype)) * tiles.group(np.dtype(dtype)) for dtype in DTYPES)
+    most = max(tiles.tile_shape(metric, np.dtype(dtype)).rows for dtype in DTYPES) * lanes
 
     def l1(X, x_row, begin, Y, y_at, steps, totals, row, column, first):
         buffer = np.empty(most * steps, X.dtype)
-        _simd.spread("l1", X, x_row, begin, steps, buffer)
-        _simd.accumulate("l1", buffer, Y, y_at, steps, totals, row, column, first)
+        tiles.spread("l1", X, x_row, begin, steps, buffer)
+        tiles.accumulate("l1", buffer, Y, y_at, steps, totals, row, column, first)
 
     def l2(X, x_row, begin, Y, y_at, steps, totals, row, column, first):
         buffer = np.empty(most * steps, X.dtype)
-        _simd.spread("l2", X, x_row, begin, steps, buffer)
-        _simd.accumulate("l2", buffer, Y, y_at, steps, totals, row, column, first)
+        tiles.spread("l2", X, x_row, begin, steps, buffer)
+        tiles.accumulate("l2", buffer, Y, y_at, steps, totals, row, column, first)
 
     def linf(X, x_row, begin, Y, y_at, steps, totals, row, column, first):
         buffer = np.empty(most * steps, X.dtype)
-        _simd.spread("linf", X, x_row, begin, steps, buffer)
-        _simd.accumulate("linf", buffer, Y, y_at, steps, totals, row, column, first)
+        tiles.spread("linf", X, x_row, begin, steps, buffer)
+        tiles.accumulate("linf", buffer, Y, y_at, steps, totals, row, column, first)
 
     return inner({"l1": l1, "l2": l2, "linf": linf}[metric])
 
 
 def accumulate_twins(metric, X, x_row, begin, Y, y_at, steps, totals, row, column, first) -> None:
-    shape, columns = _simd.tile_shape(metric, X.dtype), _simd.group(X.dtype)
+    shape, columns = tiles.tile_shape(metric, X.dtype), tiles.group(X.dtype)
     buffer = np.empty(shape.rows * shape.lanes * steps * columns, X.dtype)
-    _simd.spread.twin(metric, X, x_row, begin, steps, buffer)
-    _simd.accumulate.twin(metric, buffer, Y, y_at, steps, totals, row, column, first)
+    tiles.spread.twin(metric, X, x_row, begin, steps, buffer)
+    tiles.accumulate.twin(metric, buffer, Y, y_at, steps, totals, row, column, first)
 
 
-def panels(rng, kind: str, dtype: np.dtype, size: int | tuple[int, int]) -> np.ndarray:
+def panels_of(rng, kind: str, dtype: np.dtype, size: int | tuple[int, int]) -> np.ndarray:
     if dtype.kind == "u":
         return {
             "random": rng.integers(0, 256, size),
@@ -206,14 +214,14 @@ def totals_dtypes(metric: str, dtype: str) -> list[str]:
 @np.errstate(all="ignore")
 def check_accumulate(rng, metric: str, dtype_name: str) -> None:
     dtype = np.dtype(dtype_name)
-    rows, _, _ = shape = _simd.tile_shape(metric, dtype)
-    columns, points = _simd.group(dtype), shape.points
+    rows, _, _ = shape = tiles.tile_shape(metric, dtype)
+    columns, points = tiles.group(dtype), shape.points
     run = accumulator(metric)
     cases = itertools.product(totals_dtypes(metric, dtype_name), ("random", "extreme", "not finite"), (0, 1, 2, 5, 33))
     for totals_dtype, kind, steps in cases:
         begin, y_at = 3, 2 * points * columns
-        X = panels(rng, kind, dtype, (3 * rows, (begin + steps + 1) * columns))
-        Y = panels(rng, kind, dtype, y_at + (steps + 1) * points * columns)
+        X = panels_of(rng, kind, dtype, (3 * rows, (begin + steps + 1) * columns))
+        Y = panels_of(rng, kind, dtype, y_at + (steps + 1) * points * columns)
         before = rng.integers(0, 50, (3 * rows, 3 * points)).astype(totals_dtype)
         # The last row of X stands in for those beyond it.
         for x_row, first in itertools.product((0, rows, len(X) - 1), (True, False)):
@@ -268,14 +276,14 @@ def test_spread_agrees_with_its_twin(rng, as_target, dtype, target):
 
     @inner
     def run(X, x_row, begin, steps, buffer):
-        _simd.spread("l2", X, x_row, begin, steps, buffer)
+        tiles.spread("l2", X, x_row, begin, steps, buffer)
 
-    rows, copies, columns = _simd.tile_shape("l2", dtype).rows, _simd.copies("l2", dtype), _simd.group(dtype)
+    rows, copies, columns = tiles.tile_shape("l2", dtype).rows, tiles.copies("l2", dtype), tiles.group(dtype)
     X = rng.integers(0, 255, (rows + 1, 40 * columns)).astype(dtype)
     for x_row, steps in itertools.product((0, 1, rows), (0, 1, 7, 33)):
         got, want = (np.zeros(steps * rows * copies * columns + 64, dtype) for _ in range(2))
         run(X, x_row, 5, steps, got)
-        _simd.spread.twin("l2", X, x_row, 5, steps, want)
+        tiles.spread.twin("l2", X, x_row, 5, steps, want)
         np.testing.assert_array_equal(got, want)
 
 
@@ -287,7 +295,7 @@ def test_a_made_up_target_changes_the_code(as_target):
         run(np.zeros((8, 64), np.uint8), 0, 0, np.zeros(4096, np.uint8), 0, 1, np.zeros((64, 64), np.int32), 0, 0, True)
         return "".join(run.inspect_llvm().values())
 
-    native = _simd.target()
+    native = the_target()
     assert ("psad" in text()) == ("x86" in native.features)
     as_target(MADE_UP["Arm, 128 bits"])
     assert "psad" not in text()
@@ -298,7 +306,7 @@ def test_the_comparison_notices_a_wrong_tile(rng, monkeypatch, metric):
     """Planted: a step that adds the difference of the wrong sign, or keeps the smaller."""
     wrong = {"l1": lambda b, total, x, y: b.fadd(total, b.fsub(y, x)), "l2": lambda b, total, x, y: total}
     step = wrong.get(metric, lambda b, largest, x, y: largest)
-    monkeypatch.setitem(_simd._TILES, (metric, "f"), _simd._TILES[metric, "f"]._replace(step=step))
+    monkeypatch.setitem(_tile_metrics._TILES, (metric, "f"), _tile_metrics._TILES[metric, "f"]._replace(step=step))
     with pytest.raises(AssertionError):
         check_accumulate(rng, metric, "float32")
 
@@ -307,7 +315,7 @@ def test_a_nan_or_an_infinity_reaches_its_own_pairs_only(rng):
     """What the twin says of NaN and infinity, said without the twin."""
     dtype = np.dtype(np.float32)
     for metric, of_infinities in (("l1", np.nan), ("l2", np.nan), ("linf", np.nan)):
-        rows, _, _ = shape = _simd.tile_shape(metric, dtype)
+        rows, _, _ = shape = tiles.tile_shape(metric, dtype)
         points, steps = shape.points, 5
         X = rng.normal(size=(steps, rows)).astype(dtype)
         Y = rng.normal(size=(steps, points)).astype(dtype)
@@ -332,10 +340,10 @@ def test_bytes_reach_their_largest_sums(as_target, target):
             pytest.skip("this CPU, or Numba's target, lacks the instructions")
         as_target((MADE_UP | X86)[target])
     dtype = np.dtype(np.uint8)
-    by_products = _simd.own_steps(dtype)
+    by_products = tiles.own_steps(dtype)
     for metric, value in (("l1", 255), ("l2", 0 if by_products else 255**2), ("linf", 255)):
-        rows, _, _ = shape = _simd.tile_shape(metric, dtype)
-        steps = 2 * _blocks.CHUNK_BYTES // 8
+        rows, _, _ = shape = tiles.tile_shape(metric, dtype)
+        steps = 2 * panels.CHUNK_BYTES // 8
         X = np.full((rows, steps * 8), 255, dtype)
         Y = np.zeros(steps * shape.points * 8, dtype)
         totals = np.empty((rows, shape.points), np.int32)
@@ -351,36 +359,36 @@ def test_squared_distances_of_bytes_from_products(rng, as_target, target, totals
         pytest.skip("this CPU, or Numba's target, lacks the instructions")
     as_target(X86[target])
     dtype = np.dtype(np.uint8)
-    rows, points, lanes = _simd.tile_shape("l2", dtype).rows, _simd.tile_shape("l2", dtype).points, _simd.square(dtype)
+    rows, points, lanes = tiles.tile_shape("l2", dtype).rows, tiles.tile_shape("l2", dtype).points, tiles.square(dtype)
 
     @inner
     def run(X, Y, stride, steps, spread_x, totals):
         for at in range(0, stride, 8 * lanes):
-            _simd.own_terms(Y, at, stride, steps)
-        _simd.spread("l2", X, 0, 0, steps, spread_x)
-        _simd.accumulate("l2", spread_x, Y, 0, steps, totals, 0, 0, True)
+            tiles.own_terms(Y, at, stride, steps)
+        tiles.spread("l2", X, 0, 0, steps, spread_x)
+        tiles.accumulate("l2", spread_x, Y, 0, steps, totals, 0, 0, True)
         for row in range(rows):
-            _simd.complete(X, (row + 1) * X.shape[1] - 8, Y, stride * steps, points, totals, row, 0)
+            tiles.complete(X, (row + 1) * X.shape[1] - 8, Y, stride * steps, points, totals, row, 0)
 
     def run_twins(X, Y, stride, steps, spread_x, totals):
         for at in range(0, stride, 8 * lanes):
-            _simd.own_terms.twin(Y, at, stride, steps)
-        _simd.spread.twin("l2", X, 0, 0, steps, spread_x)
-        _simd.accumulate.twin("l2", spread_x, Y, 0, steps, totals, 0, 0, True)
+            tiles.own_terms.twin(Y, at, stride, steps)
+        tiles.spread.twin("l2", X, 0, 0, steps, spread_x)
+        tiles.accumulate.twin("l2", spread_x, Y, 0, steps, totals, 0, 0, True)
         for row in range(rows):
-            _simd.complete.twin(X, (row + 1) * X.shape[1] - 8, Y, stride * steps, points, totals, row, 0)
+            tiles.complete.twin(X, (row + 1) * X.shape[1] - 8, Y, stride * steps, points, totals, row, 0)
 
     for steps, kind in itertools.product((0, 1, 7, 200), ("random", "extreme", "not finite")):
-        X, Y = (panels(rng, kind, dtype, (count, 8 * steps)) for count in (rows, points))
+        X, Y = (panels_of(rng, kind, dtype, (count, 8 * steps)) for count in (rows, points))
         if kind == "not finite" and steps:
             X[0], Y[0], X[1], Y[1] = 255, 0, 0, 255
         want = ((X[:, None].astype(int) - Y) ** 2).sum(axis=2)
-        whole = _blocks.whole_steps(X)
+        whole = panels.whole_steps(X)
         packed = np.zeros((steps + 1, points, 8), dtype)
         packed[:steps] = Y.reshape(points, steps, 8).swapaxes(0, 1)
         for function in (run, run_twins):
             totals = np.full((rows, points), 77, totals_dtype)
-            spread_x = np.empty(rows * steps * _simd.copies("l2", dtype) * 8, dtype)
+            spread_x = np.empty(rows * steps * tiles.copies("l2", dtype) * 8, dtype)
             function(whole, packed.ravel(), points * 8, steps, spread_x, totals)
             np.testing.assert_array_equal(totals, want, err_msg=f"{steps=} {kind=} {function.__name__}")
 
@@ -391,9 +399,9 @@ def test_squared_distances_of_bytes_from_products(rng, as_target, target, totals
 def check_transpose(rng, dtype: np.dtype) -> None:
     @inner
     def run(source, source_at, stride, panel, panel_at, panel_stride):
-        _simd.transpose(source, source_at, stride, panel, panel_at, panel_stride)
+        tiles.transpose(source, source_at, stride, panel, panel_at, panel_stride)
 
-    side, columns = _simd.square(dtype), _simd.group(dtype)
+    side, columns = tiles.square(dtype), tiles.group(dtype)
     width = side * columns
     for extra in (0, 1, 5):
         stride, panel_stride = width + extra, width + 2 * extra * columns
@@ -403,7 +411,7 @@ def check_transpose(rng, dtype: np.dtype) -> None:
         got, want = before.copy(), before.copy()
         arguments = stride + min(extra, 1), stride
         run(source, *arguments, got, panel_stride, panel_stride)
-        _simd.transpose.twin(source, *arguments, want, panel_stride, panel_stride)
+        tiles.transpose.twin(source, *arguments, want, panel_stride, panel_stride)
         assert got.tobytes() == want.tobytes()
         assert got.tobytes() != before.tobytes()
 
@@ -423,19 +431,19 @@ def test_transpose_moves_every_bit_to_its_place(rng, as_target, dtype, target):
 def test_below_agrees_with_its_twin(rng, dtype):
     @inner
     def run(keys, at, threshold, mask, ceiling):
-        return _simd.below(keys, at, threshold, mask, ceiling)
+        return comparisons.below(keys, at, threshold, mask, ceiling)
 
     info = np.iinfo(dtype)
     interesting = np.array([info.min, info.min + 1, -1, 0, 1, 2, 5, info.max - 1, info.max])
     for _ in range(200):
-        keys = rng.choice(interesting, 3 * _simd.KEYS_AT_ONCE).astype(dtype)
+        keys = rng.choice(interesting, 3 * comparisons.KEYS_AT_ONCE).astype(dtype)
         some = rng.random(keys.size) < 0.5
         keys[some] = rng.integers(info.min, info.max, int(some.sum()), dtype=dtype)
-        at = int(rng.integers(0, 2 * _simd.KEYS_AT_ONCE))
+        at = int(rng.integers(0, 2 * comparisons.KEYS_AT_ONCE))
         threshold, ceiling = (int(value) for value in rng.choice(interesting[interesting >= 0], 2))
         mask = int(rng.choice([info.max, -1]))
         arguments = keys, at, threshold, mask, ceiling
-        assert run(*arguments) == _simd.below.twin(*arguments), arguments
+        assert run(*arguments) == comparisons.below.twin(*arguments), arguments
 
 
 def test_below_orders_the_bits_of_floats_as_neighbours_are_ordered():
@@ -443,31 +451,31 @@ def test_below_orders_the_bits_of_floats_as_neighbours_are_ordered():
 
     @inner
     def run(keys, at, threshold, mask, ceiling):
-        return _simd.below(keys, at, threshold, mask, ceiling)
+        return comparisons.below(keys, at, threshold, mask, ceiling)
 
-    values = np.full(_simd.KEYS_AT_ONCE, np.inf, np.float32)
+    values = np.full(comparisons.KEYS_AT_ONCE, np.inf, np.float32)
     values[:5] = [-0.0, 0.0, 1.0, np.nan, -np.nan]
     keys = values.view(np.int32)
     mask, nan = np.iinfo(np.int32).max, int(np.float32(np.nan).view(np.int32))
 
     def places(threshold: float) -> list[int]:
         bits = run(keys, 0, int(np.float32(threshold).view(np.int32)), mask, nan)
-        return [place for place in range(_simd.KEYS_AT_ONCE) if bits >> place & 1]
+        return [place for place in range(comparisons.KEYS_AT_ONCE) if bits >> place & 1]
 
     assert places(0.5) == [0, 1]
     assert places(np.inf) == [0, 1, 2]
-    assert places(np.nan) == [place for place in range(_simd.KEYS_AT_ONCE) if place not in (3, 4)]
+    assert places(np.nan) == [place for place in range(comparisons.KEYS_AT_ONCE) if place not in (3, 4)]
 
 
 def test_lowest_bit_agrees_with_its_twin(rng):
     @inner
     def run(bits):
-        return _simd.lowest_bit(bits)
+        return comparisons.lowest_bit(bits)
 
     single = [1 << place for place in range(63)]
     more = [int(value) for value in rng.integers(1, 2**63 - 1, 500)]
     for bits in [*single, -(2**63), -1, -2, *more]:
-        assert run(bits) == _simd.lowest_bit.twin(bits), bits
+        assert run(bits) == comparisons.lowest_bit.twin(bits), bits
     assert [run(bits) for bits in single] == list(range(63))
 
 
@@ -476,18 +484,18 @@ def test_lowest_bit_agrees_with_its_twin(rng):
 
 def dot_of(rows: int, classes: int):
     if (rows, classes) == (4, 4):
-        return inner(lambda X, top, W, c, b, Z, row: _products.dot(4, 4, X, top, W, c, b, Z, row))
+        return inner(lambda X, top, W, c, b, Z, row: linear_products.dot(4, 4, X, top, W, c, b, Z, row))
     if (rows, classes) == (4, 1):
-        return inner(lambda X, top, W, c, b, Z, row: _products.dot(4, 1, X, top, W, c, b, Z, row))
-    return inner(lambda X, top, W, c, b, Z, row: _products.dot(1, 1, X, top, W, c, b, Z, row))
+        return inner(lambda X, top, W, c, b, Z, row: linear_products.dot(4, 1, X, top, W, c, b, Z, row))
+    return inner(lambda X, top, W, c, b, Z, row: linear_products.dot(1, 1, X, top, W, c, b, Z, row))
 
 
 def add_outer_of(rows: int, classes: int):
     if (rows, classes) == (4, 4):
-        return inner(lambda X, top, G, row, c, dW: _products.add_outer(4, 4, X, top, G, row, c, dW))
+        return inner(lambda X, top, G, row, c, dW: linear_products.add_outer(4, 4, X, top, G, row, c, dW))
     if (rows, classes) == (4, 1):
-        return inner(lambda X, top, G, row, c, dW: _products.add_outer(4, 1, X, top, G, row, c, dW))
-    return inner(lambda X, top, G, row, c, dW: _products.add_outer(1, 1, X, top, G, row, c, dW))
+        return inner(lambda X, top, G, row, c, dW: linear_products.add_outer(4, 1, X, top, G, row, c, dW))
+    return inner(lambda X, top, G, row, c, dW: linear_products.add_outer(1, 1, X, top, G, row, c, dW))
 
 
 COLUMNS = (0, 1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 70)
@@ -510,20 +518,20 @@ def test_products_agree_with_their_twins(rng, as_target, dtype, tile, target):
         got = rng.integers(-8, 9, (9, 9)).astype(dtype)
         want = got.copy()
         dot(X, 3, W, 2, b, got, 4)
-        _products.dot.twin(rows, classes, X, 3, W, 2, b, want, 4)
+        linear_products.dot.twin(rows, classes, X, 3, W, 2, b, want, 4)
         np.testing.assert_array_equal(got, want, err_msg=f"dot, {columns} columns")
 
         G = rng.integers(-8, 9, (9, 9)).astype(dtype)
         got = rng.integers(-8, 9, (9, columns + 1)).astype(dtype)
         want = got.copy()
         add_outer(X, 3, G, 4, 2, got)
-        _products.add_outer.twin(rows, classes, X, 3, G, 4, 2, want)
+        linear_products.add_outer.twin(rows, classes, X, 3, G, 4, 2, want)
         np.testing.assert_array_equal(got, want, err_msg=f"add_outer, {columns} columns")
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_products_hand_on_nan_and_infinity(dtype):
-    columns = 2 * _simd.target().vector_bytes // np.dtype(dtype).itemsize + 1
+    columns = 2 * the_target().vector_bytes // np.dtype(dtype).itemsize + 1
     for place in (0, columns // 2, columns - 2, columns - 1):
         for bad in (np.nan, np.inf):
             X, W = np.ones((4, columns), dtype), np.ones((1, columns), dtype)
@@ -534,7 +542,7 @@ def test_products_hand_on_nan_and_infinity(dtype):
 
 
 def test_prefetch_touches_nothing(rng):
-    run = inner(lambda X, first, last: _products.prefetch(X, first, last))
+    run = inner(lambda X, first, last: prefetch(X, first, last))
     X = rng.normal(size=(5, 33)).astype("f4")
     before = X.copy()
     for first, last in ((0, 5), (4, 4), (5, 5), (9, 5), (0, 0)):

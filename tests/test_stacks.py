@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from fastml.kernels import _jit, _stacks
-from fastml.kernels._stacks import GROUP, aligned, padded
+from fastml.kernels.linear import _stacked
+from fastml.kernels.linear._stacked import GROUP
+from fastml.kernels.runtime import jit
+from fastml.kernels.runtime.memory import aligned, padded
+from fastml.kernels.simd.rows import copy_row, prefetch_item, prefetch_row
 
 FLOATS = ("float32", "float64")
 ROWS = 2 * GROUP
@@ -15,12 +18,12 @@ ROWS = 2 * GROUP
 # Kernels around the intrinsics: these take literals, which only compiled code has.
 
 
-@_jit.inner
+@jit.inner
 def copy(X, rows, block):  # type: ignore[no-untyped-def]
     for place in range(rows.size):
-        _stacks.prefetch_row(X, rows[place])
-        _stacks.prefetch_item(X[0], rows[place] % X.shape[1])
-        _stacks.copy_row(X, rows[place], block, place)
+        prefetch_row(X, rows[place])
+        prefetch_item(X[0], rows[place] % X.shape[1])
+        copy_row(X, rows[place], block, place)
 
 
 def stack_of(rng: np.random.Generator, shape: tuple[int, ...], D: int, dtype: str) -> np.ndarray:
@@ -64,9 +67,9 @@ def test_scores_are_products_and_every_row_is_asked_for_once(rng, same_bits, dty
         X, ahead = rng.normal(size=(40, D)).astype(dtype), rng.integers(0, 40, ROWS)
         for n in (1, 3, 4, GROUP, GROUP + 1, ROWS):
             Z = np.full((scores, ROWS) if turned else (ROWS, scores), np.nan, dtype)
-            asked = _stacks.stack_scores(block, n, stack, turned, Z, X, ahead)
+            asked = _stacked.stack_scores(block, n, stack, turned, Z, X, ahead)
             assert 0 <= asked <= len(ahead)
-            if _jit.jit_enabled() and n == ROWS:
+            if jit.jit_enabled() and n == ROWS:
                 assert asked == (len(ahead) if scores >= 8 else 0)
             exact = block.astype(np.longdouble) @ stack.T.astype(np.longdouble)
             Z = Z.T if turned else Z
@@ -82,13 +85,13 @@ def test_a_score_has_the_same_bits_in_every_tile(rng, same_bits, dtype):
     block, stack = stack_of(rng, (ROWS,), 75, dtype), stack_of(rng, (24,), 75, dtype)
     X, nothing = np.zeros((1, 75), dtype), np.zeros(0, np.intp)
     whole = np.zeros((24, ROWS), dtype)
-    _stacks.stack_scores(block, ROWS, stack, True, whole, X, nothing)
+    _stacked.stack_scores(block, ROWS, stack, True, whole, X, nothing)
     for first, last in ((0, 1), (5, 6), (3, 5), (4, 7), (20, 24), (1, 24)):
         part = np.zeros((last - first, ROWS), dtype)
-        _stacks.stack_scores(block, ROWS, stack[first:last], True, part, X, nothing)
+        _stacked.stack_scores(block, ROWS, stack[first:last], True, part, X, nothing)
         same_bits(part, whole[first:last])
         part = np.zeros((ROWS, last - first), dtype)
-        _stacks.stack_scores(block, ROWS, stack[first:last], False, part, X, nothing)
+        _stacked.stack_scores(block, ROWS, stack[first:last], False, part, X, nothing)
         same_bits(np.ascontiguousarray(part.T), whole[first:last])
 
 
@@ -102,7 +105,7 @@ def test_gradients_are_added_for_the_rows_that_are_there(rng, dtype, scores, tur
         for n in (0, 1, 3, GROUP, ROWS):
             spoiled, total = block.copy(), start.copy()
             spoiled[n:] = np.nan
-            _stacks.add_gradient(spoiled, n, np.ascontiguousarray(G.T) if turned else G, turned, total)
+            _stacked.add_gradient(spoiled, n, np.ascontiguousarray(G.T) if turned else G, turned, total)
             assert_allclose(total, start + G[:n].T @ block[:n], rtol=0, atol=100 * np.finfo(dtype).eps)
 
 
@@ -113,13 +116,13 @@ def test_a_gradient_has_the_same_bits_in_every_tile(rng, same_bits, dtype):
     G = rng.normal(size=(24, ROWS)).astype(dtype)
     whole = stack_of(rng, (24,), 200, dtype)
     start = whole.copy()
-    _stacks.add_gradient(block, 29, G, True, whole)
+    _stacked.add_gradient(block, 29, G, True, whole)
     for first, last in ((0, 1), (5, 6), (3, 5), (4, 7), (20, 24), (1, 24)):
         part = start[first:last].copy()
-        _stacks.add_gradient(block, 29, G[first:last].copy(), True, part)
+        _stacked.add_gradient(block, 29, G[first:last].copy(), True, part)
         same_bits(part, whole[first:last])
         part = start[first:last].copy()
-        _stacks.add_gradient(block, 29, np.ascontiguousarray(G[first:last].T), False, part)
+        _stacked.add_gradient(block, 29, np.ascontiguousarray(G[first:last].T), False, part)
         same_bits(part, whole[first:last])
 
 
@@ -131,17 +134,17 @@ def test_the_twins_do_the_same(rng, dtype):
     X, nothing = np.zeros((1, 40), dtype), np.zeros(0, np.intp)
     for turned in (True, False):
         Z, twin = (np.zeros((6, ROWS) if turned else (ROWS, 6), dtype) for _ in range(2))
-        _stacks.stack_scores(block, 20, stack, turned, Z, X, nothing)
+        _stacked.stack_scores(block, 20, stack, turned, Z, X, nothing)
         for first, width in ((0, 4), (4, 2)):
-            _stacks.score_strip.twin(width, turned, block, 20, stack, first, twin, X, nothing)
+            _stacked.score_strip.twin(width, turned, block, 20, stack, first, twin, X, nothing)
         written = (slice(None), slice(20)) if turned else (slice(20),)
         assert_allclose(twin[written], Z[written], rtol=1e-4, atol=1e-4)
         total, other = stack.copy(), stack.copy()
-        _stacks.add_gradient(block, 20, Z, turned, total)
+        _stacked.add_gradient(block, 20, Z, turned, total)
         for first, width in ((0, 4), (4, 2)):
-            _stacks.gradient_strip.twin(width, turned, block, 20, Z, first, other)
+            _stacked.gradient_strip.twin(width, turned, block, 20, Z, first, other)
         assert_allclose(other, total, rtol=1e-3, atol=1e-3)
     one, two = np.zeros((1, 40), dtype), np.zeros((1, 40), dtype)
     copy(stack[:, :40].copy(), np.array([3]), one)
-    _stacks.copy_row.twin(stack[:, :40].copy(), 3, two, 0)
+    copy_row.twin(stack[:, :40].copy(), 3, two, 0)
     np.testing.assert_array_equal(one, two)

@@ -19,8 +19,9 @@ import numpy as np
 import pytest
 from sklearn.exceptions import NotFittedError
 
-from fastml import MLPClassifier, MLPRegressor, SGDClassifier, SGDRegressor, _files, _states
-from fastml._fitting import Course
+from fastml import MLPClassifier, MLPRegressor, SGDClassifier, SGDRegressor
+from fastml.training.run import Course
+from fastml.utils import files, state_files
 
 ROOT = Path(__file__).parents[1]
 
@@ -123,7 +124,7 @@ def test_a_write_that_fails_leaves_the_file_before(rng, tmp_path, monkeypatch):
         stream.write(b"half")
         raise OSError("no space left")
 
-    monkeypatch.setattr(_states.np, "savez", fail)
+    monkeypatch.setattr(state_files.np, "savez", fail)
     with pytest.raises(OSError, match="no space left"):
         model.save(tmp_path / "model.npz")
     assert (tmp_path / "model.npz").read_bytes() == before
@@ -133,12 +134,12 @@ def test_a_write_that_fails_leaves_the_file_before(rng, tmp_path, monkeypatch):
 def test_writers_of_one_file_do_not_disturb_one_another(tmp_path):
     """Whatever process they are in: in two containers both may have the number 1."""
     path = tmp_path / "model.npz"
-    with _files.replacing(path) as first:
+    with files.replacing(path) as first:
         first.write(b"first")
-        with _files.replacing(path) as second:
+        with files.replacing(path) as second:
             second.write(b"second")
         assert path.read_bytes() == b"second"
-        with pytest.raises(ZeroDivisionError), _files.replacing(path) as third:
+        with pytest.raises(ZeroDivisionError), files.replacing(path) as third:
             third.write(bytes(1 // 0))
     assert path.read_bytes() == b"first"
     assert [file.name for file in tmp_path.iterdir()] == ["model.npz"]
@@ -178,7 +179,7 @@ def test_a_link_stays_and_what_it_leads_to_is_replaced(tmp_path, there):
     link.symlink_to(Path("..", "models", "today.npz"))
     if there:
         target.write_bytes(b"before")
-    with _files.replacing(link) as stream:
+    with files.replacing(link) as stream:
         stream.write(b"after")
     assert link.is_symlink()
     assert target.read_bytes() == b"after"
@@ -192,13 +193,13 @@ def test_no_link_is_followed_that_somebody_else_put_there(tmp_path):
     victim.write_bytes(b"mine")
     for number in (1, os.getpid()):
         (tmp_path / f".model.npz.{number}.part").symlink_to(victim)
-    with _files.replacing(path) as stream:
+    with files.replacing(path) as stream:
         stream.write(b"model")
     assert victim.read_bytes() == b"mine"
     assert path.read_bytes() == b"model"
     loop = tmp_path / "loop"
     loop.symlink_to(loop)
-    with pytest.raises(OSError, match="symbolic links"), _files.replacing(loop):
+    with pytest.raises(OSError, match="symbolic links"), files.replacing(loop):
         pass
     assert loop.is_symlink()
 
@@ -215,7 +216,7 @@ def test_a_file_has_the_mode_of_the_one_it_replaces(tmp_path, before, umask, aft
         path.chmod(before)
     old = os.umask(umask)
     try:
-        with _files.replacing(path) as stream:
+        with files.replacing(path) as stream:
             assert stat.S_IMODE(os.fstat(stream.fileno()).st_mode) == after, "while it is written too"
     finally:
         os.umask(old)
@@ -236,7 +237,7 @@ def test_rights_of_a_group_are_for_that_group_only(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "fchown", refuse)
     old = path.stat()
-    with _files.replacing(path):
+    with files.replacing(path):
         pass
     assert stat.S_IMODE(path.stat().st_mode) == 0o604
     assert asked == [(old.st_uid, -1), (-1, old.st_gid)]
@@ -248,7 +249,7 @@ def test_what_root_saves_over_a_users_model_stays_the_users(tmp_path):
     path = tmp_path / "model.npz"
     path.touch(0o600)
     os.chown(path, 2001, 2002)
-    with _files.replacing(path) as stream:
+    with files.replacing(path) as stream:
         stream.write(b"model")
     found = path.stat()
     assert (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode), found.st_size) == (2001, 2002, 0o600, 5)
@@ -256,7 +257,7 @@ def test_what_root_saves_over_a_users_model_stays_the_users(tmp_path):
 
 def test_names_as_long_as_the_system_allows_and_places_that_hold_no_file(tmp_path):
     path = tmp_path / ("m" * 255)
-    with _files.replacing(path) as stream:
+    with files.replacing(path) as stream:
         stream.write(b"model")
     assert path.read_bytes() == b"model"
     path.unlink()
@@ -265,14 +266,14 @@ def test_names_as_long_as_the_system_allows_and_places_that_hold_no_file(tmp_pat
         os.mkfifo(tmp_path / "pipe")
         places.append(tmp_path / "pipe")
     for place in places:
-        with pytest.raises(FileExistsError, match="no regular file"), _files.replacing(place):
+        with pytest.raises(FileExistsError, match="no regular file"), files.replacing(place):
             pass
 
 
 def test_what_is_written_is_on_the_disk_before_it_takes_the_name(tmp_path, monkeypatch):
     path, synced = tmp_path / "model.npz", []
     monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append((os.fstat(descriptor).st_size, path.exists())))
-    with _files.replacing(path) as stream:
+    with files.replacing(path) as stream:
         stream.write(b"model")
     assert synced == [(5, False)]
 
@@ -366,7 +367,7 @@ def test_other_files_are_refused(rng, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format": _states.FORMAT + 1, "version": "9.9"}, r"format 2, of fastml 9\.9; fastml .* up to 1"),
+        ({"format": state_files.FORMAT + 1, "version": "9.9"}, r"format 2, of fastml 9\.9; fastml .* up to 1"),
         ({"title": "a song"}, "is no state"),
         ({"format": "one"}, "is no state"),
         ({"attributes": {"coefs_": {"array": "array_99"}}}, "damaged .*array_99"),

@@ -15,8 +15,9 @@ from sklearn.model_selection import ParameterGrid, ParameterSampler
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from fastml import DivergenceWarning, MLPRegressor, SGDClassifier, SGDRegressor, _sgd_fitting, sweep, sweeping
-from fastml._linear_training import LinearColumns
+from fastml import DivergenceWarning, MLPRegressor, SGDClassifier, SGDRegressor, sweep
+from fastml.linear_model import sgd_fitting
+from fastml.linear_model._sgd_columns import LinearColumns
 
 BASE = SGDClassifier("log_loss", learning_rate="constant", max_iter=6, tol=None, batch_size=16, random_state=0)
 
@@ -39,7 +40,7 @@ def trainings(monkeypatch):
             found.append(len(members))
             super().__init__(task, members, **more)
 
-    monkeypatch.setattr(_sgd_fitting, "LinearColumns", Counting)
+    monkeypatch.setattr(sgd_fitting, "LinearColumns", Counting)
     return found
 
 
@@ -458,8 +459,8 @@ def test_what_is_shared_and_what_is_not_is_every_parameter():
     """A new parameter must be put on one side: is it about the batches, or about one run?"""
     ending = {"max_iter", "max_steps", "tol", "n_iter_no_change", "keep_best", "callbacks", "verbose", "warm_start"}
     for model in (SGDClassifier(), SGDRegressor()):
-        known = {*_sgd_fitting.SHARED, *_sgd_fitting.TRAJECTORY, *ending}
+        known = {*sgd_fitting.SHARED, *sgd_fitting.TRAJECTORY, *ending}
         assert set(model.get_params()) <= known
-    assert not set(_sgd_fitting.SHARED) & set(_sgd_fitting.TRAJECTORY)
-    for name in _sgd_fitting.TRAJECTORY:
-        assert f"`{name}`" in sweeping.sweep.__doc__
+    assert not set(sgd_fitting.SHARED) & set(sgd_fitting.TRAJECTORY)
+    for name in sgd_fitting.TRAJECTORY:
+        assert f"`{name}`" in sweep.__doc__

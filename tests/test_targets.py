@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from fastml.kernels import _simd, catalogue
+from fastml.kernels import catalogue
+from fastml.kernels.runtime.target import target as the_target
 
 pytestmark = [pytest.mark.targets, pytest.mark.slow, pytest.mark.needs_jit]
 
@@ -32,10 +33,10 @@ HEAVY = ("linear", "training", "network", "convolution")
 
 AGREE = """
 import json, sys
-from fastml import _warmup
+from fastml.cli import warmup
 from fastml.kernels import _jit, _simd, catalogue
 SPOIL = lambda result: result
-BLOCKS = {"_blocks._add_squares"} if any(case == "pairwise_l2 uint8" for case in sys.argv) else set()
+BLOCKS = {"distances.panels._add_squares"} if any(case == "pairwise_l2 uint8" for case in sys.argv) else set()
 
 def sizes(entry):
     yield entry.sizes["tiny"], "typical"
@@ -56,7 +57,7 @@ for case in sys.argv[1:]:
         if not error <= 1:
             failed.append([key, dtype, size, regime, error])
 called = {name for name, counts in _jit.stats().items() if counts["signatures"]}
-others = _warmup.kernels_of_other_targets()
+others = warmup.kernels_of_other_targets()
 print(json.dumps({"target": _simd.target()[:2], "calls": calls, "failed": failed,
                   "idle": sorted(BLOCKS - called - others), "others": sorted(others & called)}))
 """
@@ -105,7 +106,7 @@ def outcome(process: subprocess.Popen[str]) -> dict:
 def test_agreement_as_another_target(target, vector_bytes, tmp_path):
     if not has(NEEDED[target]):
         pytest.skip(f"this CPU cannot run code for {target}")
-    groups = cases(vector_bytes, _simd.target().vector_bytes)
+    groups = cases(vector_bytes, the_target().vector_bytes)
     results = [outcome(process) for process in [begin(target, tmp_path, listed) for listed in groups.values()]]
     for result in results:
         assert result["target"] == [target, vector_bytes]

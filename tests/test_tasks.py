@@ -7,8 +7,9 @@ import itertools
 import numpy as np
 import pytest
 
-from fastml.kernels import _blocks, pairwise_l1
-from fastml.kernels.distances import _tasks
+from fastml.kernels import pairwise_l1
+from fastml.kernels.distances import panels
+from fastml.kernels.distances.pairwise import _tasks
 
 SIZES = (1, 2, 95, 96, 97, 200, 1007, 1008, 1009, 2000, 5000)
 
@@ -29,7 +30,7 @@ def test_every_pair_is_in_one_task(threads, symmetric):
             assert len(set(tasks)) == len(tasks)
             # Each thread has a task, unless rows and panels are too few.
             assert len(tasks) >= min(threads, max(1, n // 64))
-        assert max(last - first for first, last, *_ in tasks) <= _blocks.TASK_ROWS
+        assert max(last - first for first, last, *_ in tasks) <= panels.TASK_ROWS
 
 
 def test_more_threads_than_there_is_work():

@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pytest
 
-from fastml.kernels import _jit, _team
+from fastml.kernels.runtime import jit, team
 
 pytestmark = pytest.mark.needs_jit
 
@@ -16,29 +16,29 @@ pytestmark = pytest.mark.needs_jit
 MANY = 10**12
 
 
-@_jit.inner
+@jit.inner
 def work(board, thread, rounds, most, shares, sums, place):  # type: ignore[no-untyped-def]
     """Add up in each round what all members have; `place` is round, members, step of the round, whether it began."""
     number, members, step, begun = place
     if thread > 0 and begun == 0:
-        _team.come(board, thread)
-        number, members, _ = _team.taken_in(board, thread)
+        team.come(board, thread)
+        number, members, _ = team.taken_in(board, thread)
         if number < 0:
-            return _team.is_closed(board)
+            return team.is_closed(board)
         place[0], place[1], place[3] = number, members, 1
     while number < rounds:
         if step == 0:
             shares[number % 2, thread] = number * (thread + 1)
-            _team.write_mark(board, thread, number, members, most)
+            team.write_mark(board, thread, number, members, most)
             place[2] = 1
-        if not _team.shared(board, thread, number, members):
-            return _team.is_closed(board)
+        if not team.shared(board, thread, number, members):
+            return team.is_closed(board)
         for member in range(members):
             sums[number, thread] += shares[number % 2, member]
         sums[number, thread] += MANY * members
-        more = _team.members_of(board, number)
+        more = team.members_of(board, number)
         if thread == 0 and more > members:
-            _team.begin(board, number + 1, 7)
+            team.begin(board, number + 1, 7)
         if thread >= more:
             return True
         number, members, step = number + 1, more, 0
@@ -48,8 +48,8 @@ def work(board, thread, rounds, most, shares, sums, place):  # type: ignore[no-u
 
 def run(threads: int, rounds: int, most: int, late: float = 0.0, missing: int | None = None) -> np.ndarray:
     """Return the sums (rounds, threads) that each thread found."""
-    board = _team.new_board()
-    _team.reset(board)
+    board = team.new_board()
+    team.reset(board)
     shares, sums = np.zeros((2, threads), np.int64), np.zeros((rounds, threads), np.int64)
 
     def thread_work(thread: int) -> None:
@@ -59,7 +59,7 @@ def run(threads: int, rounds: int, most: int, late: float = 0.0, missing: int | 
         while not work(board, thread, rounds, most, shares, sums, place):
             time.sleep(0)
         if thread == 0:
-            _team.leave(board)
+            team.leave(board)
 
     crew = [threading.Thread(target=thread_work, args=(t,)) for t in range(1, threads) if t != missing]
     for each in crew:
@@ -82,7 +82,7 @@ def check(sums: np.ndarray) -> np.ndarray:
     return members
 
 
-work(_team.new_board(), 0, 0, 1, np.zeros((2, 1), np.int64), np.zeros((0, 1), np.int64), np.array((0, 1, 0, 0)))
+work(team.new_board(), 0, 0, 1, np.zeros((2, 1), np.int64), np.zeros((0, 1), np.int64), np.array((0, 1, 0, 0)))
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3, 4, 8])
@@ -114,6 +114,6 @@ def test_no_more_members_than_wanted():
 
 
 def test_marks_of_different_threads_lie_in_different_cache_lines():
-    board = _team.new_board()
+    board = team.new_board()
     assert board.ctypes.data % 64 == 0
-    assert len(board) >= 8 * (_team.MEMBERS + 2)
+    assert len(board) >= 8 * (team.MEMBERS + 2)

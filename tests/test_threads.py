@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fastml.kernels import _threads
+from fastml.kernels.runtime import parallel
 
 ROOT = Path(__file__).parents[1]
 
@@ -47,14 +47,14 @@ def no_limits_from_outside(monkeypatch):
 @pytest.fixture
 def many_cpus(monkeypatch):
     """A machine of 16 CPUs without a quota."""
-    monkeypatch.setattr(_threads, "_affinity", lambda: 16)
-    monkeypatch.setattr(_threads, "_cgroup_quota", lambda: None)
+    monkeypatch.setattr(parallel, "_affinity", lambda: 16)
+    monkeypatch.setattr(parallel, "_cgroup_quota", lambda: None)
 
 
 @pytest.fixture
 def fresh_pool(monkeypatch):
     """A pool of which no thread has been started."""
-    monkeypatch.setattr(_threads, "_pool", [None] * _threads._POOL_THREADS)
+    monkeypatch.setattr(parallel, "_pool", [None] * parallel._POOL_THREADS)
 
 
 # ------------------------------------------------------------------------------------ the count
@@ -82,13 +82,13 @@ def fresh_pool(monkeypatch):
 def test_the_default_is_the_smallest_limit(monkeypatch, many_cpus, variables, expected):
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    assert _threads.default() == expected
-    assert _threads.resolve(None) == expected[0]
+    assert parallel.default() == expected
+    assert parallel.resolve(None) == expected[0]
 
 
 def test_a_quota_below_the_affinity_counts(monkeypatch, many_cpus):
-    monkeypatch.setattr(_threads, "_cgroup_quota", lambda: 2)
-    assert _threads.default() == (2, "cgroup CPU quota")
+    monkeypatch.setattr(parallel, "_cgroup_quota", lambda: 2)
+    assert parallel.default() == (2, "cgroup CPU quota")
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no CPU affinity here")
@@ -96,23 +96,23 @@ def test_the_affinity_of_the_process_counts(monkeypatch):
     before = os.sched_getaffinity(0)
     try:
         os.sched_setaffinity(0, {min(before)})
-        assert _threads.default()[0] == 1
+        assert parallel.default()[0] == 1
     finally:
         os.sched_setaffinity(0, before)
-    assert _threads._affinity() == len(before)
+    assert parallel._affinity() == len(before)
 
 
 def test_systems_without_affinity_count_cpus(monkeypatch):
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: 6)
-    assert _threads._affinity() == 6
+    assert parallel._affinity() == 6
     monkeypatch.setattr(os, "cpu_count", lambda: None)
-    assert _threads._affinity() == 1
+    assert parallel._affinity() == 1
 
 
 @pytest.mark.parametrize("n_threads", [1, 2, 1000, np.int64(3), np.uint8(4)])
 def test_an_explicit_count_is_taken_as_it_is(n_threads):
-    result = _threads.resolve(n_threads)
+    result = parallel.resolve(n_threads)
     assert result == n_threads
     assert type(result) is int
 
@@ -120,13 +120,13 @@ def test_an_explicit_count_is_taken_as_it_is(n_threads):
 @pytest.mark.parametrize("n_threads", ["2", 2.0, True, np.float32(2), [2], 1j])
 def test_a_count_of_another_type_raises(n_threads):
     with pytest.raises(TypeError, match=r"n_threads must be None or a positive integer, got"):
-        _threads.resolve(n_threads)
+        parallel.resolve(n_threads)
 
 
 @pytest.mark.parametrize("n_threads", [0, -1, np.int8(-8)])
 def test_a_count_below_one_raises(n_threads):
     with pytest.raises(ValueError, match=rf"n_threads must be None or a positive integer, got {int(n_threads)}"):
-        _threads.resolve(n_threads)
+        parallel.resolve(n_threads)
 
 
 # ------------------------------------------------------------------------------- cgroup quotas
@@ -140,14 +140,14 @@ def quota(monkeypatch, tmp_path):
         def read_text(self, *arguments, **keywords):
             return Path(tmp_path, str(self).lstrip("/")).read_text(*arguments, **keywords)
 
-    monkeypatch.setattr(_threads, "Path", Inside)
+    monkeypatch.setattr(parallel, "Path", Inside)
 
     def read(files: dict[str, str]) -> int | None:
         for name, content in files.items():
             file = tmp_path / name.lstrip("/")
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(content)
-        return _threads._cgroup_quota.__wrapped__()
+        return parallel._cgroup_quota.__wrapped__()
 
     return read
 
@@ -205,7 +205,7 @@ def test_cgroup_quota(quota, files, expected):
 # -------------------------------------------------------------------------------- handing out
 
 
-@pytest.mark.parametrize("n_threads", [1, 2, 3, 8, _threads._POOL_THREADS + 1, 1000])
+@pytest.mark.parametrize("n_threads", [1, 2, 3, 8, parallel._POOL_THREADS + 1, 1000])
 @pytest.mark.parametrize("n_blocks", [0, 1, 2, 7, 500])
 def test_each_block_is_done_exactly_once(n_blocks, n_threads):
     done = [0] * n_blocks
@@ -215,7 +215,7 @@ def test_each_block_is_done_exactly_once(n_blocks, n_threads):
         with lock:
             done[block] += 1
 
-    _threads.run(task, n_blocks, n_threads)
+    parallel.run(task, n_blocks, n_threads)
     assert done == [1] * n_blocks
 
 
@@ -228,7 +228,7 @@ def test_generator_tasks_run_to_their_end(n_threads):
             steps.append((block, step))
             yield
 
-    _threads.run(task, 10, n_threads)
+    parallel.run(task, 10, n_threads)
     assert sorted(steps) == [(block, step) for block in range(10) for step in range(3)]
 
 
@@ -237,7 +237,7 @@ def test_generator_tasks_run_to_their_end(n_threads):
 @pytest.mark.parametrize("most", [1, 4, 10**9])
 def test_ranges_cover_all_blocks_without_overlap(n_blocks, n_threads, most):
     ranges: list[tuple[int, int]] = []
-    _threads.run_ranges(lambda first, last: ranges.append((first, last)), n_blocks, n_threads, most=most)
+    parallel.run_ranges(lambda first, last: ranges.append((first, last)), n_blocks, n_threads, most=most)
     ranges.sort()
     assert [block for first, last in ranges for block in range(first, last)] == list(range(n_blocks))
     assert all(0 < last - first <= most for first, last in ranges)
@@ -247,12 +247,12 @@ def test_ranges_cover_all_blocks_without_overlap(n_blocks, n_threads, most):
 
 def test_as_many_threads_work_as_were_asked_for():
     together = threading.Barrier(4)
-    _threads.run(lambda block: together.wait(timeout=30) and None, 4, 4)
+    parallel.run(lambda block: together.wait(timeout=30) and None, 4, 4)
 
 
 def test_one_thread_means_the_callers():
     names: set[str] = set()
-    _threads.run(lambda block: names.add(threading.current_thread().name), 5, 1)
+    parallel.run(lambda block: names.add(threading.current_thread().name), 5, 1)
     assert names == {threading.current_thread().name}
 
 
@@ -263,14 +263,14 @@ def test_the_caller_works_too_when_the_pool_is_busy():
         busy.release()
         release.wait(30)
 
-    holders = [threading.Thread(target=_threads.run, args=(hold, 64, 64)) for _ in range(2)]
+    holders = [threading.Thread(target=parallel.run, args=(hold, 64, 64)) for _ in range(2)]
     for holder in holders:
         holder.start()
     try:
-        for _ in range(_threads._POOL_THREADS):
+        for _ in range(parallel._POOL_THREADS):
             assert busy.acquire(timeout=30)
         done: list[int] = []
-        _threads.run(done.append, 10, 4)
+        parallel.run(done.append, 10, 4)
         assert sorted(done) == list(range(10))
     finally:
         release.set()
@@ -289,14 +289,14 @@ def test_runs_inside_runs_do_not_wait_for_each_other(inner_threads):
             assert threading.current_thread() is here, "tasks of the pool never submit to the pool"
             done.append((block, number))
 
-        _threads.run(inner, 5, inner_threads)
+        parallel.run(inner, 5, inner_threads)
 
-    _threads.run(outer, 200, 8)
+    parallel.run(outer, 200, 8)
     assert sorted(done) == [(block, number) for block in range(200) for number in range(5)]
     # The mark "this thread is a worker" is taken off again.
     names: set[str] = set()
     together = threading.Barrier(2)
-    _threads.run(lambda _: names.add(threading.current_thread().name) or (together.wait(30) and None), 2, 2)
+    parallel.run(lambda _: names.add(threading.current_thread().name) or (together.wait(30) and None), 2, 2)
     assert len(names) == 2
 
 
@@ -323,12 +323,12 @@ def test_an_error_in_any_block_surfaces_and_stops_the_rest(n_threads, as_generat
         yield
 
     with pytest.raises(OddError):
-        _threads.run(generator if as_generator else plain, 1000, n_threads)
+        parallel.run(generator if as_generator else plain, 1000, n_threads)
     finished = len(done)
     assert finished < 100, "the others must stop soon"
     time.sleep(0.02)
     assert len(done) == finished, "nothing may go on behind the caller's back"
-    _threads.run(done.append, 10, n_threads)
+    parallel.run(done.append, 10, n_threads)
     assert len(done) == finished + 10, "later runs work"
 
 
@@ -343,7 +343,7 @@ def test_an_error_surfaces_from_the_caller_and_from_a_helper(where):
             raise OddError(where)
 
     with pytest.raises(OddError, match=where):
-        _threads.run(task, 2, 2)
+        parallel.run(task, 2, 2)
 
 
 def test_an_error_in_every_thread_surfaces_once():
@@ -354,7 +354,7 @@ def test_an_error_in_every_thread_surfaces_once():
         raise OddError(block)
 
     with pytest.raises(OddError):
-        _threads.run(task, 4, 4)
+        parallel.run(task, 4, 4)
 
 
 def test_a_task_under_way_is_waited_for():
@@ -371,7 +371,7 @@ def test_a_task_under_way_is_waited_for():
         written.append(block)
 
     with pytest.raises(OddError):
-        _threads.run(task, 2, 2)
+        parallel.run(task, 2, 2)
     assert len(written) == 1
 
 
@@ -391,7 +391,7 @@ def test_a_long_task_stops_where_it_yields():
             yield
 
     with pytest.raises(OddError):
-        _threads.run(task, 2, 2)
+        parallel.run(task, 2, 2)
     assert 0 < len(steps) < 500
 
 
@@ -419,9 +419,9 @@ def test_helpers_that_were_handed_work_are_waited_for_whatever_happens_next(monk
     monkeypatch.setattr(threading.Thread, "start", only_one)
     if isinstance(error, KeyboardInterrupt):
         with pytest.raises(KeyboardInterrupt):
-            _threads.run(task, 3, 3)
+            parallel.run(task, 3, 3)
     else:
-        _threads.run(task, 3, 3)
+        parallel.run(task, 3, 3)
     assert finished.is_set(), "run() returned while a helper was at work"
 
 
@@ -435,16 +435,16 @@ def test_where_no_thread_can_be_started_nothing_is_kept_and_later_calls_try_agai
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", refused)
         kept = []
-        for _ in range(3 * _threads._POOL_THREADS):
+        for _ in range(3 * parallel._POOL_THREADS):
             result = Result()
-            _threads.run(result.append, 10, 4)
+            parallel.run(result.append, 10, 4)
             assert sorted(result) == list(range(10))
             kept.append(weakref.ref(result))
         del result
         gc.collect()
         assert not any(reference() is not None for reference in kept)
     together = threading.Barrier(3)
-    _threads.run(lambda _: together.wait(30) and None, 3, 3)
+    parallel.run(lambda _: together.wait(30) and None, 3, 3)
 
 
 def test_a_pool_that_could_start_one_thread_only_goes_on_with_it(monkeypatch, fresh_pool):
@@ -460,15 +460,15 @@ def test_a_pool_that_could_start_one_thread_only_goes_on_with_it(monkeypatch, fr
     monkeypatch.setattr(threading.Thread, "start", only_one)
     for _ in range(5):
         together, workers = threading.Barrier(2), set()
-        _threads.run(lambda _, t=together, w=workers: w.add(threading.current_thread()) or (t.wait(30) and None), 2, 4)
+        parallel.run(lambda _, t=together, w=workers: w.add(threading.current_thread()) or (t.wait(30) and None), 2, 4)
         assert workers == {threading.current_thread(), *began}
 
 
 def test_calls_one_after_another_use_the_same_threads(fresh_pool):
     together = threading.Barrier(2)
     for _ in range(300):
-        _threads.run(lambda _: together.wait(30) and None, 2, 2)
-    assert sum(inbox is not None for inbox in _threads._pool) == 1
+        parallel.run(lambda _: together.wait(30) and None, 2, 2)
+    assert sum(inbox is not None for inbox in parallel._pool) == 1
 
 
 # --------------------------------------------------------------------------- exceptions at any time
@@ -501,7 +501,7 @@ def test_no_helper_outlives_a_call_that_an_exception_ended_at_any_step_of_the_in
 
     def trace(frame, event, argument):
         nonlocal count
-        if frame.f_code.co_filename != _threads.__file__:
+        if frame.f_code.co_filename != parallel.__file__:
             return None
         frame.f_trace_opcodes = True
         if event in ("opcode", "line"):
@@ -514,18 +514,18 @@ def test_no_helper_outlives_a_call_that_an_exception_ended_at_any_step_of_the_in
     while place <= count:
         place, count = place + 1, 0
         task = Quick()
-        _threads._pool.append(None)  # for the one that is lost if the exception comes before it has its work
+        parallel._pool.append(None)  # for the one that is lost if the exception comes before it has its work
         sys.settrace(trace)
         try:
-            _threads.run(task, 2, 2)
+            parallel.run(task, 2, 2)
         except TimeLimitError:
             ended_by += 1
         finally:
             sys.settrace(before)
         assert not task.at_work, f"place {place} of {count}"
-        assert not getattr(_threads._here, "is_worker", False), f"place {place} of {count}"
+        assert not getattr(parallel._here, "is_worker", False), f"place {place} of {count}"
     assert ended_by > 20
-    _threads._forget_pool()
+    parallel._forget_pool()
     test_as_many_threads_work_as_were_asked_for()
 
 
@@ -540,16 +540,16 @@ def test_no_helper_outlives_a_call_that_several_exceptions_ended_where_none_is_c
                 raise TimeLimitError
             return len(self) > 0
 
-    make = _threads._Crew.__init__
+    make = parallel._Crew.__init__
 
     def with_exceptions(self, *arguments: object) -> None:
         make(self, *arguments)
         self._helping = Helping()
 
-    monkeypatch.setattr(_threads._Crew, "__init__", with_exceptions)
+    monkeypatch.setattr(parallel._Crew, "__init__", with_exceptions)
     task = Quick()
     with pytest.raises(TimeLimitError):
-        _threads.run(task, 2, 2)
+        parallel.run(task, 2, 2)
     assert not task.at_work
     assert left == [0]
 
@@ -577,7 +577,7 @@ def test_what_signal_handlers_raise_while_the_caller_waits_is_raised_when_nobody
     before = signal.signal(signal.SIGALRM, late)
     try:
         with pytest.raises(raised) as caught:
-            _threads.run(task, 2, 2)
+            parallel.run(task, 2, 2)
         ended = time.monotonic()
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
@@ -602,7 +602,7 @@ def test_what_a_task_does_in_the_end_is_done_when_the_call_ends(n_threads):
             ended.append(block)
 
     def trace(frame, event, argument):
-        if frame.f_code is not _threads._do.__code__:
+        if frame.f_code is not parallel._do.__code__:
             return None
         if (
             event == "line"
@@ -616,7 +616,7 @@ def test_what_a_task_does_in_the_end_is_done_when_the_call_ends(n_threads):
     sys.settrace(trace)
     try:
         with pytest.raises(TimeLimitError):  # which keeps the traceback
-            _threads.run(task, 2, n_threads)
+            parallel.run(task, 2, n_threads)
     finally:
         sys.settrace(before)
     assert ended
@@ -631,7 +631,7 @@ def test_runs_from_many_threads_at_once():
     def caller(number: int) -> None:
         counts = [0] * 8
         for _ in range(50):
-            _threads.run(lambda block: counts.__setitem__(block, counts[block] + 1), 8, 4)
+            parallel.run(lambda block: counts.__setitem__(block, counts[block] + 1), 8, 4)
         totals[number] = sum(counts)
 
     callers = [threading.Thread(target=caller, args=(number,)) for number in range(8)]

@@ -12,10 +12,12 @@ import pytest
 from numpy.testing import assert_allclose
 
 from fastml import kernels
-from fastml.kernels import _descent, _team, _threads, training
-from fastml.kernels._jit import jit_enabled
+from fastml.kernels.linear import _descent
+from fastml.kernels.linear import training as linear_training
+from fastml.kernels.linear.training import LinearTraining, linear_evaluation
 from fastml.kernels.reference import vectorized
-from fastml.kernels.training import LinearTraining, linear_evaluation
+from fastml.kernels.runtime import parallel, team
+from fastml.kernels.runtime.jit import jit_enabled
 
 MULTICLASS = ("softmax_cross_entropy", "multiclass_hinge")
 LOSSES = (
@@ -284,7 +286,7 @@ def long_run(rng):
 
 
 def members_at_the_end(model: LinearTraining) -> int:
-    return max(_team.members_of(model._board, number) for number in (0, 1))
+    return max(team.members_of(model._board, number) for number in (0, 1))
 
 
 @pytest.mark.needs_jit
@@ -292,7 +294,7 @@ def test_helpers_take_part_and_change_nothing(long_run, same_bits, monkeypatch):
     make, *arguments = long_run
     alone = make(1)
     alone.run(*arguments)
-    monkeypatch.setattr(training, "_PATIENCE", (10**9, 0))  # on a busy machine they would be sent home
+    monkeypatch.setattr(linear_training, "_PATIENCE", (10**9, 0))  # on a busy machine they would be sent home
     most = 0
     for _ in range(500):  # and may come late
         together = make(2)
@@ -309,7 +311,7 @@ def test_helpers_that_never_come_are_not_missed(long_run, same_bits, monkeypatch
     make, *arguments = long_run
     alone, together = make(1), make(8)
     alone.run(*arguments)
-    monkeypatch.setattr(_threads, "_submit", lambda work, n_helpers: None)
+    monkeypatch.setattr(parallel, "_submit", lambda work, n_helpers: None)
     together.run(*arguments)
     same_bits(together.W.copy(), alone.W.copy())
     assert members_at_the_end(together) == 1
@@ -330,7 +332,7 @@ def test_a_helper_that_does_not_get_on_is_sent_home(long_run, same_bits, monkeyp
         return train(thread, *rest)
 
     monkeypatch.setitem(_descent.TRAINING, False, slow)
-    monkeypatch.setattr(training, "_CALL_SECONDS", 0)
+    monkeypatch.setattr(linear_training, "_CALL_SECONDS", 0)
     together.run(*arguments)
     same_bits(together.W.copy(), alone.W.copy())
     assert members_at_the_end(together) == 1

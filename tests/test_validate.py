@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 import scipy.sparse
 
-from fastml.kernels import _validate
+from fastml.kernels.arguments import arrays, scalars, targets
+from fastml.kernels.distances import arguments as distances_arguments
+from fastml.kernels.linear import arguments as linear_arguments
+from fastml.kernels.losses import arguments as losses_arguments
 
-F32, F64, U8 = _validate.FLOAT32, _validate.FLOAT64, _validate.UINT8
+F32, F64, U8 = arrays.FLOAT32, arrays.FLOAT64, arrays.UINT8
 
 
 def unaligned(array: np.ndarray) -> np.ndarray:
@@ -28,9 +31,9 @@ def unaligned(array: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("dtype", ["float32", "float64", "uint8", "int64"])
 def test_settle_returns_a_right_array_itself(dtype):
     array = np.ones((3, 4), dtype)
-    assert _validate.settle(array, dtype) is array
+    assert arrays.as_contiguous(array, dtype) is array
     array.setflags(write=False)
-    assert _validate.settle(array, np.dtype(dtype)) is array
+    assert arrays.as_contiguous(array, np.dtype(dtype)) is array
 
 
 @pytest.mark.parametrize(
@@ -49,7 +52,7 @@ def test_settle_returns_a_right_array_itself(dtype):
 )
 def test_settle_makes_a_plain_array_of_anything_else(change):
     array = np.arange(12.0).reshape(3, 4)
-    settled = _validate.settle(change(array), np.float64)
+    settled = arrays.as_contiguous(change(array), np.float64)
     assert type(settled) is np.ndarray
     assert settled.dtype == np.float64
     assert settled.dtype.isnative
@@ -60,7 +63,7 @@ def test_settle_makes_a_plain_array_of_anything_else(change):
 
 def test_settle_keeps_a_memory_map_in_place(tmp_path):
     mapped = np.memmap(tmp_path / "x", np.float32, "w+", shape=(4, 3))
-    settled = _validate.settle(mapped, np.float32)
+    settled = arrays.as_contiguous(mapped, np.float32)
     assert type(settled) is np.ndarray
     assert np.shares_memory(settled, mapped)
 
@@ -90,25 +93,25 @@ def test_pair_promotes_as_documented(x, y, settled):
         for order in ("=", ">"):
             X = np.ones((2, 3), np.dtype(first).newbyteorder(order))
             Y = np.ones((4, 3), np.dtype(second).newbyteorder(order))
-            a, b, kind = _validate.pair(X, Y)
+            a, b, kind = distances_arguments.pair(X, Y)
             assert (a.dtype.name, b.dtype.name, kind) == (settled, settled, settled)
 
 
 def test_pair_says_where_both_sides_are_one():
     X = np.ones((2, 3), np.float32)
-    for result in (_validate.pair(X), _validate.pair(X, X)):
+    for result in (distances_arguments.pair(X), distances_arguments.pair(X, X)):
         assert result[0] is result[1] is X
     fortran = np.asfortranarray(np.ones((2, 3)))
-    a, b, _ = _validate.pair(fortran, fortran)
+    a, b, _ = distances_arguments.pair(fortran, fortran)
     assert a is b
-    a, b, _ = _validate.pair(X, X.copy())
+    a, b, _ = distances_arguments.pair(X, X.copy())
     assert a is not b
 
 
 def test_single_arrays_are_float32_or_float64():
     for dtype, settled in (("float16", F32), ("float32", F32), ("float64", F64), ("uint8", F64), ("bool", F64)):
-        assert _validate.floating(np.ones(3, dtype), "x").dtype == settled
-    assert _validate.floating(3, "x").shape == ()
+        assert arrays.floating(np.ones(3, dtype), "x").dtype == settled
+    assert arrays.floating(3, "x").shape == ()
 
 
 @pytest.mark.parametrize(
@@ -126,7 +129,7 @@ def test_single_arrays_are_float32_or_float64():
 )
 def test_real_refuses(bad, error, message):
     with pytest.raises(error, match=message):
-        _validate.real(bad, "X")
+        arrays.real(bad, "X")
 
 
 @pytest.mark.parametrize(
@@ -139,7 +142,7 @@ def test_real_refuses(bad, error, message):
 )
 def test_pair_refuses_shapes(X, Y, message):
     with pytest.raises(ValueError, match=message):
-        _validate.pair(X, Y)
+        distances_arguments.pair(X, Y)
 
 
 def test_result_dtype_holds_the_largest_distance():
@@ -150,19 +153,19 @@ def test_result_dtype_holds_the_largest_distance():
         ("l2", True, 33_026, "int64"),
         ("l2", False, 33_026, "float32"),
     ):
-        found = _validate.result_dtype(metric, U8, columns, squared)
+        found = distances_arguments.result_dtype(metric, U8, columns, squared)
         assert found == dtype
         if found.kind == "i" and metric != "linf":
             assert columns * 255 ** (1 + squared) <= np.iinfo(found).max
-    assert _validate.result_dtype("l1", F32, 10**9) == F32
+    assert distances_arguments.result_dtype("l1", F32, 10**9) == F32
     with pytest.raises(ValueError, match="X has 8421505 columns; uint8 L1 distances are int32"):
-        _validate.result_dtype("l1", U8, 8_421_505)
+        distances_arguments.result_dtype("l1", U8, 8_421_505)
 
 
 def test_out_is_checked_property_by_property():
     good = np.empty((2, 3), np.float32)
-    assert _validate.out(good, (2, 3), F32, np.ones(6)) is good
-    assert _validate.out(None, (2, 3), F32).shape == (2, 3)
+    assert arrays.out(good, (2, 3), F32, np.ones(6)) is good
+    assert arrays.out(None, (2, 3), F32).shape == (2, 3)
     read_only = np.empty((2, 3), np.float32)
     read_only.setflags(write=False)
     for bad, message in (
@@ -174,9 +177,9 @@ def test_out_is_checked_property_by_property():
         (read_only, "out is read-only"),
     ):
         with pytest.raises(ValueError, match=message):
-            _validate.out(bad, (2, 3), F32)
+            arrays.out(bad, (2, 3), F32)
     with pytest.raises(TypeError, match="out is a list; it must be a NumPy array"):
-        _validate.out([[0.0]], (1, 1), F32)
+        arrays.out([[0.0]], (1, 1), F32)
 
 
 def test_out_must_not_overlap_but_may_lie_between():
@@ -184,10 +187,10 @@ def test_out_must_not_overlap_but_may_lie_between():
     out = memory[4:8].reshape(2, 2)
     for overlapping in (memory, memory[7:9], memory[::2]):
         with pytest.raises(ValueError, match="out overlaps with an input"):
-            _validate.out(out, (2, 2), F32, np.ones(3), overlapping)
-    assert _validate.out(out, (2, 2), F32, memory[:4], memory[8:], [[1.0]]) is out
+            arrays.out(out, (2, 2), F32, np.ones(3), overlapping)
+    assert arrays.out(out, (2, 2), F32, memory[:4], memory[8:], [[1.0]]) is out
     single = memory[5:6].reshape(1, 1)
-    assert _validate.out(single, (1, 1), F32, memory[::2]) is single  # in a gap of a strided input
+    assert arrays.out(single, (1, 1), F32, memory[::2]) is single  # in a gap of a strided input
 
 
 # -- scalars ---------------------------------------------------------------------------------------
@@ -199,16 +202,16 @@ def test_metric_knows_the_aliases():
         *((n, "l2") for n in ("l2", "euclidean")),
         *((n, "linf") for n in ("linf", "chebyshev")),
     ):
-        assert _validate.metric(name) == short
+        assert distances_arguments.metric(name) == short
     with pytest.raises(ValueError, match="metric is 'cosine'; it must be one of 'l1', 'manhattan'"):
-        _validate.metric("cosine")
+        distances_arguments.metric("cosine")
     with pytest.raises(TypeError, match="metric is a int; it must be a str"):
-        _validate.metric(2)
+        distances_arguments.metric(2)
 
 
 def test_k_lies_between_one_and_the_candidates():
-    assert _validate.k(np.int8(3), 3, False, 9) == 3
-    assert _validate.k(2, 3, True, 3) == 2
+    assert distances_arguments.k(np.int8(3), 3, False, 9) == 3
+    assert distances_arguments.k(2, 3, True, 3) == 2
     for k, m, exclude_self, n, error, message in (
         (0, 3, False, 3, ValueError, "k is 0; it must lie between 1 and 3, the number of rows of Y"),
         (4, 3, False, 3, ValueError, "k is 4; it must lie between 1 and 3"),
@@ -221,19 +224,19 @@ def test_k_lies_between_one_and_the_candidates():
         (1, 3, 1, 3, TypeError, r"exclude_self is 1 \(int\); it must be True or False"),
     ):
         with pytest.raises(error, match=message):
-            _validate.k(k, m, exclude_self, n)
+            distances_arguments.k(k, m, exclude_self, n)
 
 
 def test_scalars_are_cast_and_checked():
     for value in (1.5, np.float32(1.5), Fraction(3, 2), np.array(1.5), np.longdouble(1.5)):
         for dtype in (F32, F64):
-            got = _validate.scalar(value, "b", dtype)
+            got = scalars.scalar(value, "b", dtype)
             assert type(got) is dtype.type
             assert got == 1.5
-    assert _validate.scalar(2, "b", F32) == 2
-    assert math.isnan(_validate.scalar(math.nan, "b"))
-    assert _validate.scalar(-1e300, "b", F32) == -math.inf
-    assert _validate.scalar(float(np.finfo(np.float32).max), "b", F32) == np.finfo(np.float32).max
+    assert scalars.scalar(2, "b", F32) == 2
+    assert math.isnan(scalars.scalar(math.nan, "b"))
+    assert scalars.scalar(-1e300, "b", F32) == -math.inf
+    assert scalars.scalar(float(np.finfo(np.float32).max), "b", F32) == np.finfo(np.float32).max
     for bad, error, message in (
         ("1", TypeError, r"b is '1' \(str\); it must be a real number"),
         (1j, TypeError, "b is 1j"),
@@ -244,21 +247,21 @@ def test_scalars_are_cast_and_checked():
         (10**400, ValueError, "b is an integer beyond the range of float64"),
     ):
         with pytest.raises(error, match=message):
-            _validate.scalar(bad, "b")
+            scalars.scalar(bad, "b")
 
 
 @pytest.mark.parametrize("bad", [0, -1.0, math.inf, math.nan, 1e-50])
 def test_delta_is_positive_and_finite_in_the_dtype_used(bad):
     with pytest.raises(ValueError, match=r"delta is .*; it must be positive and finite as float32"):
-        _validate.delta(bad, F32)
-    assert _validate.delta(1e-50, F64) == 1e-50
+        scalars.checked_delta(bad, F32)
+    assert scalars.checked_delta(1e-50, F64) == 1e-50
 
 
 @pytest.mark.parametrize("bad", [-1e-9, math.inf, math.nan])
 def test_l2_is_finite_and_not_negative(bad):
     with pytest.raises(ValueError, match=r"l2 is .*; it must be finite as float64 and not negative"):
-        _validate.l2(bad, F64)
-    assert _validate.l2(0, F64) == 0
+        scalars.checked_l2(bad, F64)
+    assert scalars.checked_l2(0, F64) == 0
 
 
 # -- targets and weights ---------------------------------------------------------------------------
@@ -266,7 +269,7 @@ def test_l2_is_finite_and_not_negative(bad):
 
 def test_targets_take_the_dtype_of_the_scores():
     for y in ([0, 1], [False, True], np.array([0, 1], np.uint8), np.array([0, 1.0])):
-        z, t = _validate.scores_and_target(np.zeros(2, np.float16), y, "probability", "t")
+        z, t = losses_arguments.scores_and_target(np.zeros(2, np.float16), y, "probability", "t")
         assert z.dtype == t.dtype == F32
         assert t.tolist() == [0, 1]
 
@@ -288,26 +291,26 @@ def test_targets_take_the_dtype_of_the_scores():
 )
 def test_scores_and_target_refuse(z, y, target, error, message):
     with pytest.raises(error, match=message):
-        _validate.scores_and_target(z, y, target)
+        losses_arguments.scores_and_target(z, y, target)
 
 
 def test_regression_targets_may_be_nan_or_infinite():
-    _, y = _validate.scores_and_target([0.0, 0.0], [math.nan, math.inf], "real")
+    _, y = losses_arguments.scores_and_target([0.0, 0.0], [math.nan, math.inf], "real")
     np.testing.assert_array_equal(y, [math.nan, math.inf])
 
 
 @pytest.mark.parametrize("dtype", ["int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", ">i4"])
 def test_class_indices_of_any_integer_width(dtype):
-    _, y = _validate.class_targets(np.zeros((2, 3)), np.array([2, 0], dtype))
+    _, y = losses_arguments.class_targets(np.zeros((2, 3)), np.array([2, 0], dtype))
     assert y.dtype == np.intp
     assert y.tolist() == [2, 0]
 
 
 def test_class_indices_may_be_bool():
-    _, y = _validate.class_targets(np.zeros((2, 2)), np.array([True, False]))
+    _, y = losses_arguments.class_targets(np.zeros((2, 2)), np.array([True, False]))
     assert (y.dtype, y.tolist()) == (np.intp, [1, 0])
     with pytest.raises(ValueError, match=r"y\[1\] is True; class indices must lie in 0..0"):
-        _validate.class_targets(np.zeros((2, 1)), [False, True])
+        losses_arguments.class_targets(np.zeros((2, 1)), [False, True])
 
 
 @pytest.mark.parametrize(
@@ -324,20 +327,22 @@ def test_class_indices_may_be_bool():
 )
 def test_class_targets_refuse(y, error, message):
     with pytest.raises(error, match=message):
-        _validate.class_targets(np.zeros((2, 3)), y)
+        losses_arguments.class_targets(np.zeros((2, 3)), y)
 
 
 def test_probabilities_are_taken_as_they_are():
     given = np.array([[0.25, 0.75], [1, 0]])
     for y in (given, given.astype(np.float32), given.tolist()):
-        Z, T = _validate.class_targets(np.zeros((2, 2), np.float32), y, probabilities=True)
+        Z, T = losses_arguments.class_targets(np.zeros((2, 2), np.float32), y, probabilities=True)
         assert Z.dtype == T.dtype == F32
         np.testing.assert_array_equal(T, given)
     nearly = given * 1.0009
-    np.testing.assert_array_equal(_validate.class_targets(np.zeros((2, 2)), nearly, probabilities=True)[1], nearly)
+    np.testing.assert_array_equal(
+        losses_arguments.class_targets(np.zeros((2, 2)), nearly, probabilities=True)[1], nearly
+    )
     one_hot = np.array([[0, 1], [1, 0]])  # of integers or bool: the same thing
     for y in (one_hot, one_hot.astype(bool)):
-        assert _validate.class_targets(np.zeros((2, 2)), y, probabilities=True)[1].tolist() == one_hot.tolist()
+        assert losses_arguments.class_targets(np.zeros((2, 2)), y, probabilities=True)[1].tolist() == one_hot.tolist()
 
 
 @pytest.mark.parametrize(
@@ -356,12 +361,12 @@ def test_probabilities_are_taken_as_they_are():
 )
 def test_probabilities_refused(y, error, message):
     with pytest.raises(error, match=message):
-        _validate.class_targets(np.zeros((2, 2)), y, probabilities=True)
+        losses_arguments.class_targets(np.zeros((2, 2)), y, probabilities=True)
 
 
 def test_weights_are_cast_and_summed():
-    assert _validate.weights(None, 7, F32) == (None, 7.0)
-    w, total = _validate.weights([1, 0, 2], 3, F32)
+    assert targets.weights(None, 7, F32) == (None, 7.0)
+    w, total = targets.weights([1, 0, 2], 3, F32)
     assert w is not None
     assert w.dtype == F32
     assert (w.tolist(), total) == ([1, 0, 2], 3.0)
@@ -384,7 +389,7 @@ def test_weights_are_cast_and_summed():
 )
 def test_weights_refuse(weights, dtype, message):
     with pytest.raises(ValueError, match=message):
-        _validate.weights(weights, 3, dtype)
+        targets.weights(weights, 3, dtype)
 
 
 # -- linear models ---------------------------------------------------------------------------------
@@ -392,14 +397,14 @@ def test_weights_refuse(weights, dtype, message):
 
 def test_linear_settles_everything_to_the_dtype_of_x():
     X = np.ones((3, 2), np.float32)
-    given = _validate.linear("hinge", X, [1, -1, 1], np.ones(2), 1, 0.5, [1, 2, 3])
+    given = linear_arguments.linear("hinge", X, [1, -1, 1], np.ones(2), 1, 0.5, [1, 2, 3])
     assert given.X is X
     assert {a.dtype for a in (given.y, given.W, given.b, given.l2, given.weight)} == {F32}
     assert given.total == 6
-    given = _validate.linear("softmax_cross_entropy", X, [0, 1, 1], np.ones((2, 2)), np.zeros(2))
+    given = linear_arguments.linear("softmax_cross_entropy", X, [0, 1, 1], np.ones((2, 2)), np.zeros(2))
     assert (given.y.dtype, given.W.dtype, given.b.dtype) == (np.intp, F32, F32)
     assert given.weight is None
-    assert _validate.linear("huber", np.ones((3, 2), np.uint8), np.ones(3), np.ones(2), 0).X.dtype == F64
+    assert linear_arguments.linear("huber", np.ones((3, 2), np.uint8), np.ones(3), np.ones(2), 0).X.dtype == F64
 
 
 @pytest.mark.parametrize(
@@ -434,4 +439,4 @@ def test_linear_settles_everything_to_the_dtype_of_x():
 def test_linear_refuses(change, error, message):
     arguments = {"loss": "hinge", "X": np.ones((3, 2)), "y": [1, -1, 1], "W": np.ones(2), "b": 0.0} | change
     with pytest.raises(error, match=message):
-        _validate.linear(**arguments)
+        linear_arguments.linear(**arguments)

@@ -44,7 +44,7 @@ def plan(
     base : Side, optional
         The base with its own catalogue; what it lists and the head does not has the verdict "gone".
     """
-    from fastml._warmup import select
+    from fastml.cli.warmup import select
 
     listed = _listed(head)
     names = [item["name"] for item in listed]
@@ -67,7 +67,7 @@ def plan(
 
 def _add_gone(outcome: Outcome, base: Side, only: str | None) -> None:
     """Add what the base has and the head does not; a base so old that it cannot say what it has is remarked upon."""
-    from fastml._warmup import select
+    from fastml.cli.warmup import select
 
     try:
         listed = _listed(base)
@@ -188,7 +188,7 @@ def warm(
 
 def _groups(found: Sequence[Found]) -> list[list[str]]:
     """Group benchmarks that share machine code; models come last, when the kernels that they call are compiled."""
-    from fastml._warmup import of_one_code
+    from fastml.cli.warmup import of_one_code
     from fastml.kernels.catalogue import ENTRIES
 
     of_kernel: dict[str, list[str]] = {}
@@ -302,6 +302,6 @@ def _stale(outcome: Outcome, accepted: Sequence[Accepted]) -> Iterator[str]:
 
 def default_jobs() -> int:
     """Return how many processes compile: more than this find nothing left to do."""
-    from fastml.kernels import _threads
+    from fastml.kernels.runtime import parallel
 
-    return min(_threads.default()[0], 8)
+    return min(parallel.default()[0], 8)

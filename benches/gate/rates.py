@@ -170,7 +170,7 @@ def record(
     repository: Path, revision: str, folder: Path, cache: Path, pairs: int, only: str | None, say: Callable[[str], None]
 ) -> None:
     """Record identical pairs, one file each, numbered on from what is there; may be ended at any time."""
-    from fastml import _info
+    from fastml.cli import info
 
     scratch = Path(tempfile.mkdtemp(prefix="fastml-gate-"))
     try:
@@ -184,7 +184,7 @@ def record(
             failed = [name for name, answer in answers.items() if "failed" in answer]
             if failed:
                 raise GateError(f"the {side.name} fails at {', '.join(failed)}")
-        machine = _info.collect()
+        machine = info.collect()
         folder.mkdir(parents=True, exist_ok=True)
         numbers = [
             int(found[1]) for file in folder.glob("*.json") if (found := re.fullmatch(r"(\d+)\.json", file.name))

@@ -72,9 +72,9 @@ def run(options: Options, say: Callable[[str], None]) -> tuple[dict[str, Any], O
 
 def installed(base: Environment, head: Environment) -> tuple[InstalledSide, InstalledSide]:
     """Return both sides; the head's catalogue says what is measured, on either."""
-    from fastml.kernels import _threads
+    from fastml.kernels.runtime import parallel
 
-    n_threads = _threads.default()[0]
+    n_threads = parallel.default()[0]
     catalogue = _kernels_of(head)
     return InstalledSide(base, catalogue, n_threads), InstalledSide(head, catalogue, n_threads)
 
@@ -90,15 +90,15 @@ def _title(environment: Environment) -> str:
 
 def document(outcome: Outcome, base: Environment, head: Environment, why: str) -> dict[str, Any]:
     """Return everything as JSON takes it, raw rounds included."""
-    from fastml import _info
-    from fastml.kernels import _threads
+    from fastml.cli import info
+    from fastml.kernels.runtime import parallel
 
     return {
         "schema": SCHEMA,
         "kind": "gate",
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "machine": _info.collect(),
-        "threads": _threads.default()[0],
+        "machine": info.collect(),
+        "threads": parallel.default()[0],
         "base": {"revision": base.revision, "commit": base.commit, "why": why},
         "head": {"revision": head.revision, "commit": head.commit, "changed": head.changed},
         "rule": asdict(RULE),

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from fastml._files import replacing
+from fastml.utils.files import replacing
 
 __all__ = ["read_document", "write_document", "write_text"]
 

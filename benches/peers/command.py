@@ -34,14 +34,14 @@ def add_parsers(commands: Any) -> None:
 
 def _peers(options: argparse.Namespace) -> int:
     let_idle_threads_sleep()
-    from fastml.kernels import _threads
+    from fastml.kernels.runtime import parallel
 
-    n_threads = options.threads or _threads.default()[0]
+    n_threads = options.threads or parallel.default()[0]
     # Libraries read these when they are loaded.
     os.environ.update({"OMP_NUM_THREADS": str(n_threads), "MKL_NUM_THREADS": str(n_threads)})
 
-    from fastml import _info
-    from fastml._warmup import select
+    from fastml.cli import info
+    from fastml.cli.warmup import select
 
     from ..measuring.documents import write_text
     from . import run, table
@@ -71,7 +71,7 @@ def _peers(options: argparse.Namespace) -> int:
         return run.measure_figures(options.quick)
 
     document, interrupted = run.run_all(
-        jobs, n_threads, _info.collect(), on_job=after_a_job, figures=figures if options.only is None else None
+        jobs, n_threads, info.collect(), on_job=after_a_job, figures=figures if options.only is None else None
     )
     if interrupted:
         print("interrupted: wrote what was measured so far", file=sys.stderr)

@@ -16,8 +16,11 @@ from typing import Any
 
 import numpy as np
 
-from fastml.kernels._image_works import Convolution, Dense, Layer, Work
-from fastml.kernels._sequence import Images, Network, Plan, SequenceTraining
+from fastml.kernels.convolution.layers import Layer, Work
+from fastml.kernels.convolution.network import Network
+from fastml.kernels.convolution.plan import Images, Plan
+from fastml.kernels.convolution.product_layers import Convolution, Dense
+from fastml.kernels.convolution.training import SequenceTraining
 from fastml.layers import BatchNorm, Conv2D, Dropout, Linear, MaxPool2D, ReLU, chain
 
 from ..measuring.timing import blas_limit, quiet_gc

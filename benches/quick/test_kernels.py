@@ -12,13 +12,14 @@ from typing import Any
 
 import pytest
 
-from fastml.kernels import _threads, catalogue
+from fastml.kernels import catalogue
+from fastml.kernels.runtime import parallel
 
 from ..measuring.timing import blas_limit
 
 pytest.importorskip("pytest_benchmark", reason="the suite needs the extra bench")
 
-_THREADS = _threads.default()[0]
+_THREADS = parallel.default()[0]
 #: Name in the table -> tier of the catalogue and arguments of its own.
 _WAYS: dict[str, tuple[str, dict[str, int]]] = {
     "loop": ("loops", {}),

@@ -74,11 +74,11 @@ def compile_cases(cases: Iterable[Case], n_threads: int) -> dict[tuple[str, str]
     Returns the seconds of each entry and dtype that had something to compile: one after the other they would be
     most of the report.
     """
-    from fastml import _warmup
-    from fastml.kernels import _jit
+    from fastml.cli import warmup
     from fastml.kernels.catalogue import ENTRIES
+    from fastml.kernels.runtime import jit
 
-    if n_threads == 1 or not _jit.cache_info().writable:
+    if n_threads == 1 or not jit.cache_info().writable:
         return {}
     asked: dict[str, list[str]] = {}
     for case in cases:
@@ -87,7 +87,7 @@ def compile_cases(cases: Iterable[Case], n_threads: int) -> dict[tuple[str, str]
     return {
         (outcome.key, dtype): outcome.seconds
         for dtype, keys in asked.items()
-        for outcome in _warmup.run(list(dict.fromkeys(keys)), min(n_threads, 4), dtypes=(dtype,), silent=True)
+        for outcome in warmup.run(list(dict.fromkeys(keys)), min(n_threads, 4), dtypes=(dtype,), silent=True)
         if outcome.compiled
     }
 
@@ -257,9 +257,9 @@ def _add_speedups(record: dict[str, Any], timings: Mapping[str, Timing]) -> None
 
 
 def _cache_counts() -> dict[str, int]:
-    from fastml.kernels import _jit
+    from fastml.kernels.runtime import jit
 
-    counts = _jit.stats().values()
+    counts = jit.stats().values()
     return {key: sum(count[key] for count in counts) for key in ("hits", "misses")}
 
 

@@ -34,7 +34,7 @@ def add_parsers(commands: Any) -> None:
 
 def _report(options: argparse.Namespace, catalogue: Any = None) -> int:
     let_idle_threads_sleep()
-    from fastml.kernels import _jit
+    from fastml.kernels.runtime import jit
 
     from ..measuring.documents import write_document, write_text
     from . import html, terminal
@@ -42,7 +42,7 @@ def _report(options: argparse.Namespace, catalogue: Any = None) -> int:
     from .run import run
     from .summary import exit_code
 
-    if not _jit.jit_enabled():
+    if not jit.jit_enabled():
         return fail("Numba's compiler is switched off (NUMBA_DISABLE_JIT); there is nothing to compare")
     asked = Options(
         full=options.full,

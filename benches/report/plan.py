@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from fastml._warmup import select
+from fastml.cli.warmup import select
 from fastml.datasets import Dataset
 
 from .known_answers import Question, questions

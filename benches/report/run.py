@@ -64,14 +64,14 @@ def run(
     Ctrl-C ends the measuring, not the report: the document then holds what there is and says
     ``"interrupted": true``.
     """
-    from fastml.kernels import _threads
+    from fastml.kernels.runtime import parallel
 
     if catalogue is None:
         catalogue = importlib.import_module("fastml.kernels.catalogue")
 
     progress = progress or Progress()
     started = time.perf_counter()
-    default_threads, source = _threads.default()
+    default_threads, source = parallel.default()
     n_threads = options.n_threads or default_threads
     plan = make_plan(options, catalogue, n_threads, studies)
     document = _empty_document(options, plan, n_threads, "--threads" if options.n_threads else source)
@@ -176,9 +176,9 @@ def _answers(question: Question) -> list[dict[str, Any]]:
 
 
 def _machine() -> dict[str, Any]:
-    from fastml import _info
+    from fastml.cli import info
 
-    return _info.collect()
+    return info.collect()
 
 
 def _load_average() -> float | None:

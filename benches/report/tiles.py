@@ -18,7 +18,19 @@ import llvmlite.binding as llvm
 import numba
 import numpy as np
 
-from fastml.kernels import _blocks, _simd
+from fastml.kernels.distances.panels import (
+    METRIC_CODES,
+    X_ROWS,
+    aligned,
+    distances_of_block,
+    ordinary_totals,
+    pack,
+    whole_steps,
+)
+from fastml.kernels.distances.panels import plan as the_plan
+from fastml.kernels.distances.tiles import accumulate as the_accumulate
+from fastml.kernels.distances.tiles import group, tile_shape
+from fastml.kernels.runtime import target
 
 __all__ = ["Peak", "Tile", "measure"]
 
@@ -66,8 +78,8 @@ def measure() -> dict[str, Any]:
     peaks = {dtype: _peak(dtype) for dtype in ("float32", "float64")}
     tiles = [_tile(metric, dtype, clock, peaks) for dtype in _DTYPES for metric in _METRICS]
     return {
-        "cpu": _simd.target().cpu,
-        "vector_bytes": _simd.target().vector_bytes,
+        "cpu": target.target().cpu,
+        "vector_bytes": target.target().vector_bytes,
         "clock": clock,
         "peaks": {dtype: asdict(peak) for dtype, peak in peaks.items()},
         "tiles": [asdict(tile) for tile in tiles],
@@ -126,7 +138,7 @@ out:
 
 
 def _peak(dtype: str) -> Peak:
-    vector_bytes = _simd.target().vector_bytes
+    vector_bytes = target.target().vector_bytes
     lanes, rates = vector_bytes // np.dtype(dtype).itemsize, []
     for step in _STEPS_OF_PEAKS:
         engine, run = _compiled(_independent(lanes, "float" if dtype == "float32" else "double", step))
@@ -182,13 +194,13 @@ declare {vector} @{name}({vector}, {vector}, {vector})"""
 
 def _tile(metric: str, name: str, clock: float, peaks: dict[str, Peak]) -> Tile:
     dtype = np.dtype(name)
-    shape = _simd.tile_shape(metric, dtype)
-    n, m, d = _blocks.X_ROWS, 480, 784
+    shape = tile_shape(metric, dtype)
+    n, m, d = X_ROWS, 480, 784
     rng = np.random.default_rng(0)
     X, Y = ((200 * rng.random((rows, d))).astype(dtype) for rows in (n, m))
-    X, plan = _blocks.whole_steps(X), _blocks.plan(metric, dtype, n, d)
-    totals = _blocks.ordinary_totals(metric, dtype, d)
-    code = _blocks.METRIC_CODES[metric]
+    X, plan = whole_steps(X), the_plan(metric, dtype, n, d)
+    totals = ordinary_totals(metric, dtype, d)
+    code = METRIC_CODES[metric]
     repeats = 8
     blocks = numba.njit(nogil=True)(_blocks_again_and_again)
     blocks(code, plan, X, Y, totals, 1)
@@ -202,7 +214,7 @@ def _tile(metric: str, name: str, clock: float, peaks: dict[str, Peak]) -> Tile:
     vector = [line for line in lines if re.search(r"[xyz]mm\d|\bv\d+\.|\bq\d+\b", line)]
     # The compiler may have taken several steps into one turn: each makes rows x vectors accumulations.
     steps = max(1, round(_accumulations(metric, lines) / (shape.rows * shape.vectors)))
-    columns = _simd.group(dtype)
+    columns = group(dtype)
     return Tile(
         metric,
         name,
@@ -219,11 +231,11 @@ def _tile(metric: str, name: str, clock: float, peaks: dict[str, Peak]) -> Tile:
 
 def _blocks_again_and_again(metric, plan, X, Y, like, times):  # type: ignore[no-untyped-def]
     _, points, side, columns, _, space, _ = plan
-    panels, spread_x = _blocks.aligned(Y.shape[0] * X.shape[1], Y), _blocks.aligned(space, Y)
-    totals = _blocks.aligned(X.shape[0] * Y.shape[0], like).reshape((X.shape[0], Y.shape[0]))
-    _blocks.pack(Y, 0, Y.shape[0], points, side, columns, panels)
+    panels, spread_x = aligned(Y.shape[0] * X.shape[1], Y), aligned(space, Y)
+    totals = aligned(X.shape[0] * Y.shape[0], like).reshape((X.shape[0], Y.shape[0]))
+    pack(Y, 0, Y.shape[0], points, side, columns, panels)
     for _ in range(times):
-        _blocks.distances_of_block(metric, plan, X, 0, X.shape[0], panels, 0, Y.shape[0], spread_x, totals)
+        distances_of_block(metric, plan, X, 0, X.shape[0], panels, 0, Y.shape[0], spread_x, totals)
 
 
 #: What accumulates, in each metric's loop, on x86 and on Arm.
@@ -245,7 +257,7 @@ def _accumulations(metric: str, lines: list[str]) -> int:
 
 def _innermost_loop(metric: str, dtype: np.dtype[Any]) -> list[str]:
     """Return the instructions of the loop with most vector arithmetic in a tile compiled afresh, without labels."""
-    accumulate = _simd.accumulate
+    accumulate = the_accumulate
     metrics: dict[str, Callable[..., None]] = {
         "l1": lambda S, Y, steps, totals: accumulate("l1", S, Y, 0, steps, totals, 0, 0, True),
         "l2": lambda S, Y, steps, totals: accumulate("l2", S, Y, 0, steps, totals, 0, 0, True),
@@ -253,7 +265,7 @@ def _innermost_loop(metric: str, dtype: np.dtype[Any]) -> list[str]:
     }
     tile = numba.njit(nogil=True)(metrics[metric])
     room = np.zeros(1 << 16, dtype)
-    tile(room, room, 2, np.zeros((16, 128), _blocks.ordinary_totals(metric, dtype, 784).dtype))
+    tile(room, room, 2, np.zeros((16, 128), ordinary_totals(metric, dtype, 784).dtype))
     [text] = tile.inspect_asm().values()
     return hottest_loop(text)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import importlib.util
 import itertools
 import sys
@@ -44,12 +45,13 @@ class Settings:
 @cache
 def n_threads() -> int:
     """Return how many threads the kernels use by themselves."""
-    try:
-        from fastml.kernels import _threads
-
-        return int(_threads.default()[0])
-    except (ImportError, AttributeError):
-        return 1
+    for module in (
+        "fastml.kernels.runtime.parallel",
+        "fastml.kernels._threads",
+    ):  # today's name, and that of old commits
+        with contextlib.suppress(ImportError, AttributeError):
+            return int(importlib.import_module(module).default()[0])
+    return 1
 
 
 def needed(get: Callable[[], Any]) -> Any:

@@ -18,9 +18,10 @@ pytest.importorskip("matplotlib", reason="the report needs the extra plot")
 from benches import __main__ as command_line
 from benches.measuring import limits, timing
 from benches.report import case, html, known_answers, plan, run, summary, terminal
-from fastml import _warmup, datasets
-from fastml.kernels import _jit
+from fastml import datasets
+from fastml.cli import warmup
 from fastml.kernels.catalogue import ENTRIES
+from fastml.kernels.runtime import _cache_files, jit
 
 
 def case_of(document: dict[str, Any], key: str) -> dict[str, Any]:
@@ -79,10 +80,10 @@ def test_what_an_empty_cache_lacks_is_compiled_before(monkeypatch, tmp_path, mad
 
     def run(keys, jobs, *, dtypes, silent):
         asked.append((keys, jobs, dtypes))
-        return [_warmup.Outcome(key, 3.0, key == "exp", None) for key in keys]
+        return [warmup.Outcome(key, 3.0, key == "exp", None) for key in keys]
 
-    monkeypatch.setattr(_warmup, "run", run)
-    monkeypatch.setattr(_jit, "cache_info", lambda: _jit.CacheInfo(str(tmp_path), True, ""))
+    monkeypatch.setattr(warmup, "run", run)
+    monkeypatch.setattr(jit, "cache_info", lambda: _cache_files.CacheInfo(str(tmp_path), True, ""))
     some = {key: ENTRIES[key] for key in ("exp", "sigmoid", "pairwise_l1")}
     chosen = plan.generated_cases({**some, "fake": made_up.fast("fake")}, full=False)
     assert case.compile_cases(chosen, 1) == {}
