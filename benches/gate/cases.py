@@ -26,6 +26,7 @@ __all__ = [
     "benchmarks",
     "expected_number",
     "load_catalogue",
+    "of_entry",
     "quick_size",
 ]
 
@@ -111,10 +112,10 @@ def benchmarks(entries: dict[str, Any], n_threads: int) -> list[Benchmark]:
     for entry in entries.values():
         first = next(iter(entry.dtypes))
         for dtype in entry.dtypes:
-            found.append(_of_entry(entry, dtype, quick_size(entry), 1, ""))
+            found.append(of_entry(entry, dtype, quick_size(entry), 1, ""))
         if n_threads > 1:
-            found.append(_of_entry(entry, first, quick_size(entry), n_threads, OF_THREADS))
-        found.append(_of_entry(entry, first, entry.sizes["tiny"], 1, " tiny"))
+            found.append(of_entry(entry, first, quick_size(entry), n_threads, OF_THREADS))
+        found.append(of_entry(entry, first, entry.sizes["tiny"], 1, " tiny"))
     return found + [
         _of_model(name, model, step) for name, model in MODELS.items() if _has(name) for step in ("fit", "predict")
     ]
@@ -131,7 +132,7 @@ def quick_size(entry: Any) -> tuple[int, ...]:
     return (max(rows // FEWER_ROWS, min(rows, entry.loop_size[0])), *rest)
 
 
-def _of_entry(entry: Any, dtype: str, size: tuple[int, ...], n_threads: int, suffix: str) -> Benchmark:
+def of_entry(entry: Any, dtype: str, size: tuple[int, ...], n_threads: int, suffix: str) -> Benchmark:
     def prepare() -> Prepared:
         from fastml import kernels
         from fastml.kernels import catalogue

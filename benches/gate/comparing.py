@@ -15,7 +15,7 @@ from .outcome import ACCEPTED_SLACK, Accepted, Found, Outcome
 from .rounds import Pair, Side, ask, first_calls, measure_pair, samples
 from .sources import Sources
 
-__all__ = ["compare", "default_jobs", "plan", "warm"]
+__all__ = ["check_numbers", "compare", "default_jobs", "groups_of_one_code", "plan", "warm"]
 
 #: Kept back for running again what is suspected.
 RESERVE_S = 120.0
@@ -123,7 +123,7 @@ def compare(
     timed = outcome.having("same")
     names = [found.name for found in timed]
     outcome.screening = _screen(base, head, names, deadline, rule, clock, say)
-    _check_numbers(outcome, timed, rule)
+    check_numbers(outcome, timed, rule)
     for found, column in zip(timed, samples(outcome.screening, names).T, strict=True):
         _describe(found, column, outcome.screening)
         _judge(found, outcome.screening[0][found.name].error)
@@ -183,10 +183,10 @@ def warm(
     say(f"first calls of {len(found)} benchmarks on both sides")
     # The bar goes to stderr, and only to a terminal.
     with tqdm(total=len(sides) * len(found), unit="call", leave=False, disable=None) as bar:
-        return first_calls(sides, _groups(found), jobs=jobs, check=check, tick=bar.update)
+        return first_calls(sides, groups_of_one_code(found), jobs=jobs, check=check, tick=bar.update)
 
 
-def _groups(found: Sequence[Found]) -> list[list[str]]:
+def groups_of_one_code(found: Sequence[Found]) -> list[list[str]]:
     """Group benchmarks that share machine code; models come last, when the kernels that they call are compiled."""
     from fastml.cli.warmup import of_one_code
     from fastml.kernels.catalogue import ENTRIES
@@ -194,8 +194,8 @@ def _groups(found: Sequence[Found]) -> list[list[str]]:
     of_kernel: dict[str, list[str]] = {}
     for one in found:
         of_kernel.setdefault(one.kernel, []).append(one.name)
-    groups = sorted(of_one_code(list(of_kernel)), key=lambda kernels: kernels[0] not in ENTRIES)
-    return [[name for kernel in kernels for name in of_kernel[kernel]] for kernels in groups]
+    in_order = sorted(of_one_code(list(of_kernel)), key=lambda kernels: kernels[0] not in ENTRIES)
+    return [[name for kernel in kernels for name in of_kernel[kernel]] for kernels in in_order]
 
 
 def _judge_first(found: Found, base: dict[str, Any], head: dict[str, Any], outcome: Outcome) -> None:
@@ -258,7 +258,7 @@ def _describe(found: Found, column: np.ndarray[Any, Any], pairs: Sequence[Pair])
     )
 
 
-def _check_numbers(outcome: Outcome, timed: list[Found], rule: Rule) -> None:
+def check_numbers(outcome: Outcome, timed: list[Found], rule: Rule) -> None:
     """Every benchmark that was to be run must have run; a gate that measured nothing is no gate."""
     if len(outcome.found) != outcome.expected:
         outcome.problems.append(f"{outcome.expected} benchmarks were expected, {len(outcome.found)} accounted for")

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from ..measuring.repository import SOURCES, WORKTREE, GitError, commit_of, git, is_changed
 
-__all__ = ["Environment", "GateError", "build", "default_base"]
+__all__ = ["Environment", "GateError", "build", "default_base", "install"]
 
 _MAIN = ("origin/main", "main", "origin/master", "master")
 
@@ -109,7 +109,7 @@ def build(name: str, revision: str, repository: Path, folder: Path, cache: Path)
     paths = {"base": str(environment), "platbase": str(environment)}
     site = Path(sysconfig.get_path("purelib", "venv", vars=paths))
     site.mkdir(parents=True, exist_ok=True)
-    _install(tree, site)
+    install(tree, site)
     own = dict.fromkeys(sysconfig.get_path(which) for which in ("purelib", "platlib"))
     (site / "dependencies.pth").write_text("\n".join(own) + "\n", encoding="utf-8")
     python = Path(sysconfig.get_path("scripts", "venv", vars=paths)) / Path(sys.executable).name
@@ -143,7 +143,7 @@ def _copy_worktree(repository: Path, tree: Path) -> None:
             shutil.copyfile(source, target)
 
 
-def _install(tree: Path, site: Path) -> None:
+def install(tree: Path, site: Path) -> None:
     """Lay the packages out as ``setup.cfg`` of the same tree says."""
     parser = configparser.ConfigParser()
     parser.read_string((tree / "setup.cfg").read_text(encoding="utf-8"))

@@ -34,7 +34,7 @@ from .environments import GateError
 from .rounds import compact, expand, measure_pair, samples
 from .run import installed
 
-__all__ = ["Rate", "bounds", "false_alarms", "power", "read", "record", "table"]
+__all__ = ["Rate", "bounds", "false_alarms", "power", "read", "record", "table", "write"]
 
 SCHEMA = 1
 GATES = 1_000
@@ -203,13 +203,13 @@ def record(
                 "seconds": round(time.monotonic() - began, 1),
                 "rounds": compact(pair),
             }
-            _write(document, folder / f"{number:03d}.json")
+            write(document, folder / f"{number:03d}.json")
             say(f"{number:03d}.json: {document['seconds']} s, load {document['load_average']}")
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _write(document: dict[str, Any], file: Path) -> None:
+def write(document: dict[str, Any], file: Path) -> None:
     """Write one benchmark a line, so that git and a reader can do something with it."""
     rounds = ",\n".join(
         f"  {json.dumps(name)}: {json.dumps(values, separators=(',', ':'))}"

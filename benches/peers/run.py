@@ -11,10 +11,10 @@ from dataclasses import asdict
 from typing import Any
 
 from ..measuring.timing import blas_limit, quiet_gc
-from .job import NOT_INSTALLED, OURS, PACKAGES, Call, Job, Judge, NotReached, Outcome, Peer, Prepared
 from .jobs import linear, losses, neighbors, networks, training
+from .jobs.job import NOT_INSTALLED, OURS, PACKAGES, Call, Job, Judge, NotReached, Outcome, Peer, Prepared
 
-__all__ = ["all_jobs", "document", "measure_figures", "run", "run_all", "versions"]
+__all__ = ["all_jobs", "document", "measure_figures", "run", "run_all", "versions", "why_missing"]
 
 ROUNDS = 5
 _PAUSE_S = 0.02
@@ -113,9 +113,9 @@ def _take_down(outcome: Outcome, ours: list[float], readings: list[float]) -> No
 
 def _admit(outcome: Outcome, make: Callable[[], Peer], expected: Any) -> Call | None:
     """Try a peer in all its settings; return the fastest whose result is right, or say why there is none."""
-    missing = _missing(outcome.package)
-    if missing is not None:
-        outcome.refuse("missing", missing)
+    problem = why_missing(outcome.package)
+    if problem is not None:
+        outcome.refuse("missing", problem)
         return None
     try:
         peer = make()
@@ -156,7 +156,7 @@ def _try(call: Call, judge: Judge, expected: Any) -> tuple[float, str, str | Non
     return seconds, "timed", None
 
 
-def _missing(package: str) -> str | None:
+def why_missing(package: str) -> str | None:
     """Say why a package cannot be used, or None."""
     module = PACKAGES.get(package)
     if module is None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from .job import OURS, Outcome
+from .jobs.job import OURS, Outcome
 
 __all__ = ["HEADER", "figures", "is_error", "lines", "reason", "summary"]
 

@@ -18,7 +18,7 @@ from .known_answers import PUBLISHED_SECONDS, Question
 from .plan import GENERATED, Options, Plan, make_plan
 from .summary import summarise
 
-__all__ = ["SCHEMA", "STUDIES", "Progress", "run"]
+__all__ = ["SCHEMA", "STUDIES", "Progress", "answers", "run"]
 
 SCHEMA = 1
 #: Everything that is measured by default has to fit into this, compilation included.
@@ -84,7 +84,7 @@ def run(
         _measure_cases(options, plan, n_threads, limits, catalogue, started, document, progress)
         for question in plan.questions:
             progress.at(question.name)
-            document["known_answers"] += _answers(question)
+            document["known_answers"] += answers(question)
             progress.advance()
         for study in plan.studies:
             progress.at(study)
@@ -165,7 +165,7 @@ def _add_shares(cases: list[dict[str, Any]], limits: Limits) -> None:
             tier["share_of_limit"] = moved_or_done / tier["seconds"] / ceiling
 
 
-def _answers(question: Question) -> list[dict[str, Any]]:
+def answers(question: Question) -> list[dict[str, Any]]:
     try:
         return [{**asdict(answer), "verdict": answer.verdict} for answer in question.ask()]
     except Exception as error:

@@ -32,7 +32,7 @@ from fastml.kernels.distances.tiles import accumulate as the_accumulate
 from fastml.kernels.distances.tiles import group, tile_shape
 from fastml.kernels.runtime import target
 
-__all__ = ["Peak", "Tile", "measure"]
+__all__ = ["Peak", "Tile", "measure", "peak_of"]
 
 #: Independent sums: more than latency times units, and with what they need beside them fewer than 16 registers.
 _CHAINS = 12
@@ -75,7 +75,7 @@ class Tile:
 def measure() -> dict[str, Any]:
     """Measure peaks, clock and all tiles on one core; takes some seconds, most of them for compiling."""
     clock = _clock()
-    peaks = {dtype: _peak(dtype) for dtype in ("float32", "float64")}
+    peaks = {dtype: peak_of(dtype) for dtype in ("float32", "float64")}
     tiles = [_tile(metric, dtype, clock, peaks) for dtype in _DTYPES for metric in _METRICS]
     return {
         "cpu": target.target().cpu,
@@ -137,7 +137,7 @@ out:
     return clock
 
 
-def _peak(dtype: str) -> Peak:
+def peak_of(dtype: str) -> Peak:
     vector_bytes = target.target().vector_bytes
     lanes, rates = vector_bytes // np.dtype(dtype).itemsize, []
     for step in _STEPS_OF_PEAKS:

@@ -270,7 +270,7 @@ def test_a_first_call_that_ends_its_process_ends_all(monkeypatch):
 
 def test_models_come_after_the_kernels_that_they_call():
     kernels = ["MLPClassifier", "LinearSVC", "exp", "k_nearest[l1]", "exp", "k_nearest[l2]"]
-    groups = comparing._groups([Found(f"{kernel} {i}", kernel) for i, kernel in enumerate(kernels)])
+    groups = comparing.groups_of_one_code([Found(f"{kernel} {i}", kernel) for i, kernel in enumerate(kernels)])
     assert [len(group) for group in groups] == [2, 2, 1, 1]
     assert {name.split()[0] for group in groups[2:] for name in group} == {"MLPClassifier", "LinearSVC"}
     assert ["exp 2", "exp 4"] in groups
@@ -302,7 +302,7 @@ def test_the_number_of_benchmarks_is_asserted(monkeypatch):
 
 def test_a_benchmark_that_ran_too_seldom_is_told():
     outcome = Outcome([Found("a", "a")], ["a"], expected=2, screening=[{}] * RULE.least_pairs)
-    comparing._check_numbers(outcome, outcome.found, RULE)
+    comparing.check_numbers(outcome, outcome.found, RULE)
     assert len(outcome.problems) == 2
     assert outcome.exit_code == CANNOT
 
@@ -400,7 +400,7 @@ def synthetic_pairs(folder: Path, pairs: int, **factors: float) -> None:
             "machine": {"cpu": "Some CPU"},
             "rounds": rounds.compact(pair),
         }
-        rates._write(document, folder / f"{number:03d}.json")
+        rates.write(document, folder / f"{number:03d}.json")
 
 
 def test_recorded_pairs_come_back_as_they_were(tmp_path):

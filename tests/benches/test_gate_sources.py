@@ -204,7 +204,7 @@ def test_a_digest_changes_with_the_rooms_it_stands_on_and_with_nothing_else(tmp_
 def here(tmp_path_factory):
     """The working tree as it would be installed."""
     folder = tmp_path_factory.mktemp("here")
-    environments._install(ROOT, folder)
+    environments.install(ROOT, folder)
     return Sources(folder)
 
 
@@ -213,7 +213,7 @@ def test_real_benchmarks_stand_on_what_they_import(here):
         return {name.rpartition(".")[2].lstrip("_") for name in closure}
 
     nearest, training = (here.closure("fastml.kernels", name) for name in ("k_nearest", "train_linear"))
-    assert {"jit", "threads"} <= stems(nearest)
+    assert {"jit", "panels"} <= stems(nearest)
     assert not stems(nearest) & {"descent", "logistic", "loops", "catalogue"}
     assert "descent" in stems(training)
     assert nearest < here.closure("fastml", "KNeighborsClassifier")
@@ -223,10 +223,24 @@ def test_real_benchmarks_stand_on_what_they_import(here):
 
 def test_every_module_can_be_looked_at(here):
     for name in here.modules:
-        if name in here.packages:
-            assert not here.closure(name) & here.packages
-        else:
-            assert name in here.closure(name)
+        assert here.closure(name) or name in here.packages
+        assert name in here.packages or name in here.closure(name)
+
+
+LOADED = """
+import sys
+from fastml import kernels, KNeighborsClassifier
+KNeighborsClassifier(1).fit([[0.0], [1.0]], [0, 1]).predict([[0.5]])
+print(*(name for name in sys.modules if name.startswith("fastml.")))
+"""
+
+
+@pytest.mark.needs_jit
+def test_what_runs_is_what_a_model_stands_on(here):
+    done = subprocess.run([sys.executable, "-c", LOADED], cwd=ROOT, capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.split())
+    # Of packages counts what they do, and `lazy` is how they find what they name.
+    assert loaded - here.packages - {"fastml.utils.lazy"} == here.closure("fastml", "KNeighborsClassifier")
 
 
 # Environments ------------------------------------------------------------------------------------
@@ -457,11 +471,11 @@ def test_what_a_revision_lacks_is_missing_and_not_a_failure():
 
     entry = SimpleNamespace(key="new", family="f", function="new", tier=tier)
     with pytest.raises(cases.Missing, match="has no new"):
-        cases._of_entry(entry, "float32", (1,), 1, "").prepare()
+        cases.of_entry(entry, "float32", (1,), 1, "").prepare()
     # What is there and cannot be imported is broken, not missing.
     entry.function = "exp"
     with pytest.raises(AttributeError):
-        cases._of_entry(entry, "float32", (1,), 1, "").prepare()
+        cases.of_entry(entry, "float32", (1,), 1, "").prepare()
 
 
 @pytest.mark.needs_jit

@@ -15,8 +15,8 @@ import pytest
 from benches import __main__ as command
 from benches.measuring.repository import ROOT
 from benches.peers import run, table
-from benches.peers.job import OURS, PACKAGES, Job, Limit, NotReached, Outcome, Peer, Prepared
 from benches.peers.jobs import linear, losses, neighbors, networks, training
+from benches.peers.jobs.job import OURS, PACKAGES, Job, Limit, NotReached, Outcome, Peer, Prepared
 from benches.peers.jobs.neighbors import rows_agree
 from benches.peers.page import page
 
@@ -185,13 +185,13 @@ def test_a_wrong_result_beside_one_that_stops_early_is_an_error():
 
 
 def test_a_solver_gets_the_loosest_tolerance_that_reaches_the_goal():
-    goal = linear._Goal(lambda model: model, 1e-4)
+    goal = linear.Goal(lambda model: model, 1e-4)
     solvers = [
-        linear._Solver("exact", lambda tol: tol),
-        linear._Solver("early", lambda tol: max(tol, 9e-3)),
-        linear._Solver("broken", fails),
+        linear.Solver("exact", lambda tol: tol),
+        linear.Solver("early", lambda tol: max(tol, 9e-3)),
+        linear.Solver("broken", fails),
     ]
-    settings = linear._peer(solvers, goal).settings
+    settings = linear.peer_of(solvers, goal).settings
     assert list(settings) == ["exact, tol 1e-04", "early", "broken"]
     assert settings["exact, tol 1e-04"]() == 1e-4
     with pytest.raises(NotReached, match=r"ends at 9\.0e-03, the goal is 1e-04"):
@@ -357,20 +357,20 @@ def test_the_page_shows_wins_losses_and_what_is_missing(text_of_page):
 
 @pytest.mark.parametrize("name", ["scipy", "scikit-learn", "scikit-learn-intelex", "torch", "faiss-cpu"])
 def test_trees_and_differences_are_tried_where_columns_are_few(name):
-    if run._missing(name):
+    if run.why_missing(name):
         pytest.skip(f"{name} is not installed")
     rng = np.random.default_rng(0)
     X, Y = rng.random((40, 2), dtype=np.float32), rng.random((90, 2), dtype=np.float32)
     squares = ((X.astype(np.float64)[:, np.newaxis] - Y) ** 2).sum(axis=2)
     indices = np.argsort(squares, axis=1)[:, :3]
     expected = np.sqrt(np.take_along_axis(squares, indices, axis=1)), indices
-    peer = neighbors._neighbor_peer(name, "l2", X, Y, 3, 1)
+    peer = neighbors.neighbor_peer(name, "l2", X, Y, 3, 1)
     exact = [setting for setting in peer.settings if "tree" in setting.lower() or "differences" in setting]
     assert exact
     for setting in exact:
         assert peer.judge(expected, peer.settings[setting]()) is None, setting
     if name != "scipy":
-        wide = neighbors._neighbor_peer(name, "l2", np.repeat(X, 20, axis=1), np.repeat(Y, 20, axis=1), 3, 1)
+        wide = neighbors.neighbor_peer(name, "l2", np.repeat(X, 20, axis=1), np.repeat(Y, 20, axis=1), 3, 1)
         assert not set(exact) & set(wide.settings)
 
 

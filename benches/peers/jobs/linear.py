@@ -20,10 +20,10 @@ from sklearn.svm import LinearSVC as OtherSVC
 from fastml import LinearSVC, LogisticRegression
 from fastml.datasets import load_digits, load_mnist
 
-from ..job import Call, Job, NotReached, Peer, Prepared, package
+from .job import Call, Job, NotReached, Peer, Prepared, package
 from .training import songs
 
-__all__ = ["jobs"]
+__all__ = ["Goal", "Solver", "jobs", "peer_of"]
 
 Array = NDArray[Any]
 TOLERANCES = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8)
@@ -50,14 +50,14 @@ def _digits(quick: bool, data: str | None) -> tuple[Array, NDArray[np.intp], str
     return X, digits.y_train, digits.name
 
 
-class _Solver(NamedTuple):
+class Solver(NamedTuple):
     """A way to fit: ``fit(tol)`` returns the model."""
 
     name: str
     fit: Callable[[float], Any]
 
 
-class _Goal(NamedTuple):
+class Goal(NamedTuple):
     """What a model must reach: ``measure(model)`` may be `most`."""
 
     measure: Callable[[Any], float]
@@ -72,7 +72,7 @@ class _Goal(NamedTuple):
         return None
 
 
-def _loosest(solver: _Solver, goal: _Goal) -> tuple[str, Call]:
+def _loosest(solver: Solver, goal: Goal) -> tuple[str, Call]:
     """Return the fit with the loosest tolerance that is good enough, and what to call it.
 
     Raises
@@ -91,11 +91,11 @@ def _loosest(solver: _Solver, goal: _Goal) -> tuple[str, Call]:
     raise NotReached(f"it ends at {nearest:.1e}, the goal is {goal.most:.0e}")
 
 
-def _peer(solvers: Sequence[_Solver], goal: _Goal) -> Peer:
+def peer_of(solvers: Sequence[Solver], goal: Goal) -> Peer:
     return Peer(dict(_setting(solver, goal) for solver in solvers), goal.judge)
 
 
-def _setting(solver: _Solver, goal: _Goal) -> tuple[str, Call]:
+def _setting(solver: Solver, goal: Goal) -> tuple[str, Call]:
     """Return the setting of a solver; one that fails or falls short does so again when it is tried: so it is told."""
     try:
         return _loosest(solver, goal)
@@ -107,8 +107,8 @@ def _again(error: Exception) -> Any:
     raise error.with_traceback(None)  # else it would keep the data of the fit
 
 
-def _prepared(ours: Callable[[float], Any], goal: _Goal, peers: Mapping[str, Callable[[], Peer]]) -> Prepared:
-    return Prepared(_loosest(_Solver("", ours), goal)[1], peers)
+def _prepared(ours: Callable[[float], Any], goal: Goal, peers: Mapping[str, Callable[[], Peer]]) -> Prepared:
+    return Prepared(_loosest(Solver("", ours), goal)[1], peers)
 
 
 # ------------------------------------------------------------------------------------------- jobs
@@ -127,22 +127,22 @@ def _logistic(n: int) -> Job:
             gradient = np.append((slopes @ wide + w) / n, slopes.mean())
             return float(np.linalg.norm(gradient))
 
-        goal = _Goal(norm, 1e-5)
+        goal = Goal(norm, 1e-5)
 
-        def solver(kind: Any, name: str, rows: Array) -> _Solver:
-            return _Solver(f"{name}, {rows.dtype}", lambda tol: kind(solver=name, tol=tol, max_iter=1000).fit(rows, y))
+        def solver(kind: Any, name: str, rows: Array) -> Solver:
+            return Solver(f"{name}, {rows.dtype}", lambda tol: kind(solver=name, tol=tol, max_iter=1000).fit(rows, y))
 
         def sklearn() -> Peer:
             # sag and saga take many times longer; liblinear penalises the intercept.
             names = ("lbfgs", "newton-cholesky", "newton-cg")
-            return _peer([solver(Other, name, rows) for name in names for rows in (X, wide)], goal)
+            return peer_of([solver(Other, name, rows) for name in names for rows in (X, wide)], goal)
 
         def onedal() -> Peer:
             package("scikit-learn-intelex")
             from sklearnex.linear_model import LogisticRegression as Patched
 
             names = ("lbfgs", "newton-cg")
-            return _peer([solver(Patched, name, rows) for name in names for rows in (X, wide)], goal)
+            return peer_of([solver(Patched, name, rows) for name in names for rows in (X, wide)], goal)
 
         def ours(tol: float) -> Any:
             return LogisticRegression(tol=tol, n_jobs=n_threads).fit(X, y)
@@ -175,22 +175,22 @@ def _multinomial(X: Array, y: NDArray[np.intp], name: str) -> Job:
             return LogisticRegression(tol=tol, n_jobs=n_threads).fit(X, y)
 
         least = objective(ours(1e-6))
-        goal = _Goal(lambda model: objective(model) / least - 1, 1e-6)
+        goal = Goal(lambda model: objective(model) / least - 1, 1e-6)
 
-        def solver(kind: Any, name: str, dtype: str) -> _Solver:
+        def solver(kind: Any, name: str, dtype: str) -> Solver:
             Z = X.astype(dtype)
-            return _Solver(f"{name}, {dtype}", lambda tol: kind(solver=name, tol=tol, max_iter=2000).fit(Z, y))
+            return Solver(f"{name}, {dtype}", lambda tol: kind(solver=name, tol=tol, max_iter=2000).fit(Z, y))
 
         def sklearn() -> Peer:
             # newton-cholesky takes the square of all 7,850 coefficients.
             names, dtypes = ("lbfgs", "newton-cg"), ("float32", "float64")
-            return _peer([solver(Other, name, dtype) for name in names for dtype in dtypes], goal)
+            return peer_of([solver(Other, name, dtype) for name in names for dtype in dtypes], goal)
 
         def onedal() -> Peer:
             package("scikit-learn-intelex")
             from sklearnex.linear_model import LogisticRegression as Patched
 
-            return _peer([solver(Patched, "lbfgs", dtype) for dtype in ("float32", "float64")], goal)
+            return peer_of([solver(Patched, "lbfgs", dtype) for dtype in ("float32", "float64")], goal)
 
         return _prepared(ours, goal, {"scikit-learn": sklearn, "scikit-learn-intelex": onedal})
 
@@ -223,16 +223,16 @@ def _support_vectors(X: Array, y: NDArray[np.intp], name: str) -> Job:
         def gap(model: Any) -> float:
             return float((model.duality_gap_ / model.objective_).max())
 
-        goal = _Goal(lambda model: gap(model) if isinstance(model, LinearSVC) else excess(model), 1e-4)
+        goal = Goal(lambda model: gap(model) if isinstance(model, LinearSVC) else excess(model), 1e-4)
 
-        def solver(dual: bool) -> _Solver:
+        def solver(dual: bool) -> Solver:
             def fit(tol: float) -> Any:
                 return OtherSVC(dual=dual, tol=tol, max_iter=2_000, random_state=0).fit(wide, y)
 
-            return _Solver(f"liblinear, {'dual' if dual else 'primal'}, float64", fit)
+            return Solver(f"liblinear, {'dual' if dual else 'primal'}, float64", fit)
 
         def sklearn() -> Peer:
-            return _peer([solver(dual) for dual in (False, True)], goal)
+            return peer_of([solver(dual) for dual in (False, True)], goal)
 
         return _prepared(ours, goal, {"scikit-learn": sklearn})
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from fastml import kernels
 
 from ...measuring.limits import reader
-from ..job import Job, Judge, Limit, Peer, Prepared, package
+from .job import Job, Judge, Limit, Peer, Prepared, package
 
 __all__ = ["jobs", "nanoseconds_per_row"]
 

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from fastml import kernels
 
-from ..job import OURS, Call, Job, Judge, Limit, Peer, Prepared, package
+from .job import OURS, Call, Job, Judge, Limit, Peer, Prepared, package
 
-__all__ = ["errors", "extra_megabytes", "jobs", "rows_agree"]
+__all__ = ["errors", "extra_megabytes", "jobs", "neighbor_peer", "rows_agree"]
 
 Array = NDArray[Any]
 _SCIPY = {"l1": "cityblock", "l2": "euclidean", "linf": "chebyshev"}
@@ -133,7 +133,7 @@ def _nearest(
 ) -> Job:
     def prepare(n_threads: int) -> Prepared:
         X, Y = _uniform(0, n, d), _uniform(1, m, d)
-        peers = {name: partial(_neighbor_peer, name, metric, X, Y, k, n_threads) for name in only}
+        peers = {name: partial(neighbor_peer, name, metric, X, Y, k, n_threads) for name in only}
         return Prepared(lambda: kernels.k_nearest(X, Y, k, metric=metric, n_threads=n_threads), peers)
 
     return Job(f"k_nearest {metric} float32", f"{n} × {m} × {d}, k = {k}", goals, prepare)
@@ -148,7 +148,7 @@ def _bytes(n: int, m: int, d: int) -> Job:
             calls = {"our own, float32": lambda: kernels.k_nearest(*wide, 5, metric="l1", n_threads=n_threads)}
             return Peer(calls, rows_agree(1e-5))
 
-        onedal = partial(_neighbor_peer, "scikit-learn-intelex", "l1", *wide, 5, n_threads)
+        onedal = partial(neighbor_peer, "scikit-learn-intelex", "l1", *wide, 5, n_threads)
         peers = {OURS: own, "scikit-learn-intelex": onedal}
         return Prepared(lambda: kernels.k_nearest(X, Y, 5, metric="l1", n_threads=n_threads), peers)
 
@@ -156,7 +156,7 @@ def _bytes(n: int, m: int, d: int) -> Job:
     return Job("k_nearest l1 uint8", f"{n} × {m} × {d}, k = 5", goals, prepare)
 
 
-def _neighbor_peer(name: str, metric: str, X: Array, Y: Array, k: int, n_threads: int) -> Peer:
+def neighbor_peer(name: str, metric: str, X: Array, Y: Array, k: int, n_threads: int) -> Peer:
     build: Callable[..., dict[str, Call]] = {
         "scipy": _scipy_search,
         "scikit-learn": _sklearn_search,

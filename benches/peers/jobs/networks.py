@@ -13,7 +13,7 @@ from sklearn.exceptions import ConvergenceWarning
 from fastml import ConvNetClassifier, MLPClassifier
 
 from ...profile.convolution import BATCH, HIDDEN, WIDTHS, hidden_layers
-from ..job import Call, Job, Judge, Peer, Prepared, package
+from .job import Call, Job, Judge, Peer, Prepared, package
 
 __all__ = ["jobs"]
 

@@ -13,7 +13,7 @@ from sklearn.model_selection import ParameterGrid
 
 from fastml import DivergenceWarning, SGDClassifier, sweep
 
-from ..job import OURS, Call, Job, Judge, Peer, Prepared, package
+from .job import OURS, Call, Job, Judge, Peer, Prepared, package
 
 __all__ = ["jobs"]
 
