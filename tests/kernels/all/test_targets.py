@@ -117,8 +117,8 @@ def test_agreement_as_another_target(target, vector_bytes, tmp_path):
 
 PEAKS = """
 import json
-from benches import tiles
-print(json.dumps([list(vars(tiles._peak(dtype)).values()) for dtype in ("float32", "float64")]))
+from benches.report import tiles
+print(json.dumps([list(vars(tiles.peak_of(dtype)).values()) for dtype in ("float32", "float64")]))
 """
 
 
