@@ -112,7 +112,9 @@ def _pool(a: arguments.PoolingArguments, of_window: Callable[[list[float]], floa
     return _images(result, shape, a.X.dtype)
 
 
-def _pool_gradient(dZ: ArrayLike, a: arguments.PoolingArguments, shares: Callable[[list[float]], list[float | None]]) -> Array:
+def _pool_gradient(
+    dZ: ArrayLike, a: arguments.PoolingArguments, shares: Callable[[list[float]], list[float | None]]
+) -> Array:
     shape = (*a.X.shape[:2], *_places(a.X.shape, a.size, a.stride))
     windows, result = list(_windows(a)), []
     slopes = arguments.output_gradient(dZ, shape, a.X.dtype).tolist()
