@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ..distances.arguments import METRICS
 from .entry import EPS, FLOATS, INDEX_BYTES, REGIMES, TINY, Dtypes, Entry, Inputs, Size, Tolerance, itemsize, tolerances
 from .inputs import random_points
 from .truth import Array, Truth, wide_dtype
@@ -29,13 +30,16 @@ _TOLERANCES = {
     | _ROOT,
     "linf": tolerances(1, "one subtraction, rounded once; maxima are exact") | _EXACT,
 }
-_FORMULAS = {"l1": "Σ|x − y|", "l2": "√Σ(x − y)²", "squared": "Σ(x − y)²", "linf": "max|x − y|"}
+_FORMULAS = {name: definition.formula for name, definition in METRICS.items()} | {"squared": "Σ(x − y)²"}
 
 
 def entries() -> Iterator[Entry]:
     """Yield the entries of this family."""
-    yield from map(_pairwise, ("l1", "l2", "squared", "linf"))
-    yield from map(_k_nearest, ("l1", "l2", "linf"))
+    for metric, definition in METRICS.items():
+        yield _pairwise(metric)
+        if definition.root:
+            yield _pairwise("squared")
+    yield from map(_k_nearest, METRICS)
 
 
 def _dtypes(kind: str) -> dict[str, Dtypes]:
