@@ -21,7 +21,7 @@ import numpy as np
 from fastml.kernels.distances.arguments import METRIC_CODES, METRICS
 from fastml.kernels.distances.panels import (
     X_ROWS,
-    aligned,
+    aligned_like,
     distances_of_block,
     ordinary_totals,
     pack,
@@ -228,8 +228,8 @@ def _tile(metric: str, name: str, clock: float, peaks: dict[str, Peak]) -> Tile:
 
 
 def _blocks_again_and_again(plan, X, Y, like, times):  # type: ignore[no-untyped-def]
-    panels, broadcast_x = aligned(Y.shape[0] * X.shape[1], Y), aligned(plan.workspace, Y)
-    totals = aligned(X.shape[0] * Y.shape[0], like).reshape((X.shape[0], Y.shape[0]))
+    panels, broadcast_x = aligned_like(Y.shape[0] * X.shape[1], Y), aligned_like(plan.workspace, Y)
+    totals = aligned_like(X.shape[0] * Y.shape[0], like).reshape((X.shape[0], Y.shape[0]))
     pack(plan, Y, 0, Y.shape[0], panels)
     for _ in range(times):
         distances_of_block(plan, X, 0, X.shape[0], panels, 0, Y.shape[0], broadcast_x, totals)

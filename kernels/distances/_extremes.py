@@ -59,13 +59,13 @@ def correct(
 
     def correct_block(top: int, bottom: int, left: int, right: int, large: bool) -> None:
         part = out[top:bottom, left:right]
-        odd = np.isinf(part) if large else part < border
+        extreme = np.isinf(part) if large else part < border
         if not large:
-            i, j = np.nonzero(odd)
+            i, j = np.nonzero(extreme)
             some = slice(None, None, i.size // _SAMPLE + 1)
             if _are_equal(x, y, top + i[some], left + j[some]).all():
-                odd[i, j] = ~_are_equal(x, y, top + i, left + j)
-        i, j = np.flatnonzero(odd.any(axis=1)), np.flatnonzero(odd.any(axis=0))
+                extreme[i, j] = ~_are_equal(x, y, top + i, left + j)
+        i, j = np.flatnonzero(extreme.any(axis=1)), np.flatnonzero(extreme.any(axis=0))
         if not i.size:
             return
         totals = _totals_again(x[top + i], y[left + j], large)
@@ -73,14 +73,14 @@ def correct(
             again = scales.squares(totals, x.dtype, columns)
         else:
             again = scales.distances(totals, large, x.dtype, columns)
-        part[odd] = again[odd[np.ix_(i, j)]]
+        part[extreme] = again[extreme[np.ix_(i, j)]]
         if symmetric:
-            i, j = np.nonzero(odd)
-            out[left + j, top + i] = part[odd]
+            i, j = np.nonzero(extreme)
+            out[left + j, top + i] = part[extreme]
 
     def work(task: int) -> Iterator[None]:
-        (first, last, y_first, y_last), *odd = rectangles[task]
-        kinds = [large for large in (False, True) if odd[large] and (large or not only_equal)]
+        (first, last, y_first, y_last), *extreme = rectangles[task]
+        kinds = [large for large in (False, True) if extreme[large] and (large or not only_equal)]
         for large, top in itertools.product(kinds, range(first, last, _ROWS)):
             for left in range(y_first, y_last, width):
                 correct_block(top, min(last, top + _ROWS), left, min(y_last, left + width), large)
@@ -193,10 +193,10 @@ def _in_order(x: NDArray[Any], y: NDArray[Any], indices: NDArray[np.intp]) -> tu
     values, distances = totals.astype(np.float64), np.sqrt(totals).astype(x.dtype)
     kinds = np.select([totals < least, totals <= most, totals > most], [0, 1, 2], default=3)
     for large in (False, True):
-        odd = kinds == (2 if large else 0)
-        if odd.any():
-            values[odd] = _totals_again(x, neighbors, large)[at][odd]
-            distances[odd] = scales.distances(values[odd], large, x.dtype, x.shape[1])
+        extreme = kinds == (2 if large else 0)
+        if extreme.any():
+            values[extreme] = _totals_again(x, neighbors, large)[at][extreme]
+            distances[extreme] = scales.distances(values[extreme], large, x.dtype, x.shape[1])
     order = np.lexsort((indices, values, kinds), axis=1)
     return tuple(np.take_along_axis(values, order, axis=1) for values in (distances, indices, kinds))
 

@@ -41,7 +41,7 @@ from ..simd.functions import like
 from . import panels, tile_shapes, tiles
 from ._heaps import KeyRule, key_of, replace_root
 from .arguments import L1, L2, LINF, METRIC_CODES, METRICS, Metric, most_int32_columns
-from .panels import POINTS_STEP, X_ROWS, aligned, chunk_length, distances_of_block, pack
+from .panels import POINTS_STEP, X_ROWS, aligned_like, chunk_length, distances_of_block, pack
 
 __all__ = ["Grid", "choose_grid", "fill_heaps", "is_worthwhile"]
 
@@ -336,12 +336,12 @@ def _prune(  # type: ignore[no-untyped-def]
     height = -(-min(X_ROWS, n) // byte_plan.tile_rows) * byte_plan.tile_rows
     width = -(-min(block, y_end - y_begin) // POINTS_STEP) * POINTS_STEP
     as_bytes = queries.as_bytes
-    panels, broadcast_x = aligned(width * as_bytes.shape[1], as_bytes), aligned(byte_plan.workspace, as_bytes)
-    totals = aligned(height * width, like_byte_total).reshape((height, width))
-    rounded = aligned(byte_plan.tile_points * d, as_bytes).reshape((byte_plan.tile_points, d))
+    panels, broadcast_x = aligned_like(width * as_bytes.shape[1], as_bytes), aligned_like(byte_plan.workspace, as_bytes)
+    totals = aligned_like(height * width, like_byte_total).reshape((height, width))
+    rounded = aligned_like(byte_plan.tile_points * d, as_bytes).reshape((byte_plan.tile_points, d))
     radius = np.empty(width // KEYS_AT_ONCE)
     found = np.empty((height, width // KEYS_AT_ONCE), np.int64)
-    few = aligned(queries.waiting.shape[1], like_total)
+    few = aligned_like(queries.waiting.shape[1], like_total)
     nearest, places = np.empty(keys.shape[1], totals.dtype), np.empty(keys.shape[1], np.intp)
     worst = keys.view(like_total.dtype)
     for i in range(n):
@@ -475,6 +475,6 @@ def _offer_waiting(plan, queries, i, Y, few, rule):  # type: ignore[no-untyped-d
 @kernel
 def _offer_all_waiting(plan, queries, Y, like_total, rule):  # type: ignore[no-untyped-def]
     """Offer what still waits."""
-    few = aligned(queries.waiting.shape[1], like_total)
+    few = aligned_like(queries.waiting.shape[1], like_total)
     for i in range(queries.rows.shape[0]):
         _offer_waiting(plan, queries, i, Y, few, rule)

@@ -22,7 +22,7 @@ from ..simd.comparisons import KEYS_AT_ONCE
 from . import panels
 from ._heaps import KeyRule, before, key_of, replace_root
 from .arguments import Metric
-from .panels import POINTS_STEP, X_ROWS, aligned, distances_of_block, pack, scattering_step
+from .panels import POINTS_STEP, X_ROWS, aligned_like, distances_of_block, pack, scattering_step
 
 __all__ = ["fill_heaps", "is_worthwhile"]
 
@@ -103,8 +103,8 @@ def _offer_blocks(  # type: ignore[no-untyped-def]
     bottom = top + X.shape[0]
     height = -(-min(X_ROWS, bottom - top) // plan.tile_rows) * plan.tile_rows
     width = -(-min(block, last - first) // POINTS_STEP) * POINTS_STEP
-    panels, broadcast_x = aligned(width * X.shape[1], Y), aligned(plan.workspace, Y)
-    totals = aligned(height * width, ordinary).reshape((height, width))
+    panels, broadcast_x = aligned_like(width * X.shape[1], Y), aligned_like(plan.workspace, Y)
+    totals = aligned_like(height * width, ordinary).reshape((height, width))
     seen_as_keys = totals.view(keys.dtype)
     for left in range(first, last, block):
         right = min(last, left + block)

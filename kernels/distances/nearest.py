@@ -1,8 +1,8 @@
 """The k nearest rows, found while the distances are made: the (n, m) matrix never exists.
 
-Every block of distances is looked through while it lies in cache. A row keeps its k best so far in a
-heap whose root is the worst of them; most distances are not below the root, and 32 are dismissed
-with one comparison.
+Every block of distances is looked through while it lies in cache; `panels` makes it, with the formulas of
+`_tile_metrics`. A row keeps its k best so far in a heap whose root is the worst of them; most distances are not below
+the root, and 32 are dismissed with one comparison.
 
 Order. Distances are compared as integers: the bits of floats that are not negative have the order of
 the floats, with NaN above infinity. So one selection serves all dtypes, NaN comes last without a
@@ -47,7 +47,7 @@ from .panels import (
     X_ROWS,
     Y_POINTS,
     PanelPlan,
-    aligned,
+    aligned_like,
     distances_of_block,
     pack,
     scattered_place,
@@ -407,8 +407,8 @@ def _search(  # type: ignore[no-untyped-def]
     n = X.shape[0]
     height = -(-min(X_ROWS, n) // plan.tile_rows) * plan.tile_rows
     width = -(-min(block, y_last - y_first) // POINTS_STEP) * POINTS_STEP
-    panels, broadcast_x = aligned(width * X.shape[1], Y), aligned(plan.workspace, Y)
-    totals = aligned(height * width, ordinary).reshape((height, width))
+    panels, broadcast_x = aligned_like(width * X.shape[1], Y), aligned_like(plan.workspace, Y)
+    totals = aligned_like(height * width, ordinary).reshape((height, width))
     seen_as_keys = totals.view(keys.dtype)
     span = max(1, Y_POINTS // block) * block  # small blocks are visited several together, as they lie in memory
     spans = -(-(y_last - y_first) // span)

@@ -5,7 +5,8 @@ numbers: in float32 the distance between 10,000 and 10,001 comes out as 0. Here 
 formed, which costs one subtraction more per element and no accuracy; in register tiles it runs at
 the rate of the matrix product where additions have ports of their own (Zen), at about half of it
 where they share them with multiplications. Squared distances of bytes are made from products where the
-target multiplies bytes (VNNI): in integers nothing cancels.
+target multiplies bytes (VNNI): in integers nothing cancels. The formula of each metric, compiled, stands in
+`_tile_metrics`; here arguments are settled, and the result is cut into tasks, which `panels.fill` makes.
 
 Accuracy. A float sum runs over one column after the other within chunks of about equal length, at most 384
 (float32) or 192 (float64) columns, then over the chunks: relative error at most (chunk + D / chunk + 3) eps

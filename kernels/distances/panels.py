@@ -33,7 +33,7 @@ from .arguments import L2, METRIC_CODES, METRICS, Metric, result_dtype
 
 __all__ = [
     "PanelPlan",
-    "aligned",
+    "aligned_like",
     "chunk_length",
     "distances_of_block",
     "fill",
@@ -218,7 +218,7 @@ def totals(metric: Metric, x: np.ndarray[Any, Any], y: np.ndarray[Any, Any]) -> 
 
 
 @inner
-def aligned(size, like):  # type: ignore[no-untyped-def]
+def aligned_like(size, like):  # type: ignore[no-untyped-def]
     """Return an uninitialised flat array of `like`'s dtype that starts at a cache line."""
     spare = CACHE_LINE // like.itemsize
     array = np.empty(size + spare, like.dtype)
@@ -321,8 +321,8 @@ def fill(  # type: ignore[no-untyped-def]
     n = X.shape[0]
     height = -(-min(X_ROWS, n) // plan.tile_rows) * plan.tile_rows
     width = -(-min(at_once, y_last - y_first) // points) * points
-    panels, broadcast_x = aligned(width * X.shape[1], Y), aligned(plan.workspace, Y)
-    totals = aligned(height * width, ordinary).reshape((height, width))
+    panels, broadcast_x = aligned_like(width * X.shape[1], Y), aligned_like(plan.workspace, Y)
+    totals = aligned_like(height * width, ordinary).reshape((height, width))
     small, large = False, False
     for left in range(y_first, y_last, at_once):
         right = min(y_last, left + at_once)

@@ -176,8 +176,8 @@ def test_every_search_finds_the_same(rng, monkeypatch, dtype):
             monkeypatch.setattr(_pruning, "is_worthwhile", lambda *_: False)
             monkeypatch.setattr(nearest, "_PART_ROWS", 96)
             assert same(k_nearest(X[7:9], Y, k, n_threads=3), [part[7:9] for part in nearest])
-            for mutual in (False, True):
-                monkeypatch.setattr(_symmetric, "is_worthwhile", lambda *_, mutual=mutual: mutual)
+            for symmetric in (False, True):
+                monkeypatch.setattr(_symmetric, "is_worthwhile", lambda *_, symmetric=symmetric: symmetric)
                 found = k_nearest(Y, None, k, exclude_self=True, n_threads=2)
                 assert same(found, [part[others].reshape(m, m - 1)[:, :k] for part in every])
                 found = k_nearest_outside_group(Y, groups, k, n_threads=2)

@@ -19,8 +19,8 @@ def same(one, other) -> bool:
 
 
 @pytest.fixture
-def mutual(monkeypatch):
-    """``mutual(on)``: make every distance once for both rows, always or never."""
+def symmetric(monkeypatch):
+    """``symmetric(on)``: make every distance once for both rows, always or never."""
     return lambda on: monkeypatch.setattr(_symmetric, "is_worthwhile", lambda *_: on)
 
 
@@ -35,16 +35,16 @@ def rows_with_ties(rng, n: int, d: int, dtype: str) -> np.ndarray:
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "uint8"])
 @pytest.mark.parametrize("metric", METRICS)
-def test_same_bits_as_all_against_all(rng, mutual, metric, dtype):
+def test_same_bits_as_all_against_all(rng, symmetric, metric, dtype):
     # Without compilation the few smallest; the others reach several panels and rows that fill no tile.
     for n, d in ((2, 3), (3, 1), (9, 0), (40, 9), (97, 9), (200, 17), (500, 3))[: None if jit_enabled() else 4]:
         X = rows_with_ties(rng, n, d, dtype) if n > 9 else rng.integers(0, 3, (n, d)).astype(dtype)
         for k, exclude_self in itertools.product({1, 2, n - 1, n}, (False, True)):
             if k > n - exclude_self:
                 continue
-            mutual(False)
+            symmetric(False)
             want = k_nearest(X, X, k, metric=metric, exclude_self=exclude_self)
-            mutual(True)
+            symmetric(True)
             for n_threads in (None, 1, 2, 3):
                 got = k_nearest(X, X, k, metric=metric, exclude_self=exclude_self, n_threads=n_threads)
                 assert same(got, want), (n, d, k, exclude_self, n_threads)
@@ -52,11 +52,11 @@ def test_same_bits_as_all_against_all(rng, mutual, metric, dtype):
 
 @pytest.mark.needs_jit
 @pytest.mark.parametrize("metric", METRICS)
-def test_groups(rng, mutual, metric):
+def test_groups(rng, symmetric, metric):
     X, groups = rows_with_ties(rng, 300, 4, "float32"), rng.integers(0, 4, 300)
     found = []
     for on in (False, True):
-        mutual(on)
+        symmetric(on)
         told: list[int] = []
         found.append(k_nearest_outside_group(X, groups, 20, metric=metric, n_threads=2, progress=told.append))
         assert sum(told) == len(X)
@@ -65,12 +65,12 @@ def test_groups(rng, mutual, metric):
 
 
 @pytest.mark.needs_jit
-def test_blocks_of_more_than_a_thousand_rows(rng, mutual):
+def test_blocks_of_more_than_a_thousand_rows(rng, symmetric):
     """Several blocks for a thread, several panels in a block, rows that are no multiple of anything."""
     X = rng.normal(size=(4501, 5))
-    mutual(False)
+    symmetric(False)
     want = k_nearest(X, X, 3)
-    mutual(True)
+    symmetric(True)
     for n_threads in (1, 2):
         assert same(k_nearest(X, X, 3, n_threads=n_threads), want)
 
