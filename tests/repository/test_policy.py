@@ -43,7 +43,7 @@ ALLOWED_FLAGS = {"contract", "reassoc", "nsz", "arcp"}
 
 
 def violations(source: str) -> list[str]:
-    """Return what a module other than `_jit` says about compilation."""
+    """Return what a module other than `jit` says about compilation."""
     found = []
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Attribute) and node.attr in COMPILERS | {"intrinsic"}:
@@ -89,8 +89,8 @@ def test_only_jit_names_compilation_options(path):
         "from numba.extending import intrinsic",
         "import numba.extending\n@numba.extending.intrinsic\ndef f(t): ...",
         "from numba import prange",
-        "from ._jit import kernel\n@kernel(fastmath=True)\ndef f(x): return x",
-        "from ._jit import kernel\noptions = {'fastmath': True}\nf = kernel(lambda x: x, **options)",
+        "from .jit import kernel\n@kernel(fastmath=True)\ndef f(x): return x",
+        "from .jit import kernel\noptions = {'fastmath': True}\nf = kernel(lambda x: x, **options)",
         "import numba\nf = numba.vectorize(['f4(f4)'])(abs)",
         "def emit(b, x): return b.fadd(x, x, flags=('fast',))",
         "def emit(b, x): return b.call(x, [], fastmath=('nsz', 'nnan'))",
@@ -186,7 +186,8 @@ def run_elsewhere(code: str, *arguments: str, **changes: str) -> str:
 CALL_EVERY_KERNEL = """
 import fastml
 from fastml.cli import warmup
-from fastml.kernels import _jit, catalogue
+from fastml.kernels import catalogue
+from fastml.kernels.runtime import jit
 def calls():
     for model, fit in warmup.MODELS.items():
         getattr(fastml, model)  # scikit-learn takes a second
@@ -201,7 +202,8 @@ def calls():
 
 CALL_FAMILIES = """
 import sys
-from fastml.kernels import _jit, catalogue
+from fastml.kernels import catalogue
+from fastml.kernels.runtime import jit
 def calls():
     for entry in catalogue.ENTRIES.values():
         if {entry.family, entry.key} & set(sys.argv[2:]):
@@ -229,7 +231,7 @@ folder = pathlib.Path(sys.argv[1])
 for kernel, args, kwargs in calls():
     kernel(*args, **kwargs)
 flags = set()
-for name, compiled in zip(_jit.stats(), _jit._kernels):
+for name, compiled in zip(jit.stats(), jit._kernels):
     for number, (signature, overload) in enumerate(compiled.overloads.items()):
         assembly, text = texts(compiled, signature, overload)
         record = {"symbol": overload.fndesc.llvm_func_name, "assembly": assembly}
@@ -239,7 +241,7 @@ for name, compiled in zip(_jit.stats(), _jit._kernels):
             flags.update(words.split())
 (folder / "flags.txt").write_text(" ".join(sorted(flags)))
 for count in ("hits", "misses"):
-    (folder / count).write_text(str(sum(counts[count] for counts in _jit.stats().values())))
+    (folder / count).write_text(str(sum(counts[count] for counts in jit.stats().values())))
 """
 
 
@@ -280,7 +282,8 @@ COUNT_SIGNATURES = """
 import json
 import numpy as np
 from fastml.cli import warmup
-from fastml.kernels import _jit, catalogue
+from fastml.kernels import catalogue
+from fastml.kernels.runtime import jit
 
 def strided(a):
     wide = np.zeros((*a.shape[:-1], 2 * a.shape[-1]), a.dtype)
@@ -317,22 +320,22 @@ def variants(entry, inputs):
 
 found, single = {}, set()
 for key, entry in catalogue.ENTRIES.items():
-    for compiled in _jit._kernels:
+    for compiled in jit._kernels:
         compiled._reset_overloads()
     for dtype in sorted(entry.dtypes, key=lambda dtype: dtype != "float32"):
         for inputs in calls(entry, dtype):
             for args, kwargs in variants(entry, inputs):
                 for n_threads in (None, 2):
                     entry.tier("compiled")(*args, n_threads=n_threads, **kwargs)
-        found[key] = {name: counts["signatures"] for name, counts in _jit.stats().items() if counts["signatures"]}
+        found[key] = {name: counts["signatures"] for name, counts in jit.stats().items() if counts["signatures"]}
         if dtype == "float32":
             single.update(found[key])
 for name, fit in warmup.MODELS.items():
-    for compiled in _jit._kernels:
+    for compiled in jit._kernels:
         compiled._reset_overloads()
     for dtype in ("float32", "float64"):
         fit(dtype)
-        found[name] = {name: counts["signatures"] for name, counts in _jit.stats().items() if counts["signatures"]}
+        found[name] = {name: counts["signatures"] for name, counts in jit.stats().items() if counts["signatures"]}
         if dtype == "float32":
             single.update(found[name])
 print(json.dumps([found, sorted(single)]))
@@ -429,7 +432,7 @@ for kernel, args, kwargs in calls():
         kernel(*args, **kwargs)
         took.append(time.thread_time() - start)
     worst = max(worst, took[0] - took[1])  # loading, without the work itself
-print(sum(c["hits"] for c in _jit.stats().values()), sum(c["misses"] for c in _jit.stats().values()), worst)
+print(sum(c["hits"] for c in jit.stats().values()), sum(c["misses"] for c in jit.stats().values()), worst)
 """
     hits, misses, worst = run_elsewhere(CALL_EVERY_KERNEL + code).split()
     assert (int(hits), int(misses)) == (sum(counted(compiled_code)), 0)

@@ -243,9 +243,13 @@ def test_ranges_cover_all_blocks_without_overlap(n_blocks, n_threads, most):
         assert len(ranges) > n_threads, "a thread that is held up would hold up the call"
 
 
-def test_as_many_threads_work_as_were_asked_for():
+def four_work_at_once() -> None:
     together = threading.Barrier(4)
     parallel.run(lambda block: together.wait(timeout=30) and None, 4, 4)
+
+
+def test_as_many_threads_work_as_were_asked_for():
+    four_work_at_once()
 
 
 def test_one_thread_means_the_callers():
@@ -524,7 +528,7 @@ def test_no_helper_outlives_a_call_that_an_exception_ended_at_any_step_of_the_in
         assert not getattr(parallel._here, "is_worker", False), f"place {place} of {count}"
     assert ended_by > 20
     parallel._forget_pool()
-    test_as_many_threads_work_as_were_asked_for()
+    four_work_at_once()
 
 
 def test_no_helper_outlives_a_call_that_several_exceptions_ended_where_none_is_caught(monkeypatch):
