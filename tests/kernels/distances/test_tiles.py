@@ -8,11 +8,11 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from fastml.kernels.distances import _tile_metrics, panels, tiles
+from fastml.kernels.distances import _tile_metrics, panels, tile_shapes, tiles
 from fastml.kernels.runtime.jit import inner
 from fastml.kernels.runtime.target import Target
 from fastml.kernels.runtime.target import target as the_target
-from fastml.kernels.simd import comparisons
+from fastml.kernels.simd import comparisons, llvm
 
 pytestmark = pytest.mark.needs_jit
 
@@ -55,7 +55,8 @@ def as_target(monkeypatch) -> Iterator:
     """``as_target(target)``: emit code for another target, until the end of the test."""
 
     def pretend(target: Target) -> None:
-        monkeypatch.setattr(tiles, "target", lambda: target)
+        for module in (_tile_metrics, tile_shapes, llvm):
+            monkeypatch.setattr(module, "target", lambda: target)
         forget()
 
     yield pretend
@@ -76,7 +77,7 @@ def test_tiles_fit_registers_and_blocks(as_target, metric, dtype, target):
     rows, vectors, lanes = shape = tiles.tile_shape(metric, dtype)
     assert shape.points == vectors * lanes
     registers = 32 if target.vector_bytes == 64 or "x86" not in target.features else 16
-    width = target.vector_bytes if dtype.kind == "f" else tiles._integer_vector_bytes()
+    width = target.vector_bytes if dtype.kind == "f" else tile_shapes._integer_vector_bytes()
     assert width <= target.vector_bytes
     wide = metric == "l2" and "vnni" not in target.features
     point_bytes = dtype.itemsize if dtype.kind == "f" else 16 if wide else 8

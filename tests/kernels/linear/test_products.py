@@ -9,6 +9,7 @@ from fastml.kernels.linear import _products as linear_products
 from fastml.kernels.runtime.jit import inner
 from fastml.kernels.runtime.target import Target
 from fastml.kernels.runtime.target import target as the_target
+from fastml.kernels.simd import llvm
 
 pytestmark = pytest.mark.needs_jit
 
@@ -42,7 +43,7 @@ COLUMNS = (0, 1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 70)
 def test_products_agree_with_their_twins(rng, monkeypatch, dtype, tile, target):
     """Around the width of a vector, with NaN and infinity that belong to other rows and columns."""
     if target != "own":
-        monkeypatch.setattr(linear_products, "target", lambda: NARROW)
+        monkeypatch.setattr(llvm, "target", lambda: NARROW)
     rows, classes = tile
     dot, add_outer = dot_of(*tile), add_outer_of(*tile)
     for columns in COLUMNS:
