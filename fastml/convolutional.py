@@ -17,8 +17,7 @@ from ._convolutional_fitting import as_images, channel_scales, fit_images
 from ._fitting import Array
 from ._iterative import IterativeModel, Probabilities, known_classes
 from ._sgd_targets import ClassTargets
-from .kernels.convolution.network import Network, Weights
-from .kernels.convolution.plan import scores_of_images
+from .kernels.convolution.network import Network, Weights, scores_of_images
 
 __all__ = ["ConvNetClassifier"]
 
@@ -357,7 +356,7 @@ class ConvNetClassifier(CheckedScore, ClassifierMixin, Probabilities, IterativeM
             listed = self._all_layers(image_shape, 1 if n_classes == 2 else n_classes)
         lines, total = [("Input", shape, 0)], 0
         for each, layer in zip(listed, layers.chain(listed, shape), strict=True):
-            count = sum(int(np.prod(part)) for part in _public_shapes(layer).values())
+            count = sum(int(np.prod(part)) for part in layer.public_shapes().values())
             lines.append((_short(each), each.output_shape(lines[-1][1]), count))
             total += count
         cells = [("layer", "output", "parameters")]
@@ -467,12 +466,6 @@ def _default_layers(shape: Sequence[int]) -> list[Any]:
             found.append(layers.MaxPool2D())
         size //= 2
     return [*found, layers.Linear(128), layers.ReLU()]
-
-
-def _public_shapes(layer: Any) -> dict[str, tuple[int, ...]]:
-    if hasattr(layer, "public_shape"):
-        return {"weight": layer.public_shape(), "bias": layer.shape[:1]}
-    return {"weight": layer.shape[:1], "bias": layer.shape[:1]} if layer.has_parameters else {}
 
 
 def _short(layer: Any) -> str:

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 
 from . import _estimators as p
-from .kernels.convolution import layers as convolution_layers
+from .kernels.convolution import layers as kernel_layers
 from .kernels.convolution import product_layers
 
 __all__ = ["AvgPool2D", "BatchNorm", "Conv2D", "Dropout", "Flatten", "Linear", "MaxPool2D", "ReLU"]
@@ -72,12 +72,12 @@ class Conv2D:
         """Return channels, height and width of the result for an image of such a shape."""
         return self.layer(shape).shape
 
-    def layer(self, shape: Shape, name: str = "Conv2D") -> convolution_layers.Layer:
+    def layer(self, shape: Shape, name: str = "Conv2D") -> kernel_layers.Layer:
         """Return what the kernels call a layer."""
         self.check(name)
         padding = self.kernel_size // 2 if isinstance(self.padding, str) else int(self.padding)
         _fits(name, shape, self.kernel_size, padding)
-        return product_layers.Convolution(shape, int(self.channels), int(self.kernel_size), int(self.stride), padding)
+        return product_layers.Conv2D(shape, int(self.channels), int(self.kernel_size), int(self.stride), padding)
 
 
 @dataclass(frozen=True)
@@ -106,10 +106,10 @@ class BatchNorm:
         """Return channels, height and width of the result for an image of such a shape."""
         return shape
 
-    def layer(self, shape: Shape, name: str = "BatchNorm") -> convolution_layers.Layer:
+    def layer(self, shape: Shape, name: str = "BatchNorm") -> kernel_layers.Layer:
         """Return what the kernels call a layer."""
         self.check(name)
-        return convolution_layers.Normalization(shape, float(self.momentum), float(self.epsilon))
+        return kernel_layers.BatchNorm(shape, float(self.momentum), float(self.epsilon))
 
 
 @dataclass(frozen=True)
@@ -123,9 +123,9 @@ class ReLU:
         """Return channels, height and width of the result for an image of such a shape."""
         return shape
 
-    def layer(self, shape: Shape, name: str = "ReLU") -> convolution_layers.Layer:
+    def layer(self, shape: Shape, name: str = "ReLU") -> kernel_layers.Layer:
         """Return what the kernels call a layer."""
-        return convolution_layers.Rectifier(shape)
+        return kernel_layers.ReLU(shape)
 
 
 @dataclass(frozen=True)
@@ -151,11 +151,11 @@ class MaxPool2D:
         """Return channels, height and width of the result for an image of such a shape."""
         return self.layer(shape).shape
 
-    def layer(self, shape: Shape, name: str = "MaxPool2D") -> convolution_layers.Layer:
+    def layer(self, shape: Shape, name: str = "MaxPool2D") -> kernel_layers.Layer:
         """Return what the kernels call a layer."""
         self.check(name)
         _fits(name, shape, self.size, 0)
-        return convolution_layers.MaxPooling(shape, int(self.size), int(self.stride or self.size))
+        return kernel_layers.MaxPool2D(shape, int(self.size), int(self.stride or self.size))
 
 
 @dataclass(frozen=True)
@@ -173,11 +173,11 @@ class AvgPool2D:
         """Return channels, height and width of the result for an image of such a shape."""
         return self.layer(shape).shape
 
-    def layer(self, shape: Shape, name: str = "AvgPool2D") -> convolution_layers.Layer:
+    def layer(self, shape: Shape, name: str = "AvgPool2D") -> kernel_layers.Layer:
         """Return what the kernels call a layer."""
         self.check(name)
         _fits(name, shape, self.size, 0)
-        return convolution_layers.AveragePooling(shape, int(self.size), int(self.stride or self.size))
+        return kernel_layers.AvgPool2D(shape, int(self.size), int(self.stride or self.size))
 
 
 @dataclass(frozen=True)
@@ -201,10 +201,10 @@ class Dropout:
         """Return channels, height and width of the result for an image of such a shape."""
         return shape
 
-    def layer(self, shape: Shape, name: str = "Dropout") -> convolution_layers.Layer:
+    def layer(self, shape: Shape, name: str = "Dropout") -> kernel_layers.Layer:
         """Return what the kernels call a layer."""
         self.check(name)
-        return convolution_layers.Dropping(shape, float(self.share))
+        return kernel_layers.Dropout(shape, float(self.share))
 
 
 @dataclass(frozen=True)
@@ -218,9 +218,9 @@ class Flatten:
         """Return channels, height and width of the result for an image of such a shape."""
         return math.prod(shape), 1, 1
 
-    def layer(self, shape: Shape, name: str = "Flatten") -> convolution_layers.Layer:
+    def layer(self, shape: Shape, name: str = "Flatten") -> kernel_layers.Layer:
         """Return what the kernels call a layer; for these the image stays an image."""
-        return convolution_layers.Flattening(shape)
+        return kernel_layers.Flatten(shape)
 
 
 @dataclass(frozen=True)
@@ -243,10 +243,10 @@ class Linear:
         """Return channels, height and width of the result for an image of such a shape."""
         return self.units, 1, 1
 
-    def layer(self, shape: Shape, name: str = "Linear") -> convolution_layers.Layer:
+    def layer(self, shape: Shape, name: str = "Linear") -> kernel_layers.Layer:
         """Return what the kernels call a layer."""
         self.check(name)
-        return product_layers.Dense(shape, int(self.units))
+        return product_layers.Linear(shape, int(self.units))
 
 
 KINDS = {kind.__name__: kind for kind in (Conv2D, BatchNorm, ReLU, MaxPool2D, AvgPool2D, Dropout, Flatten, Linear)}
@@ -268,9 +268,9 @@ def _fits(name: str, shape: Shape, size: int, padding: int) -> None:
         )
 
 
-def chain(layers: Sequence[Any], shape: Shape) -> list[convolution_layers.Layer]:
+def chain(layers: Sequence[Any], shape: Shape) -> list[kernel_layers.Layer]:
     """Return a list of layers as the kernels have them, for images of such a shape."""
-    found: list[convolution_layers.Layer] = []
+    found: list[kernel_layers.Layer] = []
     flat = False
     for number, each in enumerate(layers):
         name = f"layers[{number}]"
