@@ -65,7 +65,10 @@ class Layer:
         self.input_shape = self.shape = input_shape
 
     def in_place(self, training: bool) -> bool:
-        """Whether the output lies where the input lay."""
+        """Whether the output lies where the input lay.
+
+        In training that is for layers that keep signs: a ReLU looks at its output on the way back.
+        """
         return False
 
     def grad_in_place(self) -> bool:
