@@ -1,32 +1,24 @@
-"""Vector code against its NumPy twins, for the target at hand and for targets that are made up."""
+"""Tiles of distances against their NumPy twins, for the target at hand and for targets that are made up."""
 
 from __future__ import annotations
 
 import itertools
-import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 
 import numpy as np
 import pytest
 
-from checkout import python_path
 from fastml.kernels.distances import _tile_metrics, panels, tile_shapes, tiles
 from fastml.kernels.distances.arguments import L2, METRIC_CODES, METRICS
-from fastml.kernels.linear import _products as linear_products
 from fastml.kernels.runtime import target as runtime_target
 from fastml.kernels.runtime.jit import inner
 from fastml.kernels.runtime.target import Target
 from fastml.kernels.runtime.target import target as the_target
 from fastml.kernels.simd import comparisons
-from fastml.kernels.simd.rows import prefetch
 
 pytestmark = pytest.mark.needs_jit
 
 DTYPES = ("float32", "float64", "uint8")
-FLOATS = ("float32", "float64")
 
 # What LLVM can lower anywhere: without "x86" no instruction is asked for by name.
 MADE_UP = {
@@ -34,6 +26,7 @@ MADE_UP = {
     "portable, 256 bits": Target("made up", 32, frozenset()),
     "portable, 512 bits": Target("made up", 64, frozenset()),
 }
+
 X86 = {
     "SSE2": Target("made up", 16, frozenset({"x86"})),
     "AVX": Target("made up", 32, frozenset({"x86"})),
@@ -68,42 +61,6 @@ def as_target(monkeypatch) -> Iterator:
     yield pretend
     monkeypatch.undo()
     forget()
-
-
-# ------------------------------------------------------------------------------------ the target
-
-
-def test_target_is_that_of_the_compiler():
-    target = the_target()
-    assert target.cpu
-    assert target.vector_bytes in (16, 32, 64)
-    assert target.features <= {"x86", "fma", "avx2", "avx512bw", "vnni"}
-
-
-@pytest.mark.targets
-@pytest.mark.skipif("x86" not in the_target().features, reason="names of x86 CPUs")
-@pytest.mark.parametrize(
-    ("cpu", "vector_bytes", "features"),
-    [
-        ("generic", 16, {"x86"}),
-        ("x86-64-v2", 16, {"x86"}),
-        ("x86-64-v3", 32, {"x86", "fma", "avx2"}),
-        ("x86-64-v4", 64, {"x86", "fma", "avx512bw"}),
-        ("alderlake", 32, {"x86", "fma", "avx2", "vnni"}),
-        ("znver4", 64, {"x86", "fma", "avx512bw", "vnni"}),
-    ],
-)
-def test_target_follows_numbas_settings_and_not_the_cpu(cpu, vector_bytes, features):
-    code = (
-        "import json\nfrom fastml.kernels.runtime.target import target\nt = target()\n"
-        "print(json.dumps([*t[:2], [*t[2]]]))"
-    )
-    environment = {**os.environ, "PYTHONPATH": python_path(), "NUMBA_CPU_NAME": cpu, "NUMBA_CPU_FEATURES": ""}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    name, width, found = json.loads(done.stdout)
-    assert (name, width) == (cpu, vector_bytes)
-    assert features <= set(found) <= features | {"avx2"}
 
 
 # ------------------------------------------------------------------------------------ tile shapes
@@ -423,130 +380,3 @@ def test_transpose_moves_every_bit_to_its_place(rng, as_target, dtype, target):
     if target != "own":
         as_target(MADE_UP[target])
     check_transpose(rng, dtype)
-
-
-# ---------------------------------------------------------------------------- below and lowest_bit
-
-
-@pytest.mark.parametrize("dtype", [np.int32, np.int64])
-def test_below_agrees_with_its_twin(rng, dtype):
-    @inner
-    def run(keys, at, threshold, mask, ceiling):
-        return comparisons.below(keys, at, threshold, mask, ceiling)
-
-    info = np.iinfo(dtype)
-    interesting = np.array([info.min, info.min + 1, -1, 0, 1, 2, 5, info.max - 1, info.max])
-    for _ in range(200):
-        keys = rng.choice(interesting, 3 * comparisons.KEYS_AT_ONCE).astype(dtype)
-        some = rng.random(keys.size) < 0.5
-        keys[some] = rng.integers(info.min, info.max, int(some.sum()), dtype=dtype)
-        at = int(rng.integers(0, 2 * comparisons.KEYS_AT_ONCE))
-        threshold, ceiling = (int(value) for value in rng.choice(interesting[interesting >= 0], 2))
-        mask = int(rng.choice([info.max, -1]))
-        arguments = keys, at, threshold, mask, ceiling
-        assert run(*arguments) == comparisons.below.twin(*arguments), arguments
-
-
-def test_below_orders_the_bits_of_floats_as_neighbours_are_ordered():
-    """Zero of either sign, then numbers, then infinity, then every NaN alike."""
-
-    @inner
-    def run(keys, at, threshold, mask, ceiling):
-        return comparisons.below(keys, at, threshold, mask, ceiling)
-
-    values = np.full(comparisons.KEYS_AT_ONCE, np.inf, np.float32)
-    values[:5] = [-0.0, 0.0, 1.0, np.nan, -np.nan]
-    keys = values.view(np.int32)
-    mask, nan = np.iinfo(np.int32).max, int(np.float32(np.nan).view(np.int32))
-
-    def places(threshold: float) -> list[int]:
-        bits = run(keys, 0, int(np.float32(threshold).view(np.int32)), mask, nan)
-        return [place for place in range(comparisons.KEYS_AT_ONCE) if bits >> place & 1]
-
-    assert places(0.5) == [0, 1]
-    assert places(np.inf) == [0, 1, 2]
-    assert places(np.nan) == [place for place in range(comparisons.KEYS_AT_ONCE) if place not in (3, 4)]
-
-
-def test_lowest_bit_agrees_with_its_twin(rng):
-    @inner
-    def run(bits):
-        return comparisons.lowest_bit(bits)
-
-    single = [1 << place for place in range(63)]
-    more = [int(value) for value in rng.integers(1, 2**63 - 1, 500)]
-    for bits in [*single, -(2**63), -1, -2, *more]:
-        assert run(bits) == comparisons.lowest_bit.twin(bits), bits
-    assert [run(bits) for bits in single] == list(range(63))
-
-
-# -------------------------------------------------------------------------------------- products
-
-
-def dot_of(rows: int, classes: int):
-    if (rows, classes) == (4, 4):
-        return inner(lambda X, top, W, c, b, Z, row: linear_products.dot(4, 4, X, top, W, c, b, Z, row))
-    if (rows, classes) == (4, 1):
-        return inner(lambda X, top, W, c, b, Z, row: linear_products.dot(4, 1, X, top, W, c, b, Z, row))
-    return inner(lambda X, top, W, c, b, Z, row: linear_products.dot(1, 1, X, top, W, c, b, Z, row))
-
-
-def add_outer_of(rows: int, classes: int):
-    if (rows, classes) == (4, 4):
-        return inner(lambda X, top, G, row, c, dW: linear_products.add_outer(4, 4, X, top, G, row, c, dW))
-    if (rows, classes) == (4, 1):
-        return inner(lambda X, top, G, row, c, dW: linear_products.add_outer(4, 1, X, top, G, row, c, dW))
-    return inner(lambda X, top, G, row, c, dW: linear_products.add_outer(1, 1, X, top, G, row, c, dW))
-
-
-COLUMNS = (0, 1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 70)
-
-
-@pytest.mark.parametrize("target", ["own", "Arm, 128 bits"])
-@pytest.mark.parametrize("tile", [(4, 4), (4, 1), (1, 1)], ids=str)
-@pytest.mark.parametrize("dtype", FLOATS)
-def test_products_agree_with_their_twins(rng, as_target, dtype, tile, target):
-    """Around the width of a vector, with NaN and infinity that belong to other rows and columns."""
-    if target != "own":
-        as_target(MADE_UP[target])
-    rows, classes = tile
-    dot, add_outer = dot_of(*tile), add_outer_of(*tile)
-    for columns in COLUMNS:
-        # Small whole numbers: sums are exact in any order.
-        X, W = (rng.integers(-8, 9, (9, columns)).astype(dtype) for _ in range(2))
-        X[[2, 3 + rows]], W[[1, 2 + classes]] = np.nan, np.inf
-        b = rng.integers(-8, 9, 9).astype(dtype)
-        got = rng.integers(-8, 9, (9, 9)).astype(dtype)
-        want = got.copy()
-        dot(X, 3, W, 2, b, got, 4)
-        linear_products.dot.twin(rows, classes, X, 3, W, 2, b, want, 4)
-        np.testing.assert_array_equal(got, want, err_msg=f"dot, {columns} columns")
-
-        G = rng.integers(-8, 9, (9, 9)).astype(dtype)
-        got = rng.integers(-8, 9, (9, columns + 1)).astype(dtype)
-        want = got.copy()
-        add_outer(X, 3, G, 4, 2, got)
-        linear_products.add_outer.twin(rows, classes, X, 3, G, 4, 2, want)
-        np.testing.assert_array_equal(got, want, err_msg=f"add_outer, {columns} columns")
-
-
-@pytest.mark.parametrize("dtype", FLOATS)
-def test_products_hand_on_nan_and_infinity(dtype):
-    columns = 2 * the_target().vector_bytes // np.dtype(dtype).itemsize + 1
-    for place in (0, columns // 2, columns - 2, columns - 1):
-        for bad in (np.nan, np.inf):
-            X, W = np.ones((4, columns), dtype), np.ones((1, columns), dtype)
-            X[1, place] = bad
-            Z = np.zeros((4, 1), dtype)
-            dot_of(4, 1)(X, 0, W, 0, np.zeros(1, dtype), Z, 0)
-            np.testing.assert_array_equal(Z[:, 0], [columns, bad, columns, columns])
-
-
-def test_prefetch_touches_nothing(rng):
-    run = inner(lambda X, first, last: prefetch(X, first, last))
-    X = rng.normal(size=(5, 33)).astype("f4")
-    before = X.copy()
-    for first, last in ((0, 5), (4, 4), (5, 5), (9, 5), (0, 0)):
-        run(X, first, last)
-    run(X[:0], 0, 0)
-    assert X.tobytes() == before.tobytes()
