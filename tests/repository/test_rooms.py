@@ -138,12 +138,17 @@ def is_private(name: str | None) -> bool:
     return name is not None and name.startswith("_") and not name.endswith("__")
 
 
+#: Tests that are about all rooms of a folder may look into each of them.
+ABOUT_ALL = {"tests/kernels/all": "kernels/", "tests/repository": ""}
+
+
 def private_uses(texts: Sources) -> list[str]:
     """Return the imports of something with an underscore from another folder; a test may, from the room it mirrors."""
     return [
         str(taken)
         for taken in imports(texts)
         if room_of(taken.file) not in (room_of(taken.target), f"tests/{room_of(taken.target)}")
+        and not taken.target.startswith(ABOUT_ALL.get(room_of(taken.file), "nowhere"))
         and (is_private(taken.name) or is_private(PurePosixPath(taken.target).stem))
     ]
 
@@ -252,6 +257,7 @@ PLANTS = {
     "a private name": (private_uses, "fastml/svm/new.py", "from fastml.kernels.runtime.parallel import _submit"),
     "a private attribute": (private_uses, "fastml/svm/new.py", "from ..kernels.runtime import jit\njit._x"),
     "from another test's room": (private_uses, "tests/fastml/svm/new.py", "from fastml.kernels.runtime.jit import _x"),
+    "beside all rooms": (private_uses, "tests/kernels/all/new.py", "from fastml import svm\nsvm._x"),
     "upward": (upward_imports, "kernels/simd/new.py", "from ..losses import formulas"),
     "upward, in a function": (upward_imports, "kernels/runtime/new.py", "def f():\n    from ..simd import rows"),
     "upward, for a type": (upward_imports, "kernels/losses/new.py", "if TYPE_CHECKING:\n    from ..linear import gram"),
@@ -289,6 +295,8 @@ def test_what_is_allowed_is_not_found():
     good = {
         "kernels/linear/new.py": "from . import _products\nfrom ..losses import formulas",
         "tests/kernels/linear/test_new.py": "from fastml.kernels.linear import _products\n_products._x",
+        "tests/kernels/all/test_new.py": "from fastml.kernels.linear import _products\n_products._x",
+        "tests/repository/test_new.py": "import fastml\nfastml._HOME",
     }
     assert private_uses(good) == []
     assert upward_imports(good) == []

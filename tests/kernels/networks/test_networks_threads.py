@@ -101,8 +101,9 @@ def test_scores_of_a_row_do_not_depend_on_the_others(rng, same_bits, dtype):
 TRAINED_ELSEWHERE = """
 import hashlib
 import numpy as np
-from fastml.kernels import _jit
-from fastml.kernels._networks import NetworkTraining, Norm
+from fastml.kernels.networks.scores import Norm
+from fastml.kernels.networks.training import NetworkTraining
+from fastml.kernels.runtime import jit
 rng, digest = np.random.default_rng(0), hashlib.sha256()
 X, y, ones = rng.normal(size=(120, 9)).astype("f4"), rng.integers(0, 3, 120), np.ones(13, "f4")
 layers = [rng.normal(size=(13, 9)), rng.normal(size=(3, 13))], [np.zeros(13), np.zeros(3)]
@@ -115,7 +116,7 @@ for norms in (None, [Norm(ones, 0 * ones, ones)]):
         digest.update(training.run(np.tile(rng.permutation(120), 5), 22, 0.01).tobytes())
         for array in (*training.weights, *training.biases, *(part for norm in training.norms for part in norm)):
             digest.update(np.ascontiguousarray(array).tobytes())
-print(digest.hexdigest(), sum(counts["misses"] for counts in _jit.stats().values()))
+print(digest.hexdigest(), sum(counts["misses"] for counts in jit.stats().values()))
 """
 
 
