@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from ..kernels import _threads
 from ..solvers.blas import one_blas_thread
 from ..utils import parameters
-from ..utils.sample_weight import settled_weight
+from ..utils.sample_weight import checked_weight_with_sum
 from ..utils.validation import CheckedScore, check_finite, unchanged_if_refused, validate_data
 
 __all__ = ["LinearRegression", "Ridge"]
@@ -51,7 +51,7 @@ class _LeastSquares(CheckedScore, MultiOutputMixin, RegressorMixin, BaseEstimato
             self, X, y, dtype=[np.float64, np.float32], y_numeric=True, multi_output=True, ensure_all_finite=False
         )
         check_finite(rows, n_threads, estimator=self)
-        weight = settled_weight(sample_weight, rows)
+        weight = checked_weight_with_sum(sample_weight, len(rows))
         single = targets.ndim == 1
         columns = targets.reshape(len(rows), -1).astype(np.float64, copy=False)
         with np.errstate(over="ignore", invalid="ignore"), one_blas_thread():

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.base import BaseEstimator
 from sklearn.metrics import check_scoring, r2_score
 from sklearn.model_selection import KFold, StratifiedKFold
 from sklearn.utils import assert_all_finite
@@ -147,7 +148,7 @@ class _Regression(Judge):
         return _answering(KNeighborsRegressor(), predicted)
 
 
-def _answering(model: Any, predicted: NDArray[Any]) -> Any:
+def _answering(model: BaseEstimator, predicted: NDArray[Any]) -> Any:
     """Make a model that is not fitted say what one fitted on a fold would, whatever X is."""
 
     def predict(X: object) -> NDArray[Any]:  # a scorer looks at its name
