@@ -24,7 +24,7 @@ class LinearClassifier(CheckedScore, ClassifierMixin, BaseEstimator):
     coef_: NDArray[Any]
     intercept_: NDArray[Any]
 
-    def _settled(
+    def _checked_data(
         self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None, n_threads: int | None
     ) -> tuple[NDArray[Any], NDArray[np.intp], Array | None]:
         """Check data and weights; return rows, class numbers and weights, and set `classes_`."""

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..kernels import _validate
 
-__all__ = ["Weights", "check_weights", "mean_over_ranks", "most_votes", "settled_metric", "vote_shares", "weights_of"]
+__all__ = ["Weights", "check_weights", "checked_metric", "mean_over_ranks", "most_votes", "vote_shares", "weights_of"]
 
 Weights = Literal["uniform", "distance"] | Callable[[NDArray[np.float64]], ArrayLike] | None
 
@@ -21,7 +21,7 @@ _AT_ONCE = 1 << 16
 _CLASSES_PER_NEIGHBOR = 64
 
 
-def settled_metric(metric: str, p: float = 2) -> _validate.Metric:
+def checked_metric(metric: str, p: float = 2) -> _validate.Metric:
     """Return the kernels' name of a metric: "l1", "l2" or "linf"."""
     if not (isinstance(metric, str) and metric == "minkowski"):
         try:

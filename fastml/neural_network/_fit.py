@@ -191,7 +191,7 @@ class Column:
 
     def evaluate(self, rows: Rows) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return loss and score; see `Trainable`."""
-        loss, score = _judged(self._loss, self._scores(rows.X), rows)
+        loss, score = _loss_and_score(self._loss, self._scores(rows.X), rows)
         if self._score is not None:
             score = self._score(self.weights(0), rows)
         return np.array([loss]), np.array([score])
@@ -234,7 +234,7 @@ def targets_of(loss: str, y: Array) -> Array:
     return y if loss == "softmax_cross_entropy" else y.reshape(len(y), -1)
 
 
-def _judged(loss: str, scores: Array, rows: Rows) -> tuple[float, float]:
+def _loss_and_score(loss: str, scores: Array, rows: Rows) -> tuple[float, float]:
     """Return the mean loss of scores (n, C), and the share of right classes or R²."""
     y, weight = rows.y, rows.weight
     if loss == "softmax_cross_entropy":

@@ -1,4 +1,4 @@
-"""What every iterative model has settled before it is trained: rows, targets, weights, batches, evaluations, seeds."""
+"""What every iterative model needs before it is trained: rows, targets, weights, batches, evaluations, seeds."""
 
 from __future__ import annotations
 
