@@ -13,7 +13,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from .kernels import _image_works as works
+from .kernels.convolution import layers as convolution_layers
+from .kernels.convolution import product_layers
 from .utils import parameters as p
 
 __all__ = ["AvgPool2D", "BatchNorm", "Conv2D", "Dropout", "Flatten", "Linear", "MaxPool2D", "ReLU"]
@@ -71,12 +72,12 @@ class Conv2D:
         """Return channels, height and width of the result for an image of such a shape."""
         return self.layer(shape).shape
 
-    def layer(self, shape: Shape, name: str = "Conv2D") -> works.Layer:
+    def layer(self, shape: Shape, name: str = "Conv2D") -> convolution_layers.Layer:
         """Return what the kernels call a layer."""
         self.check(name)
         padding = self.kernel_size // 2 if isinstance(self.padding, str) else int(self.padding)
         _fits(name, shape, self.kernel_size, padding)
-        return works.Convolution(shape, int(self.channels), int(self.kernel_size), int(self.stride), padding)
+        return product_layers.Convolution(shape, int(self.channels), int(self.kernel_size), int(self.stride), padding)
 
 
 @dataclass(frozen=True)
@@ -105,10 +106,10 @@ class BatchNorm:
         """Return channels, height and width of the result for an image of such a shape."""
         return shape
 
-    def layer(self, shape: Shape, name: str = "BatchNorm") -> works.Layer:
+    def layer(self, shape: Shape, name: str = "BatchNorm") -> convolution_layers.Layer:
         """Return what the kernels call a layer."""
         self.check(name)
-        return works.Normalization(shape, float(self.momentum), float(self.epsilon))
+        return convolution_layers.Normalization(shape, float(self.momentum), float(self.epsilon))
 
 
 @dataclass(frozen=True)
@@ -122,9 +123,9 @@ class ReLU:
         """Return channels, height and width of the result for an image of such a shape."""
         return shape
 
-    def layer(self, shape: Shape, name: str = "ReLU") -> works.Layer:
+    def layer(self, shape: Shape, name: str = "ReLU") -> convolution_layers.Layer:
         """Return what the kernels call a layer."""
-        return works.Rectifier(shape)
+        return convolution_layers.Rectifier(shape)
 
 
 @dataclass(frozen=True)
@@ -150,11 +151,11 @@ class MaxPool2D:
         """Return channels, height and width of the result for an image of such a shape."""
         return self.layer(shape).shape
 
-    def layer(self, shape: Shape, name: str = "MaxPool2D") -> works.Layer:
+    def layer(self, shape: Shape, name: str = "MaxPool2D") -> convolution_layers.Layer:
         """Return what the kernels call a layer."""
         self.check(name)
         _fits(name, shape, self.size, 0)
-        return works.MaxPooling(shape, int(self.size), int(self.stride or self.size))
+        return convolution_layers.MaxPooling(shape, int(self.size), int(self.stride or self.size))
 
 
 @dataclass(frozen=True)
@@ -172,11 +173,11 @@ class AvgPool2D:
         """Return channels, height and width of the result for an image of such a shape."""
         return self.layer(shape).shape
 
-    def layer(self, shape: Shape, name: str = "AvgPool2D") -> works.Layer:
+    def layer(self, shape: Shape, name: str = "AvgPool2D") -> convolution_layers.Layer:
         """Return what the kernels call a layer."""
         self.check(name)
         _fits(name, shape, self.size, 0)
-        return works.AveragePooling(shape, int(self.size), int(self.stride or self.size))
+        return convolution_layers.AveragePooling(shape, int(self.size), int(self.stride or self.size))
 
 
 @dataclass(frozen=True)
@@ -200,10 +201,10 @@ class Dropout:
         """Return channels, height and width of the result for an image of such a shape."""
         return shape
 
-    def layer(self, shape: Shape, name: str = "Dropout") -> works.Layer:
+    def layer(self, shape: Shape, name: str = "Dropout") -> convolution_layers.Layer:
         """Return what the kernels call a layer."""
         self.check(name)
-        return works.Dropping(shape, float(self.share))
+        return convolution_layers.Dropping(shape, float(self.share))
 
 
 @dataclass(frozen=True)
@@ -217,9 +218,9 @@ class Flatten:
         """Return channels, height and width of the result for an image of such a shape."""
         return math.prod(shape), 1, 1
 
-    def layer(self, shape: Shape, name: str = "Flatten") -> works.Layer:
+    def layer(self, shape: Shape, name: str = "Flatten") -> convolution_layers.Layer:
         """Return what the kernels call a layer; for these the image stays an image."""
-        return works.Flattening(shape)
+        return convolution_layers.Flattening(shape)
 
 
 @dataclass(frozen=True)
@@ -242,10 +243,10 @@ class Linear:
         """Return channels, height and width of the result for an image of such a shape."""
         return self.units, 1, 1
 
-    def layer(self, shape: Shape, name: str = "Linear") -> works.Layer:
+    def layer(self, shape: Shape, name: str = "Linear") -> convolution_layers.Layer:
         """Return what the kernels call a layer."""
         self.check(name)
-        return works.Dense(shape, int(self.units))
+        return product_layers.Dense(shape, int(self.units))
 
 
 KINDS = {kind.__name__: kind for kind in (Conv2D, BatchNorm, ReLU, MaxPool2D, AvgPool2D, Dropout, Flatten, Linear)}
@@ -267,9 +268,9 @@ def _fits(name: str, shape: Shape, size: int, padding: int) -> None:
         )
 
 
-def chain(layers: Sequence[Any], shape: Shape) -> list[works.Layer]:
+def chain(layers: Sequence[Any], shape: Shape) -> list[convolution_layers.Layer]:
     """Return a list of layers as the kernels have them, for images of such a shape."""
-    found: list[works.Layer] = []
+    found: list[convolution_layers.Layer] = []
     flat = False
     for number, each in enumerate(layers):
         name = f"layers[{number}]"

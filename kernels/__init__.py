@@ -1,32 +1,19 @@
 r"""Compiled kernels on arrays: distances, neighbours, losses and their gradients.
 
-How the modules stand on each other::
+The rooms, lowest first: `runtime` (how kernels are compiled, kept and shared among threads) and `arguments`
+(what comes in), `simd` (vector code), then the mathematics: `distances` and `losses`, on these `linear` and
+`networks`, on these `convolution`. `reference` has every public function in two readable forms, `catalogue` lists
+them with inputs, sizes, units of work and error bounds. A room imports from lower ones only, and an underscore
+means "this room only".
 
-    distances  neighbors    logistic  regression  margin  multinomial   linear   training  network    public, by family
-         \      /                \      |        /    \       |       /    \        |         |
-          _blocks                   _pointwise          _rowwise      _products _descent  _backprop   panels, loops
-             |                           |                  |             |     |      \   /     |
-           _simd                      _losses             _math         _simd _stacks  _team  _layers  tiles, threads
-                                         |
-                                       _math                                                          functions
-    _jit (how to compile, on _live_code and _cache_files), _validate (arguments), _threads: used by all
-
-``convolution`` stands on `_sequence`, that on `_image_works`, and that on `_conv`, `_image_layers` and `_grids`.
-
-No module bears the name of a function, so that ``kernels.softmax`` is always the function.
-
-A public function settles its arguments once (`_validate`: dtype, layout, shapes, labels), decides how
-many threads pay (`_threads`) and calls one compiled kernel on blocks. Kernels assume; they check nothing.
-
-Every public function has two readable twins of the same name and signature (less ``n_threads``) in
-`reference.loops` and `reference.vectorized`; `catalogue` lists all of them with inputs, sizes, units of
-work and error bounds.
+A public function settles its arguments once (`arguments`: dtype, layout, shapes, labels), decides how
+many threads pay (`runtime.parallel`) and calls one compiled kernel on blocks. Kernels assume; they check nothing.
 
 Threads. ``n_threads=None`` means the smallest of CPU affinity, cgroup quota, ``NUMBA_NUM_THREADS`` and
 ``OMP_NUM_THREADS``. Small calls stay in the calling thread. Results have the same bits for any number of
 threads, and no call changes any global state.
 
-Compilation happens at a kernel's first call for a dtype, and is kept on disk (`_jit`);
+Compilation happens at a kernel's first call for a dtype, and is kept on disk (`runtime.jit`);
 ``python -m fastml warmup`` does all of it beforehand.
 """
 
@@ -36,12 +23,20 @@ from importlib import import_module
 from threading import RLock
 from typing import TYPE_CHECKING, Any
 
-_FAMILIES = {
-    "distances": ("pairwise_l1", "pairwise_l2", "pairwise_linf"),
-    "neighbors": ("k_nearest",),
-    "logistic": ("exp", "sigmoid", "softplus", "binary_cross_entropy", "binary_cross_entropy_gradient"),
-    "multinomial": ("softmax", "log_softmax", "logsumexp", "softmax_cross_entropy", "softmax_cross_entropy_gradient"),
-    "margin": (
+# The module of every public function.
+_FUNCTIONS = {
+    "distances.pairwise": ("pairwise_l1", "pairwise_l2", "pairwise_linf"),
+    "distances.nearest": ("k_nearest",),
+    "losses.elementwise": ("exp", "sigmoid", "softplus"),
+    "losses.logistic": ("binary_cross_entropy", "binary_cross_entropy_gradient"),
+    "losses.multinomial": (
+        "softmax",
+        "log_softmax",
+        "logsumexp",
+        "softmax_cross_entropy",
+        "softmax_cross_entropy_gradient",
+    ),
+    "losses.margin": (
         "hinge",
         "hinge_gradient",
         "squared_hinge",
@@ -49,7 +44,7 @@ _FAMILIES = {
         "multiclass_hinge",
         "multiclass_hinge_gradient",
     ),
-    "regression": (
+    "losses.regression": (
         "squared_error",
         "squared_error_gradient",
         "absolute_error",
@@ -57,10 +52,10 @@ _FAMILIES = {
         "huber",
         "huber_gradient",
     ),
-    "linear": ("linear_loss_gradient",),
-    "training": ("linear_evaluation", "train_linear"),
-    "network": ("network_loss_gradient", "network_scores", "train_network"),
-    "convolution": (
+    "linear.gradient": ("linear_loss_gradient",),
+    "linear.training": ("linear_evaluation", "train_linear"),
+    "networks.functions": ("network_loss_gradient", "network_scores", "train_network"),
+    "convolution.functions": (
         "conv2d",
         "conv2d_gradient",
         "max_pool2d",
@@ -71,7 +66,7 @@ _FAMILIES = {
         "batch_norm_gradient",
     ),
 }
-_HOME = {name: family for family, names in _FAMILIES.items() for name in names}
+_HOME = {name: module for module, names in _FUNCTIONS.items() for name in names}
 
 __all__ = sorted([*_HOME, "catalogue", "reference"])
 
@@ -98,13 +93,14 @@ def __dir__() -> list[str]:
 if TYPE_CHECKING:
     from . import catalogue as catalogue
     from . import reference as reference
-    from .convolution import *  # noqa: F403
-    from .distances import *  # noqa: F403
-    from .linear import *  # noqa: F403
-    from .logistic import *  # noqa: F403
-    from .margin import *  # noqa: F403
-    from .multinomial import *  # noqa: F403
-    from .neighbors import *  # noqa: F403
-    from .network import *  # noqa: F403
-    from .regression import *  # noqa: F403
-    from .training import *  # noqa: F403
+    from .convolution.functions import *  # noqa: F403
+    from .distances.nearest import *  # noqa: F403
+    from .distances.pairwise import *  # noqa: F403
+    from .linear.gradient import *  # noqa: F403
+    from .linear.training import *  # noqa: F403
+    from .losses.elementwise import *  # noqa: F403
+    from .losses.logistic import *  # noqa: F403
+    from .losses.margin import *  # noqa: F403
+    from .losses.multinomial import *  # noqa: F403
+    from .losses.regression import *  # noqa: F403
+    from .networks.functions import *  # noqa: F403

@@ -36,10 +36,11 @@ def collect() -> dict[str, Any]:
         "blas" (list of "library", "version", "architecture", "threads", "loaded_by"; what is not
         known is None), "jit" (bool) and "cache" ("path" or None, "writable", "reason").
     """
-    from fastml.kernels import _jit, _simd, _threads
+    from fastml.kernels.runtime import jit, parallel
+    from fastml.kernels.runtime.target import target as the_target
 
-    target = _simd.target()
-    threads, source = _threads.default()
+    target = the_target()
+    threads, source = parallel.default()
     return {
         "fastml": fastml.__version__,
         "python": platform.python_version(),
@@ -54,8 +55,8 @@ def collect() -> dict[str, Any]:
         },
         "threads": {"count": threads, "source": source},
         "blas": _blas(),
-        "jit": _jit.jit_enabled(),
-        "cache": _jit.cache_info()._asdict(),
+        "jit": jit.jit_enabled(),
+        "cache": jit.cache_info()._asdict(),
     }
 
 

@@ -112,20 +112,20 @@ def kernels_of_other_targets() -> set[str]:
     """Name the kernels that nothing here reaches on Numba's target, as `_jit.stats` names them."""
     import numpy as np
 
-    from fastml.kernels import _simd
+    from fastml.kernels.distances import tiles
 
     # Squared distances of bytes are made from products only where the target multiplies bytes.
-    return set() if _simd.own_steps(np.dtype(np.uint8)) else {"_blocks._add_squares"}
+    return set() if tiles.own_steps(np.dtype(np.uint8)) else {"distances.panels._add_squares"}
 
 
 def main(*, only: str | None = None, jobs: int | None = None) -> int:
     """Warm up, print the table and return the exit code: 0, or 1 if an entry failed."""
-    from fastml.kernels import _jit, _threads
     from fastml.kernels.catalogue import ENTRIES
+    from fastml.kernels.runtime import jit, parallel
 
-    if not _jit.jit_enabled():
+    if not jit.jit_enabled():
         return _refuse("nothing to compile: Numba's JIT is switched off (NUMBA_DISABLE_JIT)")
-    cache = _jit.cache_info()
+    cache = jit.cache_info()
     if not cache.writable:
         return _refuse(f"nowhere to keep compiled kernels: {cache.path or 'no cache folder'}: {cache.reason}")
     names = [*ENTRIES, *MODELS]
@@ -133,7 +133,7 @@ def main(*, only: str | None = None, jobs: int | None = None) -> int:
     if not keys:
         return _refuse(f"no entry matches {only!r}; there are: {', '.join(names)}")
 
-    jobs = _possible(min(jobs or min(_threads.default()[0], _MOST_JOBS), len(keys)))
+    jobs = _possible(min(jobs or min(parallel.default()[0], _MOST_JOBS), len(keys)))
     start = time.perf_counter()
     outcomes = run(keys, jobs)
     print(render(outcomes, time.perf_counter() - start, jobs))
@@ -229,11 +229,11 @@ def _each(what: Callable[[str], Outcome], keys: list[str]) -> list[Outcome]:
 
 def warm(key: str, dtypes: tuple[str, ...] | None = None) -> Outcome:
     """Call one entry's compiled kernel, or fit one model, for each input dtype, on sizes that reach all its code."""
-    from fastml.kernels import _jit
     from fastml.kernels.catalogue import ENTRIES
+    from fastml.kernels.runtime import jit
 
     def misses() -> int:
-        return sum(counts["misses"] for counts in _jit.stats().values())
+        return sum(counts["misses"] for counts in jit.stats().values())
 
     start = time.perf_counter()
     error = None

@@ -18,7 +18,8 @@ from scipy.optimize import approx_fprime
 from sklearn.utils import check_random_state
 
 from .. import kernels
-from ..kernels import _validate
+from ..kernels.arguments.arrays import floating, real
+from ..kernels.losses.names import LOSSES
 from ._gradient_result import GradientCheck, Method
 
 __all__ = ["check_gradient"]
@@ -157,7 +158,7 @@ class _Point:
     """Named arrays as one flat float64 array, and back."""
 
     def __init__(self, **arrays: ArrayLike) -> None:
-        raw = {name: _validate.real(array, name) for name, array in arrays.items()}
+        raw = {name: real(array, name) for name, array in arrays.items()}
         self.arrays = {name: a if a.dtype.kind == "f" else a.astype(np.float64) for name, a in raw.items()}
         self.flat = np.concatenate([np.ravel(array) for array in self.arrays.values()]).astype(np.float64)
         if self.flat.size == 0:
@@ -198,18 +199,18 @@ class _Problem(NamedTuple):
 
 
 def _of_kernel(name: str, given: list[str], arrays: dict[str, Any], options: dict[str, Any]) -> _Problem:
-    if name not in _validate.LOSSES:
-        raise ValueError(f"function is {name!r}; the losses are {', '.join(map(repr, _validate.LOSSES))}")
+    if name not in LOSSES:
+        raise ValueError(f"function is {name!r}; the losses are {', '.join(map(repr, LOSSES))}")
     if given not in (["z", "y"], ["X", "y", "W", "b"]):
         raise TypeError(f"{', '.join(given) or 'nothing'} came with {name!r}; z and y are needed, or X, y, W and b")
     rows = "z" if "z" in given else "X"
-    dtype = _validate.floating(arrays[rows], rows).dtype
+    dtype = floating(arrays[rows], rows).dtype
 
     def widened(array: Any) -> Any:
         """Return in float64 what the loss makes of an argument."""
         return array.astype(dtype).astype(np.float64) if array.dtype.kind == "f" else array
 
-    y = _validate.real(arrays["y"], "y")
+    y = real(arrays["y"], "y")
     wide = {
         key: widened(np.asarray(value)) if key == "sample_weight" and value is not None else value
         for key, value in options.items()
@@ -228,7 +229,7 @@ def _of_kernel(name: str, given: list[str], arrays: dict[str, Any], options: dic
         point = _Point(W=arrays["W"], b=arrays["b"])
         compute = kernels.linear_loss_gradient
         gradients = compute(name, arrays["X"], y, arrays["W"], arrays["b"], **options)[1:]
-        wide_X, wide_y = _validate.real(arrays["X"], "X").astype(np.float64), widened(y)
+        wide_X, wide_y = real(arrays["X"], "X").astype(np.float64), widened(y)
 
         def of(flat: Array) -> Any:
             return compute(name, wide_X, wide_y, *point.parts(flat), **wide)[0]

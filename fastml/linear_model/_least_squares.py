@@ -11,7 +11,7 @@ from scipy.linalg import lapack, qr, solve_triangular
 from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
 from sklearn.utils.validation import check_is_fitted
 
-from ..kernels import _threads
+from ..kernels.runtime import parallel
 from ..solvers.blas import one_blas_thread
 from ..utils import parameters
 from ..utils.sample_weight import checked_weight_with_sum
@@ -353,7 +353,7 @@ def _triangle(
         triangle: Any = np.linalg.qr(A, mode="r")
         triangles[block] = triangle
 
-    _threads.run(reduce, len(triangles), _threads.resolve(n_threads))
+    parallel.run(reduce, len(triangles), parallel.resolve(n_threads))
     stacked = np.concatenate(triangles)
     whole = np.zeros((size, size))
     triangle: Any = stacked if len(triangles) == 1 else np.linalg.qr(stacked, mode="r")

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..kernels.training import LinearTraining, linear_evaluation
+from ..kernels.linear.training import LinearTraining, linear_evaluation
 
 __all__ = ["ONE_SCORE", "OneVsRestTraining", "one_vs_rest_evaluation"]
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..kernels.training import LinearTraining, linear_evaluation
+from ..kernels.linear.training import LinearTraining, linear_evaluation
 from ..training.batches import Rows
 from ._one_vs_rest import ONE_SCORE, OneVsRestTraining, one_vs_rest_evaluation
 

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..kernels import _validate
+from ..kernels.arguments import arrays
 from ..training.batches import Array
 from ..training.callbacks import Hooks
 from ..training.data import IterativeEstimator, TrainingData, prepare
@@ -120,7 +120,7 @@ def _given(coef: Any, intercept: Any, n_scores: int, x: Array) -> tuple[Array | 
         if value is None:
             found.append(None)
             continue
-        array = _validate.real(value, name).astype(x.dtype)
+        array = arrays.real(value, name).astype(x.dtype)
         if array.size != math.prod(shape) or array.ndim > len(shape):
             raise ValueError(f"{name} has shape {array.shape}; it must be {shape}")
         if not np.isfinite(array).all():

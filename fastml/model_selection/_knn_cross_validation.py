@@ -27,8 +27,9 @@ from sklearn.utils import check_X_y, column_or_1d
 from sklearn.utils.multiclass import type_of_target
 from tqdm import tqdm
 
-from ..kernels import _validate, k_nearest
-from ..kernels.neighbors import _k_nearest_outside_group
+from ..kernels import k_nearest
+from ..kernels.distances import arguments as distances_arguments
+from ..kernels.distances.nearest import k_nearest_outside_group
 from ..neighbors.voting import (
     Weights,
     check_weights,
@@ -295,7 +296,7 @@ def knn_cross_validation(
         if task == "classification":
             _warn_of_quantities(target)
     evaluator = EVALUATORS[task](checked, target, scoring)
-    x, _, _ = _validate.pair(checked)
+    x, _, _ = distances_arguments.pair(checked)
     n = len(x)
     searches, smallest = _searches(_splitter(cv, evaluator, random_state).split(x, target, groups), n)
     ks = wanted or tuple(k for k in _DEFAULT_NEIGHBORS if k <= smallest)
@@ -452,7 +453,7 @@ def _neighbors(
     n = len(x)
     if search.queries(n) == n and search.train is None:
         groups, rows = search.test_fold(n), np.concatenate(search.tests)
-        distances, neighbors = _k_nearest_outside_group(
+        distances, neighbors = k_nearest_outside_group(
             x, groups, k, metric=metric, n_threads=n_threads, progress=progress
         )
         return distances[rows], neighbors[rows]

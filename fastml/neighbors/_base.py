@@ -10,7 +10,8 @@ from scipy.sparse import csr_matrix, issparse
 from sklearn.base import BaseEstimator, MultiOutputMixin
 from sklearn.utils.validation import check_is_fitted
 
-from ..kernels import _validate, k_nearest
+from ..kernels import k_nearest
+from ..kernels.distances import arguments as distances_arguments
 from ..utils import parameters
 from ..utils.validation import validate_data
 from .voting import Weights, check_weights, checked_metric, weights_of
@@ -47,7 +48,7 @@ class KNeighbors(MultiOutputMixin, BaseEstimator):
         y = y.toarray() if issparse(y) else y
         rows, targets = validate_data(self, X, y, multi_output=True, y_numeric=y_numeric)
         # The dtype that the kernels work in, settled now and not at every call: uint8 stays uint8.
-        self._fit_X, _, _ = _validate.pair(rows)
+        self._fit_X, _, _ = distances_arguments.pair(rows)
         self.n_samples_fit_ = len(self._fit_X)
         checked: NDArray[Any] = targets
         return checked

@@ -8,7 +8,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..kernels import _validate
+from ..kernels.arguments import arrays
+from ..kernels.distances import arguments as distances_arguments
 
 __all__ = ["Weights", "check_weights", "checked_metric", "mean_over_ranks", "most_votes", "vote_shares", "weights_of"]
 
@@ -21,17 +22,17 @@ _AT_ONCE = 1 << 16
 _CLASSES_PER_NEIGHBOR = 64
 
 
-def checked_metric(metric: str, p: float = 2) -> _validate.Metric:
+def checked_metric(metric: str, p: float = 2) -> distances_arguments.Metric:
     """Return the kernels' name of a metric: "l1", "l2" or "linf"."""
     if not (isinstance(metric, str) and metric == "minkowski"):
         try:
-            return _validate.metric(metric)
+            return distances_arguments.metric(metric)
         except (TypeError, ValueError) as error:
-            known = ", ".join(map(repr, ("minkowski", *_validate.METRICS)))
+            known = ", ".join(map(repr, ("minkowski", *distances_arguments.METRICS)))
             raise type(error)(f"metric is {metric!r}; it must be one of {known}") from None
     for power, name in ((1, "l1"), (2, "l2"), (np.inf, "linf")):
         if np.ndim(p) == 0 and p == power:
-            return _validate.metric(name)
+            return distances_arguments.metric(name)
     raise ValueError(f"p is {p!r}; it must be 1, 2 or infinity")
 
 
@@ -58,7 +59,7 @@ def weights_of(
     if callable(weights):
         with np.errstate(divide="ignore", over="ignore"):  # weights may be infinite
             returned = weights(distances.astype(np.float64))  # a copy, which the function may write into
-        found = _validate.real(returned, "weights(distances)").astype(np.float64)
+        found = arrays.real(returned, "weights(distances)").astype(np.float64)
         if found.shape != distances.shape:
             raise ValueError(f"weights returned shape {found.shape} for distances of shape {distances.shape}")
         wrong = ~(found >= 0)

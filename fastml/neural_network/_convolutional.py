@@ -11,7 +11,8 @@ from sklearn.base import ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
 from .. import layers
-from ..kernels._sequence import Network, Weights, scores_of_images
+from ..kernels.convolution.network import Network, Weights
+from ..kernels.convolution.plan import scores_of_images
 from ..training.batches import Array
 from ..training.callbacks import with_callbacks
 from ..training.model import IterativeModel, Probabilities, known_classes

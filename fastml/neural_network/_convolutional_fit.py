@@ -10,8 +10,11 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ..kernels._image_works import Convolution, Dense, Normalization
-from ..kernels._sequence import Images, Network, SequenceTraining, Weights, scores_of_images
+from ..kernels.convolution.layers import Normalization
+from ..kernels.convolution.network import Network, Weights
+from ..kernels.convolution.plan import Images, scores_of_images
+from ..kernels.convolution.product_layers import Convolution, Dense
+from ..kernels.convolution.training import SequenceTraining
 from ..training.batches import Array, Rows
 from ..training.data import TrainingData, computed_in
 from ..training.loop import loss_in_training

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ..kernels._networks import NetworkTraining, Norm, folded, scores_of
+from ..kernels.networks.scores import Norm, folded, scores_of
+from ..kernels.networks.training import NetworkTraining
 from ..training.batches import Array, Rows
 from ..training.data import TrainingData
 from ..training.loop import loss_in_training

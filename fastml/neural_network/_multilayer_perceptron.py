@@ -13,8 +13,8 @@ from numpy.typing import ArrayLike
 from sklearn.base import ClassifierMixin, RegressorMixin
 from sklearn.utils.validation import check_is_fitted
 
-from ..kernels._networks import Norm
-from ..kernels._validate import ACTIVATIONS
+from ..kernels.networks.arguments import ACTIVATIONS
+from ..kernels.networks.scores import Norm
 from ..training.batches import Array
 from ..training.callbacks import with_callbacks
 from ..training.model import IterativeModel, Probabilities, known_classes

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import lapack
 
-from ..kernels._gram import weighted_gram
+from ..kernels.linear.gram import weighted_gram
 from .blas import one_blas_thread
 
 __all__ = ["Factor", "Hessians", "factorize", "sample_rows"]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..kernels._passes import Pass
+from ..kernels.linear.objective import Pass
 from .blas import one_blas_thread
 from .hessians import Factor, Hessians, sample_rows
 from .quasi_newton import Minimizer

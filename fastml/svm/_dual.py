@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils import check_random_state
 
-from ..kernels import _threads
-from ..kernels._dual import crammer_singer_epoch, hinge_epoch
-from ..kernels._passes import Pass
+from ..kernels.linear.dual import crammer_singer_epoch, hinge_epoch
+from ..kernels.linear.objective import Pass
+from ..kernels.runtime import parallel
 from ..solvers.objective import Array, measured
 from ._problems import ROUNDING, Problems, Settings, Solution
 
@@ -53,7 +53,7 @@ def descend(problems: Problems, which: NDArray[np.intp], start: Solution | None)
     if start is not None:
         for k, solver in zip(which.tolist(), solvers, strict=True):
             solver.start(start.dual_coef[k], float(start.intercept[k] + start.coef[k] @ center))
-    _threads.run(lambda place: solvers[place].run(), len(solvers), _threads.resolve(s.n_threads))
+    parallel.run(lambda place: solvers[place].run(), len(solvers), parallel.resolve(s.n_threads))
     return Solution(
         np.array([solver.w for solver in solvers]),
         np.array([solver.b - float(solver.w @ center) for solver in solvers]),

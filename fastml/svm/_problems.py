@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..kernels._passes import Pass
+from ..kernels.linear.objective import Pass
 from ..solvers.objective import Array
 
 __all__ = ["ROUNDING", "Problems", "Settings", "Solution"]

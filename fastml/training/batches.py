@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..kernels._permutation import permutation
+from ..kernels.runtime.permutation import permutation
 
 __all__ = ["SAMPLING", "Array", "Batches", "Rates", "Rows"]
 

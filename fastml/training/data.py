@@ -13,7 +13,7 @@ from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import column_or_1d
 
-from ..kernels import _validate
+from ..kernels.arguments.targets import weights as scaled_weights
 from ..utils import parameters
 from ..utils.sample_weight import checked_weight
 from ..utils.validation import check_finite, validate_data
@@ -238,7 +238,7 @@ def _targets(model: IterativeEstimator, y: Array, classes: Any, partial: bool, c
 def _weight(sample_weight: ArrayLike | None, n: int, name: str, *, as_it_is: bool = False) -> Array | None:
     """Return the weight of each row; very small and very large ones times a power of two, unless `as_it_is`."""
     weight = checked_weight(sample_weight, n, name=name, all_zero_ok=as_it_is)
-    return weight if as_it_is else _validate.weights(weight, n, np.dtype(np.float64))[0]
+    return weight if as_it_is else scaled_weights(weight, n, np.dtype(np.float64))[0]
 
 
 def _validation_rows(

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..kernels import _threads
+from ..kernels.runtime import parallel
 
 
 def positive_integer(value: object, name: str) -> int:
@@ -36,7 +36,7 @@ def threads(n_jobs: int | None) -> int | None:
 
     >>> threads(2)
     2
-    >>> threads(-1) == _threads.resolve(None)
+    >>> threads(-1) == parallel.resolve(None)
     True
     """
     if n_jobs is None:
@@ -45,7 +45,7 @@ def threads(n_jobs: int | None) -> int | None:
         raise TypeError(f"n_jobs is {n_jobs!r} ({type(n_jobs).__name__}); it must be None or an integer")
     if n_jobs == 0:
         raise ValueError("n_jobs is 0; it must be None, positive, or negative to count from all threads")
-    return int(n_jobs) if n_jobs > 0 else max(1, _threads.resolve(None) + 1 + int(n_jobs))
+    return int(n_jobs) if n_jobs > 0 else max(1, parallel.resolve(None) + 1 + int(n_jobs))
 
 
 def one_of(value: object, name: str, known: Collection[object]) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.class_weight import compute_class_weight
 
-from ..kernels import _validate
+from ..kernels.arguments import arrays
 from .validation import numbers_of
 
 __all__ = ["checked_weight", "checked_weight_with_sum", "weights_of_classes"]
@@ -36,7 +36,7 @@ def checked_weight(
         return None
     given = numbers_of(sample_weight, name)
     is_number = isinstance(given, Number) or getattr(given, "ndim", None) == 0
-    raw = _validate.real(np.full(n, given) if is_number else given, name)
+    raw = arrays.real(np.full(n, given) if is_number else given, name)
     if raw.shape != (n,):
         raise ValueError(f"{name} has shape {raw.shape}; it must be ({n},), one weight for each row")
     weight = raw.astype(np.float64, copy=False)

@@ -20,7 +20,8 @@ from sklearn.base import BaseEstimator, is_classifier
 from sklearn.utils import assert_all_finite, validation
 from sklearn.utils.multiclass import check_classification_targets
 
-from ..kernels import _threads, _validate
+from ..kernels.arguments import arrays
+from ..kernels.runtime import parallel
 
 __all__ = [
     "CheckedScore",
@@ -95,7 +96,7 @@ def check_values(values: Any, name: str) -> None:
     """
     if _is_plain(values):
         return
-    _validate.refuse_masked(values, name)
+    arrays.refuse_masked(values, name)
     if hasattr(values, "columns") and hasattr(values, "dtypes"):
         for column, dtype in zip(values.columns, values.dtypes, strict=True):
             _refuse_temporal(_TEMPORAL_DTYPE.match(str(dtype)), f"{name} has dtype {dtype} in column {column!r}")
@@ -143,7 +144,7 @@ def check_labels(y: Any, name: str = "y") -> Any:
         ...
     ValueError: y[1] is None; labels must not be missing
     """
-    _validate.refuse_masked(y, name)
+    arrays.refuse_masked(y, name)
     array = _as_array(y)
     if array is None or hasattr(y, "columns"):
         return y
@@ -262,7 +263,7 @@ def check_finite(X: NDArray[Any], n_threads: int | None, *, name: str = "X", est
         with np.errstate(over="ignore", invalid="ignore"):
             sums[block] = X[block * _FINITE_ROWS : (block + 1) * _FINITE_ROWS].sum()
 
-    _threads.run(add, len(sums), _threads.resolve(n_threads))
+    parallel.run(add, len(sums), parallel.resolve(n_threads))
     if not np.isfinite(sums).all():  # a sum may also overflow; now each entry is looked at
         assert_all_finite(X, input_name=name, estimator_name=type(estimator).__name__ if estimator else "")
 

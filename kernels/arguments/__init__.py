@@ -1,0 +1,1 @@
+"""What any kernel asks of arrays, numbers and targets, checked once."""

@@ -1,0 +1,1 @@
+"""Networks of images: their layers, one at a time and in a row."""

@@ -1,0 +1,226 @@
+"""Training of a network of image layers on mini-batches."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ..networks.row_losses import LOSS_ROWS, LOSSES
+from ..networks.steps import RULES
+from ..runtime import parallel
+from ..runtime.jit import readonly
+from ..runtime.memory import aligned
+from ._grid_loops import STEP_ENTRIES, loss_slopes, take_step
+from .layers import Normalization
+from .network import Network, Weights
+from .plan import Array, Images, Plan, _thread_count
+
+__all__ = ["SequenceTraining"]
+
+#: Parameters whose step is a part.
+_STEP_PART = 1 << 16
+
+
+# -------------------------------------------------------------------------------------------- training
+
+
+class SequenceTraining:
+    """A convolutional network in training.
+
+    It assumes that its arguments are settled, and keeps the state between calls.
+
+    Parameters
+    ----------
+    network : Network
+        The layers; the last one makes the scores.
+    loss : {"softmax_cross_entropy", "binary_cross_entropy"}
+        The loss of a row, as of `NetworkTraining`.
+    images : Images
+        What is trained on; not copied.
+    y : ndarray of shape (n,), class indices of dtype intp, or (n, C) of the dtype of the network
+        Targets.
+    weights : Weights
+        To begin with; copied.
+    rule : {"sgd", "adam"}
+        How steps are taken.
+    l2, momentum, nesterov, beta_1, beta_2, epsilon, weight_decay, seed
+        As of `NetworkTraining`; a penalty is on the weights of products only.
+    dropping : bool
+        Whether layers that drop values do so.
+    sample_weight : ndarray of shape (n,) of the dtype of the network, optional
+        Weights of the rows, used as they are: the loss of a batch is Σ w l / (rows of the batch).
+    n_threads : int, optional
+        Threads to use; None means all that this process may use.
+
+    Attributes
+    ----------
+    weights : Weights
+        What the network is now.
+    n_steps : int
+        Batches done so far.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        loss: str,
+        images: Images,
+        y: Array,
+        weights: Weights,
+        *,
+        rule: str = "sgd",
+        l2: float = 0.0,
+        momentum: float = 0.0,
+        nesterov: bool = False,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-8,
+        weight_decay: float = 0.0,
+        seed: int = 0,
+        dropping: bool = True,
+        sample_weight: Array | None = None,
+        n_threads: int | None = None,
+    ) -> None:
+        dtype = network.dtype
+        if rule == "sgd" and momentum:
+            rule = "nesterov" if nesterov else "momentum"
+        self.network, self.weights = network, weights.copy()
+        self._loss, self._rule, self._n_threads, self._seed = LOSSES.index(loss), RULES.index(rule), n_threads, seed
+        self._betas, self._dropping = (beta_1, beta_2), dropping
+        self._images = Images(readonly(images.X), readonly(images.mean), readonly(images.factor))
+        self._outputs = network.layers[-1].shape[0]
+        self._indices = readonly(np.ascontiguousarray(y, np.intp) if y.ndim == 1 else np.empty(0, np.intp))
+        targets = np.empty((0, self._outputs), dtype) if y.ndim == 1 else np.ascontiguousarray(y, dtype)
+        self._targets = readonly(targets)
+        given = np.empty(0, dtype) if sample_weight is None else np.ascontiguousarray(sample_weight, dtype)
+        self._sample_weight = readonly(given)
+        self._numbers = readonly(np.array([momentum, beta_1, beta_2, epsilon], dtype))
+        self._penalties = [
+            [readonly(np.full(STEP_ENTRIES, strength if penalized else 0, dtype)) for strength in (l2, weight_decay)]
+            for penalized in (True, False)
+        ]
+        self._moments = aligned((2, 0 if rule == "sgd" else network.places.size), dtype)
+        self._steps = self._step_parts()
+        self._plan: Plan | None = None
+        self._losses, self._began = np.zeros(0), 0
+        self.n_steps = 0
+
+    def _step_parts(self) -> list[tuple[int, int, bool]]:
+        """Return which parameters take their step together, and whether they have a penalty."""
+        places = self.network.places
+        bounds = ((0, places.penalized, True), (places.penalized, places.size, False))
+        return [
+            (first, min(end, first + _STEP_PART), penalized)
+            for begin, end, penalized in bounds
+            for first in range(begin, end, _STEP_PART)
+        ]
+
+    def get_state(self) -> dict[str, Any]:
+        """Return copies of all that `run` changes."""
+        weights = self.weights
+        return {
+            "parameters": weights.flat.copy(),
+            "running": weights.running.copy(),
+            "moments": self._moments.copy(),
+            "n_steps": self.n_steps,
+        }
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Go back to a state that `get_state` returned."""
+        self.weights.flat[...] = state["parameters"]
+        self.weights.running[...] = state["running"]
+        self._moments[...] = state["moments"]
+        self.n_steps = int(state["n_steps"])
+
+    def finite(self) -> bool:
+        """Say whether all weights are finite."""
+        return bool(np.isfinite(self.weights.flat).all() and np.isfinite(self.weights.running).all())
+
+    def run(self, order: ArrayLike, batch_size: int, steps: ArrayLike) -> NDArray[np.float64]:
+        """Train on the images `order`, batch by batch; see `NetworkTraining.run`.
+
+        Ctrl-C ends it within a fraction of a second: weights and `n_steps` are then as after the last batch that was
+        completed.
+        """
+        order = np.ascontiguousarray(order, np.intp)
+        if order.size == 0:
+            return np.zeros(0)
+        n = len(self._images.X)
+        if order.min() < 0 or order.max() >= n:
+            raise ValueError(f"order has a number outside 0..{n - 1}; X has {n} rows")
+        batch_size = min(batch_size, order.size)
+        if self._plan is None or self._plan.rows < batch_size:
+            self._plan = Plan(self.network, self.weights, batch_size, training=True, dropping=self._dropping)
+            self._plan.images, self._plan.seed = self._images, self._seed
+        plan, batches = self._plan, -(-order.size // batch_size)
+        threads = _thread_count(self._n_threads, plan.seconds(batch_size))
+        sizes, losses = np.broadcast_to(np.asarray(steps, np.float64), (batches,)), np.zeros(batches)
+        self._losses, self._began = losses, self.n_steps
+        for batch in range(batches):
+            rows = order[batch * batch_size : (batch + 1) * batch_size]
+            losses[batch] = self._differentiate(plan, rows, threads)
+            self._take_step(plan, float(sizes[batch]), threads)
+        return losses
+
+    def last_losses(self) -> NDArray[np.float64]:
+        """Return the losses of the batches that the last call of `run` has completed, though Ctrl-C ended it."""
+        return self._losses[: self.n_steps - self._began].copy()
+
+    def loss_gradient(self, order: Array) -> tuple[float, list[dict[str, Array]]]:
+        """Return the mean loss of some images, without penalty, and its gradient in the parameters of each layer."""
+        plan = Plan(self.network, self.weights, len(order), training=True, dropping=self._dropping)
+        plan.images, plan.seed = self._images, self._seed
+        loss = self._differentiate(plan, order, _thread_count(self._n_threads, plan.seconds(len(order))))
+        return loss, self.network._public(plan.gradient, None)
+
+    def _differentiate(self, plan: Plan, rows: Array, threads: int) -> float:
+        """Make the gradient of a batch's mean loss; return that."""
+        n = len(rows)
+        plan.batch, plan.order = self.n_steps, readonly(rows)
+        plan.run(n, threads)
+        groups = -(-n // LOSS_ROWS)
+        sums = np.zeros(groups)
+        scale = plan.dtype.type(1) / plan.dtype.type(n)
+        loss_slopes(
+            self._loss, readonly(plan.scores()), plan.score_slopes(), n, self._outputs, plan.order, self._indices,
+            self._targets, self._sample_weight, scale, groups, sums,
+        )  # fmt: skip
+        plan.run(n, threads, back=True)
+        total = 0.0
+        for part in sums.tolist():
+            total += part
+        return total / n
+
+    def _take_step(self, plan: Plan, size: float, threads: int) -> None:
+        """Take a step; once begun it is completed, whatever comes."""
+        corrections = (1 - beta ** (self.n_steps + 1.0) for beta in self._betas)
+        of_mean, of_square = (correction if correction > 0 else 1.0 for correction in corrections)
+        step = readonly(np.array([size, size / of_mean, of_square**-0.5]).astype(plan.dtype))
+        done = np.zeros(len(self._steps), np.uint8)
+        moved = [(layer.running, layer.moved_running()) for layer in plan.layers if isinstance(layer, Normalization)]
+        n_steps = self.n_steps + 1
+        gradient = readonly(plan.gradient)
+
+        def move(part: int) -> None:
+            if done[part]:
+                return
+            first, last, penalized = self._steps[part]
+            decay, shrink = self._penalties[not penalized]
+            take_step(
+                self._rule, self.weights.flat, gradient, self._moments, decay, shrink, step, self._numbers, first, last,
+                done, part,
+            )  # fmt: skip
+
+        def complete() -> None:
+            for part in range(len(self._steps)):
+                move(part)
+            for running, after in moved:
+                running[...] = after
+            self.n_steps = n_steps
+
+        try:
+            parallel.run(move, len(self._steps), threads)
+        finally:
+            parallel.insist(complete)

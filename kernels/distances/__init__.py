@@ -1,0 +1,1 @@
+"""Distances of rows, and the nearest rows."""

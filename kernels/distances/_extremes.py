@@ -1,0 +1,228 @@
+"""L2 distances whose squares leave the range of their dtype: found among others, and made again in another scale.
+
+`scales` says which pairs these are and how their distances come about. The totals of rescaled rows are made by the
+same tiles as all others, so their bits, too, depend on the two rows alone. Nothing of this is done, or compiled, unless
+there are such pairs: the kernels tell, as a by-product of what they do anyway, whether there may be some.
+
+Equal rows have the total 0, which is too small as well, but right. They are common, so they are sorted out first by
+comparing the rows.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..runtime import parallel
+from . import _selection, panels, scales
+
+__all__ = ["mend", "mend_nearest"]
+
+#: Pairs of a block of a result, and its rows.
+_PAIRS, _ROWS = 1 << 18, 64
+
+#: Neighbours that are put in order together, of so many queries at most: totals of all are made with those of all.
+_NEIGHBORS, _QUERIES = 1 << 12, 16
+
+#: Pairs of rows that are compared at once, and about so many first, to see whether it is worth it.
+_COMPARED, _SAMPLE = 1 << 12, 64
+
+_LEFT_OUT = np.iinfo(np.int64).max
+
+
+def mend(
+    x: NDArray[Any],
+    y: NDArray[Any],
+    out: NDArray[Any],
+    rectangles: list[tuple[tuple[int, int, int, int], bool, bool]],
+    squared: bool,
+    symmetric: bool,
+    n_threads: int,
+) -> None:
+    """Make those L2 distances in `rectangles` of a result again whose totals left their range.
+
+    A rectangle is the first and last row of X, and of Y; with it comes whether it has totals that are too small, and
+    whether it has such that are too large.
+    """
+    columns = x.shape[1]
+    least, _ = scales.ordinary(x.dtype, columns)
+    border = least if squared else math.sqrt(least)
+    width = max(1, min(_PAIRS, panels.CALL_ELEMENTS // max(1, columns)) // _ROWS)
+
+    # Before a large result is searched it is asked whether its values can differ by so little at all.
+    only_equal = min(out.shape) >= _ROWS and min(_least_difference(x), _least_difference(y)) >= math.sqrt(least)
+
+    def mend_block(top: int, bottom: int, left: int, right: int, large: bool) -> None:
+        part = out[top:bottom, left:right]
+        odd = np.isinf(part) if large else part < border
+        if not large:
+            i, j = np.nonzero(odd)
+            some = slice(None, None, i.size // _SAMPLE + 1)
+            if _are_equal(x, y, top + i[some], left + j[some]).all():
+                odd[i, j] = ~_are_equal(x, y, top + i, left + j)
+        i, j = np.flatnonzero(odd.any(axis=1)), np.flatnonzero(odd.any(axis=0))
+        if not i.size:
+            return
+        totals = _totals_again(x[top + i], y[left + j], large)
+        if squared:
+            again = scales.squares(totals, x.dtype, columns)
+        else:
+            again = scales.distances(totals, large, x.dtype, columns)
+        part[odd] = again[odd[np.ix_(i, j)]]
+        if symmetric:
+            i, j = np.nonzero(odd)
+            out[left + j, top + i] = part[odd]
+
+    def work(task: int) -> Iterator[None]:
+        (first, last, y_first, y_last), *odd = rectangles[task]
+        kinds = [large for large in (False, True) if odd[large] and (large or not only_equal)]
+        for large, top in itertools.product(kinds, range(first, last, _ROWS)):
+            for left in range(y_first, y_last, width):
+                mend_block(top, min(last, top + _ROWS), left, min(y_last, left + width), large)
+                yield
+
+    parallel.run(work, len(rectangles), n_threads)
+
+
+def mend_nearest(
+    x: NDArray[Any],
+    x_groups: NDArray[np.intp],
+    y: NDArray[Any],
+    y_groups: NDArray[np.intp],
+    totals: NDArray[Any],
+    indices: NDArray[np.intp],
+    n_threads: int,
+    nearest: Callable[..., NDArray[np.intp]],
+) -> NDArray[Any]:
+    """Return the distances of the neighbours that were found by `totals` alone (n, k), and put `indices` right.
+
+    A row that has its worst neighbour among the ordinary ones has all that are too small. One whose k neighbours are
+    equal to it has the right ones. Of another whose worst neighbour is too small or too large, the others of its kind
+    are searched again: ``nearest(x, x_groups, y, y_groups, k)`` returns indices of neighbours by totals alone.
+    """
+    k, columns = totals.shape[1], x.shape[1]
+    least, most = scales.ordinary(x.dtype, columns)
+    distances: NDArray[Any] = np.sqrt(totals)
+    small, large = totals < least, totals > most
+    i, j = np.nonzero(small)
+    small[i, j] = ~_are_equal(x, y, i, indices[i, j])
+    i = np.flatnonzero(large.any(axis=1))
+    large[i] &= np.isfinite(x[i]).all(axis=1)[:, np.newaxis]  # else infinity is right
+    unclear = np.flatnonzero(small.any(axis=1) | large.any(axis=1))
+    searched = small.any(axis=1) & (totals[:, -1] < least), large[:, -1]
+    # So many neighbours of the kinds up to too small, or up to ordinary, must be found.
+    wanted = np.where(searched[0], k, np.count_nonzero(totals <= most, axis=1))
+    for kind, which in enumerate(searched):
+        if (rows := np.flatnonzero(which)).size:
+            own = x_groups[rows] if y_groups.size else x_groups
+            sides = scales.rescaled(x[rows], kind == 1), scales.rescaled(y, kind == 1)
+            indices[rows] = nearest(sides[0], own, sides[1], y_groups, k)
+    together = max(1, min(_QUERIES, _NEIGHBORS // k))
+    missed = np.zeros(len(x), np.bool_)
+
+    def arrange(task: int) -> None:
+        rows = unclear[task * together : (task + 1) * together]
+        distances[rows], indices[rows], kinds = _in_order(x[rows], y, indices[rows])
+        for kind, which in enumerate(searched):
+            missed[rows] |= which[rows] & (np.count_nonzero(kinds <= kind, axis=1) != wanted[rows])
+
+    parallel.run(arrange, -(-unclear.size // together), n_threads)
+    if missed.any():  # totals at the border of two kinds come in another order than the kinds
+        for kind, which in enumerate(searched):
+            _select(x, x_groups, y, y_groups, indices, np.flatnonzero(which & missed), kind == 1, n_threads)
+        unclear = np.flatnonzero(missed)
+        parallel.run(arrange, -(-unclear.size // together), n_threads)
+    return distances
+
+
+def _select(
+    x: NDArray[Any],
+    x_groups: NDArray[np.intp],
+    y: NDArray[Any],
+    y_groups: NDArray[np.intp],
+    indices: NDArray[np.intp],
+    rows: NDArray[np.intp],
+    large: bool,
+    n_threads: int,
+) -> None:
+    """Find from all totals the neighbours of `rows` that are `large`, after all nearer ones, or that are small."""
+    k, columns = indices.shape[1], x.shape[1]
+    least, most = scales.ordinary(x.dtype, columns)
+    step = max(1, min(_PAIRS, panels.CALL_ELEMENTS // max(1, columns)) // _selection.part_rows(len(y), k))
+
+    def search(task: int) -> Iterator[None]:
+        some = rows[task * step : (task + 1) * step]
+        queries = x[some]
+
+        def keys_of(left: int, right: int) -> NDArray[np.int64]:
+            candidates = y[left:right]
+            totals = panels.totals("l2", queries, candidates)
+            again = _totals_again(queries, candidates, large)
+            if large:
+                keys = np.where(totals > most, again.view(np.int64), np.where(totals <= most, -1, _LEFT_OUT))
+            else:
+                keys = np.where(totals < least, again.view(np.int64), _LEFT_OUT)
+            if y_groups.size:
+                keys[x_groups[some, np.newaxis] == y_groups[left:right]] = _LEFT_OUT
+            return keys
+
+        keys, chosen = np.empty((some.size, k), np.int64), np.empty((some.size, k), np.intp)
+        yield from _selection.select(keys_of, len(y), keys, chosen)
+        indices[some] = chosen
+
+    parallel.run(search, -(-rows.size // step), n_threads)
+
+
+def _in_order(x: NDArray[Any], y: NDArray[Any], indices: NDArray[np.intp]) -> tuple[NDArray[Any], ...]:
+    """Return the distances of some rows from their neighbours, these, and the kinds of the pairs, in their order.
+
+    Kind 0 is too small, 1 ordinary, 2 too large, and 3 is NaN.
+    """
+    least, most = scales.ordinary(x.dtype, x.shape[1])
+    exist = indices < len(y)
+    places, inverse = np.unique(indices[exist], return_inverse=True)
+    at = np.arange(len(x))[:, np.newaxis], np.zeros_like(indices)
+    at[1][exist] = inverse
+    neighbors = y[places]
+    totals = np.where(exist, panels.totals("l2", x, neighbors)[at], np.nan)
+    values, distances = totals.astype(np.float64), np.sqrt(totals).astype(x.dtype)
+    kinds = np.select([totals < least, totals <= most, totals > most], [0, 1, 2], default=3)
+    for large in (False, True):
+        odd = kinds == (2 if large else 0)
+        if odd.any():
+            values[odd] = _totals_again(x, neighbors, large)[at][odd]
+            distances[odd] = scales.distances(values[odd], large, x.dtype, x.shape[1])
+    order = np.lexsort((indices, values, kinds), axis=1)
+    return tuple(np.take_along_axis(values, order, axis=1) for values in (distances, indices, kinds))
+
+
+def _totals_again(x: NDArray[Any], y: NDArray[Any], large: bool) -> NDArray[np.float64]:
+    return panels.totals("l2", scales.rescaled(x, large), scales.rescaled(y, large))
+
+
+def _are_equal(x: NDArray[Any], y: NDArray[Any], i: NDArray[np.intp], j: NDArray[np.intp]) -> NDArray[np.bool_]:
+    """Whether rows `i` of X equal rows `j` of Y, pair by pair."""
+    equal = np.ones(i.size, np.bool_)
+    for first in range(0, i.size, _COMPARED):
+        some = np.arange(first, min(i.size, first + _COMPARED))
+        left, width = 0, 1
+        while left < x.shape[1] and some.size:  # a few columns tell most unequal rows apart
+            columns = slice(left, left + width)
+            alike = (x[i[some], columns] == y[j[some], columns]).all(axis=1)
+            equal[some[~alike]] = False
+            some, left, width = some[alike], left + width, 8 * width
+    return equal
+
+
+def _least_difference(rows: NDArray[Any]) -> float:
+    """Return a bound of all differences between values that are not equal, from the smallest of them but 0."""
+    smallest, step = math.inf, max(1, _PAIRS // max(1, rows.shape[1]))
+    for first in range(0, len(rows), step):
+        sizes = np.abs(rows[first : first + step])
+        smallest = min(smallest, float(sizes.min(where=sizes > 0, initial=np.inf)))
+    return smallest * float(np.finfo(rows.dtype).eps) / 2

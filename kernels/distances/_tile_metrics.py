@@ -1,0 +1,150 @@
+"""What a tile does for one pair of columns and how its sums end, for each metric and dtype."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from llvmlite import ir
+
+from ..runtime.target import target
+from ..simd.llvm import call, call_for_vector, constant_vector, is_float, shuffle
+from .tile_shapes import own_steps
+
+# Each takes the builder, the accumulators, one value of X broadcast and a vector of Y, both in the
+# panels' lane type, and returns the new accumulators.
+Emit = Callable[..., ir.Value]
+
+
+def _absolute_difference(b: ir.IRBuilder, total: ir.Value, x: ir.Value, y: ir.Value) -> ir.Value:
+    difference = b.fsub(y, x)
+    # Without a flag of its own an addition gets all those of the kernel, and may be reordered.
+    return b.fadd(total, call_for_vector(b, "llvm.fabs", difference.type, difference), flags=("contract",))
+
+
+def _squared_difference(b: ir.IRBuilder, total: ir.Value, x: ir.Value, y: ir.Value) -> ir.Value:
+    difference = b.fsub(y, x)
+    return call_for_vector(b, "llvm.fmuladd", difference.type, difference, difference, total)
+
+
+def _largest_difference(b: ir.IRBuilder, largest: ir.Value, x: ir.Value, y: ir.Value) -> ir.Value:
+    """Compare magnitudes as integers: same order, and NaN, above infinity, wins without a branch."""
+    bits = largest.type
+    magnitude = b.and_(b.bitcast(b.fsub(y, x), bits), constant_vector(bits, (1 << (bits.element.width - 1)) - 1))
+    return call_for_vector(b, "llvm.smax", bits, largest, magnitude)
+
+
+def _byte_differences(b: ir.IRBuilder, x: ir.Value, y: ir.Value) -> ir.Value:
+    as_bytes = ir.VectorType(ir.IntType(8), x.type.count * 8)
+    x, y = b.bitcast(x, as_bytes), b.bitcast(y, as_bytes)
+    return b.sub(call_for_vector(b, "llvm.umax", as_bytes, x, y), call_for_vector(b, "llvm.umin", as_bytes, x, y))
+
+
+def _sum_of_byte_differences(b: ir.IRBuilder, total: ir.Value, x: ir.Value, y: ir.Value) -> ir.Value:
+    name = {2: "llvm.x86.sse2.psad.bw", 4: "llvm.x86.avx2.psad.bw", 8: "llvm.x86.avx512.psad.bw.512"}
+    if "x86" in target().features:
+        as_bytes = ir.VectorType(ir.IntType(8), x.type.count * 8)
+        arguments = b.bitcast(x, as_bytes), b.bitcast(y, as_bytes)
+        return b.add(total, call(b, name[x.type.count], total.type, *arguments))
+    return b.add(total, _sum_within_lanes(b, b.bitcast(_byte_differences(b, x, y), total.type)))
+
+
+def _sum_within_lanes(b: ir.IRBuilder, lanes: ir.Value) -> ir.Value:
+    """Add the eight bytes of each 64-bit lane, halving their number three times."""
+    for width in (8, 16, 32):
+        mask = sum(((1 << width) - 1) << at for at in range(0, 64, 2 * width))
+        low, shift = constant_vector(lanes.type, mask), constant_vector(lanes.type, width)
+        lanes = b.add(b.and_(lanes, low), b.and_(b.lshr(lanes, shift), low))
+    return lanes
+
+
+def _largest_byte_difference(b: ir.IRBuilder, largest: ir.Value, x: ir.Value, y: ir.Value) -> ir.Value:
+    differences = _byte_differences(b, x, y)
+    return b.bitcast(
+        call_for_vector(b, "llvm.umax", differences.type, b.bitcast(largest, differences.type), differences), x.type
+    )
+
+
+def _sum_of_squared_byte_differences(b: ir.IRBuilder, total: ir.Value, x: ir.Value, y: ir.Value) -> ir.Value:
+    """Widen to 16 bits, square, and add two neighbours to each of a point's four 32-bit totals."""
+    as_bytes, as_words = (ir.VectorType(ir.IntType(bits), x.type.count * 8) for bits in (8, 16))
+    x, y = (b.zext(b.bitcast(side, as_bytes), as_words) for side in (x, y))
+    words = b.sub(y, x)
+    name = {4: "llvm.x86.sse2.pmadd.wd", 8: "llvm.x86.avx2.pmadd.wd", 16: "llvm.x86.avx512.pmaddw.d.512"}
+    if "x86" in target().features:
+        return b.add(total, call(b, name[total.type.count], total.type, words, words))
+    lanes, half = b.bitcast(words, total.type), constant_vector(total.type, 16)
+    high, low = b.ashr(lanes, half), b.ashr(b.shl(lanes, half), half)
+    return b.add(total, b.add(b.mul(high, high), b.mul(low, low)))
+
+
+def sum_of_byte_products(b: ir.IRBuilder, total: ir.Value, x: ir.Value, y: ir.Value) -> ir.Value:
+    """Add y (x - 128) of four neighbours to each of a point's two 32-bit totals: `spread` took 128 from x."""
+    name = {4: "llvm.x86.avx512.vpdpbusd.128", 8: "llvm.x86.avx512.vpdpbusd.256", 16: "llvm.x86.avx512.vpdpbusd.512"}
+    arguments = b.bitcast(y, total.type), b.bitcast(x, total.type)
+    return call(b, name[total.type.count], total.type, total, *arguments)
+
+
+def _sum_of_two(b: ir.IRBuilder, totals: ir.Value) -> ir.Value:
+    return b.add(*(shuffle(b, totals, totals, list(range(part, totals.type.count, 2))) for part in range(2)))
+
+
+def _sum_of_four(b: ir.IRBuilder, totals: ir.Value) -> ir.Value:
+    return _sum_of_two(b, _sum_of_two(b, totals))
+
+
+def _largest_byte_of_lane(b: ir.IRBuilder, lanes: ir.Value) -> ir.Value:
+    as_bytes = ir.VectorType(ir.IntType(8), lanes.type.count * 8)
+    for shift in (32, 16, 8):
+        moved = b.bitcast(b.lshr(lanes, constant_vector(lanes.type, shift)), as_bytes)
+        lanes = b.bitcast(call_for_vector(b, "llvm.umax", as_bytes, b.bitcast(lanes, as_bytes), moved), lanes.type)
+    return b.and_(lanes, constant_vector(lanes.type, 255))
+
+
+def _add(b: ir.IRBuilder, old: ir.Value, new: ir.Value) -> ir.Value:
+    return b.fadd(old, new, flags=("contract",)) if is_float(old.type.element) else b.add(old, new)
+
+
+def _larger(b: ir.IRBuilder, old: ir.Value, new: ir.Value) -> ir.Value:
+    if not is_float(old.type.element):
+        return call_for_vector(b, "llvm.smax", old.type, old, new)
+    bits = _bits_type(old.type)
+    return b.bitcast(call_for_vector(b, "llvm.smax", bits, b.bitcast(old, bits), b.bitcast(new, bits)), old.type)
+
+
+class Tile(NamedTuple):
+    """`step` adds a column (or a group), `close` reduces a point's accumulators, `merge` joins chunks."""
+
+    step: Emit
+    merge: Emit
+    accumulators: Callable[[ir.VectorType], ir.VectorType] = lambda points: points
+    close: Emit | None = None
+
+
+def _bits_type(points: ir.VectorType) -> ir.VectorType:
+    return ir.VectorType(ir.IntType(32 if isinstance(points.element, ir.FloatType) else 64), points.count)
+
+
+def two_totals_each(points: ir.VectorType) -> ir.VectorType:
+    return ir.VectorType(ir.IntType(32), 2 * points.count)
+
+
+def _four_totals_each(points: ir.VectorType) -> ir.VectorType:
+    return ir.VectorType(ir.IntType(32), 4 * points.count)
+
+
+_TILES: dict[tuple[str, str], Tile] = {
+    ("l1", "f"): Tile(_absolute_difference, _add),
+    ("l2", "f"): Tile(_squared_difference, _add),
+    ("linf", "f"): Tile(_largest_difference, _larger, _bits_type),
+    ("l1", "u"): Tile(_sum_of_byte_differences, _add),
+    ("l2", "u"): Tile(_sum_of_squared_byte_differences, _add, _four_totals_each, _sum_of_four),
+    ("linf", "u"): Tile(_largest_byte_difference, _larger, close=_largest_byte_of_lane),
+}
+
+_PRODUCTS_OF_BYTES = Tile(sum_of_byte_products, _add, two_totals_each, _sum_of_two)
+
+
+def tile_of(metric: str, dtype: np.dtype[Any]) -> Tile:
+    return _PRODUCTS_OF_BYTES if metric == "l2" and own_steps(dtype) else _TILES[metric, dtype.kind]

@@ -1,0 +1,502 @@
+"""The k nearest rows, found while the distances are made: the (n, m) matrix never exists.
+
+Every block of distances is looked through while it lies in cache. A row keeps its k best so far in a
+heap whose root is the worst of them; most distances are not below the root, and 32 are dismissed
+with one comparison.
+
+Order. Distances are compared as integers: the bits of floats that are not negative have the order of
+the floats, with NaN above infinity. So one selection serves all dtypes, NaN comes last without a
+branch, and (distance, index) is an exact total order.
+
+Bounds. Of large float problems most pairs are dismissed by a bound from rows rounded to bytes (see `_bounds`).
+
+Order of rows. Rows often come sorted, and from far to near every one of them would move the heap. So blocks of Y,
+and the distances of a block, are visited in an order that has little to do with theirs.
+
+Many neighbours. Where a heap would be moved too often, the k smallest are selected from blocks of distances.
+
+Extremes. L2 distances whose squares leave the range of their dtype are noticed when all is sorted, and then searched
+again (see `_extremes`).
+
+Few queries. Where the rows of X alone cannot feed the threads, Y is cut into parts as well; each part
+finds its own k best, and these are merged in the same order.
+
+Exclusion. Rows may bear groups, and then a candidate of the query's own group is passed over. With a
+group for each row that is `exclude_self`; with the test fold as group it is cross-validation in one pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ..runtime import parallel
+from ..runtime.jit import inner, kernel, readonly
+from ..simd import comparisons
+from ..simd.comparisons import KEYS_AT_ONCE
+from . import _extremes, _pruning, _selection, _symmetric, arguments, panels
+from ._heaps import KEY_DTYPES, before, empty_heaps, merge, replace_root, sort_all, sort_rows
+from .panels import POINTS_STEP, X_ROWS, Y_POINTS, aligned, distances_of_block, pack, scattered_place, scattering_step
+
+__all__ = ["k_nearest"]
+
+#: Below this many pairs x columns a second thread costs more than it gains.
+_SERIAL_ELEMENTS = 1 << 20
+
+#: A part of Y must repay the merging of its k best.
+_PART_ROWS = 1024
+_MOST_PARTS = 64
+
+#: Looking at a distance, and moving it down one level of a heap, cost at most as much as so many columns.
+_LOOKING, _PER_LEVEL = 32, 64
+
+#: Pairs from which many neighbours are selected at once.
+_SELECTED_PAIRS = 1 << 18
+
+#: Moves within heaps and merges that one compiled call may do: about 0.05 s.
+_CALL_MERGES = 1 << 21
+
+_NO_GROUPS = readonly(np.empty(0, np.intp))
+
+
+def k_nearest(
+    X: ArrayLike,
+    Y: ArrayLike | None,
+    k: int,
+    *,
+    metric: str = "l2",
+    exclude_self: bool = False,
+    n_threads: int | None = None,
+) -> tuple[NDArray[Any], NDArray[np.intp]]:
+    """Find, for every row of `X`, the `k` nearest rows of `Y` and their distances.
+
+    Parameters
+    ----------
+    X : array-like of shape (n, D)
+        The queries. Both uint8: exact. Both of float16, float32, uint8 with at least one float:
+        computed in float32. All other real dtypes: float64.
+    Y : array-like of shape (m, D), or None
+        The rows to choose from; None means `X`.
+    k : int
+        How many, ``1 <= k <= m``, or ``k <= m - 1`` with `exclude_self`.
+    metric : {"l2", "l1", "linf"}, default="l2"
+        Also by the names "euclidean", "manhattan", "cityblock" and "chebyshev".
+    exclude_self : bool, default=False
+        Leave out row ``i`` of `Y` for query ``i``; needs n == m.
+    n_threads : int, optional
+        Threads to use; None means all that this process may use.
+
+    Returns
+    -------
+    distances : ndarray of shape (n, k)
+        Ascending; float32 or float64; for uint8 input int32 (L1, L-infinity) or float32 (L2). The
+        same bits as `pairwise_l1`, `pairwise_l2`, `pairwise_linf` give for the pair.
+    indices : ndarray of shape (n, k), intp
+        Rows of `Y`, ordered by (distance, index): the smaller index first on a tie. Ties of float L2
+        are those of the squared distance; of uint8, of the exact integer. Pairs whose squares are too small for
+        the dtype come before all others, those whose squares are too large after them, each in the right
+        order. NaN distances come last, by index.
+
+    Raises
+    ------
+    TypeError
+        If an argument is not real numbers, or `k` no integer.
+    ValueError
+        If shapes, column counts, `k` or `metric` do not fit.
+
+    Notes
+    -----
+    Cost: n m D subtractions and additions (half of them where `Y` is `X` and its rows are many and
+    long), plus O(k log(m / k) log k) per row, also where the rows of `Y` are in some order; from 64 neighbours on,
+    where that would be more, O(m) for selection and O(k log k) for sorting. Work space: n k distances and indices,
+    times the number of parts where Y is cut (at most 4 per thread and 64 in all, only for n < 64 per thread), per
+    thread what `pairwise_l1` needs, for selection some 12 bytes for each of 2^18 pairs (or of 4 k, or m if that is
+    less), and n integers with `exclude_self` or where `Y` is `X`.
+
+    Queries that have L2 neighbours whose squares leave the range of the dtype take two to five times as long, and a
+    copy of `Y` in float64.
+
+    Of large float problems most distances are not made where a bound, from rows rounded to bytes, shows that they
+    are too large: same neighbours, same bits, and up to five times faster than making them all. This takes another
+    few bytes per value of up to 1,008 rows of X, and a few hundred rows of Y, per thread.
+
+    Examples
+    --------
+    >>> from fastml.kernels import k_nearest
+    >>> distances, indices = k_nearest([[0.0], [10.0]], [[1.0], [-1.0], [7.0]], 2)
+    >>> indices
+    array([[0, 1],
+           [2, 0]])
+    >>> distances
+    array([[1., 1.],
+           [3., 9.]])
+    """
+    short = arguments.metric(metric)
+    x, y, _ = arguments.pair(X, Y)
+    k = arguments.k(k, y.shape[0], exclude_self, x.shape[0])
+    groups = np.arange(x.shape[0]) if exclude_self else _NO_GROUPS
+    if x is y and _symmetric.pays(x, k, parallel.resolve(n_threads)):
+        return _nearest_among_themselves(short, x, groups, k, n_threads)
+    return _nearest(short, x, groups, y, groups, k, n_threads)
+
+
+def k_nearest_outside_group(
+    X: ArrayLike,
+    groups: NDArray[np.intp],
+    k: int,
+    *,
+    metric: str = "l2",
+    n_threads: int | None = None,
+    progress: Callable[[int], object] | None = None,
+) -> tuple[NDArray[Any], NDArray[np.intp]]:
+    """Find, for every row of `X`, the `k` nearest rows of other groups.
+
+    The caller sees to it that every row has `k` candidates; where it has fewer, the last places hold no
+    valid index. `progress` is told now and then how many more rows' worth of the work is done.
+    """
+    short = arguments.metric(metric)
+    x, _, _ = arguments.pair(X)
+    if _symmetric.pays(x, k, parallel.resolve(n_threads)):
+        return _nearest_among_themselves(short, x, groups, k, n_threads, progress)
+    step = len(x) if progress is None else panels.TASK_ROWS * parallel.resolve(n_threads)
+    parts = []
+    for first in range(0, len(x), max(1, step)):
+        some = slice(first, first + step)
+        parts.append(_nearest(short, x[some], groups[some], x, groups, k, n_threads))
+        if progress is not None:
+            progress(len(parts[-1][0]))
+    distances, indices = zip(*parts, strict=True)
+    return np.concatenate(distances), np.concatenate(indices)
+
+
+def _nearest_among_themselves(
+    metric: arguments.Metric,
+    x: NDArray[Any],
+    groups: NDArray[np.intp],
+    k: int,
+    n_threads: int | None,
+    progress: Callable[[int], object] | None = None,
+) -> tuple[NDArray[Any], NDArray[np.intp]]:
+    """Find neighbours among settled rows, every pair's distance made once."""
+    n, d = x.shape
+    ordinary = panels.ordinary_totals(metric, x.dtype, d)
+    keys, indices = (room[0] for room in empty_heaps(1, n, k, ordinary.dtype))
+    threads = parallel.resolve(n_threads)
+    _symmetric.fill_heaps(metric, x, groups, (ordinary, *_key_rule(ordinary.dtype)), keys, indices, threads, progress)
+    most = max(1, _CALL_MERGES // (k * k.bit_length()))
+    parallel.run_ranges(lambda first, last: sort_rows(keys[first:last], indices[first:last]), n, threads, most=most)
+    return _distances(metric, x, groups, x, groups, keys, indices, threads), indices
+
+
+def _nearest(
+    metric: arguments.Metric,
+    x: NDArray[Any],
+    x_groups: NDArray[np.intp],
+    y: NDArray[Any],
+    y_groups: NDArray[np.intp],
+    k: int,
+    n_threads: int | None,
+) -> tuple[NDArray[Any], NDArray[np.intp]]:
+    """Find neighbours among settled rows; empty groups exclude nothing."""
+    keys, indices, threads, odd = _search_rows(metric, x, x_groups, y, y_groups, k, n_threads)
+    return _distances(metric, x, x_groups, y, y_groups, keys, indices, threads, odd), indices
+
+
+def _search_rows(
+    metric: arguments.Metric,
+    x: NDArray[Any],
+    x_groups: NDArray[np.intp],
+    y: NDArray[Any],
+    y_groups: NDArray[np.intp],
+    k: int,
+    n_threads: int | None,
+) -> tuple[NDArray[Any], NDArray[np.intp], int, bool | None]:
+    """Return sorted keys and indices, the threads that were used, and whether some distances are not ordinary.
+
+    None: it is not known.
+    """
+    (n, d), m = x.shape, y.shape[0]
+    ordinary = panels.ordinary_totals(metric, x.dtype, d)
+    small = n * m * max(d, 1) < _SERIAL_ELEMENTS
+    threads = 1 if small and n_threads is None else parallel.resolve(n_threads)
+    serial = small and threads == 1
+
+    if _selection.pays(n, m, k) and not _pruning.pays(metric, x.dtype, n, m, d, k):
+        keys, indices = (room[0] for room in empty_heaps(1, n, k, ordinary.dtype))
+        _select(metric, x, x_groups, y, y_groups, keys, indices, threads)
+        return keys, indices, threads, None
+    cut, code = panels.plan(metric, x.dtype, n, d), panels.METRIC_CODES[metric]
+    rule = (ordinary, *_key_rule(ordinary.dtype))
+    x_groups, y, y_groups = readonly(x_groups), readonly(y), readonly(y_groups)
+    if serial and n <= panels.TASK_ROWS and k * n < _CALL_MERGES:
+        keys, indices = (room[0] for room in empty_heaps(1, n, k, ordinary.dtype))
+        rows = panels.whole_steps(x)
+        odd = _search(code, cut, rows, x_groups, y, y_groups, 0, m, True, True, *rule, keys, indices)
+        return keys, indices, threads, odd
+
+    rows_at_once = panels.task_rows(n, threads)
+    selecting = _LOOKING + _PER_LEVEL * k.bit_length()
+    sorts_at_once = max(1, _CALL_MERGES // (k * k.bit_length()))
+    x_parts = [(first, min(n, first + rows_at_once)) for first in range(0, n, rows_at_once)]
+    y_parts = _parts_of_y(m, k, len(x_parts), threads)
+    keys, indices = empty_heaps(len(y_parts), n, k, ordinary.dtype)
+    worthwhile = len(y_parts) == 1 and _pruning.pays(metric, x.dtype, rows_at_once, m, d, k)
+    grid = _pruning.grid(metric, x, y) if worthwhile else None
+
+    def search(task: int) -> Iterator[None]:
+        part, (first, last) = task % len(y_parts), x_parts[task // len(y_parts)]
+        y_first, y_last = y_parts[part]
+        queries = panels.whole_steps(x[first:last])
+        own, best, chosen = x_groups[first:last], keys[part, first:last], indices[part, first:last]
+
+        def search_all(top: int, bottom: int, begin: int, end: int, begins: bool = False) -> Iterator[None]:
+            some = slice(top, bottom)
+            for left, right in panels.scattered(panels.y_ranges(bottom - top, begin, end, d + selecting)):
+                heaps = best[some], chosen[some]
+                _search(code, cut, queries[some], own[some], y, y_groups, left, right, begins, False, *rule, *heaps)
+                begins = False
+                yield
+
+        if grid is None:
+            yield from search_all(0, last - first, y_first, y_last, begins=True)
+        else:
+            place = queries, own, y, y_groups, y_first, y_last
+            yield from _pruning.sift(metric, grid, *place, rule, best, chosen, search_all)
+        for top in range(0, last - first, sorts_at_once):
+            sort_rows(best[top : top + sorts_at_once], chosen[top : top + sorts_at_once])
+            yield
+
+    parallel.run(search, len(x_parts) * len(y_parts), threads)
+    if len(y_parts) > 1:
+        most = max(1, _CALL_MERGES // (k * len(y_parts)))
+        parallel.run_ranges(lambda first, last: merge(keys, indices, first, last), n, threads, most=most)
+    return keys[0], indices[0], threads, None
+
+
+def _select(
+    metric: arguments.Metric,
+    x: NDArray[Any],
+    x_groups: NDArray[np.intp],
+    y: NDArray[Any],
+    y_groups: NDArray[np.intp],
+    keys: NDArray[Any],
+    indices: NDArray[np.intp],
+    threads: int,
+) -> None:
+    """Find many neighbours without heaps."""
+    (n, d), k = x.shape, keys.shape[1]
+    part = _selection.part_rows(len(y), k)
+    most = max(1, min(_SELECTED_PAIRS, panels.CALL_ELEMENTS // max(1, d)) // part)
+    step = max(1, min(most, -(-n // threads)))
+    mask, nan_key = _key_rule(panels.ordinary_totals(metric, x.dtype, d).dtype)
+
+    def search(task: int) -> Iterator[None]:
+        some = slice(task * step, (task + 1) * step)
+        queries, own = x[some], x_groups[some, np.newaxis]
+
+        def keys_of(left: int, right: int) -> NDArray[Any]:
+            found = panels.totals(metric, queries, y[left:right]).view(keys.dtype)
+            np.bitwise_and(found, found.dtype.type(mask), out=found)
+            np.minimum(found, found.dtype.type(nan_key), out=found)
+            if y_groups.size:
+                found[own == y_groups[left:right]] = np.iinfo(found.dtype).max
+            return found
+
+        yield from _selection.select_sorted(keys_of, len(y), keys[some], indices[some])
+
+    parallel.run(search, -(-n // step), threads)
+
+
+def _parts_of_y(m: int, k: int, n_tasks: int, threads: int) -> list[tuple[int, int]]:
+    """Cut Y only where the rows of X leave threads idle, and where a part outweighs its merging."""
+    wanted = 1 if n_tasks >= threads else min(4 * threads, _MOST_PARTS, m // max(_PART_ROWS, 4 * k))
+    step = max(1, -(-m // (max(1, wanted) * POINTS_STEP)) * POINTS_STEP)
+    return [(first, min(m, first + step)) for first in range(0, m, step)]
+
+
+@cache
+def _key_rule(totals: np.dtype[Any]) -> tuple[int, int]:
+    """Return the mask that clears a float's sign and the one key that stands for every NaN."""
+    integer = KEY_DTYPES[totals]
+    largest = int(np.iinfo(integer).max)
+    if totals.kind == "i":
+        return largest, largest
+    return largest, int(np.array(np.nan, totals).view(integer)[()]) & largest
+
+
+def _distances(
+    metric: arguments.Metric,
+    x: NDArray[Any],
+    x_groups: NDArray[np.intp],
+    y: NDArray[Any],
+    y_groups: NDArray[np.intp],
+    keys: NDArray[Any],
+    indices: NDArray[np.intp],
+    threads: int,
+    odd: bool | None = None,
+) -> NDArray[Any]:
+    """Return the distances that sorted keys stand for; mend those whose squares left their range, and `indices`.
+
+    `odd` says whether there are such; None: it is not known.
+    """
+    ordinary = panels.ordinary_totals(metric, x.dtype, x.shape[1])
+    totals = keys.view(ordinary.dtype)
+    if metric != "l2":
+        return totals
+    if totals.dtype.kind == "i":
+        return np.sqrt(totals.astype(np.float64)).astype(arguments.result_dtype(metric, x.dtype, x.shape[1]))
+    if odd is None and len(totals) and not (totals[:, 0].min() >= ordinary[0] and totals[:, -1].max() <= ordinary[1]):
+        odd = _some_are_odd(x, y, ordinary, keys, indices, threads)
+    if odd:
+
+        def nearest(
+            x: NDArray[Any], x_groups: NDArray[np.intp], y: NDArray[Any], y_groups: NDArray[np.intp], k: int
+        ) -> NDArray[np.intp]:
+            return _search_rows("l2", x, x_groups, y, y_groups, k, threads)[1]
+
+        return _extremes.mend_nearest(x, x_groups, y, y_groups, totals, indices, threads, nearest)
+    return np.sqrt(totals)
+
+
+def _some_are_odd(
+    x: NDArray[Any],
+    y: NDArray[Any],
+    ordinary: NDArray[Any],
+    keys: NDArray[Any],
+    indices: NDArray[np.intp],
+    threads: int,
+) -> bool:
+    """Whether distances are not `ordinary`, those between equal rows excepted."""
+    x, y = readonly(x), readonly(y)
+    found: list[int] = []
+
+    def look(first: int, last: int) -> None:
+        some = slice(first, last)
+        if not found and _have_odd(x[some], y, ordinary, keys[some], indices[some]):
+            found.append(first)
+
+    n, k = keys.shape
+    parallel.run_ranges(look, n, threads, most=max(1, _CALL_MERGES // (k * max(1, x.shape[1] // _PER_LEVEL))))
+    return bool(found)
+
+
+@kernel
+def _search(  # type: ignore[no-untyped-def]
+    metric, plan, X, x_groups, Y, y_groups, y_first, y_last, begins, ends, ordinary, mask, nan_key, keys, indices
+):
+    """Offer the rows ``y_first:y_last`` of Y to the heaps of the rows of X, those of the same group excepted.
+
+    When a part of Y `begins`, the heaps are filled with what is worse than any distance, NaN included;
+    when it `ends`, they are sorted, and what is returned says whether some of them are not `ordinary`.
+    """
+    if begins:
+        keys[:] = np.iinfo(keys.dtype).max
+        indices[:] = np.iinfo(np.intp).max
+    rows, points, side, columns, _, space, block = plan
+    n = X.shape[0]
+    height = -(-min(X_ROWS, n) // rows) * rows
+    width = -(-min(block, y_last - y_first) // POINTS_STEP) * POINTS_STEP
+    panels, spread_x = aligned(width * X.shape[1], Y), aligned(space, Y)
+    totals = aligned(height * width, ordinary).reshape((height, width))
+    seen_as_keys = totals.view(keys.dtype)
+    span = max(1, Y_POINTS // block) * block  # small blocks are visited several together, as they lie in memory
+    spans = -(-(y_last - y_first) // span)
+    step = scattering_step(max(1, spans - 1))
+    turns, turn = 0, 0
+    for place in range(spans * (span // block)):
+        turn_of_span, within = divmod(place, span // block)
+        left = y_first + scattered_place(turn_of_span, spans, step) * span + within * block
+        if left >= y_last:
+            continue
+        right = min(y_last, left + block)
+        if turns != -(-(right - left) // KEYS_AT_ONCE):
+            turns = -(-(right - left) // KEYS_AT_ONCE)
+            turn = scattering_step(turns)
+        pack(Y, left, right, points, side, columns, panels)
+        for top in range(0, n, X_ROWS):
+            bottom = min(n, top + X_ROWS)
+            distances_of_block(metric, plan, X, top, bottom, panels, 0, right - left, spread_x, totals)
+            for i in range(top, bottom):
+                own = x_groups[i] if x_groups.size else 0
+                row = seen_as_keys[i - top]
+                _offer_row(row, right - left, left, turn, own, y_groups, mask, nan_key, keys[i], indices[i])
+    if not ends:
+        return False
+    sort_all(keys, indices)
+    return _has_odd(X, Y, ordinary, keys, indices)
+
+
+@inner
+def _has_odd(X, Y, ordinary, keys, indices):  # type: ignore[no-untyped-def]
+    """Whether some distances, in order, are not `ordinary`, those of equal rows excepted."""
+    totals = keys.view(ordinary.dtype)
+    for i in range(totals.shape[0]):
+        if not totals[i, -1] <= ordinary[1]:
+            return True
+        for place in range(totals.shape[1]):
+            if totals[i, place] >= ordinary[0]:
+                break
+            x, y = X[i], Y[indices[i, place]]
+            for column in range(y.size):
+                if x[column] != y[column]:
+                    return True
+    return False
+
+
+@kernel
+def _have_odd(X, Y, ordinary, keys, indices):  # type: ignore[no-untyped-def]
+    """As `_has_odd`."""
+    return _has_odd(X, Y, ordinary, keys, indices)
+
+
+@inner
+def _offer_row(row, size, left, step, own, groups, mask, nan_key, keys, indices):  # type: ignore[no-untyped-def]
+    """Offer one row of a block, columns ``left : left + size`` of Y, to the row's heap.
+
+    Candidates of the group `own` are passed over; empty `groups` pass over nothing. They come 32 by 32: as they lie, or
+    where the distances seem to be in order, every `step` times 32 places on, from the end that is nearer.
+    """
+    end, ahead, begin = -(-size // KEYS_AT_ONCE) * KEYS_AT_ONCE, KEYS_AT_ONCE, 0
+    if _fall_and_rise(row, size, mask, nan_key):
+        ahead = step * KEYS_AT_ONCE
+        if min(row[size - 1] & mask, nan_key) < min(row[0] & mask, nan_key):
+            begin, ahead = end - KEYS_AT_ONCE, end - ahead
+    limit = _limit(left, keys, indices)
+    for _ in range(0, end, KEYS_AT_ONCE):
+        candidates = comparisons.below(row, begin, limit, mask, nan_key)
+        if size - begin < KEYS_AT_ONCE:
+            candidates &= (1 << (size - begin)) - 1
+        while candidates:
+            j = begin + comparisons.lowest_bit(candidates)
+            candidates &= candidates - 1
+            key = min(row[j] & mask, nan_key)
+            if before(keys, indices, 0, key, left + j) or (groups.size and groups[left + j] == own):
+                continue
+            replace_root(keys, indices, keys.size, key, left + j)
+            limit = _limit(left, keys, indices)
+        begin += ahead
+        if begin >= end:
+            begin -= end
+
+
+@inner
+def _fall_and_rise(row, size, mask, nan_key):  # type: ignore[no-untyped-def]
+    """Whether five keys from all over a row fall and then rise, or do one of these; equal ones do neither."""
+    rises, last = False, min(row[0] & mask, nan_key)
+    for part in range(1, 5):
+        key = min(row[(size - 1) * part // 4] & mask, nan_key)
+        if key == last or (rises and key < last):
+            return False
+        rises, last = key > last, key
+    return True
+
+
+@inner
+def _limit(left, keys, indices):  # type: ignore[no-untyped-def]
+    """Return the key that candidates from the index `left` on must be below; of equals the first is nearer."""
+    largest = np.iinfo(keys.dtype).max  # the worst of an empty heap, which no candidate equals
+    return keys[0] + (left < indices[0]) if keys[0] < largest else largest

@@ -1,0 +1,372 @@
+"""Blocks of distances: packed panels, register tiles over them, and how work is cut.
+
+Rows of Y are copied into panels before they are used, so that a vector holds one column of many points::
+
+    step 0: point 0 .. point 95 | step 1: point 0 .. point 95 | ...
+
+A step is one column (eight for uint8). The copy pads incomplete panels with zeros, so that tiles have no
+tails; it costs O(m D) for each `TASK_ROWS` rows of X. The rows of X that a tile takes are put in order as
+well (see `_simd.spread`), once for all panels of a block. A block is at most `X_ROWS` x `Y_POINTS` distances.
+
+The columns are taken in chunks: one chunk of every panel stays in the second-level cache while all rows
+of a block pass by, and the rounding error of a float sum grows with (chunk + number of chunks) instead
+of with D. Chunks are of about equal length, because a short one is all overhead.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from functools import cache
+from typing import Any, TypeVar
+
+import numpy as np
+
+from ..runtime.jit import inner, kernel, readonly
+from . import scales, tiles
+from ._heaps import KEY_DTYPES
+from .arguments import Metric, result_dtype
+
+__all__ = [
+    "METRIC_CODES",
+    "aligned",
+    "chunk_length",
+    "distances_of_block",
+    "fill",
+    "limits",
+    "ordinary_totals",
+    "pack",
+    "plan",
+    "scattered",
+    "scattered_place",
+    "scattering_step",
+    "task_rows",
+    "totals",
+    "whole_steps",
+    "y_ranges",
+]
+
+Item = TypeVar("Item")
+
+METRIC_CODES = {"l1": 0, "l2": 1, "linf": 2}
+
+#: Bytes of a row in a chunk, give or take a half: fewer where each value of X takes the room of a vector.
+CHUNK_BYTES, SPREAD_CHUNK_BYTES = 1024, 512
+
+#: One chunk of all panels of a block: half of a usual second-level cache.
+_BLOCK_BYTES = 480 << 10
+
+#: Most rows and points of a block: multiples of all tile heights (4, 6) and of `POINTS_STEP`.
+X_ROWS, Y_POINTS = 84, _BLOCK_BYTES // SPREAD_CHUNK_BYTES
+
+#: Panels of long rows are fewer, but enough to repay the spreading of X.
+_PANEL_BYTES = 8 << 20
+_FEWEST_POINTS = 288
+
+#: With so few rows of X all time goes into packing, so what is packed shall be used while it is in cache.
+_FEW_ROWS = 8
+
+#: Points of a block are multiples of this: of all tile widths, and of the keys that are compared at once.
+POINTS_STEP = 96
+
+#: Most rows of X in one task; every panel of Y that it packs is used for all of them.
+TASK_ROWS = 12 * X_ROWS
+
+#: Pairs x columns that one compiled call may do: about 0.05 s at 20 Gelem/s.
+CALL_ELEMENTS = 1 << 30
+
+
+def plan(metric: Metric, dtype: np.dtype[Any], n: int, d: int) -> tuple[int, ...]:
+    """Return how distances of `n` rows of `d` columns are cut, on Numba's target.
+
+    Rows and points of a tile, side of the square that is transposed at once, columns of a step, usual
+    steps of a chunk, size of the space in which rows of X are spread, points of a block: a plain tuple,
+    because a named one takes longer to hand to a kernel than all the rest.
+    """
+    *tile, most = _tile_plan(metric, dtype)
+    if n <= _FEW_ROWS:
+        return (*tile, POINTS_STEP)
+    points = _PANEL_BYTES // max(1, d * dtype.itemsize) // POINTS_STEP * POINTS_STEP
+    return (*tile, max(_FEWEST_POINTS, min(most, points)))
+
+
+@cache
+def _tile_plan(metric: Metric, dtype: np.dtype[Any]) -> tuple[int, ...]:
+    """Return what of a plan does not depend on the sizes, with the most points that a block may have."""
+    tile, columns, copies = tiles.tile_shape(metric, dtype), tiles.group(dtype), tiles.copies(metric, dtype)
+    chunk_bytes = SPREAD_CHUNK_BYTES if dtype.kind == "f" and copies > 1 else CHUNK_BYTES
+    chunk = chunk_bytes // (columns * dtype.itemsize)
+    space = tile.rows * 2 * chunk * columns * copies
+    return tile.rows, tile.points, tiles.square(dtype), columns, chunk, space, _BLOCK_BYTES // chunk_bytes
+
+
+def task_rows(n: int, n_threads: int) -> int:
+    """Rows of X for one task: enough to repay the packing of Y, few enough to feed every thread."""
+    tasks = n_threads * -(-n // (n_threads * TASK_ROWS))  # as many for every thread
+    return max(1, min(n, max(64, -(-n // max(1, tasks)))))
+
+
+def whole_steps(rows: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Return rows of X as tiles read them: uint8 rows padded with zeros to groups of eight columns.
+
+    Where panels have a step beyond their columns, so have these rows; it holds the sum of squares.
+    """
+    columns = tiles.group(rows.dtype)
+    n, d = rows.shape
+    steps, own = -(-d // columns), tiles.own_steps(rows.dtype)
+    if d % columns or own:
+        padded = np.zeros((n, (steps + own) * columns), rows.dtype)
+        padded[:, :d] = rows
+        if own:
+            _add_squares(padded)
+        rows = padded
+    return readonly(rows)
+
+
+@kernel
+def _add_squares(rows):  # type: ignore[no-untyped-def]
+    """Write the sum of squares of a row's bytes into its last eight."""
+    steps = rows.shape[1] - 8
+    for i in range(rows.shape[0]):
+        total = np.int64(0)
+        for value in rows[i, :steps]:
+            total += np.int64(value) * np.int64(value)
+        rows[i, steps:].view(np.int64)[0] = total
+
+
+def y_ranges(x_rows: int, y_first: int, y_last: int, per_pair: int) -> list[tuple[int, int]]:
+    """Cut rows of Y so that no compiled call does over `CALL_ELEMENTS`, or the fewest rows that are worth one.
+
+    `per_pair` is the work that a pair makes, in columns: its own, and what is done with the distance.
+    """
+    step = max(Y_POINTS, CALL_ELEMENTS // max(1, x_rows * per_pair) // Y_POINTS * Y_POINTS)
+    return [(first, min(y_last, first + step)) for first in range(y_first, y_last, step)]
+
+
+def _scattered_place(turn, count, step):  # type: ignore[no-untyped-def]
+    """Return which of `count` places comes at a `turn`: the first, the last, then others from all over."""
+    return 1 + (count - 2 + (turn - 1) * step) % (count - 1) if turn else 0
+
+
+def _step(count):  # type: ignore[no-untyped-def]
+    """Return a step that leads to all of `count` places, to and fro: about 0.38 of them, and prime to their number."""
+    step = max(1, int(0.381966 * count))
+    while math.gcd(step, count) != 1:
+        step += 1
+    return step
+
+
+scattered_place, scattering_step = inner(_scattered_place), inner(_step)
+
+
+def scattered(items: Sequence[Item]) -> Iterator[Item]:
+    """Yield items from all over.
+
+    The fewer rows of Y are nearer than all before them, the sooner heaps are done. In random order these are few,
+    but rows often come sorted by something. So they are visited in an order that has little to do with theirs: the
+    first ones first, since of equals the first is nearer, then the last ones, since the next query is often like them.
+    """
+    step = _step(max(1, len(items) - 1))
+    for turn in range(len(items)):
+        yield items[_scattered_place(turn, len(items), step)]
+
+
+@cache
+def ordinary_totals(metric: Metric, dtype: np.dtype[Any], d: int) -> np.ndarray[Any, Any]:
+    """Return the least and the most that a total may be without being made again in another scale.
+
+    Of squared L2 distances of floats these are bounds that a total can pass, see `scales`; of all others the range of
+    the totals' dtype. So kernels also learn what to allocate.
+    """
+    total = result_dtype(metric, dtype, d, squared=True)
+    if total.kind == "i":
+        return readonly(np.array([0, np.iinfo(total).max], total))
+    return readonly(np.array(scales.ordinary(dtype, d) if metric == "l2" else (0, np.inf), total))
+
+
+@cache
+def limits(metric: Metric, dtype: np.dtype[Any], d: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Return `ordinary_totals`, and their bits, which are whole numbers in the same order."""
+    ordinary = ordinary_totals(metric, dtype, d)
+    return ordinary, ordinary.view(KEY_DTYPES[ordinary.dtype])
+
+
+def totals(metric: Metric, x: np.ndarray[Any, Any], y: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Return the totals of so few pairs that they are made in one compiled call."""
+    ordinary, keys = limits(metric, x.dtype, x.shape[1])
+    found = np.empty((len(x), len(y)), ordinary.dtype)
+    rows, cut = whole_steps(x), plan(metric, x.dtype, *x.shape)
+    fill(METRIC_CODES[metric], cut, False, False, False, rows, 0, readonly(y), 0, len(y), ordinary, keys, found)
+    return found
+
+
+@inner
+def aligned(size, like):  # type: ignore[no-untyped-def]
+    """Return an uninitialised flat array of `like`'s dtype that starts at a cache line."""
+    spare = 64 // like.itemsize
+    array = np.empty(size + spare, like.dtype)
+    skip = (-array.ctypes.data % 64) // like.itemsize
+    return array[skip : skip + size]
+
+
+@inner
+def pack(source, first, last, width, side, columns, panels):  # type: ignore[no-untyped-def]
+    """Copy rows ``first:last`` of `source` into panels of `width` rows, padded with zeros."""
+    n_columns = source.shape[1]
+    own = tiles.has_own_step(panels)
+    steps = -(-n_columns // columns)
+    stride = width * columns
+    for top in range(first, last, width):
+        base = (top - first) * (steps + own) * columns
+        for lanes in range(0, width, side):
+            row = top + lanes
+            done = 0
+            if lanes + side <= width and row + side <= last:
+                while (done + side) * columns <= n_columns:
+                    at = base + done * stride + lanes * columns
+                    tiles.transpose(source, row * n_columns + done * columns, n_columns, panels, at, stride)
+                    done += side
+            for lane in range(lanes, min(width, lanes + side)):
+                at = base + done * stride + lane * columns
+                if top + lane < last and done < steps:
+                    _pack_rest(source[top + lane], done, steps, columns, panels[at:], stride)
+                elif done < steps:
+                    for step in range(steps - done):
+                        panels[at + step * stride : at + step * stride + columns] = 0
+        if own:
+            for lanes in range(0, width, side):
+                tiles.own_terms(panels, base + lanes * columns, stride, steps)
+
+
+@inner
+def _pack_rest(row, done, steps, columns, panel, stride):  # type: ignore[no-untyped-def]
+    """Copy what a square could not take: a row's columns from step `done` on, then zeros."""
+    for step in range(done, steps):
+        for column in range(columns):
+            place = step * columns + column
+            panel[(step - done) * stride + column] = row[place] if place < row.size else 0
+
+
+@inner
+def chunk_length(steps, usual):  # type: ignore[no-untyped-def]
+    """Return the steps of a chunk: about the usual number, and of all chunks but the last the same."""
+    return -(-steps // max(1, (steps + usual // 2) // usual))
+
+
+@inner
+def distances_of_block(metric, plan, X, top, bottom, Y, begin, end, spread_x, totals):  # type: ignore[no-untyped-def]
+    """Fill ``totals[: bottom - top, begin:end]`` (and its padding) from rows of X and packed panels of Y.
+
+    `begin` is the first point of a panel. The totals are L1, squared L2 or L-infinity distances; `spread_x` is
+    work space, of the size that the plan says.
+    """
+    rows, points, _, columns, usual, _, _ = plan
+    own = tiles.has_own_step(Y)
+    steps = X.shape[1] // columns - own
+    chunk = chunk_length(steps, usual)
+    for step in range(0, max(steps, 1), max(chunk, 1)):  # without columns one empty chunk writes the zeros
+        length = min(chunk, steps - step)
+        for row in range(0, bottom - top, rows):
+            _spread(metric, X, top + row, step, length, spread_x)
+            for point in range(begin, end, points):
+                y_at = (point * (steps + own) + step * points) * columns
+                _accumulate(metric, spread_x, Y, y_at, length, totals, row, point, step == 0)
+    if own and metric == 1:
+        for point in range(begin, end, points):
+            y_at = (point * (steps + own) + steps * points) * columns
+            for row in range(bottom - top):
+                tiles.complete(X, (top + row + 1) * X.shape[1] - columns, Y, y_at, points, totals, row, point)
+
+
+@inner
+def _spread(metric, X, row, begin, steps, buffer):  # type: ignore[no-untyped-def]
+    if metric == 0:
+        tiles.spread("l1", X, row, begin, steps, buffer)
+    elif metric == 1:
+        tiles.spread("l2", X, row, begin, steps, buffer)
+    else:
+        tiles.spread("linf", X, row, begin, steps, buffer)
+
+
+@inner
+def _accumulate(metric, spread_x, Y, y_at, steps, totals, row, column, first):  # type: ignore[no-untyped-def]
+    if metric == 0:
+        tiles.accumulate("l1", spread_x, Y, y_at, steps, totals, row, column, first)
+    elif metric == 1:
+        tiles.accumulate("l2", spread_x, Y, y_at, steps, totals, row, column, first)
+    else:
+        tiles.accumulate("linf", spread_x, Y, y_at, steps, totals, row, column, first)
+
+
+@kernel
+def fill(  # type: ignore[no-untyped-def]
+    metric, plan, root, same, symmetric, X, first, Y, y_first, y_last, ordinary, ordinary_keys, out
+):
+    """Write ``out[first : first + len(X), y_first:y_last]``; of a symmetric one the upper triangle and its mirror.
+
+    Returns whether there are totals below and above the `ordinary` ones; where X and Y are the `same`, those of rows
+    with themselves do not count.
+    """
+    rows, points, side, columns, _, space, at_once = plan
+    n = X.shape[0]
+    height = -(-min(X_ROWS, n) // rows) * rows
+    width = -(-min(at_once, y_last - y_first) // points) * points
+    panels, spread_x = aligned(width * X.shape[1], Y), aligned(space, Y)
+    totals = aligned(height * width, ordinary).reshape((height, width))
+    small, large = False, False
+    for left in range(y_first, y_last, at_once):
+        right = min(y_last, left + at_once)
+        if symmetric and right <= first:
+            continue
+        pack(Y, left, right, points, side, columns, panels)
+        for top in range(0, n, X_ROWS):
+            bottom = min(n, top + X_ROWS)
+            # Of a symmetric result the panels that are wholly to the left of the diagonal come from the mirror.
+            begin = max(0, first + top - left) // points * points if symmetric else 0
+            if begin < right - left:
+                distances_of_block(metric, plan, X, top, bottom, panels, begin, right - left, spread_x, totals)
+                place = first + top, first + bottom, left, right
+                odd = _finish(totals, root, same, symmetric, *place, ordinary, ordinary_keys, out)
+                small, large = small or odd[0], large or odd[1]
+    return small, large
+
+
+@inner
+def _finish(  # type: ignore[no-untyped-def]
+    totals, root, same, symmetric, top, bottom, left, right, ordinary, ordinary_keys, out
+):
+    """Move a block's totals to the result, under the root where one is asked for; tell if some are not ordinary."""
+    keys = totals.view(ordinary_keys.dtype)
+    least, most = ordinary_keys[0], ordinary_keys[1]
+    small, large = False, False
+    begin = max(left, top) if symmetric else left
+    for i in range(top, bottom):
+        source, target = totals[i - top, begin - left : right - left], out[i, begin:right]
+        row, lowest, highest = keys[i - top, begin - left : right - left], most, least
+        own = ordinary[0]
+        if same and begin <= i < right:
+            own, source[i - begin] = source[i - begin], own
+        if root:
+            for j in range(target.size):  # a root takes so long that the rest is free
+                target[j] = np.sqrt(source[j])
+                lowest = min(lowest, row[j])
+                highest = max(highest, row[j])
+        elif least > 0:
+            for j in range(target.size):
+                target[j] = source[j]
+                lowest = min(lowest, row[j])
+                highest = max(highest, row[j])
+        else:
+            for j in range(target.size):
+                target[j] = source[j]
+        if (lowest < least and not small) or (highest > most and not large):  # if not because of NaN
+            for j in range(source.size):
+                small |= source[j] < ordinary[0]
+                large |= source[j] > ordinary[1]
+        if same and begin <= i < right:
+            target[i - begin] = np.sqrt(own) if root else own
+    if symmetric:
+        for j in range(max(left, bottom), right):
+            for i in range(top, bottom):
+                out[j, i] = out[i, j]
+    return small, large

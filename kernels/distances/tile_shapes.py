@@ -1,0 +1,87 @@
+"""How a tile of distances lies in the registers of the target."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..runtime.target import target
+
+__all__ = ["TileShape", "copies", "group", "own_steps", "square", "tile_shape"]
+
+
+class TileShape(NamedTuple):
+    """`rows` of X times `vectors` vectors of points of Y; `lanes` points per vector."""
+
+    rows: int
+    vectors: int
+    lanes: int
+
+    @property
+    def points(self) -> int:
+        """Points of Y that a tile takes."""
+        return self.vectors * self.lanes
+
+
+def group(dtype: np.dtype[Any]) -> int:
+    """Columns that one lane of a panel holds: one float, or eight bytes."""
+    return 1 if dtype.kind == "f" else 8
+
+
+@cache
+def tile_shape(metric: str, dtype: np.dtype[Any]) -> TileShape:
+    """Choose the tile so that accumulators, operands and temporaries fit the target's registers.
+
+    x86 has 32 registers with AVX-512 and 16 without, Arm has 32. The shapes are measured: larger
+    tiles spill, and smaller ones wait for loads or are unrolled by the compiler until they spill.
+    """
+    is_float = dtype.kind == "f"
+    vector_bytes = target().vector_bytes if is_float else _integer_vector_bytes()
+    by_products = metric == "l2" and own_steps(dtype) > 0
+    if vector_bytes == 64:
+        rows, vectors = (4, 6) if is_float else (4, 4)
+    elif "x86" not in target().features:
+        rows, vectors = 4, 4
+    elif is_float and metric == "l2" and "fma" in target().features:
+        rows, vectors = 6, 2
+    else:
+        rows, vectors = 4, 2
+    point_bytes = dtype.itemsize if is_float else 16 if metric == "l2" and not by_products else 8
+    return TileShape(rows, vectors, vector_bytes // point_bytes)
+
+
+def own_steps(dtype: np.dtype[Any]) -> int:
+    """How many steps a panel has beyond its columns: one, where squared distances of bytes are made from products.
+
+    |x - y|^2 = |x|^2 + |y|^2 - 2 x.y is exact in integers, and `vpdpbusd` makes 64 products at once. The step
+    beyond the columns holds what depends on one row alone. It is there for every metric, since panels do not
+    know what they are for.
+    """
+    return int(dtype.kind == "u" and "vnni" in target().features)
+
+
+def _integer_vector_bytes() -> int:
+    """AVX-512 without its byte and word part, and AVX without AVX2, have no wide integer operations."""
+    features, width = target().features, target().vector_bytes
+    if "x86" not in features:
+        return width
+    return 64 if "avx512bw" in features else 32 if "avx2" in features else 16
+
+
+def square(dtype: np.dtype[Any]) -> int:
+    """Rows, and lanes of a row, of the square that `transpose` turns: a vector register's lanes."""
+    return target().vector_bytes // (group(dtype) * dtype.itemsize)
+
+
+@cache
+def copies(metric: str, dtype: np.dtype[Any]) -> int:
+    """How many lanes `spread` fills with each value of X: all lanes of a vector, or one.
+
+    All, where to broadcast a value costs the units that add: without AVX it is a shuffle, and on Zen 4
+    each 512-bit broadcast costs an addition (51 against 58 Gelem/s of squared differences). AVX and Arm
+    broadcast while they load, and a copy more would only take room in the first-level cache.
+    """
+    loads_can_broadcast = target().vector_bytes == 32 or "x86" not in target().features
+    return 1 if loads_can_broadcast else tile_shape(metric, dtype).lanes

@@ -1,0 +1,378 @@
+"""Vector code: what Numba's target can do, and the intrinsics that distances stand on.
+
+`accumulate` is the register tile at the heart of every distance: `rows` x `vectors` accumulators, one
+vector of points of Y against one value of X in all lanes per operation, as in a matrix product. It is one
+emitter for every (metric, dtype) pair; a pair differs in three small functions, listed in `_TILES`.
+`transpose` turns a square block of rows into the panels that the tile reads. `spread` puts the values of a
+tile's rows of X into a row, each in as many copies as `copies` says.
+
+Both are LLVM vector code, so the compiler chooses the instructions of its target; only `psadbw`, `pmaddwd`
+and `vpdpbusd`, which no portable pattern reaches reliably, are asked for by name where the target has them.
+
+Sums. A tile adds one column after the other to one accumulator per pair, and the caller adds up tiles
+over chunks of columns. So the order of a pair's sum is fixed by the column count alone: the bits of a
+distance do not depend on tile, block, batch or thread.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from llvmlite import ir
+from numba.core import cgutils, types
+
+from ..runtime.jit import intrinsic
+from ..simd.llvm import (
+    broadcast,
+    broadcast_first,
+    constant_vector,
+    index,
+    is_float,
+    lane_type,
+    load,
+    pointer_to,
+    prefetch,
+    resized,
+    row_pointers,
+    shuffle,
+    store,
+)
+from ._tile_metrics import Tile, sum_of_byte_products, tile_of, two_totals_each
+from .tile_shapes import copies, group, own_steps, square, tile_shape
+
+__all__ = [
+    "accumulate",
+    "accumulate_few",
+    "complete",
+    "has_own_step",
+    "own_terms",
+    "spread",
+    "transpose",
+]
+
+
+def _has_own_step_twin(panels):  # type: ignore[no-untyped-def]
+    return own_steps(panels.dtype) > 0
+
+
+@intrinsic(twin=_has_own_step_twin)
+def has_own_step(typingctx, panels):  # type: ignore[no-untyped-def]
+    """Return whether panels of this dtype have a step beyond their columns: a constant of the compiled code."""
+
+    def emit(context, b, signature, arguments):  # type: ignore[no-untyped-def]
+        return ir.Constant(ir.IntType(1), own_steps(np.dtype(str(panels.dtype))))
+
+    return types.boolean(panels), emit
+
+
+def _spread_twin(metric, X, x_row, begin, steps, buffer):  # type: ignore[no-untyped-def]
+    shape, columns, lanes = tile_shape(metric, X.dtype), group(X.dtype), copies(metric, X.dtype)
+    rows = np.minimum(np.arange(x_row, x_row + shape.rows), len(X) - 1)
+    x = X[rows, begin * columns : (begin + steps) * columns].reshape(shape.rows, steps, 1, columns)
+    place = buffer[: steps * shape.rows * lanes * columns].reshape(steps, shape.rows, lanes, columns)
+    place[...] = x.swapaxes(0, 1) ^ 128 if metric == "l2" and own_steps(X.dtype) else x.swapaxes(0, 1)
+
+
+@intrinsic(twin=_spread_twin)
+def spread(typingctx, metric, X, x_row, begin, steps, buffer):  # type: ignore[no-untyped-def]
+    """Write some columns of a tile's rows of X, step by step, each value in so many `copies`.
+
+    ``spread(metric, X, x_row, begin, steps, buffer)``: `metric` is a literal string; the rows of `X` (n, D)
+    from `x_row` on (the last row stands in for those beyond it), from step `begin` on; a row is whole groups;
+    `buffer` is flat.
+    """
+    if not isinstance(metric, types.StringLiteral):
+        return None  # asked again with the literal
+    result = types.void(metric, X, x_row, begin, steps, buffer)
+
+    def emit(context, b, signature, arguments):  # type: ignore[no-untyped-def]
+        name, dtype = metric.literal_value, np.dtype(str(X.dtype))
+        rows = tile_shape(name, dtype).rows
+        written = ir.VectorType(lane_type(X.dtype, context), copies(name, dtype))
+        x_rows = row_pointers(context, b, X, arguments[1], arguments[2], rows, written.element)
+        start = pointer_to(context, b, buffer, arguments[5], index(0), written)
+        with cgutils.for_range(b, arguments[4]) as loop:
+            x_step = b.add(arguments[3], loop.index)
+            for i in range(rows):
+                value = load(b, b.gep(x_rows[i], [x_step]))
+                if name == "l2" and own_steps(dtype):
+                    value = b.xor(value, ir.Constant(value.type, 0x8080808080808080))
+                value = broadcast(b, value, written)
+                store(b, value, b.gep(start, [b.add(b.mul(loop.index, index(rows)), index(i))]))
+        return context.get_dummy_value()
+
+    return result, emit
+
+
+def _accumulate_twin(metric, spread_x, Y, y_at, steps, totals, row, column, first):  # type: ignore[no-untyped-def]
+    shape, columns, lanes = tile_shape(metric, Y.dtype), group(Y.dtype), copies(metric, Y.dtype)
+    x = spread_x[: steps * shape.rows * lanes * columns].reshape(steps, shape.rows, lanes, columns)
+    x = x[:, :, :1].transpose(1, 2, 0, 3)
+    y = Y[y_at:][: steps * shape.points * columns].reshape(steps, shape.points, columns).swapaxes(0, 1)
+    if metric == "l2" and own_steps(Y.dtype):
+        terms = y.astype(totals.dtype) * x.view(np.int8).astype(totals.dtype)
+    else:
+        terms = np.abs(y.astype(totals.dtype) - x.astype(totals.dtype)) ** (2 if metric == "l2" else 1)
+    reduce = np.maximum if metric == "linf" else np.add
+    tile = reduce.reduce(reduce.reduce(terms, axis=3), axis=2, initial=0)
+    place = totals[row : row + shape.rows, column : column + shape.points]
+    place[...] = tile if first else reduce(place, tile)
+
+
+@intrinsic(twin=_accumulate_twin)
+def accumulate(typingctx, metric, spread_x, Y, y_at, steps, totals, row, column, first):  # type: ignore[no-untyped-def]
+    """Add `steps` columns (groups) of a few rows of X and one panel of Y to a tile of `totals`.
+
+    ``accumulate(metric, spread_x, Y, y_at, steps, totals, row, column, first)``: `metric` is a literal string;
+    `spread_x` is what `spread` wrote; `Y` is flat and packed, the chunk begins at `y_at`; ``totals[row:, column:]``
+    is the corner of the tile; `first` says that its old content is void. Where panels have an own step, the
+    squared distances of bytes lack what it holds: the totals are sums of y (x - 128).
+    """
+    if not isinstance(metric, types.StringLiteral):
+        return None  # asked again with the literal
+    result = types.void(metric, spread_x, Y, y_at, steps, totals, row, column, first)
+
+    def emit(context, b, signature, arguments):  # type: ignore[no-untyped-def]
+        name = metric.literal_value
+        memory_type = context.get_data_type(totals.dtype)
+        dtype = np.dtype(str(Y.dtype))
+        rows, vectors, lanes = tile_shape(name, dtype)
+        tile = tile_of(name, dtype)
+        vector = ir.VectorType(lane_type(Y.dtype, context), lanes)
+        written = ir.VectorType(vector.element, copies(name, dtype))
+        accumulator = tile.accumulators(vector)
+
+        sums = [cgutils.alloca_once(b, accumulator) for _ in range(rows * vectors)]
+        for place in sums:
+            b.store(ir.Constant(accumulator, None), place)
+
+        x_start = pointer_to(context, b, spread_x, arguments[1], index(0), written)
+        y_start = pointer_to(context, b, Y, arguments[2], arguments[3], vector)
+        with cgutils.for_range(b, arguments[4]) as loop:
+            x_at, y_at = (b.mul(loop.index, index(count)) for count in (rows, vectors))
+            y_here = [load(b, b.gep(y_start, [b.add(y_at, index(j))])) for j in range(vectors)]
+            for i in range(rows):
+                x_here = broadcast_first(b, load(b, b.gep(x_start, [b.add(x_at, index(i))])), vector)
+                for j in range(vectors):
+                    place = sums[i * vectors + j]
+                    b.store(tile.step(b, b.load(place), x_here, y_here[j]), place)
+
+        block = context.make_array(totals)(context, b, arguments[5])
+        width = cgutils.unpack_tuple(b, block.shape, 2)[1]
+        corner = b.add(b.mul(arguments[6], width), arguments[7])
+        stored = ir.VectorType(memory_type, lanes)
+        with b.if_else(arguments[8]) as (then, otherwise):
+            for branch, merge in ((then, None), (otherwise, tile.merge)):
+                with branch:
+                    for i in range(rows):
+                        for j in range(vectors):
+                            value = _to_memory(b, tile, b.load(sums[i * vectors + j]), stored)
+                            at = b.add(corner, b.add(b.mul(width, index(i)), index(j * lanes)))
+                            place = b.bitcast(b.gep(block.data, [at]), stored.as_pointer())
+                            store(b, merge(b, load(b, place), value) if merge else value, place)
+        return context.get_dummy_value()
+
+    return result, emit
+
+
+def _accumulate_few_twin(metric, X, i, Y, places, begin, end, totals):  # type: ignore[no-untyped-def]
+    terms = np.abs(Y[places, begin:end] - X[i, begin:end]) ** (2 if metric == "l2" else 1)
+    reduce = np.maximum if metric == "linf" else np.add
+    chunk = reduce.reduce(terms, axis=1, initial=0)
+    totals[:] = reduce(totals, chunk) if begin else chunk
+
+
+@intrinsic(twin=_accumulate_few_twin)
+def accumulate_few(typingctx, metric, X, i, Y, places, begin, end, totals):  # type: ignore[no-untyped-def]
+    """Add the columns ``begin:end`` of row i of X and of a vector of scattered rows of Y to `totals`.
+
+    ``accumulate_few(metric, X, i, Y, places, begin, end, totals)``: `metric` is a literal string; `places` are
+    ``square(dtype)`` rows of Y; floats only. The same operations in the same order as of `accumulate`, with
+    its chunk: the same bits. The old content of `totals` is void where `begin` is 0.
+    """
+    if not isinstance(metric, types.StringLiteral):
+        return None  # asked again with the literal
+    result = types.void(metric, X, i, Y, places, begin, end, totals)
+
+    def emit(context, b, signature, arguments):  # type: ignore[no-untyped-def]
+        dtype = np.dtype(str(Y.dtype))
+        lanes, tile = square(dtype), tile_of(metric.literal_value, dtype)
+        vector = ir.VectorType(lane_type(Y.dtype, context), lanes)
+        _, _, _, _, _, first, end, _ = arguments
+        columns = cgutils.unpack_tuple(b, context.make_array(Y)(context, b, arguments[3]).shape, 2)[1]
+        x = pointer_to(context, b, X, arguments[1], b.mul(arguments[2], columns), vector.element)
+        starts = pointer_to(context, b, places, arguments[4], index(0), cgutils.intp_t)
+        rows = []
+        for lane in range(lanes):
+            row = b.load(b.gep(starts, [index(lane)]))
+            rows.append(pointer_to(context, b, Y, arguments[3], b.mul(row, columns), vector.element))
+        accumulator = tile.accumulators(vector)
+        total = cgutils.alloca_once(b, accumulator)
+        b.store(ir.Constant(accumulator, None), total)
+
+        def add(column: ir.Value, y_here: ir.Value) -> None:
+            x_here = broadcast(b, load(b, b.gep(x, [column])), vector)
+            b.store(tile.step(b, b.load(total), x_here, y_here), total)
+
+        squares = b.sdiv(b.sub(end, first), index(lanes))
+        with cgutils.for_range(b, squares) as loop:
+            column = b.add(first, b.mul(loop.index, index(lanes)))
+            turned = [load(b, b.bitcast(b.gep(row, [column]), vector.as_pointer())) for row in rows]
+            _transpose(b, turned)
+            for step in range(lanes):
+                add(b.add(column, index(step)), turned[step])
+        with cgutils.for_range_slice(b, b.add(first, b.mul(squares, index(lanes))), end, index(1), cgutils.intp_t) as (
+            column,
+            _,
+        ):
+            y_here = ir.Constant(vector, ir.Undefined)
+            for lane in range(lanes):
+                y_here = b.insert_element(y_here, load(b, b.gep(rows[lane], [column])), ir.IntType(32)(lane))
+            add(column, y_here)
+
+        stored = ir.VectorType(vector.element, lanes)
+        place = pointer_to(context, b, totals, arguments[7], index(0), stored)
+        value = _to_memory(b, tile, b.load(total), stored)
+        with b.if_else(b.icmp_signed("==", first, index(0))) as (then, otherwise):
+            with then:
+                store(b, value, place)
+            with otherwise:
+                store(b, tile.merge(b, load(b, place), value), place)
+        return context.get_dummy_value()
+
+    return result, emit
+
+
+def _own_terms_twin(panels, at, stride, steps):  # type: ignore[no-untyped-def]
+    lanes = square(panels.dtype)
+    columns = np.lib.stride_tricks.as_strided(panels[at:], (steps, lanes, 8), (stride, 8, 1)).astype(np.int64)
+    place = at + steps * stride
+    panels[place : place + 8 * lanes].view(np.int64)[:] = (columns * (columns - 256)).sum(axis=(0, 2))
+
+
+@intrinsic(twin=_own_terms_twin)
+def own_terms(typingctx, panels, at, stride, steps):  # type: ignore[no-untyped-def]
+    """Write what of squared distances of bytes depends on the point alone behind a panel's steps.
+
+    ``own_terms(panels, at, stride, steps)``: ``square(uint8)`` points from the place `at` on, steps `stride` bytes
+    apart; a point's term is the sum of y (y - 256), see `complete`. Of other panels it is nothing.
+    """
+    result = types.void(panels, at, stride, steps)
+
+    def emit(context, b, signature, arguments):  # type: ignore[no-untyped-def]
+        dtype = np.dtype(str(panels.dtype))
+        if own_steps(dtype):
+            vector = ir.VectorType(ir.IntType(64), square(dtype))
+            zero = ir.Constant(two_totals_each(vector), None)
+            signs, half = constant_vector(vector, 0x8080808080808080), constant_vector(vector, 32)
+            place = cgutils.alloca_once_value(b, ir.Constant(vector, None))
+            with cgutils.for_range(b, arguments[3]) as loop:
+                step_at = b.add(arguments[1], b.mul(loop.index, arguments[2]))
+                y = load(b, pointer_to(context, b, panels, arguments[0], step_at, vector))
+                # y (y - 128) and -128 y, since one factor has a sign.
+                value = sum_of_byte_products(b, zero, b.xor(y, signs), y)
+                value = b.bitcast(sum_of_byte_products(b, value, signs, y), vector)
+                value = b.add(b.ashr(value, half), b.ashr(b.shl(value, half), half))
+                b.store(b.add(b.load(place), value), place)
+            end = b.add(arguments[1], b.mul(arguments[3], arguments[2]))
+            store(b, b.load(place), pointer_to(context, b, panels, arguments[0], end, vector))
+        return context.get_dummy_value()
+
+    return result, emit
+
+
+def _complete_twin(X, x_at, Y, y_at, points, totals, row, column):  # type: ignore[no-untyped-def]
+    own_x = X.reshape(-1)[x_at : x_at + 8].view(np.int64)
+    own_y = Y[y_at : y_at + 8 * points].view(np.int64)
+    place = totals[row, column : column + points]
+    place[...] = own_x + own_y - 2 * place.astype(np.int64)
+
+
+@intrinsic(twin=_complete_twin)
+def complete(typingctx, X, x_at, Y, y_at, points, totals, row, column):  # type: ignore[no-untyped-def]
+    """Make squared distances of bytes from sums of products, for a row of X and a panel.
+
+    ``complete(X, x_at, Y, y_at, points, totals, row, column)``: at `x_at` is the row's sum of x^2, from `y_at` on
+    are the points' sums of y (y - 256), and from ``totals[row, column]`` on the sums of y (x - 128). The sum of
+    (x - y)^2 = x^2 + y (y - 256) - 2 y (x - 128) is an exact integer. Of other panels it does nothing.
+    """
+    result = types.void(X, x_at, Y, y_at, points, totals, row, column)
+
+    def emit(context, b, signature, arguments):  # type: ignore[no-untyped-def]
+        if own_steps(np.dtype(str(Y.dtype))):
+            lanes = square(np.dtype(str(Y.dtype)))
+            vector = ir.VectorType(ir.IntType(64), lanes)
+            stored = ir.VectorType(context.get_data_type(totals.dtype), lanes)
+            block = context.make_array(totals)(context, b, arguments[5])
+            corner = b.add(b.mul(arguments[6], cgutils.unpack_tuple(b, block.shape, 2)[1]), arguments[7])
+            own_x = broadcast(b, load(b, pointer_to(context, b, X, arguments[0], arguments[1], vector.element)), vector)
+            own_x, one = resized(b, own_x, stored), constant_vector(stored, 1)
+            y_start = pointer_to(context, b, Y, arguments[2], arguments[3], vector)
+            with cgutils.for_range(b, b.sdiv(arguments[4], index(lanes))) as loop:
+                own_y = resized(b, load(b, b.gep(y_start, [loop.index])), stored)
+                at = b.add(corner, b.mul(loop.index, index(lanes)))
+                place = b.bitcast(b.gep(block.data, [at]), stored.as_pointer())
+                store(b, b.sub(b.add(own_x, own_y), b.shl(load(b, place), one)), place)
+        return context.get_dummy_value()
+
+    return result, emit
+
+
+def _transpose_twin(source, source_at, stride, panel, panel_at, panel_stride):  # type: ignore[no-untyped-def]
+    columns, size = group(panel.dtype), square(panel.dtype)
+    flat = source.reshape(-1)
+    for row in range(size):
+        for step in range(size):
+            begin, end = source_at + row * stride + step * columns, panel_at + step * panel_stride + row * columns
+            panel[end : end + columns] = flat[begin : begin + columns]
+
+
+@intrinsic(twin=_transpose_twin)
+def transpose(typingctx, source, source_at, stride, panel, panel_at, panel_stride):  # type: ignore[no-untyped-def]
+    """Copy a square of lanes from rows of `source` into a panel, turned over its diagonal.
+
+    ``transpose(source, source_at, stride, panel, panel_at, panel_stride)``: C-contiguous arrays of one
+    dtype; places and strides count elements; the square has ``square(dtype)`` lanes a side.
+    """
+    result = types.void(source, source_at, stride, panel, panel_at, panel_stride)
+
+    def emit(context, b, signature, arguments):  # type: ignore[no-untyped-def]
+        size = square(np.dtype(str(panel.dtype)))
+        vector = ir.VectorType(lane_type(panel.dtype, context), size)
+        ahead = b.mul(arguments[2], index(size))
+        rows = []
+        for row in range(size):
+            at = b.add(arguments[1], b.mul(arguments[2], index(row)))
+            rows.append(load(b, pointer_to(context, b, source, arguments[0], at, vector)))
+            prefetch(b, pointer_to(context, b, source, arguments[0], b.add(at, ahead), vector))
+        _transpose(b, rows)
+        for step in range(size):
+            at = b.add(arguments[4], b.mul(arguments[5], index(step)))
+            store(b, rows[step], pointer_to(context, b, panel, arguments[3], at, vector))
+        return context.get_dummy_value()
+
+    return result, emit
+
+
+def _transpose(b: ir.IRBuilder, rows: list[ir.Value]) -> None:
+    """Turn a square of lanes over its diagonal, in place."""
+    distance = 1
+    while distance < len(rows):
+        for upper in (row for row in range(len(rows)) if not row & distance):
+            rows[upper], rows[upper + distance] = _swap_blocks(b, rows[upper], rows[upper + distance], distance)
+        distance *= 2
+
+
+def _swap_blocks(b: ir.IRBuilder, upper: ir.Value, lower: ir.Value, distance: int) -> tuple[ir.Value, ir.Value]:
+    """Exchange the off-diagonal blocks of `distance` lanes between two rows."""
+    size = upper.type.count
+    first = [size + (lane ^ distance) if lane & distance else lane for lane in range(size)]
+    second = [size + lane if lane & distance else lane ^ distance for lane in range(size)]
+    return shuffle(b, upper, lower, first), shuffle(b, upper, lower, second)
+
+
+def _to_memory(b: ir.IRBuilder, tile: Tile, value: ir.Value, stored: ir.VectorType) -> ir.Value:
+    if tile.close is not None:
+        value = tile.close(b, value)
+    if is_float(stored.element):
+        return b.bitcast(value, stored)
+    return resized(b, value, stored)

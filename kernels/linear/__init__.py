@@ -1,0 +1,1 @@
+"""Everything whose score is x·w: gradients, training, evaluation and what solvers pass over."""

@@ -1,0 +1,330 @@
+"""Objectives of linear models as their solvers need them: value, gradient and slopes in one pass over X.
+
+`linear_loss_gradient` is the public function; a solver asks for more. Several independent problems share a pass
+(one class against the rest, each with its own loss), the derivative of every row by its score comes back
+(curvatures and dual variables are made from it), arguments are settled once for all passes, and float32 rows
+can be worked on in float64: they are widened a few at a time, in cache, so that the last digits cost no copy
+of the data.
+
+The formulas, the products and the rules of summation are those of `linear`: a slab of rows has its own float64
+sums, slabs are cut by the problem alone and added up in order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..losses.class_formulas import cross_entropy, scratch
+from ..losses.formulas import POINTWISE
+from ..losses.means import ones
+from ..runtime import parallel
+from ..runtime.jit import inner, kernel, readonly, scalar
+from ..simd.functions import like
+from ..simd.rows import prefetch, sum_of
+from ._products import ROWS, add_gradient, flush, scores
+
+__all__ = ["LOSSES", "Pass"]
+
+_SLABS = 64
+_SLAB_ROWS = 1024  # at least; a multiple of ROWS
+_SLAB_BYTES = 1 << 26
+
+#: Multiplications of a pass below which a second thread costs more than it gains, and per call.
+_SERIAL_PRODUCTS = 1 << 18
+_CALL_PRODUCTS = 1 << 28
+
+#: The losses: "binary_cross_entropy" takes targets in [0, 1]; "softmax_cross_entropy" class numbers, one problem
+#: with a score per class; the hinges class numbers, one problem per class, that class against the rest.
+LOSSES = ("binary_cross_entropy", "softmax_cross_entropy", "hinge", "squared_hinge", "smooth_hinge")
+
+
+class Pass:
+    """Sums over rows of weighted losses of linear scores, and their gradients.
+
+    Parameters
+    ----------
+    loss : str
+        One of `LOSSES`.
+    X : ndarray of shape (n, D), float32 or float64, C-contiguous
+    target : ndarray of shape (n,)
+        Float targets for binary cross-entropy, class numbers (intp) otherwise.
+    weight : ndarray of shape (n,), or None
+        Weights of the rows.
+    positive, negative : ndarray of shape (classes,)
+        What a row of the class, and one of the rest, counts besides. Binary and softmax cross-entropy read
+        ``positive[0]`` only.
+    n_threads : int, optional
+        Threads to use; None means all that this process may use.
+    """
+
+    def __init__(
+        self,
+        loss: str,
+        X: NDArray[Any],
+        target: NDArray[Any],
+        weight: NDArray[Any] | None,
+        positive: NDArray[np.float64],
+        negative: NDArray[np.float64],
+        n_threads: int | None = None,
+    ) -> None:
+        self.loss = loss
+        self.X = X
+        self._weight = weight
+        self._target = target
+        self._factors = positive, negative
+        self._n_threads = n_threads
+        self._cast: dict[np.dtype[Any], tuple[NDArray[Any], ...]] = {}
+
+    def __call__(
+        self,
+        W: NDArray[np.float64],
+        b: NDArray[np.float64],
+        *,
+        which: NDArray[np.intp],
+        dtype: np.dtype[Any],
+        parameter: NDArray[np.float64],
+        slopes: NDArray[Any] | None = None,
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return the sums of the losses and their gradients at `W` (classes, D) and `b` (classes,).
+
+        Parameters
+        ----------
+        W, b : ndarray of float64
+            Coefficients of the classes in `which`; cast to `dtype`.
+        which : ndarray of intp
+            Numbers of the classes: the problems to look at, all classes for softmax.
+        dtype : dtype
+            What is computed in: that of `X`, or float64.
+        parameter : ndarray of shape (problems,)
+            Width of the smooth hinge's parabola for each problem; other losses have none.
+        slopes : ndarray of shape (all classes, n), of `dtype`, optional
+            Receives the derivatives of the weighted losses by the scores, in the rows that `which` names.
+
+        Returns
+        -------
+        values : ndarray of shape (classes,)
+            For softmax the sum stands in the first place, the others are 0.
+        gradients : ndarray of shape (classes, D + 1)
+            The intercept's last.
+        """
+        (n, d), classes = self.X.shape, len(b)
+        rows, slabs = _slabs(n, d, classes)
+        sums = np.empty((slabs, classes, d + 2))
+        passes = (_AS_THEY_ARE if dtype == self.X.dtype else _WIDENED)[self.loss]
+        target, weight, positive, negative = self._settled(dtype)
+        values, labels = (target, _NO_LABELS) if target.dtype.kind == "f" else (_NOTHING[dtype], target)
+        settled = (readonly(self.X), readonly(W.astype(dtype)), readonly(b.astype(dtype)))
+        rule = (readonly(which), positive, negative, readonly(parameter.astype(dtype)))
+        data = (values, labels, self._weight is not None, weight)
+        slopes = _NO_SLOPES[dtype] if slopes is None else slopes
+        step = max(ROWS, _CALL_PRODUCTS // max(1, classes * d) // ROWS * ROWS)
+
+        def work(first: int, last: int) -> None:
+            for slab in range(first, last):
+                top, bottom = slab * rows, min(n, (slab + 1) * rows)
+                for at in range(top, bottom, step):
+                    passes(*settled, data, rule, at, min(bottom, at + step), at == top, sums[slab], slopes)
+
+        self._run(work, slabs, n * d * classes)
+        total: NDArray[np.float64] = sums[0] if slabs == 1 else np.add.reduce(sums)
+        return total[:, -1], total[:, :-1]
+
+    def combine(self, A: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the sums of the rows of X and of ones, weighted by the rows of `A` (m, n): (m, D + 1), in float64."""
+        (n, d), m = self.X.shape, len(A)
+        rows, slabs = _slabs(n, d, m)
+        sums = np.empty((slabs, m, d + 1))
+        X, A = readonly(self.X), readonly(A)
+        step = max(ROWS, _CALL_PRODUCTS // max(1, m * d) // ROWS * ROWS)
+
+        def work(first: int, last: int) -> None:
+            for slab in range(first, last):
+                top, bottom = slab * rows, min(n, (slab + 1) * rows)
+                for at in range(top, bottom, step):
+                    _combine(X, A, at, min(bottom, at + step), at == top, sums[slab])
+
+        self._run(work, slabs, n * d * m)
+        total: NDArray[np.float64] = np.add.reduce(sums)
+        return total
+
+    def _run(self, work: Callable[[int, int], None], slabs: int, products: int) -> None:
+        if self._n_threads is None and products < _SERIAL_PRODUCTS:
+            work(0, slabs)
+        else:
+            parallel.run_ranges(work, slabs, parallel.resolve(self._n_threads), most=1)
+
+    def _settled(self, dtype: np.dtype[Any]) -> tuple[NDArray[Any], ...]:
+        """Return target, weights and factors in `dtype`, cast once."""
+        if dtype not in self._cast:
+            target = self._target if self._target.dtype.kind == "i" else self._target.astype(dtype, copy=False)
+            weight = ones(dtype) if self._weight is None else self._weight.astype(dtype, copy=False)
+            arrays = target, weight, *(factor.astype(dtype) for factor in self._factors)
+            self._cast[dtype] = tuple(readonly(array) for array in arrays)
+        return self._cast[dtype]
+
+
+def _slabs(n: int, d: int, classes: int) -> tuple[int, int]:
+    """Return the rows of a slab and the number of slabs; both depend on the problem alone."""
+    most = max(4, min(_SLABS, _SLAB_BYTES // (8 * classes * (d + 2))))
+    rows = max(_SLAB_ROWS, -(-n // (most * ROWS)) * ROWS)
+    return rows, -(-n // rows)
+
+
+_NO_LABELS = readonly(np.empty(0, np.intp))
+_NOTHING = {np.dtype(name): readonly(np.empty(0, name)) for name in ("f4", "f8")}
+_NO_SLOPES = {np.dtype(name): np.empty((0, 0), name) for name in ("f4", "f8")}
+
+
+# ---------------------------------------------------------------------------------------- kernels
+#
+# `data` is (float targets, class numbers, whether there are weights, weights); `rule` is (numbers of the problems,
+# what counts a row of the class, what a row of the rest, parameters of the losses).
+
+
+@scalar
+def _smooth_hinge(z, y, width):  # type: ignore[no-untyped-def]
+    """Take the hinge with a parabola for its kink over ``1 - width < y z < 1``: at most width / 2 below it."""
+    slack = like(z, 1) - y * z
+    zero, half = like(z, 0), like(z, 0.5)
+    slack = zero if slack <= zero else slack
+    bent = slack < width
+    share = slack / width if bent else like(z, 1)
+    value = half * slack * share if bent else slack - half * width
+    return value, -y * share
+
+
+def _one_problem(term: Callable[..., Any]) -> Callable[..., Any]:
+    """Apply a formula to the scores of the only problem."""
+
+    @inner
+    def add_rows(Z, y, labels, weight, rule, work, G, total):  # type: ignore[no-untyped-def]
+        _, positive, _, parameters = rule
+        parameter = parameters[0]
+        n, last = Z.shape[0], total.shape[1] - 1
+        z, g, values, scale = Z.reshape(Z.size), G.reshape(G.size), work[0], positive[0]
+        for i in range(n):
+            value, slope = term(z[i], y[i], parameter)
+            values[i] = scale * weight[i] * value
+            g[i] = scale * weight[i] * slope
+        total[0, last] += sum_of(values[:n])
+
+    return add_rows
+
+
+def _one_against_the_rest(term: Callable[..., Any]) -> Callable[..., Any]:
+    """Apply a formula to the scores of every problem: +1 where a row is of the problem's class."""
+
+    @inner
+    def add_rows(Z, y, labels, weight, rule, work, G, total):  # type: ignore[no-untyped-def]
+        which, positive, negative, parameters = rule
+        n, last = Z.shape[0], total.shape[1] - 1
+        values, one = work[0], like(Z[0, 0], 1)
+        for c in range(which.size):
+            k = which[c]
+            parameter = parameters[k]
+            for i in range(n):
+                mine = labels[i] == k
+                value, slope = term(Z[i, c], one if mine else -one, parameter)
+                factor = weight[i] * (positive[k] if mine else negative[k])
+                values[i] = factor * value
+                G[i, c] = factor * slope
+            total[c, last] += sum_of(values[:n])
+
+    return add_rows
+
+
+@inner
+def _softmax(Z, y, labels, weight, rule, work, G, total):  # type: ignore[no-untyped-def]
+    no_probabilities, scale = Z[:0], rule[1][0]
+    total[0, total.shape[1] - 1] += scale * cross_entropy(Z, labels, no_probabilities, weight, scale, work, G)
+
+
+@inner
+def _begin(W, fresh, total):  # type: ignore[no-untyped-def]
+    """Return the space of a call: scores, slopes, what the formulas need, gradient of a few rows."""
+    if fresh:
+        total[:] = 0.0
+    classes, columns = W.shape
+    Z, G = np.empty((ROWS, classes), W.dtype), np.empty((ROWS, classes), W.dtype)
+    return Z, G, scratch(ROWS, classes, Z), np.zeros((classes, columns + 1), W.dtype)
+
+
+@kernel
+def _combine(X, A, first, last, fresh, total):  # type: ignore[no-untyped-def]
+    if fresh:
+        total[:] = 0.0
+    m, columns = A.shape[0], X.shape[1]
+    rows, weights = np.empty((ROWS, columns), A.dtype), np.empty((ROWS, m), A.dtype)
+    for top in range(first, last, ROWS):
+        n = min(ROWS, last - top)
+        prefetch(X, top + ROWS, min(top + 2 * ROWS, X.shape[0]))
+        _widen(X, top, n, rows)
+        for c in range(m):
+            for i in range(n):
+                weights[i, c] = A[c, top + i]
+        add_gradient(rows, 0, n, weights, total)
+
+
+@inner
+def _widen(X, top, n, rows):  # type: ignore[no-untyped-def]
+    for i in range(n):
+        source, place = X[top + i], rows[i]
+        for d in range(source.size):
+            place[d] = source[d]
+
+
+def _passes(loss: str, add_rows: Callable[..., Any]) -> tuple[Callable[..., None], Callable[..., None]]:
+    """Make the kernels of one loss: on rows as they are, and on rows that are widened to float64."""
+
+    @inner
+    def add(rows, at, W, b, data, rule, top, n, space, total, slopes):  # type: ignore[no-untyped-def]
+        y, labels, weighted, weight = data
+        Z, G, work, dW = space
+        here = slice(top, top + n)
+        scores(rows, W, b, at, n, Z)
+        add_rows(Z[:n], y[here], labels[here], weight[here] if weighted else weight, rule, work, G[:n], total)
+        add_gradient(rows, at, n, G, dW)
+        flush(dW, total)
+        if slopes.size > 0:
+            which = rule[0]
+            for c in range(which.size):
+                row = slopes[which[c], here]
+                for i in range(n):
+                    row[i] = G[i, c]
+
+    def as_they_are(X, W, b, data, rule, first, last, fresh, total, slopes):  # type: ignore[no-untyped-def]
+        space = _begin(W, fresh, total)
+        for top in range(first, last, ROWS):
+            add(X, top, W, b, data, rule, top, min(ROWS, last - top), space, total, slopes)
+
+    def widened(X, W, b, data, rule, first, last, fresh, total, slopes):  # type: ignore[no-untyped-def]
+        space = _begin(W, fresh, total)
+        rows = np.empty((ROWS, X.shape[1]), W.dtype)
+        for top in range(first, last, ROWS):
+            n = min(ROWS, last - top)
+            prefetch(X, top + ROWS, min(top + 2 * ROWS, X.shape[0]))
+            _widen(X, top, n, rows)
+            add(rows, 0, W, b, data, rule, top, n, space, total, slopes)
+
+    made = []
+    for function in (as_they_are, widened):
+        function.__qualname__ = function.__name__ = f"{loss}_{function.__name__}"
+        made.append(kernel(function))
+    return made[0], made[1]
+
+
+_FORMULAS = {
+    "binary_cross_entropy": _one_problem(POINTWISE["binary_cross_entropy"]),
+    "softmax_cross_entropy": _softmax,
+    "hinge": _one_against_the_rest(POINTWISE["hinge"]),
+    "squared_hinge": _one_against_the_rest(POINTWISE["squared_hinge"]),
+    "smooth_hinge": _one_against_the_rest(_smooth_hinge),
+}
+
+_AS_THEY_ARE, _WIDENED = {}, {}
+for _loss, _add_rows in _FORMULAS.items():
+    _AS_THEY_ARE[_loss], _WIDENED[_loss] = _passes(_loss, _add_rows)

@@ -1,0 +1,1 @@
+"""Formulas of losses, each once, and their means over arrays."""

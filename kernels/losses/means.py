@@ -1,0 +1,118 @@
+"""Mean losses over arrays of scores, made from the formulas of `_losses`.
+
+One kernel per loss serves loss and gradient, with and without weights. It works on blocks of `BLOCK`
+entries whose bounds depend on n alone, and leaves each block's sum in its own place; these are added
+up in order. So the result has the same bits for any number of threads. Within a block at most `PART`
+terms are added in the precision of the scores before the sum moves to float64, which bounds its error
+by 1e-6 of the sum of magnitudes, for any n.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..runtime import parallel
+from ..runtime.jit import inner, kernel, readonly
+from ..simd.functions import like
+from ..simd.rows import sum_of
+from .formulas import POINTWISE
+
+__all__ = ["BLOCK", "PART", "mean_of_terms", "ones", "pointwise_mean"]
+
+BLOCK = 8192
+PART = 128
+
+#: Below this many entries a second thread costs more than it gains.
+_SERIAL_ENTRIES = 1 << 16
+
+#: Entries that one compiled call may do.
+_CALL_ENTRIES = 1 << 20
+
+_ONES = {np.dtype(name): readonly(np.ones(PART, name)) for name in ("f4", "f8")}
+_NO_GRADIENT = {np.dtype(name): np.empty(0, name) for name in ("f4", "f8")}
+
+
+def ones(dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Weights of a whole part, for use where there are none: loops read them again and again."""
+    return _ONES[dtype]
+
+
+def _sums(name: str, term: Callable[..., Any]) -> Callable[..., None]:
+    """Make the kernel of one loss."""
+
+    @inner
+    def part_sum(z, y, weight, parameter):  # type: ignore[no-untyped-def]
+        total = like(parameter, 0)
+        for i in range(z.size):
+            total += weight[i] * term(z[i], y[i], parameter)[0]
+        return total
+
+    @inner
+    def part_sum_and_gradient(z, y, weight, parameter, scale, dz, values):  # type: ignore[no-untyped-def]
+        for i in range(z.size):
+            value, derivative = term(z[i], y[i], parameter)
+            values[i] = weight[i] * value
+            dz[i] = scale * weight[i] * derivative
+        return sum_of(values[: z.size])
+
+    def sums(z, y, weight, weighted, parameter, scale, first, last, partial, dz):  # type: ignore[no-untyped-def]
+        values = np.empty(PART, z.dtype)
+        for block in range(first, last):
+            total = 0.0
+            block_end = min(z.size, (block + 1) * BLOCK)
+            for at in range(block * BLOCK, block_end, PART):
+                end = min(block_end, at + PART)
+                w = weight[at:end] if weighted else weight
+                # Slices, so that the compiler sees indices that start at 0 and uses vectors.
+                if dz.size > 0:
+                    total += part_sum_and_gradient(z[at:end], y[at:end], w, parameter, scale, dz[at:end], values)
+                else:
+                    total += part_sum(z[at:end], y[at:end], w, parameter)
+            partial[block] = total
+
+    sums.__qualname__ = sums.__name__ = f"{name}_sums"
+    return kernel(sums)
+
+
+_KERNELS = {name: _sums(name, term) for name, term in POINTWISE.items()}
+
+
+def mean_of_terms(partial: NDArray[np.float64], total: float) -> float:
+    """Add the blocks' sums in their order and divide by the sum of the weights."""
+    return float(np.add.reduce(partial)) / total
+
+
+def pointwise_mean(
+    name: str,
+    z: NDArray[Any],
+    y: NDArray[Any],
+    weight: NDArray[Any] | None,
+    total: float,
+    n_threads: int | None,
+    *,
+    gradient: bool,
+    parameter: float = 0.0,
+) -> tuple[float, NDArray[Any]]:
+    """Return the mean loss of settled arrays, and its gradient (an empty array if not asked for)."""
+    n = z.size
+    dtype = z.dtype
+    n_blocks = -(-n // BLOCK)
+    partial = np.empty(n_blocks, np.float64)
+    dz = np.empty_like(z) if gradient else _NO_GRADIENT[dtype]
+    w = ones(dtype) if weight is None else readonly(weight)
+    z, y = readonly(z), readonly(y)
+    scale, delta = dtype.type(1.0 / total), dtype.type(parameter)
+    sums = _KERNELS[name]
+
+    def work(first: int, last: int) -> None:
+        sums(z, y, w, weight is not None, delta, scale, first, last, partial, dz)
+
+    if n_threads is None and n < _SERIAL_ENTRIES:
+        work(0, n_blocks)
+    else:
+        parallel.run_ranges(work, n_blocks, parallel.resolve(n_threads), most=_CALL_ENTRIES // BLOCK)
+    return mean_of_terms(partial, total), dz

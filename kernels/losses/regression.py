@@ -1,0 +1,269 @@
+"""Losses of regression: squared, absolute and Huber error, with their (sub)gradients.
+
+All are means over n scores `z` and targets `y`, Σ w l / Σ w with weights. float32 scores are worked on
+in float32, sums in float64 (see `_pointwise` for the bound), float64 throughout otherwise.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from numpy.typing import ArrayLike, NDArray
+
+from ..arguments import scalars, targets
+from . import arguments
+from .means import pointwise_mean
+
+__all__ = [
+    "absolute_error",
+    "absolute_error_gradient",
+    "huber",
+    "huber_gradient",
+    "squared_error",
+    "squared_error_gradient",
+]
+
+
+def squared_error(
+    z: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None, n_threads: int | None = None
+) -> float:
+    """Half the mean squared error, ``mean((z - y)² / 2)``.
+
+    Parameters
+    ----------
+    z : array-like of shape (n,)
+        Predictions. float16 and float32 are worked on as float32, all else as float64.
+    y : array-like of shape (n,)
+        Targets, cast to the dtype of `z`.
+    sample_weight : array-like of shape (n,), optional
+        Weights of the rows, not negative, not all zero.
+    n_threads : int, optional
+        Threads to use; None means all that this process may use.
+
+    Returns
+    -------
+    float
+        The mean; NaN if any term is NaN.
+
+    Raises
+    ------
+    TypeError
+        If an argument is not real numbers.
+    ValueError
+        If shapes differ, n is 0 or the weights are not usable.
+
+    Notes
+    -----
+    Cost: reads 2 n numbers (3 n with weights). The sum's error is at most 1e-6 (float32) of the sum
+    of magnitudes, for any n.
+
+    Examples
+    --------
+    >>> from fastml.kernels import squared_error
+    >>> squared_error([3.0, 0.0], [1.0, 0.0])
+    1.0
+    """
+    return _mean("squared_error", z, y, sample_weight, n_threads, gradient=False)[0]
+
+
+def squared_error_gradient(
+    z: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None, n_threads: int | None = None
+) -> tuple[float, NDArray[Any]]:
+    """`squared_error` and its gradient ``(z - y) / n``, in one pass.
+
+    Parameters
+    ----------
+    z, y, sample_weight, n_threads
+        As for `squared_error`.
+
+    Returns
+    -------
+    loss : float
+    dz : ndarray of shape (n,)
+        Derivative of the mean with respect to each score, in the dtype of `z`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `squared_error`.
+
+    Examples
+    --------
+    >>> from fastml.kernels import squared_error_gradient
+    >>> squared_error_gradient([3.0, 0.0], [1.0, 0.0])
+    (1.0, array([1., 0.]))
+    """
+    return _mean("squared_error", z, y, sample_weight, n_threads, gradient=True)
+
+
+def absolute_error(
+    z: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None, n_threads: int | None = None
+) -> float:
+    """Mean absolute error, ``mean(|z - y|)``.
+
+    Parameters
+    ----------
+    z : array-like of shape (n,)
+        Predictions. float16 and float32 are worked on as float32, all else as float64.
+    y : array-like of shape (n,)
+        Targets, cast to the dtype of `z`.
+    sample_weight : array-like of shape (n,), optional
+        Weights of the rows, not negative, not all zero.
+    n_threads : int, optional
+        Threads to use; None means all that this process may use.
+
+    Returns
+    -------
+    float
+        The mean; NaN if any term is NaN.
+
+    Raises
+    ------
+    TypeError
+        If an argument is not real numbers.
+    ValueError
+        If shapes differ, n is 0 or the weights are not usable.
+
+    Examples
+    --------
+    >>> from fastml.kernels import absolute_error
+    >>> absolute_error([3.0, 0.0], [1.0, 0.0])
+    1.0
+    """
+    return _mean("absolute_error", z, y, sample_weight, n_threads, gradient=False)[0]
+
+
+def absolute_error_gradient(
+    z: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None, n_threads: int | None = None
+) -> tuple[float, NDArray[Any]]:
+    """`absolute_error` and its subgradient ``sign(z - y) / n``, which is 0 where z = y.
+
+    Parameters
+    ----------
+    z, y, sample_weight, n_threads
+        As for `absolute_error`.
+
+    Returns
+    -------
+    loss : float
+    dz : ndarray of shape (n,)
+        Subgradient with respect to each score, in the dtype of `z`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `absolute_error`.
+
+    Examples
+    --------
+    >>> from fastml.kernels import absolute_error_gradient
+    >>> absolute_error_gradient([3.0, 0.0], [1.0, 0.0])
+    (1.0, array([0.5, 0. ]))
+    """
+    return _mean("absolute_error", z, y, sample_weight, n_threads, gradient=True)
+
+
+def huber(
+    z: ArrayLike,
+    y: ArrayLike,
+    *,
+    delta: float = 1.35,
+    sample_weight: ArrayLike | None = None,
+    n_threads: int | None = None,
+) -> float:
+    """Huber's loss: ``r² / 2`` for residuals up to `delta`, ``delta (|r| - delta / 2)`` beyond.
+
+    Parameters
+    ----------
+    z : array-like of shape (n,)
+        Predictions. float16 and float32 are worked on as float32, all else as float64.
+    y : array-like of shape (n,)
+        Targets, cast to the dtype of `z`.
+    delta : float, default=1.35
+        Where the parabola goes over into its tangents; positive, in the unit of `z`.
+    sample_weight : array-like of shape (n,), optional
+        Weights of the rows, not negative, not all zero.
+    n_threads : int, optional
+        Threads to use; None means all that this process may use.
+
+    Returns
+    -------
+    float
+        The mean; NaN if any term is NaN.
+
+    Raises
+    ------
+    TypeError
+        If an argument is not real numbers.
+    ValueError
+        If shapes differ, n is 0, `delta` is not positive or the weights are not usable.
+
+    References
+    ----------
+    P. J. Huber, "Robust Estimation of a Location Parameter", Ann. Math. Statist. 35 (1964).
+
+    Examples
+    --------
+    >>> from fastml.kernels import huber
+    >>> huber([3.0, 0.5], [1.0, 0.0], delta=1.0)
+    0.8125
+    """
+    return _huber(z, y, delta, sample_weight, n_threads, gradient=False)[0]
+
+
+def huber_gradient(
+    z: ArrayLike,
+    y: ArrayLike,
+    *,
+    delta: float = 1.35,
+    sample_weight: ArrayLike | None = None,
+    n_threads: int | None = None,
+) -> tuple[float, NDArray[Any]]:
+    """`huber` and its gradient, the residual clipped to ±`delta`, over n.
+
+    Parameters
+    ----------
+    z, y, delta, sample_weight, n_threads
+        As for `huber`.
+
+    Returns
+    -------
+    loss : float
+    dz : ndarray of shape (n,)
+        Derivative of the mean with respect to each score, in the dtype of `z`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `huber`.
+
+    Examples
+    --------
+    >>> from fastml.kernels import huber_gradient
+    >>> huber_gradient([3.0, 0.5], [1.0, 0.0], delta=1.0)
+    (0.8125, array([0.5 , 0.25]))
+    """
+    return _huber(z, y, delta, sample_weight, n_threads, gradient=True)
+
+
+def _mean(
+    name: str, z: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None, n_threads: int | None, *, gradient: bool
+) -> tuple[float, NDArray[Any]]:
+    z, y = arguments.scores_and_target(z, y, "real")
+    weight, total = targets.weights(sample_weight, z.size, z.dtype)
+    return pointwise_mean(name, z, y, weight, total, n_threads, gradient=gradient)
+
+
+def _huber(
+    z: ArrayLike,
+    y: ArrayLike,
+    delta: float,
+    sample_weight: ArrayLike | None,
+    n_threads: int | None,
+    *,
+    gradient: bool,
+) -> tuple[float, NDArray[Any]]:
+    z, y = arguments.scores_and_target(z, y, "real")
+    weight, total = targets.weights(sample_weight, z.size, z.dtype)
+    parameter = scalars.checked_delta(delta, z.dtype)
+    return pointwise_mean("huber", z, y, weight, total, n_threads, gradient=gradient, parameter=parameter)

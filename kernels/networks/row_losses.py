@@ -1,0 +1,72 @@
+"""Losses of networks, and their gradients, for rows of scores."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ..losses.class_formulas import cross_entropy
+from ..losses.formulas import POINTWISE
+from ..runtime.jit import inner
+from ..simd.rows import sum_of
+
+__all__ = ["LOSSES", "LOSS_ROWS", "losses_of_rows"]
+
+#: Losses; their places are their numbers.
+LOSSES = ("softmax_cross_entropy", "binary_cross_entropy", "squared_error")
+
+#: Rows of a task where rows are shared: whole cache lines.
+LOSS_ROWS = 32
+
+
+# ------------------------------------------------------------------------------------------------ loss
+
+
+def _pointwise_rows(term: Callable[..., Any]) -> Callable[..., Any]:
+    """Make the loss of rows of outputs from that of one output."""
+
+    @inner
+    def rows(Z, T, weight, scale, work, G):  # type: ignore[no-untyped-def]
+        """Sum over rows and outputs."""
+        total, values = 0.0, work[0, : Z.shape[1]]
+        for i in range(Z.shape[0]):
+            z, t, g, share = Z[i], T[i], G[i], weight[i]
+            for c in range(z.size):
+                value, derivative = term(z[c], t[c], scale)
+                values[c] = share * value
+                g[c] = scale * share * derivative
+            total += sum_of(values)
+        return total
+
+    return rows
+
+
+_binary_cross_entropy_rows = _pointwise_rows(POINTWISE["binary_cross_entropy"])
+_squared_error_rows = _pointwise_rows(POINTWISE["squared_error"])
+
+
+@inner
+def losses_of_rows(loss, Z, G, n, first, last, order, indices, T, weight, scale, work, sums):  # type: ignore[no-untyped-def]
+    """Losses and slopes of groups of rows; `order` has the numbers of the n rows."""
+    outputs = Z.shape[1]
+    of_rows = np.empty(LOSS_ROWS, np.intp)
+    targets, shares = np.empty((LOSS_ROWS if T.size > 0 else 0, outputs), T.dtype), np.ones(LOSS_ROWS, T.dtype)
+    for group in range(first, last):
+        at, end = group * LOSS_ROWS, min(n, (group + 1) * LOSS_ROWS)
+        rows = end - at
+        for i in range(rows):
+            if T.size > 0:
+                targets[i] = T[order[at + i]]
+            else:
+                of_rows[i] = indices[order[at + i]]
+            if weight.size > 0:
+                shares[i] = weight[order[at + i]]
+        z, g, t = Z[at:end], G[at:end], targets[:rows]
+        if loss == 0:
+            sums[group] = cross_entropy(z, of_rows, t, shares, scale, work, g)
+        elif loss == 1:
+            sums[group] = _binary_cross_entropy_rows(z, t, shares, scale, work, g)
+        else:
+            sums[group] = _squared_error_rows(z, t, shares, scale, work, g)

@@ -1,0 +1,236 @@
+"""How kernels are compiled, and where the machine code is kept.
+
+This is the only module that names a compilation option. It offers four policies:
+
+``kernel`` and ``inner``
+    A function on arrays, called from Python or from kernels only. Sums may be reordered (that is
+    what lets them use vector registers), but NaN and infinity keep their meaning: no ``nnan``, no
+    ``ninf``.
+``scalar``
+    A helper on scalars that is always inlined into the kernels that call it. Operations keep their
+    order, so compensated arithmetic survives; only ``a * b + c`` may become one fused operation.
+``intrinsic``
+    A helper that emits LLVM code itself, with a NumPy twin which is its test oracle and its body
+    when compilation is switched off.
+
+Why not Numba's own file cache? Its stamp is the content of the file that defines the function that
+is called. After an upgrade that changes a helper in another file it returns the old machine code, a
+truncated file makes the call raise, and two processes that fill an empty cache together can leave
+an index that points at the other one's code; it runs what other users put there. Here one file holds
+one compiled signature; its name is the digest of all live code that it was made from (`_live_code`), its
+content carries a digest of itself, it appears by an atomic rename, it is loaded only from whom the user
+trusts (`_cache_files`), and any error on the way means "compile it" instead of "fail".
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import pickle
+import re
+import sys
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+import llvmlite
+import numba
+import numpy as np
+from numba.core import config, serialize
+from numba.core.caching import _Cache
+from numba.core.compiler import CompileResult
+from numba.core.compiler_lock import global_compiler_lock
+from numba.core.dispatcher import Dispatcher
+
+from . import _cache_files, _live_code
+from ._cache_files import CacheInfo
+
+__all__ = ["CacheInfo", "cache_info", "inner", "intrinsic", "jit_enabled", "kernel", "readonly", "scalar", "stats"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+REORDERED = frozenset({"contract", "reassoc", "nsz", "arcp"})
+IN_ORDER = frozenset({"contract"})
+
+#: Numba's settings that change machine code; a program may change them at any time.
+_SWITCHES = (
+    *("OPT", "LOOP_VECTORIZE", "SLP_VECTORIZE", "USING_SVML", "LLVM_REFPRUNE_PASS", "LLVM_REFPRUNE_FLAGS"),
+    *("BOUNDSCHECK", "DEBUGINFO_DEFAULT", "EXTEND_VARIABLE_LIFETIMES", "FULL_TRACEBACKS", "DEBUG_JIT", "DEBUG_NRT"),
+)
+
+#: Kernels are named by their place below this package.
+_PACKAGE = __name__.removesuffix("runtime.jit")
+
+_kernels: list[Any] = []
+
+if hasattr(os, "register_at_fork"):
+    # A child forked while another thread compiles would wait for ever for that thread's lock.
+    os.register_at_fork(
+        before=global_compiler_lock.acquire,
+        after_in_parent=global_compiler_lock.release,
+        after_in_child=global_compiler_lock.release,
+    )
+
+
+def jit_enabled() -> bool:
+    """Whether kernels are compiled (false under ``NUMBA_DISABLE_JIT=1``)."""
+    return not config.DISABLE_JIT
+
+
+def kernel(function: F) -> F:
+    """Compile a function on arrays that Python calls; its machine code is kept on disk."""
+    if not jit_enabled():
+        return function
+    compiled: Any = inner(function)
+    compiled._cache = _MachineCodeCache(compiled)
+    _kernels.append(compiled)
+    return cast(F, compiled)
+
+
+def inner(function: F) -> F:
+    """Compile a function on arrays that only kernels call: it is part of their machine code."""
+    if not jit_enabled():
+        return function
+    return cast(F, numba.njit(nogil=True, error_model="numpy", fastmath=set(REORDERED))(_told_apart(function)))
+
+
+def scalar(function: F) -> F:
+    """Compile a scalar helper: operations in order, inlined into every caller."""
+    if not jit_enabled():
+        return function
+    options = {"fastmath": set(IN_ORDER), "forceinline": True}
+    return cast(F, numba.njit(nogil=True, error_model="numpy", **options)(_told_apart(function)))
+
+
+def _told_apart(function: F) -> F:
+    """Give a function that a factory made a name that says what it was made with.
+
+    In machine code a function is named by its qualified name, its types, and a number that counts the functions
+    compiled in the process. Two functions of one factory that happen to get the same number, in two processes,
+    would have one name; a third process that loads both from the cache would run the first one twice.
+    """
+    if function.__closure__ and "<locals>" in function.__qualname__:
+        made_with = []
+        for cell in function.__closure__:
+            with contextlib.suppress(ValueError):  # not assigned yet
+                value = cell.cell_contents
+                made_with.append(getattr(value, "__qualname__", None) or repr(value))
+        function.__qualname__ += f"[{', '.join(made_with)}]"
+    return function
+
+
+def intrinsic(*, twin: Callable[..., Any]) -> Callable[[F], Any]:
+    """Declare a function that emits LLVM code, beside the NumPy function it must agree with."""
+
+    def declare(emit: F) -> Any:
+        if not jit_enabled():
+            return twin
+        emitter = numba.extending.intrinsic(emit)
+        emitter.twin = twin
+        return emitter
+
+    return declare
+
+
+def readonly(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Return a read-only view, so that a kernel has one compiled form and not one per writeability."""
+    if not array.flags.writeable:
+        return array
+    view = array.view()
+    view.setflags(write=False)
+    return view
+
+
+def stats() -> dict[str, dict[str, int]]:
+    """Signatures compiled or loaded so far, cache hits and cache misses of every kernel.
+
+    Returns
+    -------
+    dict
+        ``{"distances.panels.fill": {"signatures": 1, "hits": 1, "misses": 0}, ...}``.
+    """
+    result = {}
+    for compiled in _kernels:
+        counted = compiled.stats
+        result[_name(compiled)] = {
+            "signatures": len(compiled.signatures),
+            "hits": sum(counted.cache_hits.values()),
+            "misses": sum(counted.cache_misses.values()),
+        }
+    return result
+
+
+def _name(compiled: Dispatcher) -> str:
+    module = compiled.py_func.__module__.removeprefix(_PACKAGE)
+    return f"{module}.{compiled.py_func.__qualname__}"
+
+
+# ---------------------------------------------------------------------------------------- cache
+
+
+def cache_info() -> CacheInfo:
+    """Say where compiled kernels are kept and whether new ones can be added; this makes no folders."""
+    if not jit_enabled():
+        return CacheInfo(None, False, "compilation is switched off (NUMBA_DISABLE_JIT)")
+    return _cache_files.state(_versions())
+
+
+class _MachineCodeCache(_Cache):
+    """One function's compiled signatures on disk, one self-checking file each."""
+
+    def __init__(self, compiled: Dispatcher) -> None:
+        self._compiled = compiled
+        self._stem = re.sub(r"[^\w.-]", "_", _name(compiled))
+        self._enabled = True
+
+    @property
+    def cache_path(self) -> str | None:
+        return cache_info().path
+
+    def enable(self) -> None:
+        self._enabled = True
+
+    def disable(self) -> None:
+        self._enabled = False
+
+    def flush(self) -> None:
+        with contextlib.suppress(Exception):
+            _cache_files.remove(_versions(), self._stem)
+
+    def load_overload(self, sig: Any, target_context: Any) -> CompileResult | None:
+        if not self._enabled:
+            return None
+        try:
+            target_context.refresh()
+            digest, payload = _split(_cache_files.read(_versions(), self._file(sig, target_context.codegen())))
+            if hashlib.sha256(payload).digest() != digest:
+                return None
+            return CompileResult._rebuild(target_context, *pickle.loads(payload))
+        except Exception:
+            # Whatever is wrong with the file, compiling is the answer.
+            return None
+
+    def save_overload(self, sig: Any, data: CompileResult) -> None:
+        if not self._enabled or data.lifted or data.library.has_dynamic_globals:
+            return
+        with contextlib.suppress(Exception):
+            payload = serialize.dumps(data._reduce())
+            file = self._file(sig, data.codegen)
+            _cache_files.write(_versions(), file, hashlib.sha256(payload).digest() + payload)
+
+    def _file(self, sig: Any, codegen: Any) -> str:
+        """Name the file of one signature by all that its machine code depends on, besides the versions."""
+        key = repr((_live_code.digest(self._compiled), str(sig), codegen.magic_tuple()))
+        return f"{self._stem}.{hashlib.sha256(key.encode()).hexdigest()[:32]}.bin"
+
+
+def _split(content: bytes) -> tuple[bytes, bytes]:
+    return content[:32], content[32:]
+
+
+def _versions() -> str:
+    """Digest what all kernels depend on besides their own code, their types and the CPU."""
+    config.reload_config()  # as the compiler does, so that what it goes by and what is said here are the same
+    versions = (sys.version, numba.__version__, llvmlite.__version__, np.__version__)
+    options = [(name, repr(getattr(config, name, None))) for name in _SWITCHES]
+    return hashlib.sha256(repr((versions, options)).encode()).hexdigest()[:16]

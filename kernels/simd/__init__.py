@@ -1,0 +1,1 @@
+"""Vector code that any family can use, each piece with a NumPy twin."""
