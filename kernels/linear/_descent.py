@@ -19,6 +19,7 @@ from ..runtime.jit import inner, kernel, scalar
 from ..runtime.team import MEMBERS, begin, come, is_closed, members_of, shared, taken_in, write_mark
 from ..simd.functions import like
 from ..simd.rows import copy_row, prefetch_item, prefetch_row
+from ..training.steps import gradient_step, momentum_step, nesterov_step, soft_threshold
 from ._stacked import GROUP, add_gradient, stack_scores
 from ._stacked_losses import STACKED_LOSSES, workspace
 
@@ -108,32 +109,22 @@ def _moved(mean, value, share):  # type: ignore[no-untyped-def]
     return mean + (value - mean) * share
 
 
-@scalar
-def _shrunk(w, by):  # type: ignore[no-untyped-def]
-    """Soft threshold: `by` nearer to zero, zero if it is nearer than that; NaN stays."""
-    size = abs(w) - by
-    return w if size != size else (like(w, 0) if size <= like(w, 0) else (size if w > like(w, 0) else -size))
-
-
 @inner
 def _descend(w, g, v, step, l2, l1, momentum, nesterov):  # type: ignore[no-untyped-def]
     """One step of one row of the stack."""
     zero = like(step, 0)
     if momentum == zero:
         for d in range(w.size):
-            w[d] -= step * (g[d] + l2 * w[d])
+            w[d] = gradient_step(w[d], g[d], l2, step)
     elif nesterov:
         for d in range(w.size):
-            move = step * (g[d] + l2 * w[d])
-            v[d] = momentum * v[d] - move
-            w[d] += momentum * v[d] - move
+            w[d], v[d] = nesterov_step(w[d], g[d], v[d], l2, step, momentum)
     else:
         for d in range(w.size):
-            v[d] = momentum * v[d] - step * (g[d] + l2 * w[d])
-            w[d] += v[d]
+            w[d], v[d] = momentum_step(w[d], g[d], v[d], l2, step, momentum)
     if l1 > zero:
         for d in range(w.size):
-            w[d] = _shrunk(w[d], step * l1)
+            w[d] = soft_threshold(w[d], step * l1)
 
 
 @inner
