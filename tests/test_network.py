@@ -548,7 +548,7 @@ def test_a_batch_that_others_have_begun_to_step_is_completed(rng, same_bits, mon
 
         training = NetworkTraining("softmax_cross_entropy", X, y, *layers, n_threads=4)
         monkeypatch.setattr(networks_training, "train", stopping)
-        monkeypatch.setattr(scores, "_CALL_SECONDS", 1e-4)
+        monkeypatch.setattr(scores, "CALL_SECONDS", 1e-4)
         try:
             training.run(order, 20, 0.01)  # with so many helpers it may be done before
         except KeyboardInterrupt:

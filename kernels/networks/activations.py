@@ -19,7 +19,7 @@ from numba.core import types
 from ..runtime.jit import inner, intrinsic
 from ..simd.functions import like, maximum, sigmoids, tanh
 
-__all__ = ["activate", "activation_slopes", "drop", "mixed", "restore"]
+__all__ = ["activate", "activate_backward", "drop", "drop_backward", "mixed"]
 
 # Places in `_validate.ACTIVATIONS`.
 _RELU, _LOGISTIC, _TANH = range(1, 4)
@@ -43,7 +43,7 @@ def activate(kind, z, a):  # type: ignore[no-untyped-def]
 
 
 @inner
-def activation_slopes(kind, a, d, g):  # type: ignore[no-untyped-def]
+def activate_backward(kind, a, d, g):  # type: ignore[no-untyped-def]
     """G = d times the activation's derivative, where its value is a; ReLU's is 0 at 0."""
     if kind == _RELU:
         for j in range(g.size):
@@ -67,7 +67,7 @@ def drop(key, first, threshold, scale, a):  # type: ignore[no-untyped-def]
 
 
 @inner
-def restore(key, first, threshold, scale, a, d, kept):  # type: ignore[no-untyped-def]
+def drop_backward(key, first, threshold, scale, a, d, kept):  # type: ignore[no-untyped-def]
     """Kept = what was in a before `drop`; d becomes the slope in that, 0 where it was dropped."""
     for j in range(a.size):
         here = mixed(key, first + j) >= threshold

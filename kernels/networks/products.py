@@ -1,6 +1,6 @@
 """Vector code for networks: the products of a layer, made of tiles that stay in registers.
 
-A layer's weights are a *stack* and the values of its inputs a *block*, as in `_stacks`: the last column in use holds
+A layer's weights are a *stack* and the values of its inputs a *block*, as in `simd.rows`: the last column in use holds
 the intercepts and ones, then come zeros up to whole vectors. So products need no ends.
 
 `unit_strip` makes the values of a few units for all rows of a block. `outer_strip` makes a few rows of a sum of outer
@@ -70,9 +70,9 @@ def unit_strip(typingctx, units, block, first, last, stack, s, Z):  # type: igno
 
 
 def _outer_strip_twin(units, turned, descend, block, n, G, s, target, top, first, last, decay, step):  # type: ignore[no-untyped-def]
-    slopes = G[s : s + units, :n] if turned else G[:n, s : s + units].T
+    weights = G[s : s + units, :n] if turned else G[:n, s : s + units].T
     rows = target[top : top + units, first:last]
-    gradient = slopes @ block[:n, first:last]
+    gradient = weights @ block[:n, first:last]
     if descend:
         rows -= step * (gradient + decay[first:last] * rows)
     else:
@@ -109,9 +109,9 @@ def outer_strip(typingctx, units, turned, descend, block, n, G, s, target, top, 
                 here = [e.load(row, place) for place in places]
                 for number, of_unit in zip(scores, sums, strict=True):
                     line, column = (number, loop.index) if turn else (loop.index, number)
-                    slope = builder.load(builder.gep(g_first, [builder.add(builder.mul(line, g_columns), column)]))
+                    weight = builder.load(builder.gep(g_first, [builder.add(builder.mul(line, g_columns), column)]))
                     for x_here, place in zip(here, of_unit, strict=True):
-                        builder.store(e.multiply_add(e.everywhere(slope), x_here, builder.load(place)), place)
+                        builder.store(e.multiply_add(e.everywhere(weight), x_here, builder.load(place)), place)
             for row, of_unit in zip(rows, sums, strict=True):
                 for place, total in zip(places, of_unit, strict=True):
                     value = builder.load(total)
