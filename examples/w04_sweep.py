@@ -21,7 +21,7 @@ from _common import arguments, songs_or_synthetic, timed
 from numpy.typing import NDArray
 
 from fastml import DivergenceWarning, SGDClassifier, sweep
-from fastml.sweeping import SweepResult
+from fastml.model_selection import SweepResult
 
 STARTS = ["zeros", "normal"]
 STEPS = [1e-5, 0.01, 0.1, 1.0]

@@ -18,7 +18,7 @@ import numpy as np
 from _common import arguments, timed, two_digits
 
 from fastml import DivergenceWarning, SGDClassifier, sweep
-from fastml.sweeping import SweepResult
+from fastml.model_selection import SweepResult
 
 PENALTIES = (1.0, 0.1, 0.01, 0.001)
 

@@ -18,7 +18,7 @@ from _common import arguments, digits_or_mnist, timed
 from numpy.typing import NDArray
 
 from fastml import SGDClassifier, check_gradient, kernels
-from fastml.gradient_checking import GradientCheck
+from fastml.inspection import GradientCheck
 
 STEPS = {0.0: 5.0, 0.1: 0.5}  # λ: μ; a step must stay well below 1 / (2 λ)
 EPSILON = 0.01

@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 
 from fastml import DivergenceWarning, SGDClassifier, check_gradient, sweep
 from fastml.datasets import Dataset
-from fastml.gradient_checking import GradientCheck
-from fastml.sweeping import SweepResult
+from fastml.inspection import GradientCheck
+from fastml.model_selection import SweepResult
 
 LAST = 100  # steps whose mean loss is the loss in the end
 

@@ -17,7 +17,7 @@ from _common import arguments, timed, tumours_or_songs, verdict
 from numpy.typing import NDArray
 
 from fastml import check_gradient, kernels
-from fastml.gradient_checking import GradientCheck
+from fastml.inspection import GradientCheck
 
 
 class Found(NamedTuple):

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from fastml import SGDRegressor, sweep
-from fastml.sweeping import SweepResult
+from fastml.model_selection import SweepResult
 
 SIDE = 48
 INTERCEPT = 0.1

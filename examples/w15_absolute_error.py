@@ -20,7 +20,7 @@ from sklearn.linear_model import QuantileRegressor
 
 from fastml import check_gradient, kernels
 from fastml.datasets import load_year_prediction_small
-from fastml.gradient_checking import GradientCheck
+from fastml.inspection import GradientCheck
 
 
 class Found(NamedTuple):

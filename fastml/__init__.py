@@ -17,30 +17,34 @@ imported before it is used: ``import fastml`` costs next to nothing, NumPy is lo
 from __future__ import annotations
 
 import concurrent.futures.thread  # noqa: F401 - SciPy wants it, and nothing can once the main thread has ended
-import importlib
-import threading
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from . import datasets as datasets
+    from . import inspection as inspection
     from . import kernels as kernels
     from . import layers as layers
+    from . import linear_model as linear_model
+    from . import model_selection as model_selection
+    from . import neighbors as neighbors
+    from . import neural_network as neural_network
     from . import plot as plot
-    from .convolutional import ConvNetClassifier as ConvNetClassifier
-    from .gradient_checking import check_gradient as check_gradient
-    from .least_squares import LinearRegression as LinearRegression
-    from .least_squares import Ridge as Ridge
-    from .logistic_regression import LogisticRegression as LogisticRegression
+    from . import svm as svm
+    from .inspection import check_gradient as check_gradient
+    from .linear_model import LinearRegression as LinearRegression
+    from .linear_model import LogisticRegression as LogisticRegression
+    from .linear_model import Ridge as Ridge
+    from .linear_model import SGDClassifier as SGDClassifier
+    from .linear_model import SGDRegressor as SGDRegressor
     from .model_selection import knn_cross_validation as knn_cross_validation
+    from .model_selection import sweep as sweep
     from .neighbors import KNeighborsClassifier as KNeighborsClassifier
     from .neighbors import KNeighborsRegressor as KNeighborsRegressor
-    from .neural_networks import MLPClassifier as MLPClassifier
-    from .neural_networks import MLPRegressor as MLPRegressor
-    from .sgd import DivergenceWarning as DivergenceWarning
-    from .sgd import SGDClassifier as SGDClassifier
-    from .sgd import SGDRegressor as SGDRegressor
+    from .neural_network import ConvNetClassifier as ConvNetClassifier
+    from .neural_network import MLPClassifier as MLPClassifier
+    from .neural_network import MLPRegressor as MLPRegressor
     from .svm import LinearSVC as LinearSVC
-    from .sweeping import sweep as sweep
+    from .training.run import DivergenceWarning as DivergenceWarning
 
 __version__ = "0.1.0"
 
@@ -60,45 +64,52 @@ __all__ = [
     "__version__",
     "check_gradient",
     "datasets",
+    "inspection",
     "kernels",
     "knn_cross_validation",
     "layers",
+    "linear_model",
+    "model_selection",
+    "neighbors",
+    "neural_network",
     "plot",
+    "svm",
     "sweep",
 ]
 
 # Public submodules, and the module of every other public name, imported at first use (PEP 562).
 # A test compares both with __all__.
-_SUBMODULES = frozenset({"datasets", "kernels", "layers", "plot"})
+_SUBMODULES = frozenset(
+    {
+        "datasets", "inspection", "kernels", "layers", "linear_model", "model_selection", "neighbors",
+        "neural_network", "plot", "svm",
+    }
+)  # fmt: skip
 _HOME = {
-    "ConvNetClassifier": "convolutional",
-    "DivergenceWarning": "sgd",
-    "KNeighborsClassifier": "neighbors",
-    "KNeighborsRegressor": "neighbors",
-    "LinearRegression": "least_squares",
-    "LinearSVC": "svm",
-    "LogisticRegression": "logistic_regression",
-    "MLPClassifier": "neural_networks",
-    "MLPRegressor": "neural_networks",
-    "Ridge": "least_squares",
-    "SGDClassifier": "sgd",
-    "SGDRegressor": "sgd",
-    "check_gradient": "gradient_checking",
-    "knn_cross_validation": "model_selection",
-    "sweep": "sweeping",
+    "ConvNetClassifier": "neural_network._convolutional",
+    "DivergenceWarning": "training.run",
+    "KNeighborsClassifier": "neighbors._classification",
+    "KNeighborsRegressor": "neighbors._regression",
+    "LinearRegression": "linear_model._least_squares",
+    "LinearSVC": "svm._linear_svc",
+    "LogisticRegression": "linear_model._logistic",
+    "MLPClassifier": "neural_network._multilayer_perceptron",
+    "MLPRegressor": "neural_network._multilayer_perceptron",
+    "Ridge": "linear_model._least_squares",
+    "SGDClassifier": "linear_model._stochastic_gradient",
+    "SGDRegressor": "linear_model._stochastic_gradient",
+    "check_gradient": "inspection._gradient_check",
+    "knn_cross_validation": "model_selection._knn_cross_validation",
+    "sweep": "model_selection._sweep",
 }
-
-
-# Threads that import different modules at the same time can wait for one another in a circle, which
-# Python resolves by handing out half-made modules.
-_importing = threading.RLock()
 
 
 def __getattr__(name: str) -> Any:
     if name not in _SUBMODULES and name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    with _importing:
-        module = importlib.import_module(f"{__name__}.{_HOME.get(name, name)}")
+    from .utils.lazy import imported
+
+    module = imported(f"{__name__}.{_HOME.get(name, name)}")
     if name in _SUBMODULES:
         return module
     value = getattr(module, name)

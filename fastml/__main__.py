@@ -68,12 +68,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> int:
     # The commands import Numba; --help and --version must not wait for it.
     if options.command == "info":
-        from . import _info
+        from .cli import info
 
-        return _info.main(as_json=options.json)
-    from . import _warmup
+        return info.main(as_json=options.json)
+    from .cli import warmup
 
-    return _warmup.main(only=options.only, jobs=options.jobs)
+    return warmup.main(only=options.only, jobs=options.jobs)
 
 
 if __name__ == "__main__":

@@ -13,9 +13,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from . import _estimators as p
 from .kernels.convolution import layers as convolution_layers
 from .kernels.convolution import product_layers
+from .utils import parameters as p
 
 __all__ = ["AvgPool2D", "BatchNorm", "Conv2D", "Dropout", "Flatten", "Linear", "MaxPool2D", "ReLU"]
 

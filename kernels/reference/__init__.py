@@ -1,6 +1,6 @@
 """The two readable twins of every kernel: `loops` and `vectorized`.
 
-Both modules hold the names of `fastml.kernels` with the same signatures (less ``n_threads``) and
+Both hold the names of `fastml.kernels` with the same signatures (less ``n_threads``) and
 the same meaning: dtypes, errors, tie rules, subgradients. `loops` is the formula written out in
 plain Python; `vectorized` is NumPy as one would write it for use. They teach, they are the
 oracles of the tests, and they are the yardsticks of the report.

@@ -1,0 +1,348 @@
+"""Logistic regression to the optimum of scikit-learn's objective, binary and multinomial."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import expit, log_expit, log_softmax, softmax
+from sklearn.exceptions import ConvergenceWarning
+
+from ..solvers.blas import one_blas_thread
+from ..solvers.hessians import Factor
+from ..solvers.objective import Array, RowObjective, minimise, narrow_rows, print_step
+from ..solvers.quasi_newton import Minimizer
+from ..utils import parameters
+from ..utils.sample_weight import weights_of_classes
+from ..utils.validation import unchanged_if_refused
+from .base import LinearClassifier
+
+__all__ = ["LogisticRegression"]
+
+#: Objectives below this are taken for this where the expected decrease is compared with them: for separable data
+#: without penalty the objective falls for ever, and the decrease with it.
+_SMALLEST_OBJECTIVE = 1e-6
+
+#: Tolerance down to which float32 passes are trusted.
+_NARROW_TOL = 1e-5
+
+
+class LogisticRegression(LinearClassifier):
+    """Logistic regression, binary or multinomial, with an L2 penalty or none.
+
+    Minimises scikit-learn's objective, ``sum_i s_i loss_i / sum_i s_i + ‖coef_‖² / (2 C sum_i s_i)`` with the weights
+    s of the rows, over coefficients and intercepts; intercepts are not penalised. The loss is binary cross-entropy
+    for two classes and softmax cross-entropy for more.
+
+    Parameters
+    ----------
+    C : float, default=1.0
+        Inverse strength of the penalty; ``numpy.inf`` means none.
+    tol : float, default=1e-4
+        The fit ends where the largest entry of the gradient is at most `tol`, as in scikit-learn, and the
+        objective is expected to fall by at most ``tol ** 2`` of itself. The second is what makes coefficients
+        accurate to about `tol` whatever the units of the columns; entries of the gradient for columns with a standard
+        deviation above 1 are divided by it.
+    fit_intercept : bool, default=True
+        Whether to fit intercepts; without, they are 0.
+    class_weight : dict, "balanced" or None, default=None
+        Weights of the classes, which multiply those of the rows. "balanced" makes all classes count the same.
+    random_state : int, RandomState or None, default=None
+        Not used, because nothing here is random; it exists so that calls written for scikit-learn run.
+    max_iter : int, default=100
+        Most steps.
+    verbose : int, default=0
+        Whether to print a line for each step.
+    warm_start : bool, default=False
+        Whether to start from the coefficients of the last fit.
+    n_jobs : int or None, default=None
+        Threads. Unlike in scikit-learn None means all that the process may use (see `fastml.kernels`); negative
+        numbers count from there, -1 is all, -2 all but one. The result has the same bits for any number.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (C,)
+        The labels, sorted.
+    coef_ : ndarray of shape (1, D) or (C, D)
+        Coefficients, of the dtype of `X`; one row for two classes, of which the second is the positive one.
+    intercept_ : ndarray of shape (1,) or (C,)
+        Intercepts.
+    objective_ : float
+        The objective at the end.
+    n_iter_ : ndarray of shape (1,), int32
+        Steps taken.
+    n_features_in_ : int
+        Number of columns.
+    feature_names_in_ : ndarray of shape (D,)
+        Names of the columns, where `X` has names that are all strings.
+
+    Warns
+    -----
+    ConvergenceWarning
+        If `max_iter` steps were not enough, or rounding kept the fit from getting as close as `tol` asks.
+
+    Notes
+    -----
+    There is no `solver`: the shape of the data decides. Steps are Newton's, with the exact Hessian, where that costs
+    little. Otherwise they are those of L-BFGS on top of Hessians that are made now and then, of a sample of the
+    rows and by class. Rows wider than there are many are rotated into fewer columns first. Columns far from 0 for their
+    spread are centred, in the solver and not in memory, if there is an intercept. For large float32 data passes over
+    the rows compute in float32, and the last ones in float64.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from fastml import LogisticRegression
+    >>> X, y = load_digits(return_X_y=True)
+    >>> model = LogisticRegression(C=0.01).fit(X[:1500], y[:1500])
+    >>> round(model.score(X[1500:], y[1500:]), 3)
+    0.923
+    """
+
+    def __init__(
+        self,
+        *,
+        C: float = 1.0,
+        tol: float = 1e-4,
+        fit_intercept: bool = True,
+        class_weight: Any = None,
+        random_state: Any = None,
+        max_iter: int = 100,
+        verbose: int = 0,
+        warm_start: bool = False,
+        n_jobs: int | None = None,
+    ) -> None:
+        self.C = C
+        self.tol = tol
+        self.fit_intercept = fit_intercept
+        self.class_weight = class_weight
+        self.random_state = random_state
+        self.max_iter = max_iter
+        self.verbose = verbose
+        self.warm_start = warm_start
+        self.n_jobs = n_jobs
+
+    @unchanged_if_refused
+    def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
+        """Fit coefficients and intercepts.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, D)
+            Training rows, finite; float32 stays float32, all else becomes float64.
+        y : array-like of shape (n,)
+            Labels: numbers or strings, of two classes or more.
+        sample_weight : array-like of shape (n,), optional
+            Weights of the rows, not negative. A weight of 2 counts as the row twice.
+
+        Returns
+        -------
+        self
+        """
+        C = math.inf if self.C == math.inf else parameters.number(self.C, "C", above=True)
+        tol = parameters.number(self.tol, "tol")
+        max_iter = parameters.positive_integer(self.max_iter, "max_iter")
+        fit_intercept = parameters.flag(self.fit_intercept, "fit_intercept")
+        n_threads = parameters.threads(self.n_jobs)
+        rows, codes, weight = self._settled(X, y, sample_weight, n_threads)
+        factors = weights_of_classes(self.class_weight, self.classes_, codes, weight)
+        if (factors != 1).any():
+            with np.errstate(over="ignore"):
+                weight = factors[codes] if weight is None else weight * factors[codes]
+        narrow, rotation = narrow_rows(rows)
+        objective = _Likelihood(narrow, codes, len(self.classes_), weight, C, tol, fit_intercept, n_threads)
+        start = objective.centred(self._start(objective, rows.shape[1], rotation))
+        minimizer = Minimizer(objective, start.reshape(1, -1), memory=0 if objective.exact else 15)
+        report = print_step if self.verbose else None
+        minimise(objective, minimizer, max_iter, report)
+        if objective.widen():
+            minimizer.restart()
+            minimise(objective, minimizer, max_iter, report)
+        if minimizer.active.size or (minimizer.stalled.any() and not objective.near):
+            reason = f"max_iter = {max_iter} steps" if minimizer.active.size else "rounding errors"
+            warnings.warn(
+                f"LogisticRegression was ended by {reason}, before it came as close to the minimum as tol = {tol:g} "
+                f"asks (largest entry of the gradient: {objective.largest(minimizer.gradients).max():.1e})",
+                ConvergenceWarning,
+                stacklevel=3,  # past the decorator
+            )
+        V = minimizer.W.reshape(objective.scores, -1)
+        coef = V[:, :-1] if rotation is None else V[:, :-1] @ rotation.T
+        self.coef_, self.intercept_ = coef.astype(rows.dtype), objective.intercepts(V).astype(rows.dtype)
+        self.objective_ = float(minimizer.values[0])
+        self.n_iter_ = minimizer.n_iter.astype(np.int32)
+        return self
+
+    def _start(self, objective: _Likelihood, columns: int, rotation: Array | None) -> Array:
+        """Return coefficients and intercepts to start from: no coefficients, and the logarithms of the shares."""
+        if not (self.warm_start and hasattr(self, "coef_")):
+            return objective.without_coefficients()
+        expected = objective.scores, columns
+        if self.coef_.shape != expected:
+            raise ValueError(f"coef_ of the last fit has shape {self.coef_.shape}; a warm start needs {expected}")
+        coef = self.coef_.astype(np.float64)
+        if rotation is not None:
+            coef = coef @ rotation
+        intercept = self.intercept_ if self.fit_intercept else np.zeros(objective.scores)
+        start = np.column_stack([coef, intercept])
+        return start if objective.scores == 1 else start - start.mean(axis=0)
+
+    def predict_proba(self, X: ArrayLike) -> NDArray[Any]:
+        """Predict the probability of each class.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, D)
+            Rows.
+
+        Returns
+        -------
+        ndarray of shape (n, C)
+            Columns in the order of `classes_`; rows sum to 1.
+        """
+        scores = self.decision_function(X)
+        if scores.ndim == 1:
+            return np.column_stack([expit(-scores), expit(scores)])
+        probabilities: NDArray[Any] = softmax(scores, axis=1)
+        return probabilities
+
+    def predict_log_proba(self, X: ArrayLike) -> NDArray[Any]:
+        """Predict the logarithm of the probability of each class; it stays finite where the probability is 0.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, D)
+            Rows.
+
+        Returns
+        -------
+        ndarray of shape (n, C)
+            Columns in the order of `classes_`.
+        """
+        scores = self.decision_function(X)
+        if scores.ndim == 1:
+            return np.column_stack([log_expit(-scores), log_expit(scores)])
+        logarithms: NDArray[Any] = log_softmax(scores, axis=1)
+        return logarithms
+
+
+def _total(weight: Array) -> float:
+    """Return the sum of weights that have been multiplied by those of classes."""
+    with np.errstate(over="ignore"):
+        total = float(np.add.reduce(weight))
+    if not math.isfinite(total):
+        raise ValueError("class_weight has values too large: times sample_weight they cannot be summed in float64")
+    return total
+
+
+class _Likelihood(RowObjective):
+    """The penalised mean of cross-entropies.
+
+    Attributes
+    ----------
+    near : bool
+        Whether the last step was expected to bring no more than `tol` asks for.
+    """
+
+    def __init__(
+        self,
+        X: NDArray[Any],
+        codes: NDArray[np.intp],
+        n_classes: int,
+        weight: Array | None,
+        C: float,
+        tol: float,
+        fit_intercept: bool,
+        n_threads: int | None,
+    ) -> None:
+        binary = n_classes == 2
+        total = float(len(X)) if weight is None else _total(weight)
+        penalty = 1 / (C * total) if C * total > 0 else math.inf
+        if penalty == math.inf:
+            raise ValueError(f"C is {C}; with weights that sum to {total:g} the penalty 1 / (C * sum) exceeds float64")
+        self._codes, self._tol = codes, tol
+        self._shares = np.full(len(X), 1 / total) if weight is None else weight / total
+        one = np.ones(1)
+        super().__init__(
+            "binary_cross_entropy" if binary else "softmax_cross_entropy",
+            X,
+            codes.astype(X.dtype) if binary else codes,
+            self._shares,
+            one,
+            one,
+            scores=1 if binary else n_classes,
+            penalty=np.append(np.full(X.shape[1], penalty), 0.0),
+            fit_intercept=fit_intercept,
+            n_threads=n_threads,
+        )
+        self._joint: Factor | None = None
+        self._units = np.append(np.fmax(self.spread, 1.0), 1.0)
+        self.near = False
+
+    def without_coefficients(self) -> Array:
+        """Return the best intercepts without coefficients, and coefficients of 0."""
+        start = np.zeros((self.scores, len(self.penalty)))
+        if self.fit_intercept:
+            shares = np.bincount(self._codes, weights=self._shares, minlength=2)
+            logarithms = np.log(np.maximum(shares, 1 / (2 * len(self.X))))
+            start[:, -1] = logarithms[1] - logarithms[0] if self.scores == 1 else logarithms - logarithms.mean()
+        return start
+
+    def converged(self, values: Array, G: Array, decrease: Array, which: NDArray[np.intp]) -> NDArray[np.bool_]:
+        """Compare the gradient and the expected decrease with what `tol` asks, float32 with what it can give."""
+        tol = self._tol if self.dtype == np.float64 else max(self._tol, _NARROW_TOL)
+        done: NDArray[np.bool_] = decrease <= tol**2 * np.maximum(values, _SMALLEST_OBJECTIVE)
+        done &= self.largest(G) <= tol
+        self.near = bool(done.all())
+        return done & ~self.untouched(G, which)
+
+    def largest(self, G: Array) -> Array:
+        """Return the largest entries of gradients, each in proportion to its column's spread where that is above 1."""
+        largest: Array = np.abs(G.reshape(len(G), -1, len(self._units)) / self._units).max(axis=(1, 2))
+        return largest
+
+    def curvatures(self, k: int) -> Array:
+        """Return weight times p (1 - p), of which the slope has one factor."""
+        slopes = np.abs(self.slopes[k], dtype=np.float64)
+        with np.errstate(invalid="ignore"):  # rows of weight 0
+            return np.where(slopes > 0, slopes * np.maximum(0.0, 1 - slopes / self._shares), 0.0)
+
+    @property
+    def exact(self) -> bool:
+        """Whether exact Hessians are cheap; those of several classes are made of all pairs of classes."""
+        return super().exact if self.scores == 1 else self._joint_products() <= self._newton_products
+
+    def _joint_products(self) -> float:
+        size = self.scores * len(self.penalty)
+        return 0.25 * len(self.X) * size**2 + size**3 / 6
+
+    def renew(self, which: NDArray[np.intp]) -> None:
+        """Make new Hessians: for few classes and columns that of all coefficients, otherwise by class."""
+        if self.scores == 1 or not self.exact:
+            super().renew(which)
+            return
+        with np.errstate(invalid="ignore"):  # rows of weight 0
+            P = np.where(self._shares > 0, self.slopes / self._shares, 0.0)
+        P[self._codes, np.arange(len(self.X))] += 1
+        self._joint = self.hessians.of_classes(np.clip(P, 0.0, 1.0), self._shares)
+
+    def precondition(self, G: Array, which: NDArray[np.intp]) -> Array:
+        """Return the Hessian's inverse times `G`.
+
+        Adding the same to the coefficients of all classes changes no probability. So there is nothing to gain in
+        these directions, of which the Hessians of single classes know nothing: they are taken out before and after.
+        """
+        if self.scores == 1:
+            return super().precondition(G, which)
+        V = G.reshape(self.scores, -1)
+        V = V - V.mean(axis=0)
+        with one_blas_thread():
+            if self._joint is not None:
+                V = self._joint.solve(V.ravel()).reshape(V.shape)
+            else:
+                V = np.array([self.factors[k].solve(v) for k, v in enumerate(V)])
+        V -= V.mean(axis=0)
+        return V.reshape(G.shape)

@@ -1,0 +1,213 @@
+"""Linear models as the training loop wants them, on `fastml.kernels.training`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..kernels.linear.training import LinearTraining, linear_evaluation
+from ..training.batches import Rows
+from ._one_vs_rest import ONE_SCORE, OneVsRestTraining, one_vs_rest_evaluation
+
+__all__ = ["LinearColumns", "LinearTask", "Member", "Weights"]
+
+Array = NDArray[Any]
+
+#: A step that no training reaches.
+_NEVER = np.iinfo(np.intp).max
+
+
+class Weights(NamedTuple):
+    """Weights (C, D) and intercepts (C,) of one linear model."""
+
+    coef: Array
+    intercept: Array
+
+
+@dataclass(frozen=True, eq=False)
+class LinearTask:
+    """What models that train together have in common.
+
+    Attributes
+    ----------
+    loss : str
+        One of the kernels' names.
+    rows : Rows
+        Training rows with targets as the kernels take them.
+    fit_intercept : bool
+        Whether intercepts are trained.
+    delta : float
+        The parameter of Huber's loss.
+    n_threads : int or None
+        As everywhere in the kernels.
+    score : callable, optional
+        Gives the score of weights on rows; None is the share of right classes, or R².
+    """
+
+    loss: str
+    rows: Rows
+    fit_intercept: bool
+    delta: float
+    n_threads: int | None
+    score: Callable[[Weights, Rows], float] | None = None
+
+    @property
+    def is_regression(self) -> bool:
+        """Whether the targets are numbers."""
+        return self.loss in ("squared_error", "absolute_error", "huber")
+
+
+@dataclass(frozen=True, eq=False)
+class Member:
+    """What one model has for itself.
+
+    Attributes
+    ----------
+    weights : Weights
+        What it begins with.
+    l2, l1, momentum : float
+        Penalties and momentum.
+    nesterov : bool
+        Whether momentum is Nesterov's.
+    average_from : int or None
+        The step from which its weights are averaged.
+    """
+
+    weights: Weights
+    l2: float
+    l1: float
+    momentum: float
+    nesterov: bool
+    average_from: int | None
+
+
+class LinearColumns:
+    """A `Trainable` of linear models.
+
+    Where a model's weights are averaged it is the average that is evaluated and handed out.
+
+    Parameters
+    ----------
+    task : LinearTask
+        What they have in common.
+    members : list of Member
+        One for each column.
+    done : int
+        Steps that were done before.
+    state : dict, optional
+        What `state` returned after these steps.
+    """
+
+    def __init__(
+        self, task: LinearTask, members: list[Member], *, done: int = 0, state: dict[str, Any] | None = None
+    ) -> None:
+        self._task = task
+        self._one_vs_rest = task.loss in ONE_SCORE and len(members[0].weights.intercept) > 1
+        self._averaged = any(member.average_from is not None for member in members)
+        self._has_state = self._averaged or any(member.momentum for member in members)
+        self._begin(members)
+        self._training.n_steps = done
+        if state is not None:
+            self._training.set_state(state)
+
+    def _begin(self, members: list[Member]) -> None:
+        task, self._members = self._task, members
+        self._average_from = np.array([_NEVER if m.average_from is None else m.average_from for m in members])
+        form: Any = OneVsRestTraining if self._one_vs_rest else LinearTraining
+        self._training = form(
+            task.loss,
+            task.rows.X,
+            task.rows.y,
+            W=np.stack([member.weights.coef for member in members]),
+            b=np.stack([member.weights.intercept for member in members]),
+            l2=[member.l2 for member in members],
+            l1=[member.l1 for member in members],
+            momentum=[member.momentum for member in members],
+            nesterov=[member.nesterov for member in members],
+            fit_intercept=task.fit_intercept,
+            sample_weight=task.rows.weight,
+            average_from=self._average_from if self._averaged else None,
+            delta=task.delta,
+            n_threads=task.n_threads,
+        )
+
+    @property
+    def n_steps(self) -> int:
+        """Steps since the weights were new."""
+        return int(self._training.n_steps)
+
+    def run(self, order: NDArray[np.intp], batch_size: int, steps: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Train; see `Trainable`."""
+        losses: NDArray[np.float64] = self._training.run(order, batch_size, steps)
+        return losses
+
+    def evaluate(self, rows: Rows) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return losses and scores; see `Trainable`."""
+        task = self._task
+        W, b = self._current()
+        if rows.weight is not None and not rows.weight.any():  # a batch of rows that do not count
+            return np.full(len(W), math.nan), np.full(len(W), math.nan)
+        evaluation = one_vs_rest_evaluation if self._one_vs_rest else linear_evaluation
+        losses, scores = evaluation(
+            task.loss, rows.X, rows.y, W, b, sample_weight=rows.weight, delta=task.delta, n_threads=task.n_threads
+        )
+        if task.score is not None:
+            scores = np.array([task.score(Weights(*one), rows) for one in zip(W, b, strict=True)])
+        elif task.is_regression:
+            scores = r_squared(scores, rows)
+        return losses, scores
+
+    def finite(self) -> NDArray[np.bool_]:
+        """Say which models have finite weights only."""
+        training = self._training
+        finite = [np.isfinite(W).all() and np.isfinite(b).all() for W, b in zip(training.W, training.b, strict=True)]
+        return np.array(finite)
+
+    def weights(self, column: int) -> Weights:
+        """Return a copy of a model's weights."""
+        W, b = self._source(column)
+        return Weights(W[column].copy(), b[column].copy())
+
+    def state(self, column: int) -> dict[str, Any] | None:
+        """Return a copy of all that a model needs to go on training, if that is more than its weights."""
+        if not self._has_state:
+            return None
+        since = {"averaged_from": int(self._average_from[column])}
+        return _of_columns(self._training.get_state(), [column]) | since
+
+    def keep(self, columns: list[int]) -> None:
+        """Forget all other models."""
+        state = _of_columns(self._training.get_state(), columns)
+        self._begin([self._members[column] for column in columns])
+        self._training.set_state(state)
+
+    def _source(self, column: int) -> tuple[Array, Array]:
+        training = self._training
+        if self._average_from[column] <= training.n_steps:
+            return training.average_W, training.average_b
+        return training.W, training.b
+
+    def _current(self) -> tuple[Array, Array]:
+        """Return the weights of all models as they are to be evaluated."""
+        training = self._training
+        averaged = self._average_from <= training.n_steps
+        if not averaged.any():
+            return training.W, training.b
+        W = np.where(averaged[:, np.newaxis, np.newaxis], training.average_W, training.W)
+        return W, np.where(averaged[:, np.newaxis], training.average_b, training.b)
+
+
+def r_squared(mean_squares: NDArray[np.float64], rows: Rows) -> NDArray[np.float64]:
+    """Return R², which is undefined for targets that are all the same."""
+    if not rows.varies or rows.variance == 0:  # which may underflow
+        return np.full(len(mean_squares), math.nan)
+    return 1 - mean_squares / rows.variance
+
+
+def _of_columns(state: dict[str, Any], columns: list[int]) -> dict[str, Any]:
+    return {name: value[columns] if isinstance(value, np.ndarray) else value for name, value in state.items()}

@@ -1,0 +1,126 @@
+"""The search for neighbours, which classifier and regressor share."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.sparse import csr_matrix, issparse
+from sklearn.base import BaseEstimator, MultiOutputMixin
+from sklearn.utils.validation import check_is_fitted
+
+from ..kernels import k_nearest
+from ..kernels.distances import arguments as distances_arguments
+from ..utils import parameters
+from ..utils.validation import validate_data
+from .voting import Weights, check_weights, settled_metric, weights_of
+
+__all__ = ["KNeighbors"]
+
+_SCIKIT_LEARN_NAMES = {"l1": "manhattan", "l2": "euclidean", "linf": "chebyshev"}
+
+
+class KNeighbors(MultiOutputMixin, BaseEstimator):
+    """The search for neighbours, which classifier and regressor share."""
+
+    def __init__(
+        self,
+        n_neighbors: int = 5,
+        *,
+        weights: Weights = "uniform",
+        p: float = 2,
+        metric: str = "minkowski",
+        n_jobs: int | None = None,
+    ) -> None:
+        self.n_neighbors = n_neighbors
+        self.weights = weights
+        self.p = p
+        self.metric = metric
+        self.n_jobs = n_jobs
+
+    def _fit(self, X: ArrayLike, y: Any, *, y_numeric: bool) -> NDArray[Any]:
+        """Check all parameters, keep the rows, and return the targets as a dense array."""
+        parameters.positive_integer(self.n_neighbors, "n_neighbors")
+        check_weights(self.weights)
+        parameters.threads(self.n_jobs)
+        self.effective_metric_ = _SCIKIT_LEARN_NAMES[settled_metric(self.metric, self.p)]
+        y = y.toarray() if issparse(y) else y
+        rows, targets = validate_data(self, X, y, multi_output=True, y_numeric=y_numeric)
+        # The dtype that the kernels work in, settled now and not at every call: uint8 stays uint8.
+        self._fit_X, _, _ = distances_arguments.pair(rows)
+        self.n_samples_fit_ = len(self._fit_X)
+        checked: NDArray[Any] = targets
+        return checked
+
+    def kneighbors(
+        self, X: ArrayLike | None = None, n_neighbors: int | None = None, return_distance: bool = True
+    ) -> tuple[NDArray[Any], NDArray[np.intp]] | NDArray[np.intp]:
+        """Find the nearest training rows.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, D), optional
+            The queries; None means the training rows, each without itself.
+        n_neighbors : int, optional
+            How many; None means the parameter of that name.
+        return_distance : bool, default=True
+            Whether to return the distances as well.
+
+        Returns
+        -------
+        distances : ndarray of shape (n, k)
+            Ascending; dtype as in `fastml.kernels.k_nearest` (exact int32 for uint8 data and L1 or
+            L-infinity). Only with `return_distance`.
+        indices : ndarray of shape (n, k), intp
+            Rows of the training data; the smaller first where distances are equal.
+        """
+        distances, indices = self._search(X, n_neighbors)
+        return (distances, indices) if return_distance else indices
+
+    def _search(self, X: ArrayLike | None, n_neighbors: int | None = None) -> tuple[NDArray[Any], NDArray[np.intp]]:
+        check_is_fitted(self)
+        k = parameters.positive_integer(self.n_neighbors if n_neighbors is None else n_neighbors, "n_neighbors")
+        queries = self._fit_X if X is None else validate_data(self, X, reset=False)
+        if k > self.n_samples_fit_ - (X is None):
+            left_out = ", of which each query leaves out one (itself)" if X is None else ""
+            raise ValueError(f"n_neighbors is {k}; there are {self.n_samples_fit_} training rows{left_out}")
+        return k_nearest(
+            queries,
+            self._fit_X,
+            k,
+            metric=self.effective_metric_,
+            exclude_self=X is None,
+            n_threads=parameters.threads(self.n_jobs),
+        )
+
+    def kneighbors_graph(
+        self,
+        X: ArrayLike | None = None,
+        n_neighbors: int | None = None,
+        mode: Literal["connectivity", "distance"] = "connectivity",
+    ) -> csr_matrix:
+        """Return the neighbours as a sparse matrix.
+
+        Parameters
+        ----------
+        X, n_neighbors
+            As in `kneighbors`.
+        mode : {"connectivity", "distance"}, default="connectivity"
+            What stands at (query, neighbour): 1.0, or the distance.
+
+        Returns
+        -------
+        scipy.sparse.csr_matrix of shape (n, number of training rows)
+            With k entries in a row, from near to far.
+        """
+        if mode not in ("connectivity", "distance"):
+            raise ValueError(f"mode is {mode!r}; it must be 'connectivity' or 'distance'")
+        distances, indices = self._search(X, n_neighbors)
+        n, k = indices.shape
+        values = distances.ravel() if mode == "distance" else np.ones(n * k)
+        return csr_matrix((values, indices.ravel(), np.arange(0, n * k + 1, k)), (n, self.n_samples_fit_))
+
+    def _weighted_neighbors(self, X: ArrayLike | None) -> tuple[NDArray[np.float64] | None, NDArray[np.intp]]:
+        distances, indices = self._search(X)
+        return weights_of(distances, self.weights), indices

@@ -1,0 +1,179 @@
+"""Votes and means of neighbours, with their weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ..kernels.arguments import arrays
+from ..kernels.distances import arguments as distances_arguments
+
+__all__ = ["Weights", "check_weights", "mean_over_ranks", "most_votes", "settled_metric", "vote_shares", "weights_of"]
+
+Weights = Literal["uniform", "distance"] | Callable[[NDArray[np.float64]], ArrayLike] | None
+
+#: Votes, or sums over outputs, that are made at once: 512 KB, so that they stay in the cache.
+_AT_ONCE = 1 << 16
+
+#: Up to so many classes for each neighbour, counting all of them costs less than sorting the neighbours' labels.
+_CLASSES_PER_NEIGHBOR = 64
+
+
+def settled_metric(metric: str, p: float = 2) -> distances_arguments.Metric:
+    """Return the kernels' name of a metric: "l1", "l2" or "linf"."""
+    if not (isinstance(metric, str) and metric == "minkowski"):
+        try:
+            return distances_arguments.metric(metric)
+        except (TypeError, ValueError) as error:
+            known = ", ".join(map(repr, ("minkowski", *distances_arguments.METRICS)))
+            raise type(error)(f"metric is {metric!r}; it must be one of {known}") from None
+    for power, name in ((1, "l1"), (2, "l2"), (np.inf, "linf")):
+        if np.ndim(p) == 0 and p == power:
+            return distances_arguments.metric(name)
+    raise ValueError(f"p is {p!r}; it must be 1, 2 or infinity")
+
+
+def check_weights(weights: Weights) -> None:
+    """Refuse what cannot say how much a neighbour counts."""
+    if isinstance(weights, str):
+        came, known = repr(weights), weights in ("uniform", "distance")
+    else:
+        came, known = f"of type {type(weights).__name__}", weights is None or callable(weights)
+    if not known:
+        raise ValueError(f"weights is {came}; it must be 'uniform', 'distance', a callable or None")
+
+
+def weights_of(
+    distances: NDArray[Any], weights: Weights, rows: NDArray[np.intp] | None = None
+) -> NDArray[np.float64] | None:
+    """Return what each neighbour counts, (n, k) like `distances`; None where all count the same.
+
+    The weights of a row are divided by a power of two next to the largest of them, which changes no bit of a mean or
+    of a share and keeps all sums in range. `rows` has the numbers of the rows for errors; None counts from 0.
+    """
+    if weights is None or weights == "uniform":
+        return None
+    if callable(weights):
+        with np.errstate(divide="ignore", over="ignore"):  # weights may be infinite
+            returned = weights(distances.astype(np.float64))  # a copy, which the function may write into
+        found = arrays.real(returned, "weights(distances)").astype(np.float64)
+        if found.shape != distances.shape:
+            raise ValueError(f"weights returned shape {found.shape} for distances of shape {distances.shape}")
+        wrong = ~(found >= 0)
+        if wrong.any():
+            i, rank = np.unravel_index(wrong.argmax(), wrong.shape)
+            raise ValueError(
+                f"weights returned {found[i, rank]} for the distance {distances[i, rank]} of row {_row(i, rows)}; "
+                "a weight must be a number of at least 0"
+            )
+        largest = found.max(axis=1, keepdims=True)
+        found = np.where(np.isinf(largest), np.isinf(found), _in_units_near(largest, found))
+    else:
+        distances = distances.astype(np.float64, copy=False)
+        nearest = distances[:, :1]
+        with np.errstate(divide="ignore", over="ignore"):
+            found = np.where(nearest == 0, distances == 0, 1 / _in_units_near(nearest, distances))
+    without = ~found.any(axis=1)
+    if without.any():
+        row = _row(without.argmax(), rows)
+        raise ValueError(f"all neighbours of row {row} have weight 0; at least one must count")
+    return found
+
+
+def _row(place: np.intp, rows: NDArray[np.intp] | None) -> np.intp:
+    return place if rows is None else rows[place]
+
+
+def _in_units_near(size: NDArray[np.float64], values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Divide each row by the power of two next to its `size` (n, 1): exact."""
+    with np.errstate(over="ignore", under="ignore"):
+        scaled: NDArray[np.float64] = np.ldexp(values, -np.frexp(size)[1])
+    return scaled
+
+
+def most_votes(
+    codes: NDArray[np.intp], indices: NDArray[np.intp], n_classes: int, weights: NDArray[np.float64] | None
+) -> NDArray[np.intp]:
+    """Return the class number (n,) with most votes, the smallest of equals.
+
+    `codes` has the class number of each training row, `indices` (n, k) the neighbours. Where classes are many, only the
+    labels among the neighbours are counted, so that neither time nor room grow with the number of classes.
+    """
+    n, k = indices.shape
+    if k == 1:
+        return codes[indices[:, 0]]
+    winners = np.empty(n, np.intp)
+    many = n_classes > _CLASSES_PER_NEIGHBOR * k
+    for some in _blocks(n, k if many else max(k, n_classes)):
+        votes_for, counted = codes[indices[some]], None if weights is None else weights[some]
+        if not many:
+            winners[some] = _count_votes(votes_for, n_classes, counted).argmax(axis=1)  # the first of equals
+            continue
+        # A stable sort: of equal labels the nearer neighbour stays first, so sums have the order that they have above.
+        order = votes_for.argsort(axis=1, kind="stable")
+        votes_for = np.take_along_axis(votes_for, order, axis=1)
+        places = np.zeros_like(votes_for)  # of each label among the row's own labels
+        np.cumsum(votes_for[:, 1:] != votes_for[:, :-1], axis=1, out=places[:, 1:])
+        if counted is not None:
+            counted = np.take_along_axis(counted, order, axis=1)
+        winning = _count_votes(places, k, counted).argmax(axis=1)
+        first = (places == winning[:, np.newaxis]).argmax(axis=1)
+        winners[some] = votes_for[np.arange(len(first)), first]
+    return winners
+
+
+def vote_shares(
+    codes: NDArray[np.intp], indices: NDArray[np.intp], n_classes: int, weights: NDArray[np.float64] | None
+) -> NDArray[np.float64]:
+    """Return each class's share of the votes (n, n_classes); arguments as in `most_votes`."""
+    n, k = indices.shape
+    shares = np.empty((n, n_classes))
+    for some in _blocks(n, max(k, n_classes)):
+        votes = _count_votes(codes[indices[some]], n_classes, None if weights is None else weights[some])
+        np.divide(votes, votes.sum(axis=1, keepdims=True), out=shares[some])
+    return shares
+
+
+def _count_votes(codes: NDArray[np.intp], n_classes: int, weights: NDArray[np.float64] | None) -> NDArray[Any]:
+    """Return the votes (n, n_classes), from the class numbers (n, k) of the neighbours, added up from near to far."""
+    n = len(codes)
+    places = codes + np.arange(0, n * n_classes, n_classes)[:, np.newaxis]
+    counted = None if weights is None else weights.ravel()
+    votes: NDArray[Any] = np.bincount(places.ravel(), counted, minlength=n * n_classes).reshape(n, n_classes)
+    return votes
+
+
+def mean_over_ranks(
+    targets: NDArray[np.float64], indices: NDArray[np.intp], weights: NDArray[np.float64] | None
+) -> NDArray[np.float64]:
+    """Return the weighted mean over each row's neighbours, summed from the nearest to the farthest.
+
+    `targets` is (m,) or (m, outputs), `indices` (n, k); the result is (n,) or (n, outputs).
+    """
+    n, k = indices.shape
+    means = np.empty((n, *targets.shape[1:]))
+    for some in _blocks(n, k * targets[:1].size):
+        values = targets[indices[some]]
+        total: Any = float(k)
+        if weights is not None:
+            values *= weights[some].reshape(*values.shape[:2], *[1] * (targets.ndim - 1))
+            total = _sum_over_ranks(weights[some]).reshape(-1, *[1] * (targets.ndim - 1))
+        np.divide(_sum_over_ranks(values), total, out=means[some])
+    return means
+
+
+def _sum_over_ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    total: NDArray[np.float64] = values[:, 0].copy()
+    for rank in range(1, values.shape[1]):
+        total += values[:, rank]
+    return total
+
+
+def _blocks(n: int, entries: int) -> Iterator[slice]:
+    """Yield blocks of n rows that have so many entries each."""
+    step = max(1, _AT_ONCE // entries)
+    for first in range(0, n, step):
+        yield slice(first, first + step)

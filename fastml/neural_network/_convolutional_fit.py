@@ -1,0 +1,162 @@
+"""How `ConvNetClassifier` is fitted: networks on `fastml.kernels._sequence`, as the training loop wants them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..kernels.convolution.layers import Normalization
+from ..kernels.convolution.network import Network, Weights
+from ..kernels.convolution.plan import Images, scores_of_images
+from ..kernels.convolution.product_layers import Convolution, Dense
+from ..kernels.convolution.training import SequenceTraining
+from ..training.batches import Array, Rows
+from ..training.data import Settled, computed_in
+from ..training.loop import loss_in_training
+from ..training.outcomes import First, say_what_became
+from ._fit import Column, begin, l2_of, run_network, solver_settings, targets_of
+
+__all__ = ["as_images", "channel_scales", "fit_images"]
+
+#: Images whose mean is computed together.
+_IMAGES = 256
+
+
+def as_images(X: Array, of_channels: tuple[Array, Array], dtype: np.dtype[Any]) -> Images:
+    """Return rows or images as the kernels take them, with mean and factor of each channel; bytes stay bytes."""
+    mean, factor = of_channels
+    x = X if X.ndim == 4 else X.reshape(len(X), -1, 1, 1)
+    if not mean.shape == factor.shape == x.shape[1:2]:  # they may have been set by hand, or come from a file
+        raise ValueError(
+            f"X has {x.shape[1]} channels; channel_mean_ and channel_std_ have shapes {mean.shape} and {factor.shape}"
+        )
+    kept = x if x.dtype == dtype or (x.dtype == np.uint8 and dtype == np.float32) else x.astype(dtype)
+    return Images(np.ascontiguousarray(kept), mean.astype(dtype), factor.astype(dtype))
+
+
+def channel_scales(X: Array) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return mean and standard deviation of each channel of images (n, C, ...); the latter 1 where it is 0."""
+    x = X.reshape(len(X), X.shape[1], -1)
+    blocks = range(0, len(x), _IMAGES)
+    mean = sum(x[i : i + _IMAGES].sum(axis=(0, 2), dtype=np.float64) for i in blocks) / (len(x) * x.shape[2])
+    squares = sum(
+        np.square(x[i : i + _IMAGES] - mean[:, np.newaxis], dtype=np.float64).sum(axis=(0, 2)) for i in blocks
+    )
+    std = np.sqrt(squares / (len(x) * x.shape[2]))
+    return np.asarray(mean), np.where(std > 0, std, 1.0)
+
+
+@dataclass(frozen=True, eq=False)
+class _Task:
+    """What a network is trained for, and how.
+
+    Attributes
+    ----------
+    network : Network
+        Its layers.
+    loss : str
+        One of the kernels' names.
+    rows : Rows
+        Training rows, with targets as the kernels take them.
+    images : callable
+        Makes `Images` of rows.
+    settings : dict
+        Further arguments of `SequenceTraining`.
+    n_threads : int or None
+        As everywhere in the kernels.
+    score : callable or None
+        Gives the score of weights on rows; None is the share of right classes.
+    """
+
+    network: Network
+    loss: str
+    rows: Rows
+    images: Callable[[Array], Images]
+    settings: dict[str, Any]
+    n_threads: int | None
+    score: Callable[[Weights, Rows], float] | None
+
+
+class _Column(Column):
+    """A network of layers in a row, as the training loop wants it."""
+
+    def __init__(self, task: _Task, weights: Weights, *, done: int, state: dict[str, Any] | None) -> None:
+        self._task = task
+        training = SequenceTraining(
+            task.network, task.loss, task.images(task.rows.X), targets_of(task.loss, task.rows.y), weights,
+            sample_weight=task.rows.weight, n_threads=task.n_threads, **task.settings,
+        )  # fmt: skip
+        super().__init__(training, task, done=done, state=state)
+
+    def finite(self) -> NDArray[np.bool_]:
+        """Say whether all weights are finite."""
+        return np.array([self._training.finite()])
+
+    def weights(self, column: int) -> Weights:
+        """Return a copy of the weights."""
+        weights: Weights = self._training.weights
+        return weights.copy()
+
+    def _scores(self, X: Array) -> Array:
+        task = self._task
+        return scores_of_images(task.network, self._training.weights, task.images(X), task.n_threads)
+
+
+def fit_images(model: Any, X: Any, y: Any, *, partial: bool = False, resume: bool = False, **more: Any) -> None:
+    """Train a network, show its progress, and say what went wrong."""
+    beginning = begin(model, X, y, partial=partial, resume=resume, **more)
+    settled = beginning.settled
+    if settled.idle and beginning.continues:
+        return
+    batches, rows = settled.batches, settled.rows
+    dtype = computed_in(rows.X)
+    if not beginning.continues:
+        model._scale_channels(rows.X if batches.rows is None else rows.X[batches.rows])
+    layers, network = model._new_network(settled.targets.n_scores, dtype)
+    weights = _initial(model, settled, network, beginning.continues)
+    model.layers_ = layers
+    task = _Task(
+        network, settled.targets.loss, rows, lambda x: as_images(x, model._channels(), dtype),
+        solver_settings(model, settled), settled.n_threads, settled.score,
+    )  # fmt: skip
+    column = _Column(task, weights, done=beginning.done, state=beginning.state)
+    run = run_network(model, column, beginning, partial=partial)
+    first = First(
+        lambda: _penalty(model, settled, network, weights),
+        lambda: loss_in_training(_Column(task, weights, done=0, state=None), batches),
+    )
+    say_what_became(model, run, settled.evaluations, first, partial=partial)
+
+
+def _penalty(model: Any, settled: Settled, network: Network, weights: Weights) -> float:
+    with np.errstate(over="ignore"):
+        squares = float(np.square(weights.flat[: network.places.penalized], dtype=np.float64).sum())
+    return 0.5 * l2_of(model, settled) * squares
+
+
+def _initial(model: Any, settled: Settled, network: Network, continues: bool) -> Weights:
+    """Return what a network begins with: from before, or new weights."""
+    rng = np.random.default_rng(settled.init)
+    if continues:
+        wanted = [{name: value.shape for name, value in of.items()} for of in network.unpack(network.new_weights())]
+        before = [{name: value.shape for name, value in of.items()} for of in model.parameters_]
+        if before != wanted:
+            raise ValueError(f"the parameters are to have shapes {wanted}, but those from before have {before}")
+        return network.pack(model.parameters_)
+    parameters: list[dict[str, Array]] = []
+    for layer in network.layers:
+        of_layer: dict[str, Array] = {}
+        if isinstance(layer, (Convolution, Dense)):
+            shape = layer.public_shape()
+            bound = 1 / math.sqrt(math.prod(shape[1:]))  # the rule that X. Glorot and Y. Bengio (2010) begin with
+            of_layer = {"weight": rng.uniform(-bound, bound, shape), "bias": np.zeros(shape[0])}
+        elif isinstance(layer, Normalization):
+            ones, zeros = np.ones(layer.shape[0]), np.zeros(layer.shape[0])
+            of_layer = {"weight": ones, "bias": zeros, "running_mean": zeros, "running_var": ones}
+        parameters.append(of_layer)
+    return network.pack(parameters)

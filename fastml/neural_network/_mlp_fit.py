@@ -1,0 +1,179 @@
+"""How `MLPClassifier` and `MLPRegressor` are fitted."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import chain, pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..kernels.networks.scores import Norm, folded, scores_of
+from ..kernels.networks.training import NetworkTraining
+from ..training.batches import Array, Rows
+from ..training.data import Settled
+from ..training.loop import loss_in_training
+from ..training.outcomes import First, say_what_became
+from ._fit import Column, begin, l2_of, run_network, solver_settings, targets_of
+
+__all__ = ["Layers", "NetworkColumn", "NetworkTask", "fit_network", "hidden_sizes"]
+
+
+def fit_network(model: Any, X: Any, y: Any, *, partial: bool = False, resume: bool = False, **more: Any) -> None:
+    """Train a network, show its progress, and say what went wrong."""
+    beginning = begin(model, X, y, partial=partial, resume=resume, **more)
+    settled = beginning.settled
+    if settled.idle and beginning.continues:
+        return
+    layers, task = _initial(model, settled, beginning.continues), _task(model, settled)
+    network = NetworkColumn(task, layers, done=beginning.done, state=beginning.state)
+    run = run_network(model, network, beginning, partial=partial)
+    first = First(
+        lambda: _penalty(model, settled, layers),
+        lambda: loss_in_training(NetworkColumn(task, layers), settled.batches),
+    )
+    say_what_became(model, run, settled.evaluations, first, partial=partial)
+
+
+def _task(model: Any, settled: Settled) -> NetworkTask:
+    settings = solver_settings(model, settled) | {
+        "dropout": _shares(model.dropout, len(hidden_sizes(model))),
+        "norm_share": model.batch_norm_momentum,
+    }
+    return NetworkTask(settled.targets.loss, settled.rows, model.activation, settings, settled.n_threads, settled.score)
+
+
+def _penalty(model: Any, settled: Settled, layers: Layers) -> float:
+    with np.errstate(over="ignore"):
+        squares = sum(float(np.square(W, dtype=np.float64).sum()) for W in layers.weights)
+    return 0.5 * l2_of(model, settled) * squares
+
+
+def hidden_sizes(model: Any) -> list[int]:
+    """Return the units of each hidden layer."""
+    sizes = model.hidden_layer_sizes
+    return [int(size) for size in (sizes if np.iterable(sizes) else [sizes])]
+
+
+def _shares(dropout: Any, hidden: int) -> list[float]:
+    return [float(share) for share in dropout] if np.iterable(dropout) else [float(dropout)] * hidden
+
+
+def _initial(model: Any, settled: Settled, continues: bool) -> Layers:
+    """Return what a network begins with: from before, or new layers."""
+    dtype = settled.rows.X.dtype
+    units = [settled.rows.X.shape[1], *hidden_sizes(model), settled.targets.n_scores]
+    if continues:
+        before = [W.T.shape for W in model.coefs_]
+        wanted = [(outputs, inputs) for inputs, outputs in pairwise(units)]
+        if before != wanted:
+            raise ValueError(f"the layers are to have shapes {wanted}, but those from before have {before}")
+        layers = Layers([W.T.astype(dtype) for W in model.coefs_], [b.astype(dtype) for b in model.intercepts_], [])
+        if bool(model.batch_norm_scales_) != (model.batch_norm and len(units) > 2):
+            raise ValueError(f"batch_norm is {model.batch_norm!r}; the layers from before are of another kind")
+        for norm in model._norms():
+            layers.norms.append(Norm(*(part.astype(dtype) for part in norm)))
+        return layers
+    rng = np.random.default_rng(settled.init)
+    factor = 2 if model.activation == "logistic" else 6
+    layers = Layers([], [], [])
+    for inputs, outputs in pairwise(units):
+        bound = math.sqrt(factor / (inputs + outputs))  # X. Glorot and Y. Bengio (2010)
+        layers.weights.append(rng.uniform(-bound, bound, (outputs, inputs)).astype(dtype))
+        layers.biases.append(rng.uniform(-bound, bound, outputs).astype(dtype))
+    if model.batch_norm:
+        for shifts in layers.biases[:-1]:
+            shifts[:] = 0
+            ones = np.ones_like(shifts)
+            layers.norms.append(Norm(ones, np.zeros_like(ones), ones))
+    return layers
+
+
+class Layers(NamedTuple):
+    """Weights (units, inputs) and intercepts (units,) of each layer; of normalised ones the latter are shifts."""
+
+    weights: list[Array]
+    biases: list[Array]
+    norms: list[Norm]
+
+    def copied(self) -> Layers:
+        """Return a copy."""
+        norms = [Norm(*(part.copy() for part in norm)) for norm in self.norms]
+        return Layers([W.copy() for W in self.weights], [b.copy() for b in self.biases], norms)
+
+    def scores(self, X: Array, activation: str, n_threads: int | None) -> Array:
+        """Return the values of the last layer, with running statistics where a layer is normalised."""
+        return scores_of(X, *folded(*self), activation=activation, n_threads=n_threads)
+
+
+@dataclass(frozen=True, eq=False)
+class NetworkTask:
+    """What a network is trained for, and how.
+
+    Attributes
+    ----------
+    loss : str
+        One of the kernels' names.
+    rows : Rows
+        Training rows with targets as the kernels take them; targets of one score may be (n,).
+    activation : str
+        Of the hidden layers.
+    settings : dict
+        Further arguments of `NetworkTraining`.
+    n_threads : int or None
+        As everywhere in the kernels.
+    score : callable, optional
+        Gives the score of layers on rows; None is the share of right classes, or R².
+    """
+
+    loss: str
+    rows: Rows
+    activation: str
+    settings: dict[str, Any]
+    n_threads: int | None
+    score: Callable[[Layers, Rows], float] | None = None
+
+
+class NetworkColumn(Column):
+    """A network of fully connected layers, as the training loop wants it.
+
+    Parameters
+    ----------
+    task : NetworkTask
+        What it is trained for.
+    layers : Layers
+        What it begins with.
+    done, state
+        As of `Column`.
+    """
+
+    def __init__(
+        self, task: NetworkTask, layers: Layers, *, done: int = 0, state: dict[str, Any] | None = None
+    ) -> None:
+        self._task = task
+        training = NetworkTraining(
+            task.loss, task.rows.X, targets_of(task.loss, task.rows.y), layers.weights, layers.biases,
+            norms=layers.norms or None, activation=task.activation, sample_weight=task.rows.weight,
+            n_threads=task.n_threads, **task.settings,
+        )  # fmt: skip
+        super().__init__(training, task, done=done, state=state)
+
+    def finite(self) -> NDArray[np.bool_]:
+        """Say whether all weights are finite."""
+        layers = self._layers()
+        parts = chain(layers.weights, layers.biases, *layers.norms)
+        return np.array([all(np.isfinite(part).all() for part in parts)])
+
+    def weights(self, column: int) -> Layers:
+        """Return a copy of the layers."""
+        return self._layers().copied()
+
+    def _scores(self, X: Array) -> Array:
+        return self._layers().scores(X, self._task.activation, self._task.n_threads)
+
+    def _layers(self) -> Layers:
+        training = self._training
+        return Layers(training.weights, training.biases, training.norms)

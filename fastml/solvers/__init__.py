@@ -1,0 +1,1 @@
+"""Minimizers of smooth functions, and the Hessians and objectives that linear models give them."""

@@ -1,0 +1,1 @@
+"""Parameters, data, weights and files of any estimator."""

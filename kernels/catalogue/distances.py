@@ -1,0 +1,178 @@
+"""Distances of rows, and the nearest rows: truths and entries. "squared" is the L2 distance without its root."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from .entry import EPS, FLOATS, INDEX_BYTES, REGIMES, TINY, Dtypes, Entry, Inputs, Size, Tolerance, itemsize, tolerances
+from .inputs import random_points
+from .truth import Array, Truth, wide_dtype
+
+_CHUNKS = (
+    "sums run over at most 256 columns, then over those partial sums: (256 + D/256 + 4)·eps/2 in the worst case "
+    "(less for fewer columns, see the scale), relative because no term is negative"
+)
+_EXACT = {"uint8": Tolerance(0.0, 0.0, "integers are exact")}
+_ROOT = {"uint8": Tolerance(EPS["float32"], 0.0, "the root of an exact integer, rounded once or twice")}
+_TOLERANCES = {
+    "l1": tolerances(138, _CHUNKS) | _EXACT,
+    "squared": tolerances(138, _CHUNKS, atol=4096) | _EXACT,
+    # Squares below the smallest normal number may vanish: seen from the root, all below its root.
+    "l2": {
+        name: Tolerance(69 * EPS[name], 64 * math.sqrt(TINY[name]), "half of the square's bound: " + _CHUNKS)
+        for name in EPS
+    }
+    | _ROOT,
+    "linf": tolerances(1, "one subtraction, rounded once; maxima are exact") | _EXACT,
+}
+_FORMULAS = {"l1": "Σ|x − y|", "l2": "√Σ(x − y)²", "squared": "Σ(x − y)²", "linf": "max|x − y|"}
+
+
+def entries() -> Iterator[Entry]:
+    """Yield the entries of this family."""
+    yield from map(_pairwise, ("l1", "l2", "squared", "linf"))
+    yield from map(_k_nearest, ("l1", "l2", "linf"))
+
+
+def _dtypes(kind: str) -> dict[str, Dtypes]:
+    return FLOATS | {"uint8": Dtypes("int32", "float32" if kind == "l2" else "int32")}
+
+
+def _pair_terms(size: Size) -> float:
+    return math.prod(size[:3])
+
+
+def _pair_flops(size: Size) -> float:
+    # As a matrix product of this size counts them, so that the share of the GEMM rate says how
+    # the direct form compares with the BLAS form.
+    return 2 * math.prod(size[:3])
+
+
+def _pairwise(kind: str) -> Entry:
+    squared = kind == "squared"
+    metric = "l2" if squared else kind
+    dtypes = _dtypes(kind)
+
+    def make(size: Size, dtype: str, regime: str = "typical", seed: int = 0) -> Inputs:
+        n, m, d = size
+        points = random_points(np.random.default_rng(seed), n, m, d, dtype, regime)
+        return Inputs(points, {"squared": True} if squared else {})
+
+    def size_bytes(size: Size, dtype: str) -> float:
+        n, m, d = size
+        return (n + m) * d * itemsize(dtype) + n * m * itemsize(dtypes[dtype].output)
+
+    return Entry(
+        key="pairwise_l2[squared]" if squared else f"pairwise_{metric}",
+        function=f"pairwise_{metric}",
+        family="distances",
+        formula=_FORMULAS[kind],
+        dtypes=dtypes,
+        sizes={"tiny": (23, 37, 33), "default": (200, 2000, 784), "full": (500, 5000, 3072)},
+        axes=("n", "m", "d"),
+        make=make,
+        regimes=REGIMES,
+        work=_pair_terms,
+        unit="elem",
+        bytes=size_bytes,
+        flops=_pair_flops,
+        limit="gemm",
+        tolerance=_TOLERANCES[kind],
+        loop_size=(10, 100, 784),
+        specialisations=len(dtypes) + (metric == "l2"),  # wide uint8 rows: int64 instead of int32
+        truth=_distance_truth(metric, squared, dtypes),
+    )
+
+
+def _k_nearest(metric: str) -> Entry:
+    dtypes = _dtypes(metric)
+
+    def make(size: Size, dtype: str, regime: str = "typical", seed: int = 0) -> Inputs:
+        n, m, d, k = size
+        X, Y = random_points(np.random.default_rng(seed), n, m, d, dtype, regime)
+        return Inputs((X, X if n == m else Y, k), {"metric": metric})
+
+    def size_bytes(size: Size, dtype: str) -> float:
+        n, m, d, k = size
+        return (n + m) * d * itemsize(dtype) + n * k * (itemsize(dtypes[dtype].output) + INDEX_BYTES)
+
+    return Entry(
+        key=f"k_nearest[{metric}]",
+        function="k_nearest",
+        family="neighbors",
+        formula=f"the k smallest {_FORMULAS[metric]}",
+        dtypes=dtypes,
+        sizes={"tiny": (23, 37, 33, 5), "default": (200, 2000, 784, 5), "full": (500, 5000, 3072, 7)},
+        axes=("n", "m", "d", "k"),
+        make=make,
+        regimes=REGIMES,
+        work=_pair_terms,
+        unit="elem",
+        bytes=size_bytes,
+        flops=_pair_flops,
+        limit="gemm",
+        tolerance=_TOLERANCES[metric],
+        loop_size=(10, 100, 784, 5),
+        specialisations=len(dtypes) + (metric == "l2"),  # wide uint8 rows: int64 instead of int32
+        truth=_neighbor_truth(metric, dtypes),
+        # Few queries: Y is cut and the parts are merged. Many long rows among themselves. Enough work for bounds.
+        warm_sizes=((3, 4096, 2, 3), (2048, 2048, 416, 1), (1024, 4096, 1024, 1)),
+    )
+
+
+# -- truth -----------------------------------------------------------------------------------------
+
+
+def _true_distances(X: Array, Y: Array, metric: str, squared: bool) -> Array:
+    integer = X.dtype == np.uint8
+    wide: Any = np.int64 if integer else wide_dtype(X.dtype, len(X) * Y.size)
+    x, y = X.astype(wide), Y.astype(wide)
+    result = np.empty((len(X), len(Y)), wide if integer else np.longdouble)
+    for i in range(len(X)):
+        difference = np.abs(y - x[i])
+        if metric == "linf":
+            result[i] = np.max(difference, axis=1, initial=0)
+        else:
+            result[i] = np.sum(difference if metric == "l1" else np.square(difference), axis=1)
+    return np.sqrt(result.astype(np.longdouble)) if metric == "l2" and not squared else result
+
+
+def _column_scale(X: Array, metric: str) -> float:
+    """Return the part of the tolerance of a sum over columns that so few columns may use.
+
+    Partial sums of 256 columns, then a sum of those, and a few roundings of each term: the
+    tolerances are for 4,096 columns.
+    """
+    if metric == "linf" or X.dtype == np.uint8:  # no sum, or an exact one
+        return 1.0
+    d = X.shape[1]
+    return (min(d, 256) + d / 256 + 4) / (256 + 16 + 4)
+
+
+def _distance_truth(metric: str, squared: bool, dtypes: dict[str, Dtypes]) -> Callable[[Inputs], Truth]:
+    def truth(inputs: Inputs) -> Truth:
+        X, Y = inputs.args
+        distances = _true_distances(X, Y, metric, squared)
+        return Truth((distances,), (dtypes[X.dtype.name].output,), (distances * _column_scale(X, metric),))
+
+    return truth
+
+
+def _neighbor_truth(metric: str, dtypes: dict[str, Dtypes]) -> Callable[[Inputs], Truth]:
+    def truth(inputs: Inputs) -> Truth:
+        X, Y, k = inputs.args
+        distances = _true_distances(X, Y, metric, squared=False)
+        indices = np.argsort(distances, axis=1, kind="stable")[:, :k]
+        nearest = np.take_along_axis(distances, indices, axis=1)
+        return Truth(
+            (nearest, indices),
+            (dtypes[X.dtype.name].output, np.intp),
+            (nearest * _column_scale(X, metric), indices),
+            distances=distances.astype(np.float64),
+        )
+
+    return truth

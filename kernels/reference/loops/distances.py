@@ -1,0 +1,168 @@
+"""Distances of rows, and the nearest rows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ...arguments import arrays, scalars
+from ...arguments.arrays import Array
+from ...distances import arguments, scales
+from ._common import Row, quiet
+
+__all__ = ["k_nearest", "pairwise", "pairwise_l1", "pairwise_l2", "pairwise_linf"]
+
+
+def _l1(x: Row, y: Row) -> float:
+    total = 0.0
+    for a, b in zip(x, y, strict=True):
+        total += abs(a - b)
+    return total
+
+
+def _squared_l2(x: Row, y: Row) -> float:
+    total = 0.0
+    for a, b in zip(x, y, strict=True):
+        total += (a - b) * (a - b)
+    return total
+
+
+def _linf(x: Row, y: Row) -> float:
+    largest = 0.0
+    for a, b in zip(x, y, strict=True):
+        difference = abs(a - b)
+        # NaN is larger than nothing: once it is in, it must stay in.
+        if difference > largest or math.isnan(difference):
+            largest = difference
+    return largest
+
+
+_TOTALS: dict[str, Callable[[Row, Row], float]] = {"l1": _l1, "l2": _squared_l2, "linf": _linf}
+
+
+# Rows times this power of two, or over it, have squares within the range of float64.
+_SCALE = {np.dtype(np.float32): 1.0, np.dtype(np.float64): 2.0**600}
+
+
+class _Distance(NamedTuple):
+    """What neighbours are ordered by, `kind` before `total`, and what is returned.
+
+    The total of L2 is the square: the root would merge close values. Pairs whose square leaves the range of the
+    dtype are of another kind, -1 if it is too small and 1 if it is too large, and their square is that of scaled rows.
+    """
+
+    kind: int
+    total: float
+    distance: float
+    square: float
+
+
+def _distance(x: Row, y: Row, metric: arguments.Metric, dtype: np.dtype[Any]) -> _Distance:
+    exact = dtype == np.uint8 or metric != "l2"
+    total = float(arguments.result_dtype(metric, dtype, len(x), squared=True).type(_TOTALS[metric](x, y)))
+    if exact:
+        return _Distance(0, total, math.sqrt(total) if metric == "l2" else total, total)
+    least, most = scales.ordinary(dtype, len(x))
+    scale = _SCALE[dtype]
+    if total < least:
+        total = _squared_l2([(a - b) * scale for a, b in zip(x, y, strict=True)], [0.0] * len(x))
+        return _Distance(-1, total, min(math.sqrt(total) / scale, math.sqrt(least)), min(total / scale / scale, least))
+    if total > most:
+        total = _squared_l2([a / scale for a in x], [b / scale for b in y])
+        return _Distance(1, total, max(math.sqrt(total) * scale, math.sqrt(most)), math.inf)
+    return _Distance(0, total, math.sqrt(total), total)
+
+
+@quiet
+def pairwise(X: ArrayLike, Y: ArrayLike | None, norm: Callable[[Array], float]) -> Array:
+    """Compute distances between rows under any norm: ``out[i, j] = norm(X[i] - Y[j])``.
+
+    Parameters
+    ----------
+    X : array_like of shape (n, D)
+    Y : array_like of shape (m, D), or None for `X`
+    norm : callable
+        Takes one difference vector (D,), of the dtype of the result, and returns a number.
+
+    Returns
+    -------
+    ndarray of shape (n, m)
+        float32 where the dtypes of `X` and `Y` settle to float32, else float64 (also for uint8,
+        as a norm may be any real number).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastml.kernels.reference import loops
+    >>> loops.pairwise([[0, 0]], [[3, 4], [1, 1]], np.linalg.norm)
+    array([[5.        , 1.41421356]])
+    >>> loops.pairwise([[0, 0]], [[3, 4], [1, 1]], lambda v: (abs(v) ** 3).sum() ** (1 / 3))
+    array([[4.49794145, 1.25992105]])
+    """
+    if not callable(norm):
+        raise TypeError(f"norm is a {type(norm).__name__}; it must be callable on a difference vector")
+    x, y, kind = arguments.pair(X, Y)
+    if kind == "uint8":  # whose differences would wrap around
+        x, y = x.astype(np.float64), y.astype(np.float64)
+    distances = np.empty((len(x), len(y)), x.dtype)
+    for i in range(len(x)):
+        for j in range(len(y)):
+            distances[i, j] = norm(x[i] - y[j])
+    return distances
+
+
+def _pairwise(X: ArrayLike, Y: ArrayLike | None, metric: arguments.Metric, squared: bool, out: Array | None) -> Array:
+    x, y, _ = arguments.pair(X, Y)
+    dtype = arguments.result_dtype(metric, x.dtype, x.shape[1], squared)
+    out = arrays.out(out, (len(x), len(y)), dtype, X, Y)
+    rows, others = x.tolist(), y.tolist()
+    for i, row in enumerate(rows):
+        for j, other in enumerate(others):
+            found = _distance(row, other, metric, x.dtype)
+            out[i, j] = found.square if squared else found.distance
+    return out
+
+
+@quiet
+def pairwise_l1(X: ArrayLike, Y: ArrayLike | None = None, *, out: Array | None = None) -> Array:
+    """Compute sums of absolute differences, ``Σ_d |X[i, d] − Y[j, d]|``; see `kernels.pairwise_l1`."""
+    return _pairwise(X, Y, "l1", False, out)
+
+
+@quiet
+def pairwise_l2(X: ArrayLike, Y: ArrayLike | None = None, *, squared: bool = False, out: Array | None = None) -> Array:
+    """Compute Euclidean distances, ``√ Σ_d (X[i, d] − Y[j, d])²``; see `kernels.pairwise_l2`."""
+    return _pairwise(X, Y, "l2", scalars.flag(squared, "squared"), out)
+
+
+@quiet
+def pairwise_linf(X: ArrayLike, Y: ArrayLike | None = None, *, out: Array | None = None) -> Array:
+    """Compute largest absolute differences, ``max_d |X[i, d] − Y[j, d]|``; see `kernels.pairwise_linf`."""
+    return _pairwise(X, Y, "linf", False, out)
+
+
+@quiet
+def k_nearest(
+    X: ArrayLike, Y: ArrayLike | None, k: int, *, metric: str = "l2", exclude_self: bool = False
+) -> tuple[Array, Array]:
+    """Find the `k` rows of `Y` nearest to each row of `X`, by (distance, index); see `kernels.k_nearest`."""
+    x, y, _ = arguments.pair(X, Y)
+    name = arguments.metric(metric)
+    k = arguments.k(k, len(y), exclude_self, len(x))
+    distances = np.empty((len(x), k), arguments.result_dtype(name, x.dtype, x.shape[1]))
+    indices = np.empty((len(x), k), np.intp)
+    rows, others = x.tolist(), y.tolist()
+    for i, row in enumerate(rows):
+        keys = [_distance(row, other, name, x.dtype) for other in others]
+        candidates = [j for j in range(len(others)) if not (exclude_self and j == i)]
+        # The sort keeps the order of what is equal, so ties stay ordered by index. NaN compares
+        # with nothing: it is sorted by being NaN, and then by index.
+        candidates.sort(key=lambda j: (2, 0.0) if math.isnan(keys[j].total) else keys[j][:2])
+        for rank, j in enumerate(candidates[:k]):
+            indices[i, rank] = j
+            distances[i, rank] = keys[j].distance
+    return distances, indices

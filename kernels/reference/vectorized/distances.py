@@ -1,0 +1,234 @@
+"""Distances of rows, and the nearest rows."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ...arguments import arrays, scalars
+from ...arguments.arrays import Array
+from ...distances import arguments, scales
+from ._common import BLOCK, quiet
+
+__all__ = ["k_nearest", "pairwise_l1", "pairwise_l2", "pairwise_linf"]
+
+# Entries of a block of distances in `k_nearest`, and of a matrix product between uint8 rows.
+_DISTANCES = 1 << 20
+
+
+def _keys(X: Array, Y: Array, metric: arguments.Metric, out: Array) -> None:
+    """Write to `out` (n, m) what neighbours are ordered by: L1, L-inf, or the *squared* L2.
+
+    Every entry is computed from its two rows by the same operations in the same order wherever
+    it lies in a block: each reduction runs along the columns of one pair.
+    """
+    if X.dtype == np.uint8 and metric == "l2":
+        _exact_squared_l2(X, Y, out)
+        return
+    n, m, columns = len(X), len(Y), X.shape[1]
+    # As many rows of Y as fill a block, and if they all fit, several rows of X at once.
+    height = max(1, min(m, BLOCK // max(1, columns)))
+    width = max(1, min(n, BLOCK // max(1, height * columns)))
+    buffer = np.empty((width, height, columns), X.dtype)
+    lower = np.empty_like(buffer) if X.dtype == np.uint8 else buffer
+    for j in range(0, m, height):
+        y = Y[j : j + height]
+        for i in range(0, n, width):
+            x = X[i : i + width, None]
+            difference = buffer[: len(x), : len(y)]
+            if X.dtype == np.uint8:  # a plain difference would wrap around
+                smaller = lower[: len(x), : len(y)]
+                np.minimum(x, y, out=smaller)
+                np.maximum(x, y, out=difference)
+                np.subtract(difference, smaller, out=difference)
+            else:
+                np.subtract(x, y, out=difference)
+            target = out[i : i + width, j : j + height]
+            if metric == "l2":
+                np.multiply(difference, difference, out=difference)
+            else:
+                np.abs(difference, out=difference)
+            if metric == "linf":
+                target[...] = np.maximum.reduce(difference, axis=-1, initial=0)
+            else:  # pairwise summation; a BLAS dot product is faster, but free to look at alignment
+                np.add.reduce(difference, axis=-1, dtype=out.dtype, out=target)
+
+
+def _totals_again(X: Array, Y: Array, i: Array, j: Array, large: bool) -> Array:
+    """Compute squared L2 distances of the pairs (X[i], Y[j]) in another scale, in float64."""
+    totals = np.empty(i.size)
+    step = max(1, BLOCK // max(1, X.shape[1]))
+    for first in range(0, i.size, step):
+        some = slice(first, first + step)
+        difference = scales.rescaled(X[i[some]], large) - scales.rescaled(Y[j[some]], large)
+        totals[some] = np.add.reduce(difference * difference, axis=1)
+    return totals
+
+
+def _finish_l2(X: Array, Y: Array, keys: Array, squared: bool = False) -> dict[int, Array]:
+    """Turn squared L2 distances between floats into distances, in place, or leave them `squared`.
+
+    Those whose square left the range of the dtype are made again. Of the rows that have such pairs the order of all
+    pairs is returned, as ranks: it is no longer that of the squares alone.
+    """
+    least, most = scales.ordinary(X.dtype, X.shape[1])
+    odd = {large: np.nonzero(keys > most if large else keys < least) for large in (False, True)}
+    totals = {large: _totals_again(X, Y, i, j, large) for large, (i, j) in odd.items()}
+    kinds, values = {}, {}
+    for large, (i, _) in odd.items():
+        for row in np.unique(i[(totals[large] > 0) & (totals[large] < np.inf)]).tolist():  # not of equal rows
+            kinds[row] = np.select([keys[row] < least, keys[row] <= most, keys[row] > most], [0, 1, 2], default=3)
+            values[row] = keys[row].astype(np.float64)
+    if not squared:
+        np.sqrt(keys, out=keys)
+    for large, (i, j) in odd.items():
+        if not squared:
+            keys[i, j] = scales.distances(totals[large], large, X.dtype, X.shape[1])
+        elif not large:
+            keys[i, j] = scales.squares(totals[large], X.dtype, X.shape[1])
+        for row, value in values.items():
+            value[j[i == row]] = totals[large][i == row]
+    return {row: np.argsort(np.lexsort((values[row], kinds[row]))) for row in values}
+
+
+def _exact_squared_l2(X: Array, Y: Array, out: Array) -> None:
+    """Write squared distances between uint8 rows by a matrix product in float64, which is exact."""
+    step = math.isqrt(_DISTANCES)
+    for i in range(0, len(X), step):
+        x = X[i : i + step].astype(np.float64)
+        x_squares = np.vecdot(x, x)[:, None]
+        for j in range(0, len(Y), step):
+            y = Y[j : j + step].astype(np.float64)
+            squares = x @ y.T
+            squares *= -2
+            squares += x_squares
+            squares += np.vecdot(y, y)
+            out[i : i + step, j : j + step] = squares
+
+
+@quiet
+def _pairwise(X: ArrayLike, Y: ArrayLike | None, metric: arguments.Metric, squared: bool, out: Array | None) -> Array:
+    x, y, kind = arguments.pair(X, Y)
+    columns = x.shape[1]
+    dtype = arguments.result_dtype(metric, x.dtype, columns, squared)
+    out = arrays.out(out, (len(x), len(y)), dtype, X, Y)
+    root = metric == "l2" and not squared
+    if root and kind == "uint8":  # exact integers first, in blocks of rows
+        exact = arguments.result_dtype(metric, x.dtype, columns, squared=True)
+        step = max(1, _DISTANCES // max(1, len(y)))
+        for i in range(0, len(x), step):
+            keys = np.empty((len(x[i : i + step]), len(y)), exact)
+            _keys(x[i : i + step], y, metric, keys)
+            out[i : i + step] = np.sqrt(keys, dtype=np.float64)
+        return out
+    _keys(x, y, metric, out)
+    if metric == "l2" and kind != "uint8":
+        step = max(1, _DISTANCES // max(1, len(y)))
+        for i in range(0, len(x), step):
+            _finish_l2(x[i : i + step], y, out[i : i + step], squared)
+    return out
+
+
+def pairwise_l1(X: ArrayLike, Y: ArrayLike | None = None, *, out: Array | None = None) -> Array:
+    """Compute sums of absolute differences, ``Σ_d |X[i, d] − Y[j, d]|``; see `kernels.pairwise_l1`."""
+    return _pairwise(X, Y, "l1", False, out)
+
+
+def pairwise_l2(X: ArrayLike, Y: ArrayLike | None = None, *, squared: bool = False, out: Array | None = None) -> Array:
+    """Compute Euclidean distances, ``√ Σ_d (X[i, d] − Y[j, d])²``; see `kernels.pairwise_l2`."""
+    return _pairwise(X, Y, "l2", scalars.flag(squared, "squared"), out)
+
+
+def pairwise_linf(X: ArrayLike, Y: ArrayLike | None = None, *, out: Array | None = None) -> Array:
+    """Compute largest absolute differences, ``max_d |X[i, d] − Y[j, d]|``; see `kernels.pairwise_linf`."""
+    return _pairwise(X, Y, "linf", False, out)
+
+
+@quiet
+def gemm_squared_l2(X: ArrayLike, Y: ArrayLike | None = None) -> Array:
+    """Compute ``|x|² + |y|² − 2 x·y`` by one matrix product: fast, and inexact for near points.
+
+    No twin of a kernel: it is here to be compared with. Its error is about
+    ``eps · (|x|² + |y|²)``, whatever the distance; a negative result is cut to 0.
+
+    Examples
+    --------
+    Two points 0.25 apart, at 10,000, in float32:
+
+    >>> import numpy as np
+    >>> from fastml.kernels.reference import vectorized
+    >>> x, y = np.float32([[1e4, 1e4]]), np.float32([[1e4, 1e4 + 0.25]])
+    >>> float(vectorized.pairwise_l2(x, y, squared=True)[0, 0])
+    0.0625
+    >>> float(vectorized.gemm_squared_l2(x, y)[0, 0]) in (0.0, 16.0)
+    True
+    """
+    x, y, kind = arguments.pair(X, Y)
+    if kind == "uint8":
+        x, y = x.astype(np.float64), y.astype(np.float64)
+    squares = x @ y.T
+    squares *= -2
+    squares += np.vecdot(x, x)[:, None]
+    squares += np.vecdot(y, y)
+    return np.maximum(squares, 0, out=squares)
+
+
+@quiet
+def k_nearest(
+    X: ArrayLike, Y: ArrayLike | None, k: int, *, metric: str = "l2", exclude_self: bool = False
+) -> tuple[Array, Array]:
+    """Find the `k` rows of `Y` nearest to each row of `X`, by (distance, index); see `kernels.k_nearest`.
+
+    Blocks of rows of X, so that at most about a million distances (or one row of them) exist at a time.
+    """
+    x, y, kind = arguments.pair(X, Y)
+    name = arguments.metric(metric)
+    n, m, columns = len(x), len(y), x.shape[1]
+    k = arguments.k(k, m, exclude_self, n)
+    key_dtype = arguments.result_dtype(name, x.dtype, columns, squared=True)
+    distances = np.empty((n, k), arguments.result_dtype(name, x.dtype, columns))
+    indices = np.empty((n, k), np.intp)
+    step = max(1, min(n, _DISTANCES // max(1, m)))
+    block = np.empty((step, m), key_dtype)
+    for i in range(0, n, step):
+        keys = block[: len(x[i : i + step])]
+        _keys(x[i : i + step], y, name, keys)
+        own = keys
+        if name == "l2" and kind != "uint8":
+            own = keys.copy()
+            if ranks := _finish_l2(x[i : i + step], y, own):
+                keys = keys.astype(np.float64)
+                for row, rank in ranks.items():
+                    keys[row] = rank
+        elif name == "l2":
+            own = np.sqrt(keys, dtype=np.float64)
+        if exclude_self:
+            rows = np.arange(len(keys))
+            others = np.ones(keys.shape, bool)
+            others[rows, i + rows] = False
+            keys = keys[others].reshape(len(keys), m - 1)
+            nearest = _smallest(keys, k)
+            nearest += nearest >= (i + rows)[:, None]  # to the right of the column left out
+        else:
+            nearest = _smallest(keys, k)
+        indices[i : i + step] = nearest
+        distances[i : i + step] = np.take_along_axis(own, nearest, axis=1)
+    return distances, indices
+
+
+def _smallest(keys: Array, k: int) -> Array:
+    """Return the columns of the `k` smallest of each row, by (value, column), NaN last."""
+    columns = np.argpartition(keys, k - 1, axis=1)[:, :k]
+    columns.sort(axis=1)  # so that the stable sort below puts equal values in order of column
+    values = np.take_along_axis(keys, columns, axis=1)
+    order = np.argsort(values, axis=1, kind="stable")
+    columns = np.take_along_axis(columns, order, axis=1)
+    values = np.take_along_axis(values, order, axis=1)
+    # Where the k-th value occurs more often than it was taken, the partition took any of its
+    # columns; and NaN compares with nothing. Such rows are few: sort them in full.
+    unclear = np.flatnonzero(np.count_nonzero(keys <= values[:, -1:], axis=1) != k)
+    if unclear.size:
+        columns[unclear] = np.argsort(keys[unclear], axis=1, kind="stable")[:, :k]
+    return columns

@@ -1,0 +1,322 @@
+"""Losses and their gradients.
+
+*Terms* are what each row adds to a loss, and the derivatives if they are wanted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ...arguments import scalars
+from ...arguments.arrays import Array
+from ...arguments.targets import weights as checked_weights
+from ...losses import arguments
+from ._common import quiet, row_blocks, row_max_and_shift, row_sum
+from .elementwise import _exp_both_sides
+
+__all__ = [
+    "absolute_error",
+    "absolute_error_gradient",
+    "binary_cross_entropy",
+    "binary_cross_entropy_gradient",
+    "hinge",
+    "hinge_gradient",
+    "huber",
+    "huber_gradient",
+    "multiclass_hinge",
+    "multiclass_hinge_gradient",
+    "softmax_cross_entropy",
+    "softmax_cross_entropy_gradient",
+    "squared_error",
+    "squared_error_gradient",
+    "squared_hinge",
+    "squared_hinge_gradient",
+]
+
+Terms = tuple[Array, Array | None]
+
+
+def _binary_cross_entropy(z: Array, t: Array, gradient: bool) -> Terms:
+    # log(1 + e^-|z|) + (1 - t) max(z, 0) + t max(-z, 0): summands >= 0, nothing cancels.
+    up, down = _exp_both_sides(z)
+    e = up * down
+    losses = np.log1p(e)
+    losses += (1 - t) * np.maximum(z, 0)
+    losses -= t * np.minimum(z, 0)
+    infinite = np.isinf(z)
+    if infinite.any():  # 0 · inf counts as 0: an infinite score on the right side costs nothing
+        wrong = np.where(z > 0, 1 - t, t) > 0
+        losses[infinite] = np.where(wrong, np.inf, 0)[infinite]
+    if not gradient:
+        return losses, None
+    # σ(z) - t over the common denominator, for full accuracy where t is 0 or 1.
+    slopes = up
+    slopes *= 1 - t
+    down *= t
+    slopes -= down
+    e += 1
+    slopes /= e
+    return losses, slopes
+
+
+def _hinge(z: Array, y: Array, gradient: bool) -> Terms:
+    losses = np.maximum(1 - y * z, 0)
+    if not gradient:
+        return losses, None
+    slopes = np.sign(losses)  # 1 within the margin, 0 from the kink on, NaN for NaN
+    slopes *= y
+    return losses, np.subtract(0, slopes, out=slopes)
+
+
+def _squared_hinge(z: Array, y: Array, gradient: bool) -> Terms:
+    slack = np.maximum(1 - y * z, 0)
+    return slack * slack, (-2 * y * slack if gradient else None)
+
+
+def _squared_error(z: Array, y: Array, gradient: bool) -> Terms:
+    residual = z - y
+    losses = residual * residual
+    losses *= 0.5
+    return losses, (residual if gradient else None)
+
+
+def _absolute_error(z: Array, y: Array, gradient: bool) -> Terms:
+    residual = z - y
+    return np.abs(residual), (np.sign(residual) if gradient else None)
+
+
+def _huber(z: Array, y: Array, gradient: bool, delta: Any) -> Terms:
+    residual = z - y
+    size = np.abs(residual)
+    inside = np.minimum(size, delta)
+    # Both branches at once: inside · (size - inside / 2).
+    losses = inside * -0.5
+    losses += size
+    losses *= inside
+    return losses, (np.clip(residual, -delta, delta) if gradient else None)
+
+
+def _softmax_cross_entropy(Z: Array, y: Array, gradient: bool) -> Terms:
+    largest, shift = row_max_and_shift(Z)
+    P = Z - shift
+    rows = np.arange(len(Z))
+    mass: Any = 1
+    if y.ndim == 1:
+        linear = P[rows, y]
+    else:
+        # 0 · -inf counts as 0: a class without weight costs nothing.
+        weighted = y * P
+        if np.isinf(P).any():  # 0 · inf counts as 0: a class without weight costs nothing
+            weighted[y == 0] = 0
+        linear = row_sum(weighted)
+        mass = row_sum(y)  # 1, up to rounding
+    np.exp(P, out=P)
+    total = row_sum(P)
+    losses = mass * np.log(total) - linear  # log(total) >= 0 >= linear: nothing cancels
+    if not gradient:
+        return losses, None
+    total[largest == np.inf] = np.nan  # softmax has no value there
+    P *= np.divide(mass, total)[:, None]
+    if y.ndim == 1:
+        P[rows, y] -= 1
+    else:
+        P -= y
+    return losses, P
+
+
+def _multiclass_hinge(Z: Array, y: Array, gradient: bool) -> Terms:
+    rows = np.arange(len(Z))
+    own = Z[rows, y]
+    others = Z.copy()
+    others[rows, y] = -np.inf
+    rival = np.argmax(others, axis=1)  # the first of equals, and NaN before all
+    slack = others[rows, rival] - own
+    slack += 1
+    losses = np.maximum(slack, 0)
+    if not gradient:
+        return losses, None
+    slopes = others  # no longer needed
+    slopes[...] = 0
+    violated = slack > 0
+    slopes[rows, rival] = violated
+    slopes[rows, y] -= violated
+    slopes[np.isnan(slack)] = np.nan
+    return losses, slopes
+
+
+_TERMS: dict[str, Callable[[Array, Array, bool], Terms]] = {
+    "binary_cross_entropy": _binary_cross_entropy,
+    "softmax_cross_entropy": _softmax_cross_entropy,
+    "hinge": _hinge,
+    "squared_hinge": _squared_hinge,
+    "multiclass_hinge": _multiclass_hinge,
+    "squared_error": _squared_error,
+    "absolute_error": _absolute_error,
+    "huber": lambda z, y, gradient: _huber(z, y, gradient, z.dtype.type(1.35)),
+}
+
+
+def _sum(losses: Array, weights: Array | None) -> float:
+    """Return Σ w·l in float64."""
+    if weights is not None:
+        losses = np.multiply(weights, losses, dtype=np.float64)
+    return float(np.add.reduce(losses, dtype=np.float64))
+
+
+def _mean(terms: Callable[..., Terms], z: Array, y: Array, sample_weight: ArrayLike | None, *args: Any) -> float:
+    """Return Σ w·l / Σ w, in blocks of rows: temporaries stay in cache and are not paged in anew."""
+    weights, total = checked_weights(sample_weight, len(z), z.dtype)
+    value = 0.0
+    for rows in row_blocks(z):
+        losses, _ = terms(z[rows], y[rows], False, *args)
+        value += _sum(losses, None if weights is None else weights[rows])
+    return value / total
+
+
+def _mean_gradient(
+    terms: Callable[..., Terms], z: Array, y: Array, sample_weight: ArrayLike | None, *args: Any
+) -> tuple[float, Array]:
+    weights, total = checked_weights(sample_weight, len(z), z.dtype)
+    value = 0.0
+    gradient = np.empty_like(z)
+    for rows in row_blocks(z):
+        losses, slopes = terms(z[rows], y[rows], True, *args)
+        assert slopes is not None
+        if weights is None:
+            value += _sum(losses, None)
+            np.divide(slopes, total, out=gradient[rows])
+        else:
+            value += _sum(losses, weights[rows])
+            shares = np.divide(weights[rows], total, dtype=np.float64).astype(z.dtype)
+            np.multiply(slopes.T, shares, out=gradient[rows].T)
+    return value / total, gradient
+
+
+@quiet
+def binary_cross_entropy(z: ArrayLike, t: ArrayLike, *, sample_weight: ArrayLike | None = None) -> float:
+    """Compute the mean of ``−t log σ(z) − (1−t) log(1−σ(z))``; see `kernels.binary_cross_entropy`."""
+    z, t = arguments.scores_and_target(z, t, "probability", "t")
+    return _mean(_binary_cross_entropy, z, t, sample_weight)
+
+
+@quiet
+def binary_cross_entropy_gradient(
+    z: ArrayLike, t: ArrayLike, *, sample_weight: ArrayLike | None = None
+) -> tuple[float, Array]:
+    """Compute `binary_cross_entropy` and ``(σ(z) − t) / n``; see `kernels.binary_cross_entropy_gradient`."""
+    z, t = arguments.scores_and_target(z, t, "probability", "t")
+    return _mean_gradient(_binary_cross_entropy, z, t, sample_weight)
+
+
+@quiet
+def softmax_cross_entropy(Z: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None) -> float:
+    """Compute the mean of ``−log softmax(Z)[i, y[i]]``; see `kernels.softmax_cross_entropy`."""
+    Z, y = arguments.class_targets(Z, y, probabilities=True)
+    return _mean(_softmax_cross_entropy, Z, y, sample_weight)
+
+
+@quiet
+def softmax_cross_entropy_gradient(
+    Z: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None
+) -> tuple[float, Array]:
+    """Compute `softmax_cross_entropy` and its gradient; see `kernels.softmax_cross_entropy_gradient`."""
+    Z, y = arguments.class_targets(Z, y, probabilities=True)
+    return _mean_gradient(_softmax_cross_entropy, Z, y, sample_weight)
+
+
+@quiet
+def hinge(z: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None) -> float:
+    """Compute the mean of ``max(0, 1 − y·z)``; see `kernels.hinge`."""
+    z, y = arguments.scores_and_target(z, y, "sign")
+    return _mean(_hinge, z, y, sample_weight)
+
+
+@quiet
+def hinge_gradient(z: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None) -> tuple[float, Array]:
+    """Compute `hinge` and its subgradient, ``−y/n`` where ``y·z < 1``, else 0; see `kernels.hinge_gradient`."""
+    z, y = arguments.scores_and_target(z, y, "sign")
+    return _mean_gradient(_hinge, z, y, sample_weight)
+
+
+@quiet
+def squared_hinge(z: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None) -> float:
+    """Compute the mean of ``max(0, 1 − y·z)²``, without a half; see `kernels.squared_hinge`."""
+    z, y = arguments.scores_and_target(z, y, "sign")
+    return _mean(_squared_hinge, z, y, sample_weight)
+
+
+@quiet
+def squared_hinge_gradient(
+    z: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None
+) -> tuple[float, Array]:
+    """Compute `squared_hinge` and its gradient ``−2y·max(0, 1 − y·z) / n``; see `kernels.squared_hinge_gradient`."""
+    z, y = arguments.scores_and_target(z, y, "sign")
+    return _mean_gradient(_squared_hinge, z, y, sample_weight)
+
+
+@quiet
+def multiclass_hinge(Z: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None) -> float:
+    """Compute the mean of ``max_j (Z[i, j] − Z[i, y] + 1[j ≠ y])``; see `kernels.multiclass_hinge`."""
+    Z, y = arguments.class_targets(Z, y)
+    return _mean(_multiclass_hinge, Z, y, sample_weight)
+
+
+@quiet
+def multiclass_hinge_gradient(
+    Z: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None
+) -> tuple[float, Array]:
+    """Compute `multiclass_hinge` and a subgradient (Crammer and Singer); see `kernels.multiclass_hinge_gradient`."""
+    Z, y = arguments.class_targets(Z, y)
+    return _mean_gradient(_multiclass_hinge, Z, y, sample_weight)
+
+
+@quiet
+def squared_error(z: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None) -> float:
+    """Compute the mean of ``(z − y)² / 2``; see `kernels.squared_error`."""
+    z, y = arguments.scores_and_target(z, y, "real")
+    return _mean(_squared_error, z, y, sample_weight)
+
+
+@quiet
+def squared_error_gradient(
+    z: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None
+) -> tuple[float, Array]:
+    """Compute `squared_error` and its gradient ``(z − y) / n``; see `kernels.squared_error_gradient`."""
+    z, y = arguments.scores_and_target(z, y, "real")
+    return _mean_gradient(_squared_error, z, y, sample_weight)
+
+
+@quiet
+def absolute_error(z: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None) -> float:
+    """Compute the mean of ``|z − y|``; see `kernels.absolute_error`."""
+    z, y = arguments.scores_and_target(z, y, "real")
+    return _mean(_absolute_error, z, y, sample_weight)
+
+
+@quiet
+def absolute_error_gradient(
+    z: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None
+) -> tuple[float, Array]:
+    """Compute `absolute_error` and its subgradient ``sign(z − y) / n``; see `kernels.absolute_error_gradient`."""
+    z, y = arguments.scores_and_target(z, y, "real")
+    return _mean_gradient(_absolute_error, z, y, sample_weight)
+
+
+@quiet
+def huber(z: ArrayLike, y: ArrayLike, *, delta: float = 1.35, sample_weight: ArrayLike | None = None) -> float:
+    """Compute the mean of ``r²/2`` where ``|r| ≤ δ``, else ``δ(|r| − δ/2)``, for ``r = z − y``; see `kernels.huber`."""
+    z, y = arguments.scores_and_target(z, y, "real")
+    return _mean(_huber, z, y, sample_weight, scalars.checked_delta(delta, z.dtype))
+
+
+@quiet
+def huber_gradient(
+    z: ArrayLike, y: ArrayLike, *, delta: float = 1.35, sample_weight: ArrayLike | None = None
+) -> tuple[float, Array]:
+    """Compute `huber` and its gradient, ``z − y`` cut to [−δ, δ], over n; see `kernels.huber_gradient`."""
+    z, y = arguments.scores_and_target(z, y, "real")
+    return _mean_gradient(_huber, z, y, sample_weight, scalars.checked_delta(delta, z.dtype))

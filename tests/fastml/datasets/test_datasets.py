@@ -1,0 +1,752 @@
+"""The data set readers, on small files in the official formats and, where FASTML_DATA is set, on the real ones."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import os
+import pickle
+import struct
+import subprocess
+import sys
+import tarfile
+import tracemalloc
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fastml import datasets
+from fastml.datasets import _cifar10, _files, _mnist, _songs
+
+NAMES = ["train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"]
+CLASSES = [b"airplane", b"automobile", b"bird", b"cat", b"deer", b"dog", b"frog", b"horse", b"ship", b"truck"]
+
+
+@pytest.fixture(autouse=True)
+def _no_environment(request, monkeypatch):
+    if "real_data" not in request.fixturenames:
+        monkeypatch.delenv(datasets.DATA_VARIABLE, raising=False)
+
+
+@pytest.fixture
+def real_data() -> Path:
+    folder = os.environ.get(datasets.DATA_VARIABLE)
+    if not folder:
+        pytest.skip(f"{datasets.DATA_VARIABLE} is not set: no real data at hand")
+    return Path(folder)
+
+
+# Files in the official formats -----------------------------------------------------------------
+
+
+def idx(array: np.ndarray) -> bytes:
+    return bytes((0, 0, 8, array.ndim)) + struct.pack(f">{array.ndim}I", *array.shape) + array.tobytes()
+
+
+@pytest.fixture
+def mnist_arrays() -> list[np.ndarray]:
+    rng = np.random.default_rng(0)
+    arrays = []
+    for n in (7, 3):
+        arrays += [rng.integers(0, 256, (n, 28, 28), np.uint8), rng.integers(0, 10, n, np.uint8)]
+    return arrays
+
+
+@pytest.fixture
+def mnist_folder(tmp_path, mnist_arrays) -> Path:
+    home = tmp_path / "mnist"
+    home.mkdir()
+    for name, array in zip(NAMES, mnist_arrays, strict=True):
+        (home / f"{name}.gz").write_bytes(gzip.compress(idx(array)))
+    return home
+
+
+def short_string(text: bytes) -> bytes:
+    return b"U" + bytes([len(text)]) + text
+
+
+def python2_list(items: list[bytes]) -> bytes:
+    return b"](" + b"".join(items) + b"e"
+
+
+def python2_array(X: np.ndarray) -> bytes:
+    """A uint8 matrix as Python 2 and NumPy 1 pickled it."""
+    n, d = X.shape
+    return (
+        b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R(K\x01"
+        + b"J" + struct.pack("<i", n) + b"J" + struct.pack("<i", d) + b"\x86"
+        + b"cnumpy\ndtype\nU\x02u1K\x00K\x01\x87R(K\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb\x89"
+        + b"T" + struct.pack("<i", X.size) + X.tobytes() + b"tb"
+    )  # fmt: skip
+
+
+def python2_dict(**values: bytes) -> bytes:
+    return b"\x80\x02}(" + b"".join(short_string(k.encode()) + v for k, v in values.items()) + b"u."
+
+
+def cifar_batch(X: np.ndarray, y: np.ndarray) -> bytes:
+    labels = python2_list([b"K" + bytes([label]) for label in y])
+    return python2_dict(batch_label=short_string(b"training batch"), labels=labels, data=python2_array(X))
+
+
+@pytest.fixture
+def cifar_parts() -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    rng = np.random.default_rng(1)
+    names = ["test_batch", "data_batch_1", "data_batch_3"]
+    return {n: (rng.integers(0, 256, (4, 3072), np.uint8), rng.integers(0, 10, 4, np.uint8)) for n in names}
+
+
+@pytest.fixture
+def cifar_folder(tmp_path, cifar_parts) -> Path:
+    home = tmp_path / "cifar-10-batches-py"
+    home.mkdir()
+    for name, (X, y) in cifar_parts.items():
+        (home / name).write_bytes(cifar_batch(X, y))
+    meta = python2_dict(label_names=python2_list([short_string(c) for c in CLASSES]))
+    (home / "batches.meta").write_bytes(meta)
+    return home
+
+
+# MNIST -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("layout", ["own folder", "parent", "environment", "unpacked", "raw"])
+def test_mnist_is_read_from_every_layout(layout, mnist_folder, mnist_arrays, monkeypatch):
+    folder: Path | None = mnist_folder
+    if layout == "parent":
+        folder = mnist_folder.parent
+    elif layout == "environment":
+        monkeypatch.setenv(datasets.DATA_VARIABLE, str(mnist_folder.parent))
+        folder = None
+    elif layout == "unpacked":
+        for name in NAMES:
+            packed = mnist_folder / f"{name}.gz"
+            (mnist_folder / name).write_bytes(gzip.decompress(packed.read_bytes()))
+            packed.unlink()
+    elif layout == "raw":
+        # By way of another name, because some file systems take MNIST and mnist for the same.
+        moved = mnist_folder.rename(mnist_folder.parent / "moved")
+        (mnist_folder.parent / "MNIST").mkdir()
+        moved.rename(mnist_folder.parent / "MNIST" / "raw")
+        folder = mnist_folder.parent
+    mnist = datasets.load_mnist(folder, verify=False)
+    X_train, y_train, X_test, y_test = mnist_arrays
+    np.testing.assert_array_equal(mnist.X_train, X_train.reshape(7, 784))
+    np.testing.assert_array_equal(mnist.y_train, y_train)
+    np.testing.assert_array_equal(mnist.X_test, X_test.reshape(3, 784))
+    np.testing.assert_array_equal(mnist.y_test, y_test)
+    assert mnist.X_train.dtype == np.uint8
+    assert mnist.y_train.dtype == np.intp
+    assert mnist.X_train.flags.writeable
+    assert mnist.image_shape == (28, 28)
+    assert len(mnist.target_names) == 10
+
+
+def test_mnist_other_than_the_official_is_refused(mnist_folder):
+    with pytest.raises(ValueError, match="not the official file: its sha256"):
+        datasets.load_mnist(mnist_folder)
+
+
+def test_mnist_missing_says_what_to_put_where(mnist_folder):
+    (mnist_folder / f"{NAMES[2]}.gz").unlink()
+    with pytest.raises(FileNotFoundError) as caught:
+        datasets.load_mnist(mnist_folder.parent, verify=False)
+    message = str(caught.value)
+    assert all(f"{name}.gz" in message for name in NAMES)
+    assert str(mnist_folder) in message
+    assert "download=True" in message
+
+
+@pytest.mark.parametrize(
+    ("which", "content", "message"),
+    [
+        (0, idx(np.zeros((7, 28, 28), np.uint8))[:-1], "header promises"),
+        (0, idx(np.zeros((7, 28, 28), np.uint8)) + b"\0", "header promises"),
+        (0, idx(np.zeros((7, 784), np.uint8)), "3 axes"),
+        (0, b"\0\0\x08", "3 axes"),
+        (0, bytes((0, 0, 8, 3)) + struct.pack(">3I", 2**32 - 1, 2**32 - 1, 2**32 - 1), "header promises"),
+        (1, idx(np.zeros(8, np.uint8)), "8 labels for 7 images"),
+        (1, idx(np.full(7, 10, np.uint8)), "labels from 10 to 10"),
+        (2, idx(np.zeros((3, 8, 8), np.uint8)), "test images"),
+    ],
+)
+def test_mnist_of_a_wrong_form_is_refused(which, content, message, mnist_folder):
+    (mnist_folder / f"{NAMES[which]}.gz").write_bytes(gzip.compress(content))
+    with pytest.raises(ValueError, match=message):
+        datasets.load_mnist(mnist_folder, verify=False)
+
+
+@pytest.mark.parametrize("damage", [lambda b: b[: len(b) // 2], lambda b: b"no gzip", lambda b: b[:20] + b"\xff" * 40])
+def test_mnist_damaged_archive_is_refused(damage, mnist_folder):
+    path = mnist_folder / f"{NAMES[0]}.gz"
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(ValueError, match="is damaged"):
+        datasets.load_mnist(mnist_folder, verify=False)
+
+
+def test_without_any_folder_the_error_names_the_variable():
+    with pytest.raises(FileNotFoundError, match=datasets.DATA_VARIABLE):
+        datasets.load_mnist()
+    with pytest.raises(FileNotFoundError, match=datasets.DATA_VARIABLE):
+        datasets.load_cifar10()
+
+
+# CIFAR-10 --------------------------------------------------------------------------------------
+
+
+def test_cifar10_reads_the_batches_that_are_there_and_says_so(cifar_folder, cifar_parts, monkeypatch):
+    monkeypatch.setenv(datasets.DATA_VARIABLE, str(cifar_folder.parent))
+    cifar = datasets.load_cifar10(verify=False)
+    X = np.concatenate([cifar_parts["data_batch_1"][0], cifar_parts["data_batch_3"][0]])
+    y = np.concatenate([cifar_parts["data_batch_1"][1], cifar_parts["data_batch_3"][1]])
+    np.testing.assert_array_equal(cifar.X_train, X)
+    np.testing.assert_array_equal(cifar.y_train, y)
+    np.testing.assert_array_equal(cifar.X_test, cifar_parts["test_batch"][0])
+    np.testing.assert_array_equal(cifar.y_test, cifar_parts["test_batch"][1])
+    assert cifar.X_train.dtype == np.uint8
+    assert cifar.y_train.dtype == np.intp
+    assert cifar.image_shape == (3, 32, 32)
+    assert cifar.target_names == tuple(c.decode() for c in CLASSES)
+    assert "batches 1, 3 of 5 (8 images)" in cifar.note
+    assert cifar.batches == (1, 3)
+
+
+def test_cifar10_reads_the_batches_asked_for_in_their_order(cifar_folder, cifar_parts):
+    cifar = datasets.load_cifar10(cifar_folder, batches=(3, 1), verify=False)
+    np.testing.assert_array_equal(cifar.X_train[:4], cifar_parts["data_batch_3"][0])
+    only_first = datasets.load_cifar10(cifar_folder, batches=(1,), verify=False)
+    np.testing.assert_array_equal(only_first.X_train, cifar_parts["data_batch_1"][0])
+    assert "batch 1 of 5" in only_first.note
+
+
+def test_cifar10_missing_batch_is_named(cifar_folder):
+    with pytest.raises(FileNotFoundError, match="data_batch_2"):
+        datasets.load_cifar10(cifar_folder, batches=(1, 2), verify=False)
+    (cifar_folder / "test_batch").unlink()
+    with pytest.raises(FileNotFoundError, match="test_batch"):
+        datasets.load_cifar10(cifar_folder, verify=False)
+
+
+@pytest.mark.parametrize("batches", [(), (0,), (6,), (1, 1)])
+def test_cifar10_bad_batches(batches, cifar_folder):
+    with pytest.raises(ValueError, match="from 1 to 5"):
+        datasets.load_cifar10(cifar_folder, batches=batches, verify=False)
+
+
+def test_cifar10_other_than_the_official_is_refused(cifar_folder):
+    with pytest.raises(ValueError, match="not the official file"):
+        datasets.load_cifar10(cifar_folder)
+
+
+def test_cifar10_pickled_by_todays_numpy_is_read_too(cifar_folder):
+    X, y = np.arange(2 * 3072).astype(np.uint8).reshape(2, 3072), [3, 9]
+    (cifar_folder / "data_batch_1").write_bytes(pickle.dumps({b"data": X, b"labels": y}, protocol=4))
+    cifar = datasets.load_cifar10(cifar_folder, batches=(1,), verify=False)
+    np.testing.assert_array_equal(cifar.X_train, X)
+
+
+class Hostile:
+    """Pickles as a call of the given function."""
+
+    def __init__(self, function, *args):
+        self.call = function, args
+
+    def __reduce__(self):
+        return self.call
+
+
+@pytest.mark.parametrize("as_value", [True, False])
+@pytest.mark.parametrize("call", ["os.mkdir", "exec", "numpy.load"])
+def test_cifar10_malicious_pickle_runs_nothing(call, as_value, cifar_folder, tmp_path):
+    target = tmp_path / "made-by-the-pickle"
+    hostile = {
+        "os.mkdir": Hostile(os.mkdir, str(target)),
+        "exec": Hostile(exec, f"import os; os.mkdir({str(target)!r})"),
+        "numpy.load": Hostile(np.load, str(cifar_folder / "batches.meta"), None, True),
+    }[call]
+    content = pickle.dumps({b"data": hostile, b"labels": []} if as_value else hostile)
+    if call != "numpy.load":
+        # The planted case: an ordinary unpickler does run it.
+        pickle.loads(content)
+        assert target.is_dir()
+        target.rmdir()
+    (cifar_folder / "data_batch_1").write_bytes(content)
+    with pytest.raises(ValueError, match="which plain data needs not"):
+        datasets.load_cifar10(cifar_folder, verify=False)
+    assert not target.exists()
+
+
+ONE_IMAGE = python2_dict(labels=b"](K\x00e", data=python2_array(np.zeros((1, 3072), np.uint8)))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\x80\x02}.",
+        b"\x80\x02]q\x00.",
+        b"\x80\x02cnumpy\nndarray\n)\x81.",
+        python2_dict(labels=b"](e", data=b"cnumpy.core.multiarray\n_reconstruct\n)\x81"),
+        python2_dict(labels=b"](e", data=b"cnumpy\ndtype\n)\x81"),
+        python2_dict(labels=b"](e", data=b"cnumpy\nndarray\n)\x81(K\x01K\x02K\x03tb"),
+        python2_dict(labels=b"](e", data=python2_array(np.zeros((1, 9), np.uint8))),
+        python2_dict(labels=b"](e", data=python2_array(np.zeros((1, 3072), np.uint8))),
+        python2_dict(labels=b"](K\x0ae", data=python2_array(np.zeros((1, 3072), np.uint8))),
+        python2_dict(labels=b"](G" + bytes(8) + b"e", data=python2_array(np.zeros((1, 3072), np.uint8))),
+        python2_dict(data=python2_array(np.zeros((1, 3072), np.uint8))),
+        ONE_IMAGE.replace(b"u1", b"f8"),
+        ONE_IMAGE.replace(b"tb\x89", b"tb\x88"),
+    ],
+)
+def test_cifar10_of_a_wrong_form_is_refused(content, cifar_folder):
+    (cifar_folder / "data_batch_1").write_bytes(content)
+    with pytest.raises(ValueError, match="data_batch_1"):
+        datasets.load_cifar10(cifar_folder, verify=False)
+
+
+def doubled(times: int) -> bytes:
+    """A tuple of one object twice, which is such a tuple itself, and so on."""
+    return b"K\x01\x85q\x00" + b"0h\x00h\x00\x86q\x00" * times
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\x80\x02}" + doubled(64) + b"K\x01s.",  # hashed: 2**64 steps
+        b"\x80\x04\x8f(" + doubled(64) + b"\x90.",
+        b"\x80\x02}(" + doubled(64) + b"1.",
+        python2_dict(labels=b"](e", data=b"cnumpy\nndarray\n)\x81(K\x01" + doubled(40) + b"NNNtb"),  # in a message
+    ],
+)
+def test_cifar10_objects_that_unfold_are_refused(content, cifar_folder):
+    (cifar_folder / "data_batch_1").write_bytes(content)
+    with pytest.raises(ValueError, match="more than 1,000,000 objects"):
+        datasets.load_cifar10(cifar_folder, verify=False)
+
+
+def test_cifar10_messages_stay_short(cifar_folder):
+    """An array of a long shape."""
+    long = b"(" + b"K\x01" * 10_000 + b"t"
+    content = ONE_IMAGE.replace(b"J" + struct.pack("<i", 1) + b"J" + struct.pack("<i", 3072) + b"\x86", long)
+    (cifar_folder / "data_batch_1").write_bytes(content)
+    with pytest.raises(ValueError, match="expected two axes") as caught:
+        datasets.load_cifar10(cifar_folder, verify=False)
+    assert len(str(caught.value)) < 1000
+
+
+def test_cifar10_truncated_at_any_place_is_refused(cifar_folder):
+    path = cifar_folder / "data_batch_1"
+    whole = path.read_bytes()
+    for length in [1, 2, 10, 60, 100, 150, 200, 250, 300, len(whole) // 2, len(whole) - 3, len(whole) - 1]:
+        path.write_bytes(whole[:length])
+        with pytest.raises(ValueError, match="data_batch_1"):
+            datasets.load_cifar10(cifar_folder, verify=False)
+
+
+def test_cifar10_shape_that_the_bytes_do_not_fill_is_refused(cifar_folder, cifar_parts):
+    content = cifar_batch(*cifar_parts["data_batch_1"]).replace(struct.pack("<i", 4), struct.pack("<i", 2**31 - 1), 1)
+    (cifar_folder / "data_batch_1").write_bytes(content)
+    with pytest.raises(ValueError, match="promises"):
+        datasets.load_cifar10(cifar_folder, verify=False)
+
+
+def test_cifar10_class_names_are_needed(cifar_folder):
+    (cifar_folder / "batches.meta").write_bytes(python2_dict(num_vis=b"K\x01"))
+    with pytest.raises(ValueError, match="class names"):
+        datasets.load_cifar10(cifar_folder, verify=False)
+
+
+def test_oversized_files_are_not_read(mnist_folder, cifar_folder, monkeypatch):
+    monkeypatch.setattr(_files, "MAX_BYTES", 1000)
+    with pytest.raises(ValueError, match="far more"):
+        datasets.load_mnist(mnist_folder, verify=False)
+    with pytest.raises(ValueError, match="far more"):
+        datasets.load_cifar10(cifar_folder, verify=False)
+
+
+def peak_bytes(call) -> int:
+    """The most memory that a call has in use, which ends with ValueError."""
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match=r"more than|longer than|at most"):
+            call()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_an_archive_that_expands_is_bounded_and_the_message_names_the_limit(mnist_folder, monkeypatch):
+    monkeypatch.setattr(_files, "MAX_BYTES", 2**20)
+    path = mnist_folder / f"{NAMES[0]}.gz"
+    path.write_bytes(gzip.compress(bytes(2**26), 1))
+    with pytest.raises(ValueError, match=rf"{path.name} holds more than 1,048,576 bytes"):
+        datasets.load_mnist(mnist_folder, verify=False)
+    assert peak_bytes(lambda: datasets.load_mnist(mnist_folder, verify=False)) < 2**23
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"\x80\x02]r" + struct.pack("<I", 2**23) + b".", "at place 8,388,608 after 2 steps"),
+        (b"\x80\x02]q\x08.", "at place 8 after 2 steps"),
+        (b"]p8388608\n.", "at place 8,388,608 after 1 steps"),
+        (b"\x80\x04]\x94" + b"]r" + struct.pack("<I", 2**23) + b"e.", "at place 8,388,608 after 4 steps"),
+        (b"\x80\x02(" + b"]" * 1_000_001 + b"l.", "more than 1,000,000 steps"),
+    ],
+    ids=["binary", "short", "text", "implicit", "steps"],
+)
+def test_cifar10_that_would_fill_the_memory_is_refused(content, message, cifar_folder):
+    path = cifar_folder / "data_batch_1"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=rf"data_batch_1 is not a CIFAR-10 file: it .*{message}"):
+        datasets.load_cifar10(cifar_folder, verify=False)
+
+
+# Downloading -----------------------------------------------------------------------------------
+
+
+def digest(content: bytes) -> _files.Checksum:
+    return _files.sha256(hashlib.sha256(content).hexdigest())
+
+
+def test_mnist_download_takes_the_next_address_and_leaves_no_pieces(tmp_path, mnist_folder, monkeypatch):
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    files = {}
+    for name in NAMES:
+        packed = (mnist_folder / f"{name}.gz").read_bytes()
+        files[name] = (digest(packed), digest(gzip.decompress(packed)))
+        (broken / f"{name}.gz").write_bytes(packed[:-1])
+    monkeypatch.setattr(_mnist, "_MNIST_FILES", files)
+    addresses = ((tmp_path / "nowhere").as_uri() + "/", broken.as_uri() + "/", mnist_folder.as_uri() + "/")
+    monkeypatch.setattr(_mnist, "MNIST_ADDRESSES", addresses)
+    target = tmp_path / "target"
+    with pytest.raises(FileNotFoundError):
+        datasets.load_mnist(target)
+    assert not target.exists()
+
+    assert datasets.load_mnist(target, download=True).X_train.shape == (7, 784)
+    assert sorted(path.name for path in (target / "mnist").iterdir()) == sorted(f"{name}.gz" for name in NAMES)
+
+    monkeypatch.setattr(_mnist, "MNIST_ADDRESSES", addresses[:2])
+    assert datasets.load_mnist(target, download=True).X_train.shape == (7, 784), "nothing to fetch the second time"
+    with pytest.raises(OSError, match="expected"):
+        datasets.load_mnist(tmp_path / "other", download=True)
+    assert list((tmp_path / "other" / "mnist").iterdir()) == []
+
+
+def test_cifar10_download_unpacks_the_known_members_only(tmp_path, cifar_folder, cifar_parts, monkeypatch):
+    for b in (2, 4, 5):
+        (cifar_folder / f"data_batch_{b}").write_bytes(cifar_batch(*cifar_parts["data_batch_1"]))
+    (cifar_folder / "surprise").write_bytes(b"?")
+    archive = tmp_path / "archive.tar.gz"
+    with tarfile.open(archive, "w:gz") as tar:
+        tar.add(cifar_folder, arcname="cifar-10-batches-py")
+    files = {name: digest((cifar_folder / name).read_bytes()) for name in _cifar10._CIFAR10_FILES}
+    monkeypatch.setattr(_cifar10, "_CIFAR10_FILES", files)
+    monkeypatch.setattr(_cifar10, "_CIFAR10_ARCHIVE", digest(archive.read_bytes()))
+    monkeypatch.setattr(_cifar10, "CIFAR10_ADDRESSES", (archive.as_uri(),))
+    target = tmp_path / "target"
+    cifar = datasets.load_cifar10(target, download=True)
+    assert cifar.X_train.shape == (20, 3072)
+    assert "all five" in cifar.note
+    assert sorted(p.name for p in (target / "cifar-10-batches-py").iterdir()) == sorted(files)
+
+
+# Years of songs ---------------------------------------------------------------------------------
+
+
+FIRST_SONG = [2001, 49.94357, 21.47114, 73.0775]
+
+
+@pytest.fixture
+def songs(monkeypatch) -> np.ndarray:
+    """Fifty rows in the form of YearPredictionMSD: a year and 90 numbers of five decimals."""
+    rng = np.random.default_rng(2)
+    rows = np.column_stack([rng.integers(1922, 2012, 50), (rng.normal(size=(50, 90)) * 900).round(5)])
+    rows[0, :4] = FIRST_SONG
+    monkeypatch.setattr(_songs, "_MSD_ROWS", (45, 5))
+    monkeypatch.setattr(_files, "BLOCK_ROWS", 16)
+    return rows
+
+
+def text_of(rows: np.ndarray) -> bytes:
+    lines = [f"{row[0]:.0f}," + ",".join(f"{value:.5f}" for value in row[1:]) for row in rows]
+    return ("\n".join(lines) + "\n").encode()
+
+
+@pytest.fixture
+def songs_file(tmp_path, songs) -> Path:
+    path = tmp_path / "year_prediction_msd" / "YearPredictionMSD.txt"
+    path.parent.mkdir()
+    path.write_bytes(text_of(songs))
+    return path
+
+
+def pack(path: Path, content: bytes, name: str = "YearPredictionMSD.txt") -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(name, content)
+    return path
+
+
+@pytest.mark.parametrize("dtype", [np.float32, "float64"])
+@pytest.mark.parametrize("layout", ["own folder", "parent", "environment", "zip", "zip with folder", "windows lines"])
+def test_songs_are_read_from_every_layout(layout, dtype, songs_file, songs, monkeypatch):
+    folder: Path | None = songs_file.parent
+    if layout == "parent":
+        folder = songs_file.parents[1]
+    elif layout == "environment":
+        monkeypatch.setenv(datasets.DATA_VARIABLE, str(songs_file.parents[1]))
+        folder = None
+    elif layout.startswith("zip"):
+        name = "data/YearPredictionMSD.txt" if "folder" in layout else "YearPredictionMSD.txt"
+        pack(songs_file.with_name("YearPredictionMSD.txt.zip"), songs_file.read_bytes(), name)
+        songs_file.unlink()
+    elif layout == "windows lines":
+        songs_file.write_bytes(songs_file.read_bytes().replace(b"\n", b"\r\n") + b"\r\n")
+    msd = datasets.load_year_prediction_msd(folder, dtype=dtype)
+    np.testing.assert_array_equal(msd.X_train, songs[:45, 1:].astype(dtype))
+    np.testing.assert_array_equal(msd.X_test, songs[45:, 1:].astype(dtype))
+    np.testing.assert_array_equal(msd.y_train, songs[:45, 0])
+    np.testing.assert_array_equal(msd.y_test, songs[45:, 0])
+    assert msd.X_train.dtype == msd.X_test.dtype == dtype
+    assert msd.y_train.dtype == np.intp
+    assert msd.X_train.flags.c_contiguous
+    assert (msd.target_names, msd.image_shape) == ((), ())
+    assert "45 training and 5 test songs" in msd.note
+
+
+def edited(change):
+    """A song file of which one row is changed."""
+    return lambda text: b"\n".join(change(i, line) for i, line in enumerate(text.split(b"\n")))
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda text: text[: len(text) // 2], r"lines 17 to 2\d: "),
+        (lambda text: text.rpartition(b"\n2")[0], "49 rows|rows, expected 50"),
+        (lambda text: text + text.split(b"\n")[3] + b"\n", "more than the 50 rows"),
+        (lambda text: b"", "0 rows, expected 50"),
+        (lambda text: text.replace(b"2001,", b"2002,", 1), "not the official file: its first row"),
+        (edited(lambda i, line: line.replace(b",", b";") if i == 20 else line), "lines 17 to 32: "),
+        (edited(lambda i, line: line + b",1.0" if line else line), "92 columns, expected 91"),
+        (edited(lambda i, line: line + b",1.0" if i == 40 else line), "lines 33 to 48: "),
+        (edited(lambda i, line: line.replace(b".", b".x", 1) if i == 5 else line), "could not convert string"),
+        (edited(lambda i, line: b"1999,nan" + line[line.index(b",", 6) :] if i == 7 else line), "not all .* finite"),
+        (edited(lambda i, line: b"1999.5" + line[4:] if i == 9 else line), "has 1999.5 in the column of years"),
+        (edited(lambda i, line: b"2012" + line[4:] if i == 9 else line), "has 2012.0 in the column of years"),
+        (lambda text: text.replace(b"1", "é".encode(), 2), "no plain text"),
+    ],
+)
+@pytest.mark.parametrize("packed", [False, True], ids=["text", "zip"])
+def test_songs_of_a_wrong_form_are_refused(damage, message, packed, songs_file):
+    content = damage(songs_file.read_bytes())
+    songs_file.write_bytes(content)
+    if packed:
+        pack(songs_file.with_name("YearPredictionMSD.txt.zip"), content)
+        songs_file.unlink()
+    with pytest.raises(ValueError, match=message) as caught:
+        datasets.load_year_prediction_msd(songs_file.parent)
+    assert "YearPredictionMSD.txt" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda b: b[: len(b) // 2], lambda b: b"no zip", lambda b: b[:200] + b"?" + b[201:]]
+)
+def test_songs_damaged_archive_is_refused(damage, songs_file):
+    archive = pack(songs_file.with_name("YearPredictionMSD.txt.zip"), songs_file.read_bytes())
+    songs_file.unlink()
+    archive.write_bytes(damage(archive.read_bytes()))
+    with pytest.raises(ValueError, match=r"\.txt\.zip.* is damaged|\.txt\.zip, lines"):
+        datasets.load_year_prediction_msd(songs_file.parent)
+
+
+def test_songs_archive_without_the_text_is_refused(songs_file):
+    pack(songs_file.with_name("YearPredictionMSD.txt.zip"), songs_file.read_bytes(), "README.txt")
+    songs_file.unlink()
+    with pytest.raises(ValueError, match=r"holds no files named YearPredictionMSD\.txt"):
+        datasets.load_year_prediction_msd(songs_file.parent)
+
+
+def test_songs_without_verification_may_be_fewer_and_of_any_year(songs_file, songs):
+    songs[0, 0] = 1850
+    songs_file.write_bytes(text_of(songs[:20]))
+    msd = datasets.load_year_prediction_msd(songs_file.parent, verify=False)
+    assert (len(msd.X_train), len(msd.X_test)) == (18, 2)
+    assert msd.y_train[0] == 1850
+    np.testing.assert_array_equal(np.vstack([msd.X_train, msd.X_test]), songs[:20, 1:])
+
+
+def test_songs_dtype_and_folder(songs_file):
+    with pytest.raises(ValueError, match="dtype is int64"):
+        datasets.load_year_prediction_msd(songs_file.parent, dtype=np.int64)
+    with pytest.raises(FileNotFoundError, match=datasets.DATA_VARIABLE):
+        datasets.load_year_prediction_msd()
+    songs_file.unlink()
+    with pytest.raises(FileNotFoundError, match=r"YearPredictionMSD\.txt, YearPredictionMSD\.txt\.zip") as caught:
+        datasets.load_year_prediction_msd(songs_file.parents[1])
+    assert str(songs_file.parent) in str(caught.value)
+    assert "download=True" in str(caught.value)
+
+
+def test_songs_progress(songs_file, capsys):
+    datasets.load_year_prediction_msd(songs_file.parent, progress=True)
+    assert "50.0/50.0" in capsys.readouterr().err
+    datasets.load_year_prediction_msd(songs_file.parent)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_songs_download_takes_the_next_address_and_an_intact_archive_only(tmp_path, songs_file, songs, monkeypatch):
+    good = pack(tmp_path / "good.zip", songs_file.read_bytes())
+    broken = tmp_path / "broken.zip"
+    broken.write_bytes(good.read_bytes()[:-9])
+    flipped = tmp_path / "flipped.zip"
+    flipped.write_bytes(good.read_bytes()[:200] + b"?" + good.read_bytes()[201:])
+    page = tmp_path / "page.html"
+    page.write_text("<html>moved</html>")
+    bad = tuple(path.as_uri() for path in (tmp_path / "nowhere", page, broken, flipped))
+    monkeypatch.setattr(_songs, "YEAR_PREDICTION_MSD_ADDRESSES", bad)
+    target = tmp_path / "target"
+    with pytest.raises(OSError, match="could not be downloaded") as caught:
+        datasets.load_year_prediction_msd(target, download=True)
+    assert str(caught.value).count("\n  file:") == 4
+    assert list((target / "year_prediction_msd").iterdir()) == []
+    monkeypatch.setattr(_songs, "YEAR_PREDICTION_MSD_ADDRESSES", (*bad, good.as_uri()))
+    msd = datasets.load_year_prediction_msd(target, download=True)
+    np.testing.assert_array_equal(msd.X_test, songs[45:, 1:])
+    assert [path.name for path in (target / "year_prediction_msd").iterdir()] == ["YearPredictionMSD.txt.zip"]
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["text", "zip"])
+def test_songs_that_expand_are_bounded(packed, songs_file):
+    head = songs_file.read_bytes()
+    for content, message in (
+        (head + b"1" * 3000, "lines 49 to 52: a line is longer than 2,912 characters; 91 numbers are expected"),
+        (head + b"\n" * 1000, "lines 65 to 80: more than 16 blank lines until here"),
+        (head + b"\n" * 200_000, r"has a text of 2\d\d,\d{3} bytes; that of this data set has at most 145,600"),
+    ):
+        songs_file.write_bytes(content)
+        if packed:
+            songs_file.unlink()
+            pack(songs_file.with_name("YearPredictionMSD.txt.zip"), content)
+        with pytest.raises(ValueError, match=rf"YearPredictionMSD\.txt\S* {message}"):
+            datasets.load_year_prediction_msd(songs_file.parent)
+
+
+def test_songs_in_one_endless_line_take_little_memory(songs_file, monkeypatch):
+    monkeypatch.setattr(_songs, "_MSD_ROWS", (463_715, 51_630))
+    pack(songs_file.with_name("YearPredictionMSD.txt.zip"), b"1" * 2**25)
+    songs_file.unlink()
+    X = 515_345 * 90 * 4  # of the result, which is there before
+    load = datasets.load_year_prediction_msd
+    assert peak_bytes(lambda: load(songs_file.parent, dtype=np.float32, progress=False)) - X < 2**24
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_songs_packed_so_that_unpacking_has_no_bound_are_refused(method, songs_file):
+    with zipfile.ZipFile(songs_file.with_name("YearPredictionMSD.txt.zip"), "w", method) as archive:
+        archive.write(songs_file, songs_file.name)
+    songs_file.unlink()
+    with pytest.raises(ValueError, match=rf"YearPredictionMSD\.txt\.zip is packed by method {method}"):
+        datasets.load_year_prediction_msd(songs_file.parent)
+
+
+def test_songs_download_is_bounded(tmp_path, songs_file, monkeypatch):
+    archive = pack(tmp_path / "songs.zip", songs_file.read_bytes() + b"\n" * 200_000)
+    monkeypatch.setattr(_songs, "YEAR_PREDICTION_MSD_ADDRESSES", (archive.as_uri(),))
+    with pytest.raises(OSError, match=r"it has a text of 2\d\d,\d{3} bytes"):
+        datasets.load_year_prediction_msd(tmp_path / "target", download=True)
+    monkeypatch.setattr(_files, "MAX_BYTES", 1000)
+    with pytest.raises(OSError, match="it is longer than 1,000 bytes"):
+        datasets.load_year_prediction_msd(tmp_path / "target", download=True)
+    assert list((tmp_path / "target" / "year_prediction_msd").iterdir()) == []
+
+
+def test_small_songs(tmp_path, monkeypatch):
+    rng = np.random.default_rng(3)
+    rows = np.column_stack([rng.integers(1922, 2012, 11), rng.uniform(size=(11, 12)).round(5)])
+    home = tmp_path / "msd_year12"
+    home.mkdir()
+    (home / "millionsong.txt").write_bytes(text_of(rows))
+    with pytest.raises(ValueError, match="not the official file: its sha256"):
+        datasets.load_year_prediction_small(tmp_path)
+    for folder in (tmp_path, home):
+        small = datasets.load_year_prediction_small(folder, dtype=np.float32, verify=False)
+        np.testing.assert_array_equal(small.X_test, rows[[4, 9], 1:].astype(np.float32))
+        np.testing.assert_array_equal(small.y_train, rows[[0, 1, 2, 3, 5, 6, 7, 8, 10], 0])
+        assert small.X_train.dtype == np.float32
+    with pytest.raises(ValueError, match="dtype is float16"):
+        datasets.load_year_prediction_small(home, dtype=np.float16)
+    (home / "millionsong.txt").write_bytes(text_of(rows[:, :-1]))
+    with pytest.raises(ValueError, match="12 columns, expected 13"):
+        datasets.load_year_prediction_small(home, verify=False)
+    (home / "millionsong.txt").write_bytes(b"\n\n")
+    with pytest.raises(ValueError, match="is empty"):
+        datasets.load_year_prediction_small(home, verify=False)
+    (home / "millionsong.txt").unlink()
+    with pytest.raises(FileNotFoundError, match=r"millionsong\.txt") as caught:
+        datasets.load_year_prediction_small(home)
+    assert "download" not in str(caught.value)
+
+
+# The rest --------------------------------------------------------------------------------------
+
+
+def test_digits():
+    digits = datasets.load_digits()
+    assert digits.X_train.shape == (1437, 64)
+    assert digits.X_test.shape == (360, 64)
+    assert digits.X_train.dtype == np.uint8
+    assert digits.y_test.dtype == np.intp
+    assert set(digits.y_train) == set(range(10))
+
+
+def test_import_is_light():
+    code = "import sys, fastml.datasets; print({'sklearn', 'numba', 'tqdm', 'urllib.request'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
+def test_dataset_is_frozen_and_prints_short():
+    digits = datasets.load_digits()
+    with pytest.raises(AttributeError):
+        digits.name = "other"  # type: ignore[misc]
+    assert len(repr(digits)) < 400
+
+
+def test_real_mnist(real_data):
+    mnist = datasets.load_mnist(real_data)
+    assert mnist.X_train.shape == (60000, 784)
+    assert mnist.X_test.shape == (10000, 784)
+    assert mnist.y_train[:10].tolist() == [5, 0, 4, 1, 9, 2, 1, 3, 1, 4]
+    assert mnist.X_train.mean() / 255 == pytest.approx(0.1307, abs=5e-5)
+    assert mnist.X_train.std() / 255 == pytest.approx(0.3081, abs=5e-5)
+
+
+def test_real_cifar10(real_data):
+    cifar = datasets.load_cifar10(real_data, batches=(1,))
+    assert cifar.X_train.shape == (10000, 3072)
+    assert cifar.X_test.shape == (10000, 3072)
+    assert cifar.y_train[:4].tolist() == [6, 9, 9, 4]
+    assert cifar.target_names == tuple(c.decode() for c in CLASSES)
+    # The pixels lie at a known place in the file, which is a second way to read them.
+    place = real_data / "cifar-10-batches-py"
+    raw = np.fromfile((place if place.is_dir() else real_data) / "data_batch_1", np.uint8, 30_720_000, offset=20218)
+    np.testing.assert_array_equal(cifar.X_train, raw.reshape(10000, 3072))
+
+
+def test_real_small_songs(real_data):
+    small = datasets.load_year_prediction_small(real_data)
+    assert small.X_train.shape == (5380, 12)
+    assert small.X_test.shape == (1344, 12)
+    X, y = np.vstack([small.X_train, small.X_test]), np.concatenate([small.y_train, small.y_test])
+    assert (y.min(), y.max()) == (1922, 2011)
+    assert (X.min(axis=0) == 0).all()
+    assert (X.max(axis=0) == 1).all()
+    assert y.std() == pytest.approx(21.418, abs=5e-4)
+    design = np.column_stack([X, np.ones(len(X))])
+    residual = y - design @ np.linalg.lstsq(design, y, rcond=None)[0]
+    assert np.sqrt(np.mean(residual**2)) == pytest.approx(15.579, abs=5e-4)
