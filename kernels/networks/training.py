@@ -1,7 +1,7 @@
-"""Networks of fully connected layers: how they lie in memory, what a batch takes, and their training and scores.
+"""The training of a network of fully connected layers, which keeps its state between calls.
 
 A batch of a small network takes microseconds. So many of them are done in one compiled call, which comes back to Python
-a few dozen times a second, for Ctrl-C; `_backprop` has the loop, and `_team` how threads share the work in it.
+a few dozen times a second, for Ctrl-C; `_loop` has that, and `runtime.team` how threads share the work in it.
 """
 
 from __future__ import annotations
