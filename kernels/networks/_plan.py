@@ -150,7 +150,7 @@ class Plan:
         stacks = np.cumsum([0, 0, *self.products])
         self.size = int(stacks[-1])
         thresholds = [0, *(int(share * 2.0**63) for share in dropout), 0]
-        activations = [0, *[arguments.ACTIVATIONS.index(activation)] * (outputs - 1), 0]
+        activations = [0, *[list(arguments.ACTIVATIONS).index(activation)] * (outputs - 1), 0]
         self._fixed = [list(units), self.pitches, activations, thresholds, stacks[:-1].tolist()]
         self.batch_norm, self.streams = batch_norm, streams
         #: Begins of the norms of hidden layers, and the length of all.

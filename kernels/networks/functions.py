@@ -1,6 +1,6 @@
 """Networks of fully connected layers: scores, loss and gradient, and training by mini-batches.
 
-Parameters are one flat vector, as optimisers have them. `NetworkTraining` and `scores_of` are what the functions stand on.
+Parameters are one flat vector, as optimisers have them. The functions stand on `NetworkTraining` and `scores_of`.
 
 Sums. Gradients are summed in the dtype of X over at most 256 rows, beyond that in float64; losses in float64. What is
 summed in which order depends on the shapes alone: same bits for any number of threads.
