@@ -45,9 +45,9 @@ def backward(part, chunk, settings, model, optimizer, workspace):  # type: ignor
     for task in range(part.first, part.last):
         begin_at, end_at = task * COLUMNS, min(pitch, (task + 1) * COLUMNS)
         for i in range(0, fours, UNITS):
-            outer_strip(UNITS, True, False, stack, above, above_G, i, D, i, begin_at, end_at, model.parameters, zero)
+            outer_strip(UNITS, True, False, stack, above_G, i, D, i, begin_at, end_at, model.parameters, zero)
         for i in range(fours, n):
-            outer_strip(1, True, False, stack, above, above_G, i, D, i, begin_at, end_at, model.parameters, zero)
+            outer_strip(1, True, False, stack, above_G, i, D, i, begin_at, end_at, model.parameters, zero)
     begin_at, end_at = min(units, part.first * COLUMNS), min(units, part.last * COLUMNS)
     kind, threshold = levels[ACTIVATION, level], levels[THRESHOLD, level]
     if settings.rule != GRADIENT and threshold > 0:
@@ -137,16 +137,16 @@ def step_of_weights(level, top, bottom, begin_at, end_at, chunk, rule, X, model,
                     done += 1
                 if chunk.is_whole and rule == SGD:
                     if count == UNITS:
-                        outer_strip(UNITS, False, True, block, rows, G, s, stack, s, left, right, l2, step[0])
+                        outer_strip(UNITS, False, True, block, G, s, stack, s, left, right, l2, step[0])
                     else:
                         for k in range(s, s + count):
-                            outer_strip(1, False, True, block, rows, G, k, stack, k, left, right, l2, step[0])
+                            outer_strip(1, False, True, block, G, k, stack, k, left, right, l2, step[0])
                     continue
                 if count == UNITS:
-                    outer_strip(UNITS, False, False, block, rows, G, s, gradient, 0, left, right, l2, step[0])
+                    outer_strip(UNITS, False, False, block, G, s, gradient, 0, left, right, l2, step[0])
                 else:
                     for k in range(count):
-                        outer_strip(1, False, False, block, rows, G, s + k, gradient, k, left, right, l2, step[0])
+                        outer_strip(1, False, False, block, G, s + k, gradient, k, left, right, l2, step[0])
                 for k in range(count):
                     strip, of_unit = gradient[k, left:right], levels[STACK, level] + (s + k) * pitch
                     here = slice(of_unit + left, of_unit + right)
