@@ -15,6 +15,7 @@ from sklearn.base import ClassifierMixin, RegressorMixin
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
+from ..kernels.losses.table import LOSSES
 from ..training.batches import SAMPLING, Array
 from ..training.callbacks import with_callbacks
 from ..training.model import IterativeModel, Probabilities, known_classes
@@ -25,6 +26,9 @@ from ._sgd_columns import Weights
 from .sgd_fitting import fit_one, prepare
 
 __all__ = ["SGDClassifier", "SGDRegressor"]
+
+#: Losses that have another name in scikit-learn.
+_SKLEARN_NAMES = {"binary_cross_entropy": "log_loss"}
 
 
 class _SGD(IterativeModel):
@@ -273,7 +277,9 @@ class SGDClassifier(CheckedScore, ClassifierMixin, Probabilities, _SGD):
     array([1.02, 0.67, 0.53, 0.44])
     """
 
-    _losses = ("hinge", "log_loss", "squared_hinge")
+    _losses = tuple(
+        sorted(_SKLEARN_NAMES.get(name, name) for name, loss in LOSSES.items() if loss.class_1_from is not None)
+    )
 
     def __init__(
         self,
@@ -480,7 +486,7 @@ class SGDRegressor(CheckedScore, RegressorMixin, _SGD):
     (array([ 1. , -2. ,  0.5]), array([3.]))
     """
 
-    _losses = ("squared_error", "absolute_error", "huber")
+    _losses = tuple(name for name, loss in LOSSES.items() if loss.target == "real")
 
     def __init__(
         self,

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from ..arguments.arrays import Array, as_contiguous, floating, real
 from ..arguments.scalars import checked_l2, checked_momentum, checked_steps, count, flag, row_numbers
 from ..arguments.targets import checked_classes, checked_outputs, refuse_empty, weights
-from ..losses.names import LOSSES, NETWORK_LOSSES
+from ..losses.table import LOSSES, NETWORK_LOSSES
 
 #: What batch normalisation adds to a variance; share of a batch's means and variances in the running ones.
 NORM_EPSILON, NORM_SHARE = 1e-5, 0.1
@@ -65,7 +65,7 @@ def network(
     if loss == "softmax_cross_entropy":
         y = checked_classes(y, n, "X has {} rows", outputs, dtype, True)
     else:
-        y = checked_outputs(y, LOSSES[loss], n, outputs, dtype)
+        y = checked_outputs(y, LOSSES[loss].target, n, outputs, dtype)
     weight, total = weights(sample_weight, n, dtype)
     if weight is not None:
         weight = as_contiguous(weight * (n / total), dtype)

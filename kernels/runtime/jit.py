@@ -92,7 +92,7 @@ def inner(function: F) -> F:
     """Compile a function on arrays that only kernels call: it is part of their machine code."""
     if not jit_enabled():
         return function
-    return cast(F, numba.njit(nogil=True, error_model="numpy", fastmath=set(REORDERED))(_told_apart(function)))
+    return cast(F, numba.njit(nogil=True, error_model="numpy", fastmath=set(REORDERED))(with_unique_qualname(function)))
 
 
 def scalar(function: F) -> F:
@@ -100,10 +100,10 @@ def scalar(function: F) -> F:
     if not jit_enabled():
         return function
     options = {"fastmath": set(IN_ORDER), "forceinline": True}
-    return cast(F, numba.njit(nogil=True, error_model="numpy", **options)(_told_apart(function)))
+    return cast(F, numba.njit(nogil=True, error_model="numpy", **options)(with_unique_qualname(function)))
 
 
-def _told_apart(function: F) -> F:
+def with_unique_qualname(function: F) -> F:
     """Give a function that a factory made a name that says what it was made with.
 
     In machine code a function is named by its qualified name, its types, and a number that counts the functions
