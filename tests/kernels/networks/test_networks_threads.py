@@ -14,7 +14,7 @@ import pytest
 
 from checkout import python_path
 from fastml import kernels
-from fastml.kernels.networks import _loop, _plan, scores
+from fastml.kernels.networks import _loop, _plan
 from fastml.kernels.networks import training as networks_training
 from fastml.kernels.networks.training import NetworkTraining
 from fastml.kernels.runtime import parallel
@@ -81,7 +81,7 @@ def test_without_helpers_the_leader_goes_on_alone(rng, same_bits, monkeypatch):
     layers = layers_of(rng, (64, 64, 10), "float64")
     alone = NetworkTraining("softmax_cross_entropy", X, y, *layers, n_threads=1)
     expected = alone.run(np.arange(500), 20, 0.1)
-    monkeypatch.setattr(parallel, "_submit", lambda work, n_helpers: None)
+    monkeypatch.setattr(parallel, "submit", lambda work, n_helpers: None)
     training = NetworkTraining("softmax_cross_entropy", X, y, *layers, n_threads=4)
     same_bits(training.run(np.arange(500), 20, 0.1), expected)
 
@@ -190,7 +190,7 @@ def test_a_batch_that_others_have_begun_to_step_is_completed(rng, same_bits, mon
 
         training = NetworkTraining("softmax_cross_entropy", X, y, *layers, n_threads=4)
         monkeypatch.setattr(networks_training, "train", stopping)
-        monkeypatch.setattr(scores, "_CALL_SECONDS", 1e-4)
+        monkeypatch.setattr(networks_training, "CALL_SECONDS", 1e-4)
         try:
             training.run(order, 20, 0.01)  # with so many helpers it may be done before
         except KeyboardInterrupt:
