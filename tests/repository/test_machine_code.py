@@ -283,7 +283,7 @@ def accumulating_kernels(signatures: dict[str, dict[str, int]]) -> set[str]:
 
 #: Bounds are of float64, one for each 32 pairs; the distances themselves are made by the instructions of tiles.
 #: Random numbers are of float64 whatever is shuffled.
-DOUBLE_BY_NATURE = {"distances._pruning._sift", "runtime.permutation._place"}
+DOUBLE_BY_NATURE = {"distances._pruning._prune", "runtime.permutation._place"}
 
 #: What a kernel may do beside widening and adding: the sums of a large batch become float32 again at its end.
 NARROWING = ("linear._descent.", "networks._loop.train")
@@ -372,7 +372,7 @@ def test_every_kernel_was_read_and_has_loops(compiled_code, loaded):
         if kernel not in (
             "distances._heaps.merge",
             "runtime.permutation._place",
-            "distances.nearest._have_odd",
+            "distances.nearest._have_extremes",
         ):  # which only compare and move
             assert any(SINGLE.match(line) for loop in loops for line in loop), f"{kernel} computes nothing in a loop"
 

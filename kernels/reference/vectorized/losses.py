@@ -15,6 +15,7 @@ from ...arguments import scalars
 from ...arguments.arrays import Array
 from ...arguments.targets import weights as checked_weights
 from ...losses import arguments
+from ...losses.table import DELTA
 from ._common import quiet, row_blocks, row_max_and_shift, row_sum
 from .elementwise import _exp_both_sides
 
@@ -156,7 +157,7 @@ _TERMS: dict[str, Callable[[Array, Array, bool], Terms]] = {
     "multiclass_hinge": _multiclass_hinge,
     "squared_error": _squared_error,
     "absolute_error": _absolute_error,
-    "huber": lambda z, y, gradient: _huber(z, y, gradient, z.dtype.type(1.35)),
+    "huber": lambda z, y, gradient: _huber(z, y, gradient, z.dtype.type(DELTA)),
 }
 
 

@@ -212,7 +212,7 @@ def train_network(
     flat = np.array(parameters, dtype)
     parts = arguments.parts(flat, units, batch_norm)
     layers = arguments.layers(flat, units, batch_norm)
-    norms = arguments.normalisations(flat, units) if batch_norm else None
+    norms = arguments.normalizations(flat, units) if batch_norm else None
     decay = np.concatenate(
         [np.full(part.size, penalty if part.ndim == 2 else 0, dtype) for layer in parts for part in layer]
     )

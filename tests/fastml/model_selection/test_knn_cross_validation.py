@@ -33,10 +33,11 @@ from sklearn.model_selection import (
 )
 
 from fastml import KNeighborsClassifier, KNeighborsRegressor, datasets, knn_cross_validation
+from fastml.kernels.distances import arguments as distances_arguments
 from fastml.kernels.distances.nearest import k_nearest_outside_group
 from fastml.model_selection import _knn_cross_validation
 
-METRICS = ("l1", "l2", "linf")
+METRICS = tuple(distances_arguments.METRICS)
 
 needs_data = pytest.mark.skipif("FASTML_DATA" not in os.environ, reason="FASTML_DATA is not set")
 

@@ -18,8 +18,9 @@ from sklearn.model_selection import (
 )
 
 from fastml import KNeighborsClassifier, knn_cross_validation, model_selection
+from fastml.kernels.distances import arguments as distances_arguments
 
-METRICS = ("l1", "l2", "linf")
+METRICS = tuple(distances_arguments.METRICS)
 
 
 @pytest.fixture

@@ -35,9 +35,9 @@ def trainings(monkeypatch):
     found = []
 
     class Counting(sgd_fitting.LinearColumns):
-        def __init__(self, task, members, **more):
-            found.append(len(members))
-            super().__init__(task, members, **more)
+        def __init__(self, task, models, **more):
+            found.append(len(models))
+            super().__init__(task, models, **more)
 
     monkeypatch.setattr(sgd_fitting, "LinearColumns", Counting)
     return found

@@ -8,10 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastml.kernels import k_nearest
+from fastml.kernels.distances import arguments
 from fastml.kernels.distances.nearest import _nearest, k_nearest_outside_group
 from fastml.kernels.reference import vectorized
 
-METRICS = ("l1", "l2", "linf")
+METRICS = tuple(arguments.METRICS)
 
 
 @pytest.mark.parametrize("n_threads", [1, 2])

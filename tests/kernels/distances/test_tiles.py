@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 
 from fastml.kernels.distances import _tile_metrics, panels, tile_shapes, tiles
+from fastml.kernels.distances.arguments import L2, METRIC_CODES, METRICS
+from fastml.kernels.runtime import target as runtime_target
 from fastml.kernels.runtime.jit import inner
 from fastml.kernels.runtime.target import Target
 from fastml.kernels.runtime.target import target as the_target
-from fastml.kernels.simd import comparisons, llvm
+from fastml.kernels.simd import comparisons
 
 pytestmark = pytest.mark.needs_jit
-
-METRICS = ("l1", "l2", "linf")
 
 DTYPES = ("float32", "float64", "uint8")
 
@@ -46,7 +46,7 @@ def can_run(target: Target) -> bool:
 
 
 def forget() -> None:
-    for remembered in (tiles.tile_shape, tiles.copies, panels._tile_plan):
+    for remembered in (tile_shapes.tile_shape, tile_shapes.copies, panels.plan):
         remembered.cache_clear()
 
 
@@ -55,8 +55,7 @@ def as_target(monkeypatch) -> Iterator:
     """``as_target(target)``: emit code for another target, until the end of the test."""
 
     def pretend(target: Target) -> None:
-        for module in (_tile_metrics, tile_shapes, llvm):
-            monkeypatch.setattr(module, "target", lambda: target)
+        monkeypatch.setattr(runtime_target, "_ask_compiler", lambda: target)
         forget()
 
     yield pretend
@@ -74,7 +73,7 @@ def test_tiles_fit_registers_and_blocks(as_target, metric, dtype, target):
     target = (MADE_UP | X86)[target]
     as_target(target)
     dtype = np.dtype(dtype)
-    rows, vectors, lanes = shape = tiles.tile_shape(metric, dtype)
+    rows, vectors, lanes = shape = tile_shapes.tile_shape(metric, dtype)
     assert shape.points == vectors * lanes
     registers = 32 if target.vector_bytes == 64 or "x86" not in target.features else 16
     width = target.vector_bytes if dtype.kind == "f" else tile_shapes._integer_vector_bytes()
@@ -87,8 +86,8 @@ def test_tiles_fit_registers_and_blocks(as_target, metric, dtype, target):
     # Panels fill blocks without a rest, and squares fill panels.
     assert panels.X_ROWS % rows == 0
     assert panels.Y_POINTS % shape.points == 0
-    side = tiles.square(dtype)
-    assert side * tiles.group(dtype) * dtype.itemsize == target.vector_bytes
+    side = tile_shapes.transpose_width(dtype)
+    assert side * tile_shapes.columns_per_lane(dtype) * dtype.itemsize == target.vector_bytes
     assert side & (side - 1) == 0
 
 
@@ -97,49 +96,44 @@ def test_tiles_fit_registers_and_blocks(as_target, metric, dtype, target):
 def test_a_plan_fits_its_work_space_and_the_cache(as_target, dtype, target):
     as_target((MADE_UP | X86)[target])
     for metric, n, d in itertools.product(METRICS, (1, 8, 9, 5000), (0, 1, 30, 784, 3072, 10**6)):
-        _, points, _, columns, chunk, space, block = panels.plan(metric, dtype, n, d)
+        plan = panels.plan(metric, dtype, n, d)
+        block, chunk = plan.block_points, plan.chunk_steps
         assert block % panels.POINTS_STEP == 0
-        assert panels.POINTS_STEP % points == 0
+        assert panels.POINTS_STEP % plan.tile_points == 0
         assert panels.POINTS_STEP % comparisons.KEYS_AT_ONCE == 0
-        step_bytes = columns * dtype.itemsize
+        step_bytes = plan.columns_per_step * dtype.itemsize
         assert block * chunk * step_bytes <= 512 * 1024
         # Of few columns all make one chunk, of more each chunk has half to one and a half times the usual length.
-        shape = tiles.tile_shape(metric, dtype)
+        shape = tile_shapes.tile_shape(metric, dtype)
         longest = chunk * 3 // 2
-        assert space >= shape.rows * longest * tiles.copies(metric, dtype) * columns
+        assert plan.workspace >= shape.rows * longest * tile_shapes.copies(metric, dtype) * plan.columns_per_step
 
 
 # ------------------------------------------------------------------------------------ accumulate
 
 
 def accumulator(metric: str):
-    """Compile one tile afresh, with the spreading of X before it, for whatever the target is now."""
-    lanes = max(tiles.copies(metric, np.dtype(dtype)) * tiles.group(np.dtype(dtype)) for dtype in DTYPES)
-    most = max(tiles.tile_shape(metric, np.dtype(dtype)).rows for dtype in DTYPES) * lanes
+    """Compile one tile afresh, with the broadcasting of X before it, for whatever the target is now."""
+    lanes = max(
+        tile_shapes.copies(metric, np.dtype(dtype)) * tile_shapes.columns_per_lane(np.dtype(dtype)) for dtype in DTYPES
+    )
+    most = max(tile_shapes.tile_shape(metric, np.dtype(dtype)).rows for dtype in DTYPES) * lanes
 
-    def l1(X, x_row, begin, Y, y_at, steps, totals, row, column, first):
+    code = METRIC_CODES[metric]
+
+    def run(X, x_row, begin, Y, y_at, steps, totals, row, column, first):
         buffer = np.empty(most * steps, X.dtype)
-        tiles.spread("l1", X, x_row, begin, steps, buffer)
-        tiles.accumulate("l1", buffer, Y, y_at, steps, totals, row, column, first)
+        tiles.broadcast_rows(code, X, x_row, begin, steps, buffer)
+        tiles.accumulate(code, buffer, Y, y_at, steps, totals, row, column, first)
 
-    def l2(X, x_row, begin, Y, y_at, steps, totals, row, column, first):
-        buffer = np.empty(most * steps, X.dtype)
-        tiles.spread("l2", X, x_row, begin, steps, buffer)
-        tiles.accumulate("l2", buffer, Y, y_at, steps, totals, row, column, first)
-
-    def linf(X, x_row, begin, Y, y_at, steps, totals, row, column, first):
-        buffer = np.empty(most * steps, X.dtype)
-        tiles.spread("linf", X, x_row, begin, steps, buffer)
-        tiles.accumulate("linf", buffer, Y, y_at, steps, totals, row, column, first)
-
-    return inner({"l1": l1, "l2": l2, "linf": linf}[metric])
+    return inner(run)
 
 
 def accumulate_twins(metric, X, x_row, begin, Y, y_at, steps, totals, row, column, first) -> None:
-    shape, columns = tiles.tile_shape(metric, X.dtype), tiles.group(X.dtype)
+    shape, columns = tile_shapes.tile_shape(metric, X.dtype), tile_shapes.columns_per_lane(X.dtype)
     buffer = np.empty(shape.rows * shape.lanes * steps * columns, X.dtype)
-    tiles.spread.twin(metric, X, x_row, begin, steps, buffer)
-    tiles.accumulate.twin(metric, buffer, Y, y_at, steps, totals, row, column, first)
+    tiles.broadcast_rows.twin(METRIC_CODES[metric], X, x_row, begin, steps, buffer)
+    tiles.accumulate.twin(METRIC_CODES[metric], buffer, Y, y_at, steps, totals, row, column, first)
 
 
 def panels_of(rng, kind: str, dtype: np.dtype, size: int | tuple[int, int]) -> np.ndarray:
@@ -170,8 +164,8 @@ def totals_dtypes(metric: str, dtype: str) -> list[str]:
 @np.errstate(all="ignore")
 def check_accumulate(rng, metric: str, dtype_name: str) -> None:
     dtype = np.dtype(dtype_name)
-    rows, _, _ = shape = tiles.tile_shape(metric, dtype)
-    columns, points = tiles.group(dtype), shape.points
+    rows, _, _ = shape = tile_shapes.tile_shape(metric, dtype)
+    columns, points = tile_shapes.columns_per_lane(dtype), shape.points
     run = accumulator(metric)
     cases = itertools.product(totals_dtypes(metric, dtype_name), ("random", "extreme", "not finite"), (0, 1, 2, 5, 33))
     for totals_dtype, kind, steps in cases:
@@ -223,7 +217,7 @@ def test_accumulate_of_bytes_for_narrower_x86(rng, as_target, metric, target):
 
 @pytest.mark.parametrize("target", [*MADE_UP, *X86])
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_spread_agrees_with_its_twin(rng, as_target, dtype, target):
+def test_broadcast_rows_agrees_with_its_twin(rng, as_target, dtype, target):
     """Bit for bit, with one copy of a value and with as many as a vector has lanes."""
     if not can_run((MADE_UP | X86)[target]):
         pytest.skip("this CPU, or Numba's target, lacks the instructions")
@@ -232,14 +226,18 @@ def test_spread_agrees_with_its_twin(rng, as_target, dtype, target):
 
     @inner
     def run(X, x_row, begin, steps, buffer):
-        tiles.spread("l2", X, x_row, begin, steps, buffer)
+        tiles.broadcast_rows(L2, X, x_row, begin, steps, buffer)
 
-    rows, copies, columns = tiles.tile_shape("l2", dtype).rows, tiles.copies("l2", dtype), tiles.group(dtype)
+    rows, copies, columns = (
+        tile_shapes.tile_shape("l2", dtype).rows,
+        tile_shapes.copies("l2", dtype),
+        tile_shapes.columns_per_lane(dtype),
+    )
     X = rng.integers(0, 255, (rows + 1, 40 * columns)).astype(dtype)
     for x_row, steps in itertools.product((0, 1, rows), (0, 1, 7, 33)):
         got, want = (np.zeros(steps * rows * copies * columns + 64, dtype) for _ in range(2))
         run(X, x_row, 5, steps, got)
-        tiles.spread.twin("l2", X, x_row, 5, steps, want)
+        tiles.broadcast_rows.twin(L2, X, x_row, 5, steps, want)
         np.testing.assert_array_equal(got, want)
 
 
@@ -271,7 +269,7 @@ def test_a_nan_or_an_infinity_reaches_its_own_pairs_only(rng):
     """What the twin says of NaN and infinity, said without the twin."""
     dtype = np.dtype(np.float32)
     for metric, of_infinities in (("l1", np.nan), ("l2", np.nan), ("linf", np.nan)):
-        rows, _, _ = shape = tiles.tile_shape(metric, dtype)
+        rows, _, _ = shape = tile_shapes.tile_shape(metric, dtype)
         points, steps = shape.points, 5
         X = rng.normal(size=(steps, rows)).astype(dtype)
         Y = rng.normal(size=(steps, points)).astype(dtype)
@@ -296,9 +294,9 @@ def test_bytes_reach_their_largest_sums(as_target, target):
             pytest.skip("this CPU, or Numba's target, lacks the instructions")
         as_target((MADE_UP | X86)[target])
     dtype = np.dtype(np.uint8)
-    by_products = tiles.own_steps(dtype)
+    by_products = tile_shapes.norm_steps(dtype)
     for metric, value in (("l1", 255), ("l2", 0 if by_products else 255**2), ("linf", 255)):
-        rows, _, _ = shape = tiles.tile_shape(metric, dtype)
+        rows, _, _ = shape = tile_shapes.tile_shape(metric, dtype)
         steps = 2 * panels.CHUNK_BYTES // 8
         X = np.full((rows, steps * 8), 255, dtype)
         Y = np.zeros(steps * shape.points * 8, dtype)
@@ -315,22 +313,26 @@ def test_squared_distances_of_bytes_from_products(rng, as_target, target, totals
         pytest.skip("this CPU, or Numba's target, lacks the instructions")
     as_target(X86[target])
     dtype = np.dtype(np.uint8)
-    rows, points, lanes = tiles.tile_shape("l2", dtype).rows, tiles.tile_shape("l2", dtype).points, tiles.square(dtype)
+    rows, points, lanes = (
+        tile_shapes.tile_shape("l2", dtype).rows,
+        tile_shapes.tile_shape("l2", dtype).points,
+        tile_shapes.transpose_width(dtype),
+    )
 
     @inner
-    def run(X, Y, stride, steps, spread_x, totals):
+    def run(X, Y, stride, steps, broadcast_x, totals):
         for at in range(0, stride, 8 * lanes):
-            tiles.own_terms(Y, at, stride, steps)
-        tiles.spread("l2", X, 0, 0, steps, spread_x)
-        tiles.accumulate("l2", spread_x, Y, 0, steps, totals, 0, 0, True)
+            tiles.norm_terms(Y, at, stride, steps)
+        tiles.broadcast_rows(L2, X, 0, 0, steps, broadcast_x)
+        tiles.accumulate(L2, broadcast_x, Y, 0, steps, totals, 0, 0, True)
         for row in range(rows):
             tiles.complete(X, (row + 1) * X.shape[1] - 8, Y, stride * steps, points, totals, row, 0)
 
-    def run_twins(X, Y, stride, steps, spread_x, totals):
+    def run_twins(X, Y, stride, steps, broadcast_x, totals):
         for at in range(0, stride, 8 * lanes):
-            tiles.own_terms.twin(Y, at, stride, steps)
-        tiles.spread.twin("l2", X, 0, 0, steps, spread_x)
-        tiles.accumulate.twin("l2", spread_x, Y, 0, steps, totals, 0, 0, True)
+            tiles.norm_terms.twin(Y, at, stride, steps)
+        tiles.broadcast_rows.twin(L2, X, 0, 0, steps, broadcast_x)
+        tiles.accumulate.twin(L2, broadcast_x, Y, 0, steps, totals, 0, 0, True)
         for row in range(rows):
             tiles.complete.twin(X, (row + 1) * X.shape[1] - 8, Y, stride * steps, points, totals, row, 0)
 
@@ -344,8 +346,8 @@ def test_squared_distances_of_bytes_from_products(rng, as_target, target, totals
         packed[:steps] = Y.reshape(points, steps, 8).swapaxes(0, 1)
         for function in (run, run_twins):
             totals = np.full((rows, points), 77, totals_dtype)
-            spread_x = np.empty(rows * steps * tiles.copies("l2", dtype) * 8, dtype)
-            function(whole, packed.ravel(), points * 8, steps, spread_x, totals)
+            broadcast_x = np.empty(rows * steps * tile_shapes.copies("l2", dtype) * 8, dtype)
+            function(whole, packed.ravel(), points * 8, steps, broadcast_x, totals)
             np.testing.assert_array_equal(totals, want, err_msg=f"{steps=} {kind=} {function.__name__}")
 
 
@@ -357,7 +359,7 @@ def check_transpose(rng, dtype: np.dtype) -> None:
     def run(source, source_at, stride, panel, panel_at, panel_stride):
         tiles.transpose(source, source_at, stride, panel, panel_at, panel_stride)
 
-    side, columns = tiles.square(dtype), tiles.group(dtype)
+    side, columns = tile_shapes.transpose_width(dtype), tile_shapes.columns_per_lane(dtype)
     width = side * columns
     for extra in (0, 1, 5):
         stride, panel_stride = width + extra, width + 2 * extra * columns

@@ -6,7 +6,7 @@ import importlib
 import pkgutil
 import subprocess
 import sys
-from collections import Counter
+from collections import Counter, namedtuple
 from pathlib import Path
 
 import numba
@@ -169,6 +169,16 @@ def test_functions_with_one_name_are_found_and_told_apart():
     assert len(shared_names([factory(sine, numba.njit), factory(cosine, numba.njit)])) == 1
     assert shared_names([factory(sine, jit.inner), factory(cosine, jit.inner)]) == []
     assert shared_names([factory(sine, jit.scalar), factory(cosine, jit.scalar)]) == []
+
+
+def test_named_tuples_with_other_fields_have_code_of_their_own():
+    """Numba calls their types by what is in them, but code that reads a field has its place."""
+    first, second = (numba.typeof(namedtuple("Pair", fields)(1.0, 2.0)) for fields in ("a b", "b a"))
+    assert str(first) == str(second), "nothing would need to be done"
+    assert jit._spelled((first,)) != jit._spelled((second,))
+    assert jit._spelled((numba.types.Tuple([first, numba.int64]),)) != jit._spelled(
+        (numba.types.Tuple([second, numba.int64]),)
+    )
 
 
 # -------------------------------------------------------------------------------- one kernel's cache
