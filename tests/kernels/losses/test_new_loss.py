@@ -26,8 +26,8 @@ FILES = [
 
 #: A block of the guide: its file, where it goes in there, and the code.
 BLOCK = re.compile(
-    r"^`(?P<file>\S+\.py)`, (?:(?P<how>before|into) `(?P<where>[^`]+)`|at the end)[^\n]*\n(?:[^`\n].*\n)*(?:`[^`]+`\.\n)?"
-    r"\n```py\n(?P<code>.*?)^```$",
+    r"^`(?P<file>\S+\.py)`, (?:(?P<how>before|into) `(?P<where>[^`]+)`|at the end)[^\n]*\n"
+    r"(?:[^`\n].*\n)*(?:`[^`]+`\.\n)?\n```py\n(?P<code>.*?)^```$",
     flags=re.MULTILINE | re.DOTALL,
 )
 
