@@ -48,7 +48,7 @@ bench-publish: $(STAMP)  ## make a site from what the asv suite found, in .asv/h
 	$(ASV) publish $(ARGS)
 
 bench-quick: $(STAMP)  ## run the pytest-benchmark suite: loop, NumPy and JIT side by side
-	$(PY) -m pytest benches/test_kernels.py $(ARGS)
+	$(PY) -m pytest benches/quick/test_kernels.py $(ARGS)
 
 gate: $(STAMP)  ## compare with a base: is anything slower or wrong? (ARGS="--base main")
 	$(PY) -m benches gate $(ARGS)

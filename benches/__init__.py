@@ -1,12 +1,12 @@
-"""Measurements of the kernels: the report, the pytest-benchmark suite and what they are made of.
+"""Measurements: how fast the kernels and models are, beside others, beside their past, and where their time goes.
 
-``python -m benches report`` times every entry of the kernel catalogue in its tiers and writes a
-table, ``report/index.html`` and ``report/results.json``. How the parts hang together::
+Each room has a ``command`` that parses and prints; `__main__` finds the room. What stands on what::
 
-    report.py ── cases.py          what is measured: catalogue entries × data × dtype
-        │  ├──── measure.py        how: warm-up, rounds, medians, BLAS threads
-        │  ├──── limits.py         what this machine can do at best
-        │  ├──── known_answers.py  published figures that must come out
-        │  └──── results.py        one plain document, docs/report_schema.md
-        └ render_terminal.py, render_html.py + plots.py   read that document and nothing else
+    gate           is a commit slower than another, are its results right?
+    history        what was measured, kept in the repository; README's table
+    peers          beside other libraries
+    report         every kernel in every tier          profile     layer by layer
+    measuring      clocks, limits of the machine, numbers in print, files
+
+    suite          for asv, which imports it under each commit's fastml      quick     for pytest-benchmark
 """

@@ -1,6 +1,7 @@
 """Fixtures shared by all tests, and the block that makes a failing test reproducible by itself.
 
-The tests import nothing from one another: a helper that several files need is a fixture here.
+The tests import nothing from one another: a helper that several files need is a fixture here, or stands in support/
+where it is needed while tests are collected.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import signal
 import sys
 import zlib
 from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -132,6 +134,14 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     if report.failed:
         report.sections.append(("reproduction", reproduction(item.nodeid)))
     return report
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The folder of the repository."""
+    from checkout import ROOT
+
+    return ROOT
 
 
 @pytest.fixture(params=TIERS)

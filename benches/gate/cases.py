@@ -6,10 +6,13 @@ by the head: the worker of the base loads the head's catalogue too, and calls th
 
 from __future__ import annotations
 
+import importlib
 import math
-import re
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -22,7 +25,8 @@ __all__ = [
     "Prepared",
     "benchmarks",
     "expected_number",
-    "kernel_of",
+    "load_catalogue",
+    "of_entry",
     "quick_size",
 ]
 
@@ -59,16 +63,43 @@ class Benchmark:
         Unique, and the same for ever: history and `accepted.toml` go by it.
     kernel : str
         The kernel or model that it belongs to.
-    module : str
-        Where that is defined; what this module stands on decides whether the benchmark has to run.
+    package : str
+        Where that is public; what its home in there stands on decides whether the benchmark has to run.
     prepare : callable
         Makes the inputs.
     """
 
     name: str
     kernel: str
-    module: str
+    package: str
     prepare: Callable[[], Prepared] = field(repr=False)
+
+
+def load_catalogue(folder: Path) -> ModuleType:
+    """Return the catalogue that lies in a folder of kernels, as ``fastml.kernels.catalogue``.
+
+    It may be a file or a package. What it reads when it is loaded, such as tables of names, comes from that folder too;
+    the kernels that it is about are those installed.
+    """
+    kernels = importlib.import_module("fastml.kernels")
+    before, installed = dict(vars(kernels)), _taken_out(kernels)
+    kernels.__path__ = [str(folder)]
+    try:
+        importlib.import_module(f"{kernels.__name__}.catalogue")
+    finally:
+        loaded = _taken_out(kernels)
+        for name in vars(kernels).keys() - before.keys():
+            delattr(kernels, name)
+        vars(kernels).update(before)
+        sys.modules.update(installed)
+    sys.modules.update({name: module for name, module in loaded.items() if name.split(".")[2] == "catalogue"})
+    kernels.catalogue = sys.modules[f"{kernels.__name__}.catalogue"]
+    return kernels.catalogue
+
+
+def _taken_out(package: ModuleType) -> dict[str, ModuleType]:
+    """Take the modules of a package out of those that are loaded; return them by name."""
+    return {name: sys.modules.pop(name) for name in [*sys.modules] if name.startswith(f"{package.__name__}.")}
 
 
 def benchmarks(entries: dict[str, Any], n_threads: int) -> list[Benchmark]:
@@ -81,10 +112,10 @@ def benchmarks(entries: dict[str, Any], n_threads: int) -> list[Benchmark]:
     for entry in entries.values():
         first = next(iter(entry.dtypes))
         for dtype in entry.dtypes:
-            found.append(_of_entry(entry, dtype, quick_size(entry), 1, ""))
+            found.append(of_entry(entry, dtype, quick_size(entry), 1, ""))
         if n_threads > 1:
-            found.append(_of_entry(entry, first, quick_size(entry), n_threads, OF_THREADS))
-        found.append(_of_entry(entry, first, entry.sizes["tiny"], 1, " tiny"))
+            found.append(of_entry(entry, first, quick_size(entry), n_threads, OF_THREADS))
+        found.append(of_entry(entry, first, entry.sizes["tiny"], 1, " tiny"))
     return found + [
         _of_model(name, model, step) for name, model in MODELS.items() if _has(name) for step in ("fit", "predict")
     ]
@@ -101,12 +132,7 @@ def quick_size(entry: Any) -> tuple[int, ...]:
     return (max(rows // FEWER_ROWS, min(rows, entry.loop_size[0])), *rest)
 
 
-def kernel_of(name: str) -> str:
-    """Return the kernel or model that a benchmark's name begins with."""
-    return re.split(r"[ .]", name)[0]
-
-
-def _of_entry(entry: Any, dtype: str, size: tuple[int, ...], n_threads: int, suffix: str) -> Benchmark:
+def of_entry(entry: Any, dtype: str, size: tuple[int, ...], n_threads: int, suffix: str) -> Benchmark:
     def prepare() -> Prepared:
         from fastml import kernels
         from fastml.kernels import catalogue
@@ -122,7 +148,7 @@ def _of_entry(entry: Any, dtype: str, size: tuple[int, ...], n_threads: int, suf
         return Prepared(lambda: function(*inputs.args, **inputs.kwargs, n_threads=n_threads), error)
 
     name = f"{entry.key} {dtype}{suffix}"
-    return Benchmark(name, entry.key, f"fastml.kernels.{entry.family}", prepare)
+    return Benchmark(name, entry.key, "fastml.kernels", prepare)
 
 
 # -- models ----------------------------------------------------------------------------------------
@@ -220,13 +246,7 @@ def _of_model(name: str, model: Model, step: str) -> Benchmark:
         fitted = fit()
         return Prepared(lambda: fitted.predict(X), lambda found: prediction_error(model, found, y))
 
-    return Benchmark(f"{name}.{step}", name, f"fastml.{_module(name)}", prepare)
-
-
-def _module(name: str) -> str:
-    import fastml
-
-    return str(fastml._HOME[name])
+    return Benchmark(f"{name}.{step}", name, "fastml", prepare)
 
 
 def model_error(model: Model, fitted: Any, X: Any, y: Any) -> float:

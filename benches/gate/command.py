@@ -12,14 +12,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from .. import arguments
+from ..history import RECORDS
+from ..measuring.command_line import count, positive
+from ..measuring.repository import ROOT, WORKTREE, GitError
 from . import CANNOT, FINE
-from .environments import WORKTREE, GateError
+from .environments import GateError
 
 __all__ = ["COMMANDS", "add_parsers"]
 
-_ROOT = Path(__file__).resolve().parents[2]
-_BENCHES = _ROOT / "benches"
+COMMANDS = ("gate", "gate-record", "gate-rates")
+_ROUNDS = Path(__file__).with_name("recorded")
 _CACHE = Path("build") / "gate"
 
 
@@ -34,47 +36,49 @@ def add_parsers(commands: Any) -> None:
     )
     gate.add_argument("--base", metavar="REV", help="default: newest commit with a history file, else the merge base")
     gate.add_argument("--head", metavar="REV", default=WORKTREE, help="default: the files as they are")
-    gate.add_argument(
-        "--minutes", type=arguments.positive, default=8.0, metavar="M", help="time to spend, about (default: 8)"
-    )
+    gate.add_argument("--minutes", type=positive, default=8.0, metavar="M", help="time to spend, about (default: 8)")
     gate.add_argument("--only", metavar="PATTERN", help="part of a benchmark's name, or * and ?: 'exp float32*'")
     gate.add_argument("--all", action="store_true", help="also benchmarks that stand on unchanged sources")
     gate.add_argument("--cache", type=Path, default=_CACHE, metavar="FOLDER", help=f"compiled code (default: {_CACHE})")
     gate.add_argument("--output", type=Path, default=Path("report"), metavar="FOLDER", help="default: report")
     gate.add_argument("--markdown", type=Path, metavar="FILE", help="append the table as Markdown")
+    gate.set_defaults(run=_guarded(_gate))
     record = commands.add_parser(
         "gate-record",
         help="record pairs of identical sides, for the gate's error rates",
         description="Run a revision against itself and keep the raw rounds, one file a pair. Run it on a quiet "
         "machine; it may be ended at any time and goes on from what is there.",
     )
-    record.add_argument("--pairs", type=arguments.count, required=True, metavar="N", help="how many more")
+    record.add_argument("--pairs", type=count, required=True, metavar="N", help="how many more")
     record.add_argument("--head", metavar="REV", default="HEAD", help="default: HEAD")
     record.add_argument("--only", metavar="PATTERN", help="a part of the benchmarks, to try it out")
     record.add_argument("--cache", type=Path, default=_CACHE, metavar="FOLDER", help=f"default: {_CACHE}")
-    record.add_argument("--rounds", type=Path, default=_BENCHES / "gate_rounds", metavar="FOLDER")
+    record.add_argument("--rounds", type=Path, default=_ROUNDS, metavar="FOLDER")
+    record.set_defaults(run=_guarded(_record))
     rates = commands.add_parser(
         "gate-rates",
         help="how often the gate is wrong, from the recorded pairs",
         description="Simulate gates by drawing whole recorded pairs: false alarms, and planted slowdowns found.",
     )
-    rates.add_argument("--rounds", type=Path, default=_BENCHES / "gate_rounds", metavar="FOLDER")
-    rates.add_argument("--gates", type=arguments.count, default=1_000, metavar="N", help="to simulate (default: 1000)")
+    rates.add_argument("--rounds", type=Path, default=_ROUNDS, metavar="FOLDER")
+    rates.add_argument("--gates", type=count, default=1_000, metavar="N", help="to simulate (default: 1000)")
+    rates.set_defaults(run=_guarded(_rates))
 
 
 def _gate(options: argparse.Namespace) -> int:
-    from .. import history, results
+    from ..history import record
+    from ..measuring.documents import write_text
     from . import run, tables
 
     _append(options.markdown, "")  # a file that cannot be written is told before the work, not after it
     asked = run.Options(
         base=options.base,
         head=options.head,
-        repository=_ROOT,
+        repository=ROOT,
         cache=options.cache.resolve(),
         minutes=options.minutes,
-        accepted=_BENCHES / "accepted.toml",
-        recorded=history.commits(history.read(_BENCHES / "history")),
+        accepted=ROOT / "benches" / "accepted.toml",
+        recorded=record.commits(record.read(RECORDS)),
         only=options.only,
         everything=options.all,
     )
@@ -85,7 +89,7 @@ def _gate(options: argparse.Namespace) -> int:
         return FINE
     print(tables.text(outcome, document))
     _append(options.markdown, tables.markdown(outcome, document))
-    results.write_text(json.dumps(document, separators=(",", ":")) + "\n", options.output / "gate.json")
+    write_text(json.dumps(document, separators=(",", ":")) + "\n", options.output / "gate.json")
     _say(f"wrote {options.output / 'gate.json'}")
     return outcome.exit_code
 
@@ -94,7 +98,7 @@ def _record(options: argparse.Namespace) -> int:
     from . import rates
 
     cache = options.cache.resolve()
-    rates.record(_ROOT, options.head, options.rounds, cache, options.pairs, options.only, _say)
+    rates.record(ROOT, options.head, options.rounds, cache, options.pairs, options.only, _say)
     return FINE
 
 
@@ -114,7 +118,7 @@ def _guarded(command: Callable[[argparse.Namespace], int]) -> Callable[[argparse
             signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
             return command(options)
-        except GateError as error:
+        except (GateError, GitError) as error:
             return _could_not_run(options, str(error))
         except KeyboardInterrupt:
             _could_not_run(options, "interrupted")
@@ -132,9 +136,6 @@ def _could_not_run(options: argparse.Namespace, why: str) -> int:
     with contextlib.suppress(GateError):  # that may be why
         _append(getattr(options, "markdown", None), f"## Regression gate: COULD NOT RUN\n\n{why}\n")
     return CANNOT
-
-
-COMMANDS = {"gate": _guarded(_gate), "gate-record": _guarded(_record), "gate-rates": _guarded(_rates)}
 
 
 def _append(file: Path | None, text: str) -> None:

@@ -19,14 +19,12 @@ import venv
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-__all__ = ["WORKTREE", "Environment", "GateError", "build", "default_base", "git", "source_of"]
+from ..measuring.repository import SOURCES, WORKTREE, GitError, commit_of, git, is_changed
 
-#: Stands for the files as they are, committed or not.
-WORKTREE = "worktree"
+__all__ = ["Environment", "GateError", "build", "default_base", "install"]
+
 _MAIN = ("origin/main", "main", "origin/master", "master")
-_NEEDED = ("fastml", "kernels", "setup.cfg")
 
 
 class GateError(Exception):
@@ -64,22 +62,6 @@ class Environment:
     changed: bool = False
 
 
-def git(repository: Path, *arguments: str) -> str:
-    """Run git and return what it prints."""
-    try:
-        done = subprocess.run(["git", *arguments], cwd=repository, capture_output=True, check=False)
-    except OSError as error:
-        raise GateError(f"git cannot be run: {error}") from None
-    if done.returncode != 0:
-        raise GateError(f"git {' '.join(arguments)}: {done.stderr.decode(errors='replace').strip()}")
-    return done.stdout.decode().strip()
-
-
-def commit_of(repository: Path, revision: str) -> str:
-    """Return the full name of a revision's commit; of the worktree, the one it stands on."""
-    return git(repository, "rev-parse", "--verify", f"{'HEAD' if revision == WORKTREE else revision}^{{commit}}")
-
-
 def default_base(repository: Path, head: str, recorded: list[str]) -> tuple[str, str] | None:
     """Return the commit to compare with when none is named, and why; None if there is none.
 
@@ -93,7 +75,7 @@ def default_base(repository: Path, head: str, recorded: list[str]) -> tuple[str,
     """
     try:
         git(repository, "rev-parse", "--git-dir")
-    except GateError:
+    except GitError:
         return None
     commit = commit_of(repository, head)
     for found in _newest_first(repository, commit, recorded):
@@ -101,7 +83,7 @@ def default_base(repository: Path, head: str, recorded: list[str]) -> tuple[str,
     for branch in _MAIN:
         try:
             return git(repository, "merge-base", branch, commit), f"where the head left {branch}"
-        except GateError:
+        except GitError:
             continue
     return None
 
@@ -127,7 +109,7 @@ def build(name: str, revision: str, repository: Path, folder: Path, cache: Path)
     paths = {"base": str(environment), "platbase": str(environment)}
     site = Path(sysconfig.get_path("purelib", "venv", vars=paths))
     site.mkdir(parents=True, exist_ok=True)
-    _install(tree, site)
+    install(tree, site)
     own = dict.fromkeys(sysconfig.get_path(which) for which in ("purelib", "platlib"))
     (site / "dependencies.pth").write_text("\n".join(own) + "\n", encoding="utf-8")
     python = Path(sysconfig.get_path("scripts", "venv", vars=paths)) / Path(sys.executable).name
@@ -137,26 +119,13 @@ def build(name: str, revision: str, repository: Path, folder: Path, cache: Path)
     return Environment(name, revision, commit, site, python, cache, revision == WORKTREE and is_changed(repository))
 
 
-def is_changed(repository: Path, *more: str) -> bool:
-    """Whether the packages in the working tree, and `more` folders, differ from its commit."""
-    return bool(git(repository, "status", "--porcelain", "--", *_NEEDED, *more))
-
-
-def source_of(repository: Path) -> dict[str, Any]:
-    """Return the commit of the working tree (None without a repository), and whether files differ from it."""
-    try:
-        return {"commit": commit_of(repository, WORKTREE), "changed": is_changed(repository, "benches")}
-    except GateError:
-        return {"commit": None, "changed": False}
-
-
 def _extract(repository: Path, commit: str, tree: Path) -> None:
     present = git(repository, "ls-tree", "--name-only", commit).splitlines()
-    missing = [name for name in _NEEDED if name not in present]
+    missing = [name for name in SOURCES if name not in present]
     if missing:
         raise GateError(f"{commit[:10]} has no {', '.join(missing)}")
     # A zip archive: unpacking a tar archive safely needs Python 3.11.4.
-    command = ["git", "archive", "--format=zip", commit, *_NEEDED]
+    command = ["git", "archive", "--format=zip", commit, *SOURCES]
     done = subprocess.run(command, cwd=repository, capture_output=True, check=False)
     if done.returncode != 0:
         raise GateError(f"git archive {commit}: {done.stderr.decode(errors='replace').strip()}")
@@ -165,7 +134,7 @@ def _extract(repository: Path, commit: str, tree: Path) -> None:
 
 
 def _copy_worktree(repository: Path, tree: Path) -> None:
-    names = git(repository, "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", *_NEEDED)
+    names = git(repository, "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", *SOURCES)
     for name in filter(None, names.split("\0")):
         source = repository / name
         if source.is_file() and not source.is_symlink():
@@ -174,7 +143,7 @@ def _copy_worktree(repository: Path, tree: Path) -> None:
             shutil.copyfile(source, target)
 
 
-def _install(tree: Path, site: Path) -> None:
+def install(tree: Path, site: Path) -> None:
     """Lay the packages out as ``setup.cfg`` of the same tree says."""
     parser = configparser.ConfigParser()
     parser.read_string((tree / "setup.cfg").read_text(encoding="utf-8"))

@@ -24,14 +24,17 @@ from typing import Any
 
 import numpy as np
 
+from ..history.record import kernel_of
+from ..measuring.documents import write_text
 from . import environments
-from .cases import OF_THREADS, kernel_of
+from .cases import OF_THREADS
+from .comparing import default_jobs, plan, warm
 from .decision import RULE, Rule, confirmed, suspected
 from .environments import GateError
-from .rounds import Pair, Reading, measure_pair, samples
-from .run import compact, default_jobs, installed, plan, warm
+from .rounds import compact, expand, measure_pair, samples
+from .run import installed
 
-__all__ = ["Rate", "bounds", "false_alarms", "power", "read", "record", "table"]
+__all__ = ["Rate", "bounds", "false_alarms", "power", "read", "record", "table", "write"]
 
 SCHEMA = 1
 GATES = 1_000
@@ -163,14 +166,6 @@ def read(folder: Path) -> tuple[list[str], list[str], Array, list[dict[str, Any]
     return names, [kernel_of(name) for name in names], samples(pairs, names), documents
 
 
-def expand(rounds: dict[str, list[Any]]) -> Pair:
-    """Undo `compact`."""
-    return {
-        name: Reading(repeat, [1e-6 * value for value in base], [1e-6 * value for value in head])
-        for name, (repeat, base, head) in rounds.items()
-    }
-
-
 def record(
     repository: Path, revision: str, folder: Path, cache: Path, pairs: int, only: str | None, say: Callable[[str], None]
 ) -> None:
@@ -208,16 +203,14 @@ def record(
                 "seconds": round(time.monotonic() - began, 1),
                 "rounds": compact(pair),
             }
-            _write(document, folder / f"{number:03d}.json")
+            write(document, folder / f"{number:03d}.json")
             say(f"{number:03d}.json: {document['seconds']} s, load {document['load_average']}")
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _write(document: dict[str, Any], file: Path) -> None:
+def write(document: dict[str, Any], file: Path) -> None:
     """Write one benchmark a line, so that git and a reader can do something with it."""
-    from ..results import write_text
-
     rounds = ",\n".join(
         f"  {json.dumps(name)}: {json.dumps(values, separators=(',', ':'))}"
         for name, values in document["rounds"].items()

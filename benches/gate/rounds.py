@@ -29,7 +29,19 @@ from .cases import OF_THREADS
 from .decision import log_ratio
 from .environments import Environment, GateError
 
-__all__ = ["Pair", "Process", "Reading", "Side", "first_calls", "measure_pair", "samples"]
+__all__ = [
+    "InstalledSide",
+    "Pair",
+    "Process",
+    "Reading",
+    "Side",
+    "ask",
+    "compact",
+    "expand",
+    "first_calls",
+    "measure_pair",
+    "samples",
+]
 
 #: A reading is at least this long; shorter calls are repeated.
 READING_S = 1e-3
@@ -76,7 +88,7 @@ Pair = dict[str, Reading]
 
 @dataclass(frozen=True)
 class InstalledSide:
-    """A side in an environment of its own."""
+    """A side in an environment of its own; `catalogue` is the folder of kernels whose catalogue is measured."""
 
     environment: Environment
     catalogue: Path
@@ -269,6 +281,23 @@ def _sound(answer: dict[str, Any], name: str) -> dict[str, Any]:
         if problem in answer:
             raise GateError(f"{name}: {answer[problem]}")
     return answer
+
+
+def compact(pair: Pair) -> dict[str, list[Any]]:
+    """Return the raw readings of a pair as ``name: [repeat, base, head]``, in microseconds with four digits."""
+
+    def micro(readings: list[float]) -> list[float]:
+        return [float(f"{1e6 * reading:.4g}") for reading in readings]
+
+    return {name: [reading.repeat, micro(reading.base), micro(reading.head)] for name, reading in pair.items()}
+
+
+def expand(rounds: dict[str, list[Any]]) -> Pair:
+    """Undo `compact`."""
+    return {
+        name: Reading(repeat, [1e-6 * value for value in base], [1e-6 * value for value in head])
+        for name, (repeat, base, head) in rounds.items()
+    }
 
 
 def samples(pairs: Sequence[Pair], names: Sequence[str]) -> np.ndarray[Any, np.dtype[Any]]:

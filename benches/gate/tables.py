@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from .. import formats as f
+from ..measuring import formats as f
 from . import CANNOT, FINE, SLOWER, WRONG
-from .run import Found, Outcome
+from .outcome import Found, Outcome
 
 __all__ = ["NO_BASE", "markdown", "text"]
 

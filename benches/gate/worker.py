@@ -1,12 +1,12 @@
 """A process of one side: it makes ready, calls and times what it is asked to, one line of JSON at a time.
 
-Run with ``python -I worker.py SITE CATALOGUE THREADS`` by the interpreter of an environment; imports nothing of
-``benches`` but the file `cases.py` beside it.
+Run with ``python -I worker.py SITE CATALOGUE THREADS`` by the interpreter of an environment; CATALOGUE is the folder of
+kernels whose catalogue says what there is to measure. Imports nothing of ``benches`` but the file `cases.py` beside it.
 
 ============  =================================================  ============================================
 request        does                                              answer
 ============  =================================================  ============================================
-list           names the benchmarks, counts them another way     benchmarks: name, kernel, module; expected
+list           names the benchmarks, counts them another way     benchmarks: name, kernel, package; expected
 prepare        makes inputs, calls once, checks if asked to      seconds of the first call, error
 time           calls once, then `repeat` times with the clock    seconds of one call
 quit           ends                                              none
@@ -60,7 +60,9 @@ class Worker:
 
     def _list(self, request: dict[str, Any]) -> dict[str, Any]:
         return {
-            "benchmarks": [{"name": b.name, "kernel": b.kernel, "module": b.module} for b in self._benchmarks.values()],
+            "benchmarks": [
+                {"name": b.name, "kernel": b.kernel, "package": b.package} for b in self._benchmarks.values()
+            ],
             "expected": self._expected,
         }
 
@@ -113,9 +115,8 @@ def main(site: Path, catalogue: Path, n_threads: int) -> None:
     for module in (fastml, kernels):
         if site not in Path(str(module.__file__)).resolve().parents:
             raise SystemExit(f"{module.__name__} comes from {module.__file__}, which is not in {site}")
-    entries = load("fastml.kernels.catalogue", catalogue).ENTRIES
-    kernels.catalogue = sys.modules["fastml.kernels.catalogue"]
     cases = load("gate_cases", Path(__file__).with_name("cases.py"))
+    entries = cases.load_catalogue(catalogue).ENTRIES
     gc.disable()
     _collect()
     models = sum(name in fastml.__all__ for name in cases.MODELS)

@@ -18,25 +18,17 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def _load(name: str, file: Path) -> ModuleType:
     """Import a file under the name given."""
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, file)
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[name] = module
-        spec.loader.exec_module(module)
-    return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
 
 
-def _catalogue() -> ModuleType:
-    importlib.import_module("fastml.kernels")
-    # Under its own name, so that the tiers are those of the installed package.
-    sys.modules.pop("fastml.kernels.catalogue", None)
-    return _load("fastml.kernels.catalogue", ROOT / "kernels" / "catalogue.py")
-
-
-catalogue = _catalogue()
 cases = _load("fastml_gate_cases", ROOT / "benches" / "gate" / "cases.py")
+catalogue = cases.load_catalogue(ROOT / "kernels")
 
 
 class Settings:
@@ -53,12 +45,13 @@ class Settings:
 @cache
 def n_threads() -> int:
     """Return how many threads the kernels use by themselves."""
-    try:
-        from fastml.kernels.runtime import parallel
-
-        return int(parallel.default()[0])
-    except (ImportError, AttributeError):
-        return 1
+    for module in (
+        "fastml.kernels.runtime.parallel",
+        "fastml.kernels._threads",
+    ):  # today's name, and that of old commits
+        with contextlib.suppress(ImportError, AttributeError):
+            return int(importlib.import_module(module).default()[0])
+    return 1
 
 
 def needed(get: Callable[[], Any]) -> Any:

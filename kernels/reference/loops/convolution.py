@@ -26,7 +26,7 @@ __all__ = [
 ]
 
 
-def _terms(a: arguments.Convolution) -> Iterator[tuple[tuple[int, int, int, int], tuple[int, int, int, int]]]:
+def _terms(a: arguments.ConvolutionArguments) -> Iterator[tuple[tuple[int, int, int, int], tuple[int, int, int, int]]]:
     """Yield for each product of a convolution (channel out, y, x, dy) and (channel in, row, column, dx)."""
     channels, channels_in, size, _ = a.W.shape
     height, width = _places(a.X.shape, size, a.stride, a.padding)
@@ -75,8 +75,8 @@ def conv2d_gradient(
     shape = (len(a.X), len(a.W), *_places(a.X.shape, a.W.shape[2], a.stride, a.padding))
     weights, terms = a.W.tolist(), list(_terms(a))
     dX, dW, db = [], _nested(*a.W.shape), [0.0] * len(a.W)
-    slopes = arguments.output_gradient(dZ, shape, a.X.dtype).tolist()
-    for image, of_image in zip(a.X.tolist(), slopes, strict=True):
+    grads = arguments.output_gradient(dZ, shape, a.X.dtype).tolist()
+    for image, of_image in zip(a.X.tolist(), grads, strict=True):
         dx_image = _nested(*a.X.shape[1:])
         for (o, y, x, dy), (c, row, column, dx) in terms:
             d = of_image[o][y][x]
@@ -89,7 +89,7 @@ def conv2d_gradient(
     return _images(dX, a.X.shape, dtype), _images(dW, a.W.shape, dtype), np.array(db, np.float64).astype(dtype)
 
 
-def _windows(a: arguments.Pooling) -> Iterator[tuple[int, int, int, list[tuple[int, int]]]]:
+def _windows(a: arguments.PoolingArguments) -> Iterator[tuple[int, int, int, list[tuple[int, int]]]]:
     """Yield channel and place of each window, and the pixels in it."""
     height, width = _places(a.X.shape, a.size, a.stride)
     for c, y, x in product(range(a.X.shape[1]), range(height), range(width)):
@@ -104,7 +104,7 @@ def _first_largest(values: list[float]) -> int:
     return values.index(max(values))
 
 
-def _pool(a: arguments.Pooling, of_window: Callable[[list[float]], float]) -> Array:
+def _pool(a: arguments.PoolingArguments, of_window: Callable[[list[float]], float]) -> Array:
     shape = (*a.X.shape[:2], *_places(a.X.shape, a.size, a.stride))
     windows, result = list(_windows(a)), []
     for image in a.X.tolist():
@@ -112,11 +112,13 @@ def _pool(a: arguments.Pooling, of_window: Callable[[list[float]], float]) -> Ar
     return _images(result, shape, a.X.dtype)
 
 
-def _pool_gradient(dZ: ArrayLike, a: arguments.Pooling, shares: Callable[[list[float]], list[float | None]]) -> Array:
+def _pool_gradient(
+    dZ: ArrayLike, a: arguments.PoolingArguments, shares: Callable[[list[float]], list[float | None]]
+) -> Array:
     shape = (*a.X.shape[:2], *_places(a.X.shape, a.size, a.stride))
     windows, result = list(_windows(a)), []
-    slopes = arguments.output_gradient(dZ, shape, a.X.dtype).tolist()
-    for image, of_image in zip(a.X.tolist(), slopes, strict=True):
+    grads = arguments.output_gradient(dZ, shape, a.X.dtype).tolist()
+    for image, of_image in zip(a.X.tolist(), grads, strict=True):
         dx_image = _nested(*a.X.shape[1:])
         for c, y, x, pixels in windows:
             of_pixels = shares([image[c][row][column] for row, column in pixels])
@@ -192,11 +194,11 @@ def batch_norm_gradient(
     a = arguments.normalization(X, gamma, None, epsilon)
     dZ = arguments.output_gradient(dZ, a.X.shape, a.X.dtype)
     dX, dgamma, dbeta = [], [], []
-    for values, slopes, weight in zip(_of_channels(a.X), _of_channels(dZ), a.gamma.tolist(), strict=True):
+    for values, grads, weight in zip(_of_channels(a.X), _of_channels(dZ), a.gamma.tolist(), strict=True):
         standard, factor = _standard(values, a.epsilon)
-        dgamma.append(math.fsum(d * x for d, x in zip(slopes, standard, strict=True)))
-        dbeta.append(math.fsum(slopes))
+        dgamma.append(math.fsum(d * x for d, x in zip(grads, standard, strict=True)))
+        dbeta.append(math.fsum(grads))
         mean, along = dbeta[-1] / len(values), dgamma[-1] / len(values)
-        dX.append([weight * factor * (d - mean - x * along) for d, x in zip(slopes, standard, strict=True)])
+        dX.append([weight * factor * (d - mean - x * along) for d, x in zip(grads, standard, strict=True)])
     dtype = a.X.dtype
     return _as_images(dX, a.X), np.array(dgamma).astype(dtype), np.array(dbeta).astype(dtype)

@@ -1,0 +1,1 @@
+"""Where the time inside one piece of work goes."""

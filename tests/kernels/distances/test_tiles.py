@@ -1,0 +1,382 @@
+"""Tiles of distances against their NumPy twins, for the target at hand and for targets that are made up."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from fastml.kernels.distances import _tile_metrics, panels, tile_shapes, tiles
+from fastml.kernels.distances.arguments import L2, METRIC_CODES, METRICS
+from fastml.kernels.runtime import target as runtime_target
+from fastml.kernels.runtime.jit import inner
+from fastml.kernels.runtime.target import Target
+from fastml.kernels.runtime.target import target as the_target
+from fastml.kernels.simd import comparisons
+
+pytestmark = pytest.mark.needs_jit
+
+DTYPES = ("float32", "float64", "uint8")
+
+# What LLVM can lower anywhere: without "x86" no instruction is asked for by name.
+MADE_UP = {
+    "Arm, 128 bits": Target("made up", 16, frozenset({"fma"})),
+    "portable, 256 bits": Target("made up", 32, frozenset()),
+    "portable, 512 bits": Target("made up", 64, frozenset()),
+}
+
+X86 = {
+    "SSE2": Target("made up", 16, frozenset({"x86"})),
+    "AVX": Target("made up", 32, frozenset({"x86"})),
+    "AVX2": Target("made up", 32, frozenset({"x86", "avx2", "fma"})),
+    "AVX-512F": Target("made up", 64, frozenset({"x86", "avx2", "fma"})),
+    "AVX2 and VNNI": Target("made up", 32, frozenset({"x86", "avx2", "fma", "vnni"})),
+    "AVX-512BW": Target("made up", 64, frozenset({"x86", "avx2", "avx512bw", "fma"})),
+    "AVX-512BW and VNNI": Target("made up", 64, frozenset({"x86", "avx2", "avx512bw", "fma", "vnni"})),
+}
+
+
+def can_run(target: Target) -> bool:
+    """Whether Numba's target has all instructions of another."""
+    own = the_target()
+    features = own.features | {"avx2"} if "avx512bw" in own.features else own.features
+    return target.features <= features and target.vector_bytes <= own.vector_bytes
+
+
+def forget() -> None:
+    for remembered in (tile_shapes.tile_shape, tile_shapes.copies, panels.plan):
+        remembered.cache_clear()
+
+
+@pytest.fixture
+def as_target(monkeypatch) -> Iterator:
+    """``as_target(target)``: emit code for another target, until the end of the test."""
+
+    def pretend(target: Target) -> None:
+        monkeypatch.setattr(runtime_target, "_ask_compiler", lambda: target)
+        forget()
+
+    yield pretend
+    monkeypatch.undo()
+    forget()
+
+
+# ------------------------------------------------------------------------------------ tile shapes
+
+
+@pytest.mark.parametrize("target", [*MADE_UP, *X86])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("metric", METRICS)
+def test_tiles_fit_registers_and_blocks(as_target, metric, dtype, target):
+    target = (MADE_UP | X86)[target]
+    as_target(target)
+    dtype = np.dtype(dtype)
+    rows, vectors, lanes = shape = tile_shapes.tile_shape(metric, dtype)
+    assert shape.points == vectors * lanes
+    registers = 32 if target.vector_bytes == 64 or "x86" not in target.features else 16
+    width = target.vector_bytes if dtype.kind == "f" else tile_shapes._integer_vector_bytes()
+    assert width <= target.vector_bytes
+    wide = metric == "l2" and "vnni" not in target.features
+    point_bytes = dtype.itemsize if dtype.kind == "f" else 16 if wide else 8
+    assert lanes * point_bytes == width, "a vector of points is one register"
+    # Accumulators, the vectors of Y, one value of X and one temporary.
+    assert rows * vectors + min(rows, vectors) + 2 <= registers
+    # Panels fill blocks without a rest, and squares fill panels.
+    assert panels.X_ROWS % rows == 0
+    assert panels.Y_POINTS % shape.points == 0
+    side = tile_shapes.transpose_width(dtype)
+    assert side * tile_shapes.columns_per_lane(dtype) * dtype.itemsize == target.vector_bytes
+    assert side & (side - 1) == 0
+
+
+@pytest.mark.parametrize("target", [*MADE_UP, *X86])
+@pytest.mark.parametrize("dtype", [np.dtype(name) for name in DTYPES], ids=str)
+def test_a_plan_fits_its_work_space_and_the_cache(as_target, dtype, target):
+    as_target((MADE_UP | X86)[target])
+    for metric, n, d in itertools.product(METRICS, (1, 8, 9, 5000), (0, 1, 30, 784, 3072, 10**6)):
+        plan = panels.plan(metric, dtype, n, d)
+        block, chunk = plan.block_points, plan.chunk_steps
+        assert block % panels.POINTS_STEP == 0
+        assert panels.POINTS_STEP % plan.tile_points == 0
+        assert panels.POINTS_STEP % comparisons.KEYS_AT_ONCE == 0
+        step_bytes = plan.columns_per_step * dtype.itemsize
+        assert block * chunk * step_bytes <= 512 * 1024
+        # Of few columns all make one chunk, of more each chunk has half to one and a half times the usual length.
+        shape = tile_shapes.tile_shape(metric, dtype)
+        longest = chunk * 3 // 2
+        assert plan.workspace >= shape.rows * longest * tile_shapes.copies(metric, dtype) * plan.columns_per_step
+
+
+# ------------------------------------------------------------------------------------ accumulate
+
+
+def accumulator(metric: str):
+    """Compile one tile afresh, with the broadcasting of X before it, for whatever the target is now."""
+    lanes = max(
+        tile_shapes.copies(metric, np.dtype(dtype)) * tile_shapes.columns_per_lane(np.dtype(dtype)) for dtype in DTYPES
+    )
+    most = max(tile_shapes.tile_shape(metric, np.dtype(dtype)).rows for dtype in DTYPES) * lanes
+
+    code = METRIC_CODES[metric]
+
+    def run(X, x_row, begin, Y, y_at, steps, totals, row, column, first):
+        buffer = np.empty(most * steps, X.dtype)
+        tiles.broadcast_rows(code, X, x_row, begin, steps, buffer)
+        tiles.accumulate(code, buffer, Y, y_at, steps, totals, row, column, first)
+
+    return inner(run)
+
+
+def accumulate_twins(metric, X, x_row, begin, Y, y_at, steps, totals, row, column, first) -> None:
+    shape, columns = tile_shapes.tile_shape(metric, X.dtype), tile_shapes.columns_per_lane(X.dtype)
+    buffer = np.empty(shape.rows * shape.lanes * steps * columns, X.dtype)
+    tiles.broadcast_rows.twin(METRIC_CODES[metric], X, x_row, begin, steps, buffer)
+    tiles.accumulate.twin(METRIC_CODES[metric], buffer, Y, y_at, steps, totals, row, column, first)
+
+
+def panels_of(rng, kind: str, dtype: np.dtype, size: int | tuple[int, int]) -> np.ndarray:
+    if dtype.kind == "u":
+        return {
+            "random": rng.integers(0, 256, size),
+            "extreme": rng.choice([0, 1, 127, 128, 254, 255], size),
+            "not finite": rng.choice([0, 255], size),
+        }[kind].astype(dtype)
+    info = np.finfo(dtype)
+    values = {
+        # Multiples of 1/8: every sum is exact, so it is the same in any order, fused or not.
+        "random": rng.integers(-80, 80, size) / 8,
+        "extreme": rng.choice([0, -0.0, info.tiny, -info.smallest_subnormal, 1e-15, 1, -1e15, info.max / 4], size),
+        "not finite": np.where(
+            rng.random(size) < 0.97, rng.integers(-9, 9, size), rng.choice([np.nan, np.inf, -np.inf])
+        ),
+    }[kind]
+    return values.astype(dtype)
+
+
+def totals_dtypes(metric: str, dtype: str) -> list[str]:
+    if dtype != "uint8":
+        return [dtype]
+    return ["int32", "int64"] if metric == "l2" else ["int32"]
+
+
+@np.errstate(all="ignore")
+def check_accumulate(rng, metric: str, dtype_name: str) -> None:
+    dtype = np.dtype(dtype_name)
+    rows, _, _ = shape = tile_shapes.tile_shape(metric, dtype)
+    columns, points = tile_shapes.columns_per_lane(dtype), shape.points
+    run = accumulator(metric)
+    cases = itertools.product(totals_dtypes(metric, dtype_name), ("random", "extreme", "not finite"), (0, 1, 2, 5, 33))
+    for totals_dtype, kind, steps in cases:
+        begin, y_at = 3, 2 * points * columns
+        X = panels_of(rng, kind, dtype, (3 * rows, (begin + steps + 1) * columns))
+        Y = panels_of(rng, kind, dtype, y_at + (steps + 1) * points * columns)
+        before = rng.integers(0, 50, (3 * rows, 3 * points)).astype(totals_dtype)
+        # The last row of X stands in for those beyond it.
+        for x_row, first in itertools.product((0, rows, len(X) - 1), (True, False)):
+            got, want = before.copy(), before.copy()
+            place = X, x_row, begin, Y, y_at, steps
+            run(*place, got, rows, points, first)
+            accumulate_twins(metric, *place, want, rows, points, first)
+            note = f"{metric} {dtype} {totals_dtype} {kind} {steps=} {x_row=} {first=}"
+            if kind == "extreme" and metric != "linf" and dtype.kind == "f":
+                # Another order, and one rounding per step if fused, two if not.
+                np.testing.assert_allclose(got, want, rtol=2 * (steps + 1) * np.finfo(dtype).eps, err_msg=note)
+            else:
+                np.testing.assert_array_equal(got, want, err_msg=note)
+            outside = np.ones(before.shape, bool)
+            outside[rows : 2 * rows, points : 2 * points] = False
+            assert np.array_equal(got[outside], before[outside]), note
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("metric", METRICS)
+def test_accumulate_agrees_with_its_twin(rng, metric, dtype):
+    check_accumulate(rng, metric, dtype)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", MADE_UP)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("metric", METRICS)
+def test_accumulate_without_named_instructions(rng, as_target, metric, dtype, target):
+    as_target(MADE_UP[target])
+    check_accumulate(rng, metric, dtype)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", X86)
+@pytest.mark.parametrize("metric", METRICS)
+def test_accumulate_of_bytes_for_narrower_x86(rng, as_target, metric, target):
+    if not can_run(X86[target]):
+        pytest.skip("this CPU, or Numba's target, lacks the instructions")
+    as_target(X86[target])
+    check_accumulate(rng, metric, "uint8")
+
+
+@pytest.mark.parametrize("target", [*MADE_UP, *X86])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_broadcast_rows_agrees_with_its_twin(rng, as_target, dtype, target):
+    """Bit for bit, with one copy of a value and with as many as a vector has lanes."""
+    if not can_run((MADE_UP | X86)[target]):
+        pytest.skip("this CPU, or Numba's target, lacks the instructions")
+    as_target((MADE_UP | X86)[target])
+    dtype = np.dtype(dtype)
+
+    @inner
+    def run(X, x_row, begin, steps, buffer):
+        tiles.broadcast_rows(L2, X, x_row, begin, steps, buffer)
+
+    rows, copies, columns = (
+        tile_shapes.tile_shape("l2", dtype).rows,
+        tile_shapes.copies("l2", dtype),
+        tile_shapes.columns_per_lane(dtype),
+    )
+    X = rng.integers(0, 255, (rows + 1, 40 * columns)).astype(dtype)
+    for x_row, steps in itertools.product((0, 1, rows), (0, 1, 7, 33)):
+        got, want = (np.zeros(steps * rows * copies * columns + 64, dtype) for _ in range(2))
+        run(X, x_row, 5, steps, got)
+        tiles.broadcast_rows.twin(L2, X, x_row, 5, steps, want)
+        np.testing.assert_array_equal(got, want)
+
+
+def test_a_made_up_target_changes_the_code(as_target):
+    """The tests above are worth something only if the named instruction is gone."""
+
+    def text() -> str:
+        run = accumulator("l1")
+        run(np.zeros((8, 64), np.uint8), 0, 0, np.zeros(4096, np.uint8), 0, 1, np.zeros((64, 64), np.int32), 0, 0, True)
+        return "".join(run.inspect_llvm().values())
+
+    native = the_target()
+    assert ("psad" in text()) == ("x86" in native.features)
+    as_target(MADE_UP["Arm, 128 bits"])
+    assert "psad" not in text()
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_the_comparison_notices_a_wrong_tile(rng, monkeypatch, metric):
+    """Planted: a step that adds the difference of the wrong sign, or keeps the smaller."""
+    wrong = {"l1": lambda b, total, x, y: b.fadd(total, b.fsub(y, x)), "l2": lambda b, total, x, y: total}
+    step = wrong.get(metric, lambda b, largest, x, y: largest)
+    monkeypatch.setitem(_tile_metrics._TILES, (metric, "f"), _tile_metrics._TILES[metric, "f"]._replace(step=step))
+    with pytest.raises(AssertionError):
+        check_accumulate(rng, metric, "float32")
+
+
+def test_a_nan_or_an_infinity_reaches_its_own_pairs_only(rng):
+    """What the twin says of NaN and infinity, said without the twin."""
+    dtype = np.dtype(np.float32)
+    for metric, of_infinities in (("l1", np.nan), ("l2", np.nan), ("linf", np.nan)):
+        rows, _, _ = shape = tile_shapes.tile_shape(metric, dtype)
+        points, steps = shape.points, 5
+        X = rng.normal(size=(steps, rows)).astype(dtype)
+        Y = rng.normal(size=(steps, points)).astype(dtype)
+        X[2, 0], Y[3, 1] = np.nan, np.nan
+        X[1, 1], Y[1, 2], Y[1, 3] = np.inf, np.inf, -np.inf
+        totals = np.empty((rows, points), dtype)
+        accumulator(metric)(np.ascontiguousarray(X.T), 0, 0, Y.ravel(), 0, steps, totals, 0, 0, True)
+        assert np.isnan(totals[0]).all()
+        assert np.isnan(totals[:, 1]).all()
+        np.testing.assert_equal(totals[1, 2], of_infinities)
+        assert totals[1, 3] == np.inf
+        if points > 4:
+            assert totals[1, 4] == np.inf
+            assert np.isfinite(totals[2:, 4:]).all()
+
+
+@pytest.mark.parametrize("target", ["own", *MADE_UP, *X86])
+def test_bytes_reach_their_largest_sums(as_target, target):
+    """255 everywhere against 0, more steps than a chunk has: no 16-bit or 32-bit part overflows."""
+    if target != "own":
+        if not can_run((MADE_UP | X86)[target]):
+            pytest.skip("this CPU, or Numba's target, lacks the instructions")
+        as_target((MADE_UP | X86)[target])
+    dtype = np.dtype(np.uint8)
+    by_products = tile_shapes.norm_steps(dtype)
+    for metric, value in (("l1", 255), ("l2", 0 if by_products else 255**2), ("linf", 255)):
+        rows, _, _ = shape = tile_shapes.tile_shape(metric, dtype)
+        steps = 2 * panels.CHUNK_BYTES // 8
+        X = np.full((rows, steps * 8), 255, dtype)
+        Y = np.zeros(steps * shape.points * 8, dtype)
+        totals = np.empty((rows, shape.points), np.int32)
+        accumulator(metric)(X, 0, 0, Y, 0, steps, totals, 0, 0, True)
+        assert (totals == (value if metric == "linf" else value * steps * 8)).all()
+
+
+@pytest.mark.parametrize("target", [name for name in X86 if "VNNI" in name])
+@pytest.mark.parametrize("totals_dtype", ["int32", "int64"])
+def test_squared_distances_of_bytes_from_products(rng, as_target, target, totals_dtype):
+    """Packed panels, own terms, products and what completes them, against differences; 255 against 0 too."""
+    if not can_run(X86[target]):
+        pytest.skip("this CPU, or Numba's target, lacks the instructions")
+    as_target(X86[target])
+    dtype = np.dtype(np.uint8)
+    rows, points, lanes = (
+        tile_shapes.tile_shape("l2", dtype).rows,
+        tile_shapes.tile_shape("l2", dtype).points,
+        tile_shapes.transpose_width(dtype),
+    )
+
+    @inner
+    def run(X, Y, stride, steps, broadcast_x, totals):
+        for at in range(0, stride, 8 * lanes):
+            tiles.norm_terms(Y, at, stride, steps)
+        tiles.broadcast_rows(L2, X, 0, 0, steps, broadcast_x)
+        tiles.accumulate(L2, broadcast_x, Y, 0, steps, totals, 0, 0, True)
+        for row in range(rows):
+            tiles.complete(X, (row + 1) * X.shape[1] - 8, Y, stride * steps, points, totals, row, 0)
+
+    def run_twins(X, Y, stride, steps, broadcast_x, totals):
+        for at in range(0, stride, 8 * lanes):
+            tiles.norm_terms.twin(Y, at, stride, steps)
+        tiles.broadcast_rows.twin(L2, X, 0, 0, steps, broadcast_x)
+        tiles.accumulate.twin(L2, broadcast_x, Y, 0, steps, totals, 0, 0, True)
+        for row in range(rows):
+            tiles.complete.twin(X, (row + 1) * X.shape[1] - 8, Y, stride * steps, points, totals, row, 0)
+
+    for steps, kind in itertools.product((0, 1, 7, 200), ("random", "extreme", "not finite")):
+        X, Y = (panels_of(rng, kind, dtype, (count, 8 * steps)) for count in (rows, points))
+        if kind == "not finite" and steps:
+            X[0], Y[0], X[1], Y[1] = 255, 0, 0, 255
+        want = ((X[:, None].astype(int) - Y) ** 2).sum(axis=2)
+        whole = panels.whole_steps(X)
+        packed = np.zeros((steps + 1, points, 8), dtype)
+        packed[:steps] = Y.reshape(points, steps, 8).swapaxes(0, 1)
+        for function in (run, run_twins):
+            totals = np.full((rows, points), 77, totals_dtype)
+            broadcast_x = np.empty(rows * steps * tile_shapes.copies("l2", dtype) * 8, dtype)
+            function(whole, packed.ravel(), points * 8, steps, broadcast_x, totals)
+            np.testing.assert_array_equal(totals, want, err_msg=f"{steps=} {kind=} {function.__name__}")
+
+
+# ------------------------------------------------------------------------------------- transpose
+
+
+def check_transpose(rng, dtype: np.dtype) -> None:
+    @inner
+    def run(source, source_at, stride, panel, panel_at, panel_stride):
+        tiles.transpose(source, source_at, stride, panel, panel_at, panel_stride)
+
+    side, columns = tile_shapes.transpose_width(dtype), tile_shapes.columns_per_lane(dtype)
+    width = side * columns
+    for extra in (0, 1, 5):
+        stride, panel_stride = width + extra, width + 2 * extra * columns
+        source = rng.integers(0, 256, (side + 2) * stride * dtype.itemsize).astype(np.uint8).view(dtype)
+        source = source.reshape(side + 2, stride)
+        before = rng.integers(0, 99, (side + 2) * panel_stride).astype(dtype)
+        got, want = before.copy(), before.copy()
+        arguments = stride + min(extra, 1), stride
+        run(source, *arguments, got, panel_stride, panel_stride)
+        tiles.transpose.twin(source, *arguments, want, panel_stride, panel_stride)
+        assert got.tobytes() == want.tobytes()
+        assert got.tobytes() != before.tobytes()
+
+
+@pytest.mark.parametrize("dtype", [np.dtype(name) for name in DTYPES], ids=str)
+@pytest.mark.parametrize("target", ["own", *MADE_UP])
+def test_transpose_moves_every_bit_to_its_place(rng, as_target, dtype, target):
+    if target != "own":
+        as_target(MADE_UP[target])
+    check_transpose(rng, dtype)
