@@ -165,8 +165,8 @@ def _with_penalty(
 def _pass(loss: str, rows_of_scores: Callable[..., Any]) -> Callable[..., None]:
     """Make the kernel of one loss: the rows ``first:last`` of one slab.
 
-    It takes 13 arguments one by one: with rows and targets in a tuple, as `_descent` has them, a gradient of 100 rows of
-    10 columns takes 9 % longer.
+    It takes 13 arguments one by one: with rows and targets in a tuple, as `_descent` has them, a gradient of 100 rows
+    of 10 columns takes 9 % longer.
     """
 
     def linear_pass(X, weight, W, b, weighted, y, indices, P, scale, first, last, fresh, total):  # type: ignore[no-untyped-def]

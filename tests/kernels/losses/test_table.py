@@ -56,7 +56,7 @@ def test_the_table_loads_neither_numba_nor_numpy():
 
 def test_names_that_are_none_are_refused():
     assert target_of("huber") == "real"
-    with pytest.raises(ValueError, match="loss is 'cosh'; it must be one of 'binary_cross_entropy', .*'huber'"):
+    with pytest.raises(ValueError, match=r"loss is 'cosh'; it must be one of 'binary_cross_entropy', .*'huber'"):
         target_of("cosh")
     with pytest.raises(TypeError, match="loss is a int; it must be a str, one of 'binary_cross_entropy'"):
         target_of(3)
