@@ -10,7 +10,6 @@ from numpy.typing import ArrayLike
 
 from .arrays import INTP, Array, as_contiguous, real
 
-
 # Target probabilities often come from a softmax in float16 or from rounded tables; a sum further
 # from 1 than this is a mistake and not rounding.
 PROBABILITY_SUM_TOLERANCE = 1e-3

@@ -7,8 +7,6 @@ from numpy.typing import ArrayLike
 from ..arguments.arrays import Array, floating
 from ..arguments.targets import checked_classes, checked_target, refuse_empty
 
-# -- scores, targets, weights ----------------------------------------------------------------------
-
 
 def scores_and_target(z: ArrayLike, y: ArrayLike, target: str, name: str = "y") -> tuple[Array, Array]:
     """Settle scores ``z`` (n,) and a target (n,) of the same dtype for a mean over n >= 1 entries.
