@@ -43,7 +43,7 @@ SUMMED_ROWS = 256
 class Settings(NamedTuple):
     """Numbers that hold for all batches of a call."""
 
-    loss: int  # place in `row_losses.LOSSES`
+    loss: int  # place in `NETWORK_LOSSES`
     rule: int  # place in `steps.RULES`
     batch_size: int
     chunk_rows: int  # rows that are worked on together

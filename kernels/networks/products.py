@@ -83,8 +83,8 @@ def _outer_strip_twin(units, transposed, descend, block, G, s, target, top, firs
 def outer_strip(typingctx, units, transposed, descend, block, G, s, target, top, first, last, decay, step):  # type: ignore[no-untyped-def]
     """``target[top + k] = sum_i G[i, s + k] block[i]`` over all i, for k < `units`, in the columns first to last.
 
-    G.T if `transposed`. If `descend`, ``w -= step (that + decay w)`` for these entries w of `target` instead. The three are
-    literals; `first` and `last` are multiples of a vector of the widest target.
+    G.T if `transposed`. If `descend`, ``w -= step (that + decay w)`` for these entries w of `target` instead. The three
+    are literals; `first` and `last` are multiples of a vector of the widest target.
     """
     literals = types.IntegerLiteral, types.BooleanLiteral
     if not all(isinstance(each, literals) for each in (units, transposed, descend)):

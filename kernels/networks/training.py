@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ..losses.table import NETWORK_LOSSES
 from ..runtime import parallel
 from ..runtime.jit import jit_enabled, readonly
 from ..runtime.memory import aligned
@@ -45,7 +46,7 @@ from ._plan import (
     views_of,
 )
 from .arguments import NORM_SHARE
-from .row_losses import LOSS_ROWS, LOSSES
+from .row_losses import LOSS_ROWS
 from .scores import Norm
 from .steps import RULES
 
@@ -141,7 +142,8 @@ class NetworkTraining:
         self._plan = plan = Plan(units, activation, shares, dtype, norms is not None, rule == "gradient")
         if rule == "sgd" and momentum:
             rule = "nesterov" if nesterov else "momentum"
-        self._loss, self._rule, self._seed, self._n_threads = LOSSES.index(loss), RULES.index(rule), seed, n_threads
+        self._loss, self._rule = NETWORK_LOSSES.index(loss), RULES.index(rule)
+        self._seed, self._n_threads = seed, n_threads
         self._betas = beta_1, beta_2
         none = np.empty(0, dtype)
         indices = np.ascontiguousarray(y, np.intp) if y.ndim == 1 else np.empty(0, np.intp)
