@@ -28,7 +28,7 @@ MOST_LINES = 600
 FLOORS = [
     {"kernels/runtime", "kernels/arguments"},
     {"kernels/simd"},
-    {"kernels/losses", "kernels/distances"},
+    {"kernels/losses", "kernels/distances", "kernels/training"},
     {"kernels/linear", "kernels/networks"},
     {"kernels/convolution"},
     {"kernels/reference/loops", "kernels/reference/vectorized"},
