@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -18,7 +18,16 @@ __all__ = ["step_sizes"]
 _ROWS, _POWERS = 2000, 15
 
 
-def step_sizes(model: Any, task: LinearTask, batches: Batches) -> Rates:
+class StepSettings(Protocol):
+    """The parameters that say how large a step is."""
+
+    learning_rate: Any
+    eta0: float
+    power_t: float
+    alpha: float
+
+
+def step_sizes(model: StepSettings, task: LinearTask, batches: Batches) -> Rates:
     """Return the function that gives the sizes of `count` steps of a linear model after `done` ones."""
     if not (isinstance(model.learning_rate, str) and model.learning_rate == "optimal"):
         return given_sizes(model.learning_rate, model.eta0, model.power_t)

@@ -15,7 +15,7 @@ from ..kernels.losses.table import LOSSES
 from ..training.batches import Rows
 from ._one_vs_rest import OneVsRestTraining, one_vs_rest_evaluation
 
-__all__ = ["LinearColumns", "LinearTask", "Member", "Weights"]
+__all__ = ["LinearColumns", "LinearTask", "ModelSettings", "Weights"]
 
 Array = NDArray[Any]
 
@@ -64,7 +64,7 @@ class LinearTask:
 
 
 @dataclass(frozen=True, eq=False)
-class Member:
+class ModelSettings:
     """What one model has for itself.
 
     Attributes
@@ -96,7 +96,7 @@ class LinearColumns:
     ----------
     task : LinearTask
         What they have in common.
-    members : list of Member
+    models : list of ModelSettings
         One for each column.
     done : int
         Steps that were done before.
@@ -105,31 +105,31 @@ class LinearColumns:
     """
 
     def __init__(
-        self, task: LinearTask, members: list[Member], *, done: int = 0, state: dict[str, Any] | None = None
+        self, task: LinearTask, models: list[ModelSettings], *, done: int = 0, state: dict[str, Any] | None = None
     ) -> None:
         self._task = task
-        self._one_vs_rest = not LOSSES[task.loss].over_classes and len(members[0].weights.intercept) > 1
-        self._averaged = any(member.average_from is not None for member in members)
-        self._has_state = self._averaged or any(member.momentum for member in members)
-        self._begin(members)
+        self._one_vs_rest = not LOSSES[task.loss].over_classes and len(models[0].weights.intercept) > 1
+        self._averaged = any(model.average_from is not None for model in models)
+        self._has_state = self._averaged or any(model.momentum for model in models)
+        self._begin(models)
         self._training.n_steps = done
         if state is not None:
             self._training.set_state(state)
 
-    def _begin(self, members: list[Member]) -> None:
-        task, self._members = self._task, members
-        self._average_from = np.array([_NEVER if m.average_from is None else m.average_from for m in members])
+    def _begin(self, models: list[ModelSettings]) -> None:
+        task, self._models = self._task, models
+        self._average_from = np.array([_NEVER if m.average_from is None else m.average_from for m in models])
         form: Any = OneVsRestTraining if self._one_vs_rest else LinearTraining
         self._training = form(
             task.loss,
             task.rows.X,
             task.rows.y,
-            W=np.stack([member.weights.coef for member in members]),
-            b=np.stack([member.weights.intercept for member in members]),
-            l2=[member.l2 for member in members],
-            l1=[member.l1 for member in members],
-            momentum=[member.momentum for member in members],
-            nesterov=[member.nesterov for member in members],
+            W=np.stack([model.weights.coef for model in models]),
+            b=np.stack([model.weights.intercept for model in models]),
+            l2=[model.l2 for model in models],
+            l1=[model.l1 for model in models],
+            momentum=[model.momentum for model in models],
+            nesterov=[model.nesterov for model in models],
             fit_intercept=task.fit_intercept,
             sample_weight=task.rows.weight,
             average_from=self._average_from if self._averaged else None,
@@ -184,7 +184,7 @@ class LinearColumns:
     def keep(self, columns: list[int]) -> None:
         """Forget all other models."""
         state = _of_columns(self._training.get_state(), columns)
-        self._begin([self._members[column] for column in columns])
+        self._begin([self._models[column] for column in columns])
         self._training.set_state(state)
 
     def _source(self, column: int) -> tuple[Array, Array]:

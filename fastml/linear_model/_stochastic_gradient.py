@@ -23,7 +23,7 @@ from ..training.targets import ClassTargets, NumberTargets
 from ..utils import parameters
 from ..utils.validation import CheckedScore, unchanged_if_refused, validate_data
 from ._sgd_columns import Weights
-from .sgd_fitting import fit_one, prepare
+from .sgd_fitting import fit_one, prepare_together
 
 __all__ = ["SGDClassifier", "SGDRegressor"]
 
@@ -35,6 +35,7 @@ class _SGD(IterativeModel):
     """What classifier and regressor share."""
 
     _losses: tuple[str, ...]
+    _first_step = "eta0"
 
     @unchanged_if_refused
     @with_callbacks
@@ -77,11 +78,11 @@ class _SGD(IterativeModel):
         self
         """
         self._check_parameters()
-        prepared = prepare(
+        shared = prepare_together(
             self, X, y, X_val=X_val, y_val=y_val, sample_weight=sample_weight, sample_weight_val=sample_weight_val,
             coef_init=coef_init, intercept_init=intercept_init,
         )  # fmt: skip
-        fit_one(self, prepared)
+        fit_one(self, shared)
         return self
 
     def _check_parameters(self) -> None:
@@ -92,7 +93,7 @@ class _SGD(IterativeModel):
         if self.penalty == "elasticnet":
             p.number(self.l1_ratio, "l1_ratio", most=1)
         p.flag(self.fit_intercept, "fit_intercept")
-        self._check_course()
+        self._check_training()
         p.one_of(self.sampling, "sampling", SAMPLING)
         if isinstance(self.learning_rate, str):
             p.one_of(self.learning_rate, "learning_rate", ("constant", "invscaling", "optimal"))
@@ -110,8 +111,8 @@ class _SGD(IterativeModel):
     def _partial_fit(self, X: ArrayLike, y: ArrayLike, sample_weight: Any, classes: Any = None) -> Self:
         self._check_parameters()
         self._check_partial()
-        prepared = prepare(self, X, y, sample_weight=sample_weight, classes=classes, partial=True)
-        fit_one(self, prepared, partial=True)
+        shared = prepare_together(self, X, y, sample_weight=sample_weight, classes=classes, partial=True)
+        fit_one(self, shared, partial=True)
         return self
 
     def _scores(self, X: ArrayLike) -> Array:
@@ -122,7 +123,7 @@ class _SGD(IterativeModel):
         return scores
 
 
-def _estimates_probabilities(model: Any) -> bool:
+def _estimates_probabilities(model: _SGD) -> bool:
     if model.loss != "log_loss":
         raise AttributeError(f"probabilities come with loss='log_loss'; loss is {model.loss!r}")
     return True

@@ -46,7 +46,18 @@ from numba.core.typing import Signature
 from . import _cache_files, _live_code
 from ._cache_files import CacheInfo
 
-__all__ = ["CacheInfo", "cache_info", "inner", "intrinsic", "jit_enabled", "kernel", "readonly", "scalar", "stats"]
+__all__ = [
+    "KERNELS",
+    "CacheInfo",
+    "cache_info",
+    "inner",
+    "intrinsic",
+    "jit_enabled",
+    "kernel",
+    "readonly",
+    "scalar",
+    "stats",
+]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -62,7 +73,8 @@ _SWITCHES = (
 #: Kernels are named by their place below this package.
 _PACKAGE = __name__.removesuffix("runtime.jit")
 
-_kernels: list[Any] = []
+#: All that is called from Python, in the order in which modules were loaded.
+KERNELS: list[Any] = []
 
 if hasattr(os, "register_at_fork"):
     # A child forked while another thread compiles would wait for ever for that thread's lock.
@@ -84,7 +96,7 @@ def kernel(function: F) -> F:
         return function
     compiled: Any = inner(function)
     compiled._cache = _MachineCodeCache(compiled)
-    _kernels.append(compiled)
+    KERNELS.append(compiled)
     return cast(F, compiled)
 
 
@@ -151,7 +163,7 @@ def stats() -> dict[str, dict[str, int]]:
         ``{"distances.panels.fill": {"signatures": 1, "hits": 1, "misses": 0}, ...}``.
     """
     result = {}
-    for compiled in _kernels:
+    for compiled in KERNELS:
         counted = compiled.stats
         result[_name(compiled)] = {
             "signatures": len(compiled.signatures),

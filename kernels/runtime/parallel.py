@@ -106,7 +106,7 @@ def run(task: _Task, n_blocks: int, n_threads: int) -> None:
     # waits, and more may come before the next one.
     with crew, crew, crew, crew:
         _here.is_worker = True
-        _submit(crew.help, workers - 1)
+        submit(crew.help, workers - 1)
         crew.work()
     if crew.errors:
         raise crew.errors[0]
@@ -212,7 +212,7 @@ def insist(work: Callable[[], object]) -> None:
         raise interrupt
 
 
-def _submit(work: Callable[[_Inbox], None], n_helpers: int) -> None:
+def submit(work: Callable[[_Inbox], None], n_helpers: int) -> None:
     """Ask the pool for helpers, which put their inboxes back; fewer may come, for the caller works anyway."""
     for _ in range(n_helpers):
         try:

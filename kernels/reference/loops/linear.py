@@ -48,10 +48,10 @@ def linear_loss_gradient(
         share = (1.0 if weights is None else float(weights[i])) / total
         value += share * row_value
         for c in range(classes):
-            slope = share * derivatives[c]
-            db[c] += slope
+            grad = share * derivatives[c]
+            db[c] += grad
             for d in range(columns):
-                dW[c][d] += slope * row[d]
+                dW[c][d] += grad * row[d]
     if penalty > 0:
         for c in range(classes):
             for d in range(columns):

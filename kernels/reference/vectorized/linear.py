@@ -41,15 +41,15 @@ def linear_loss_gradient(
         block = x[rows]
         scores = block @ W.T
         scores += b
-        losses, slopes = terms(scores, targets[rows], True)
-        assert slopes is not None
+        losses, grads = terms(scores, targets[rows], True)
+        assert grads is not None
         if weights is None:
             value += _sum(losses, None)
         else:
             value += _sum(losses, weights[rows])
-            slopes = (slopes.T * weights[rows]).T
-        dW += slopes.T @ block
-        db += slopes.sum(axis=0, dtype=np.float64)
+            grads = (grads.T * weights[rows]).T
+        dW += grads.T @ block
+        db += grads.sum(axis=0, dtype=np.float64)
     value /= total
     dW /= total
     db /= total
@@ -96,13 +96,13 @@ def train_linear(
         scores = block @ w.T
         scores += b
         batch_weights = None if weights is None else weights[rows]
-        batch_losses, slopes = terms(scores, targets[rows], True)
-        assert slopes is not None
+        batch_losses, grads = terms(scores, targets[rows], True)
+        assert grads is not None
         losses[batch] = _sum(batch_losses, batch_weights) / len(rows)
-        slopes *= dtype.type(1 / len(rows))
+        grads *= dtype.type(1 / len(rows))
         if batch_weights is not None:
-            slopes = (slopes.T * batch_weights).T
-        move, move_b = slopes.T @ block, slopes.sum(axis=0)
+            grads = (grads.T * batch_weights).T
+        move, move_b = grads.T @ block, grads.sum(axis=0)
         if ridge > 0:
             move += ridge * w
         move *= step
