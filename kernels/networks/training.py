@@ -149,7 +149,7 @@ class NetworkTraining:
         shares_of_rows = none if sample_weight is None else np.ascontiguousarray(sample_weight, dtype)
         self._data = Data(readonly(X), readonly(indices), readonly(targets), readonly(shares_of_rows))
         self._numbers = readonly(np.array([momentum, beta_1, beta_2, epsilon, norm_share], dtype))
-        self._penalties = tuple(self._per_column(strength) for strength in (l2, weight_decay))
+        self._l2, self._weight_decay = self._per_column(l2), self._per_column(weight_decay)
         self._parameters, self.weights, self.biases = pack(plan, weights, biases)
         self._norms = aligned((NORMS, plan.norm_size if plan.batch_norm else 0), dtype)
         self.norms: list[Norm] = []
@@ -262,7 +262,7 @@ class NetworkTraining:
             Batches(readonly(order), readonly(self._sizes(steps, batches)), losses),
             program,
             Model(self._levels, self._parameters, self._norms),
-            Optimizer(self._numbers, *self._penalties, self._moments, self._totals),
+            Optimizer(self._numbers, self._l2, self._weight_decay, self._moments, self._totals),
         )
         limit = max(1, int(CALL_SECONDS / self._chunk_seconds))
         self._train(arguments, n_threads, limit, len(program) * chunks)
@@ -282,7 +282,8 @@ class NetworkTraining:
         ]
 
         def call(thread: int) -> bool:
-            return bool(train(thread, *arguments, self._workspaces[thread], self._board, states[thread]))
+            everything: tuple[Any, ...] = (thread, *arguments, self._workspaces[thread], self._board, states[thread])
+            return bool(train(*everything))
 
         def work(thread: int) -> Iterator[None]:
             state = states[thread]
