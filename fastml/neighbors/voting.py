@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from ..kernels.arguments import arrays
 from ..kernels.distances import arguments as distances_arguments
 
-__all__ = ["Weights", "check_weights", "mean_over_ranks", "most_votes", "settled_metric", "vote_shares", "weights_of"]
+__all__ = ["Weights", "check_weights", "checked_metric", "mean_over_ranks", "most_votes", "vote_shares", "weights_of"]
 
 Weights = Literal["uniform", "distance"] | Callable[[NDArray[np.float64]], ArrayLike] | None
 
@@ -22,7 +22,7 @@ _AT_ONCE = 1 << 16
 _CLASSES_PER_NEIGHBOR = 64
 
 
-def settled_metric(metric: str, p: float = 2) -> distances_arguments.Metric:
+def checked_metric(metric: str, p: float = 2) -> distances_arguments.Metric:
     """Return the kernels' name of a metric, for example "l2"."""
     if not (isinstance(metric, str) and metric == "minkowski"):
         try:

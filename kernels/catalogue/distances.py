@@ -87,7 +87,7 @@ def _pairwise(kind: str) -> Entry:
         limit="gemm",
         tolerance=_TOLERANCES[kind],
         loop_size=(10, 100, 784),
-        specialisations=len(dtypes) + METRICS[metric].root,  # wide uint8 rows: int64 instead of int32
+        specializations=len(dtypes) + METRICS[metric].root,  # wide uint8 rows: int64 instead of int32
         truth=_distance_truth(metric, squared, dtypes),
     )
 
@@ -121,7 +121,7 @@ def _k_nearest(metric: str) -> Entry:
         limit="gemm",
         tolerance=_TOLERANCES[metric],
         loop_size=(10, 100, 784, 5),
-        specialisations=len(dtypes) + METRICS[metric].root,  # wide uint8 rows: int64 instead of int32
+        specializations=len(dtypes) + METRICS[metric].root,  # wide uint8 rows: int64 instead of int32
         truth=_neighbor_truth(metric, dtypes),
         # Few queries: Y is cut and the parts are merged. Many long rows among themselves. Enough work for bounds.
         warm_sizes=((3, 4096, 2, 3), (2048, 2048, 416, 1), (1024, 4096, 1024, 1)),

@@ -51,6 +51,7 @@ class ProductTable(NamedTuple):
     added_row: int = 0
     result_group: int = 0
     result_row: int = 0
+    added: int = 0
     left: int = 0
     left_image: int = 0
     right: int = 0
@@ -65,28 +66,28 @@ class ProductTable(NamedTuple):
 
 (
     _GROUPS, _ROWS, _OUTER, _INNER, _LEFT_GROUP, _LEFT_STEP, _LEFT_OUTER, _RIGHT_GROUP, _RIGHT_OUTER, _RIGHT_INNER,
-    _ADDED_GROUP, _ADDED_ROW, _RESULT_GROUP, _RESULT_ROW, _LEFT, _LEFT_IMAGE, _RIGHT, _RIGHT_IMAGE, _RESULT,
+    _ADDED_GROUP, _ADDED_ROW, _RESULT_GROUP, _RESULT_ROW, _ADDED, _LEFT, _LEFT_IMAGE, _RIGHT, _RIGHT_IMAGE, _RESULT,
     _RESULT_IMAGE,
 ) = range(len(ProductTable._fields))  # fmt: skip
 
 
-def _product_twin(along, left, l_at, right, r_at, added, a_at, result, at, table, first, last):  # type: ignore[no-untyped-def]
+def _product_twin(along, left, l_at, right, r_at, added, result, at, table, first, last):  # type: ignore[no-untyped-def]
     t = ProductTable(*table.tolist())
     columns = np.arange(first, last)
     rows, outer, inner = np.ogrid[: t.rows, : t.outer, : t.inner]
-    neighbour, term = (t.left_step, 1) if along else (1, t.left_step)
+    neighbor, term = (t.left_step, 1) if along else (1, t.left_step)
     for group in range(t.groups):
-        numbers = left[l_at + group * t.left_group + rows * neighbour + outer * t.left_outer + inner * term]
+        numbers = left[l_at + group * t.left_group + rows * neighbor + outer * t.left_outer + inner * term]
         places = r_at + group * t.right_group + outer * t.right_outer + inner * t.right_inner
         vectors = right[places.reshape(-1, 1) + columns]
         line = rows.reshape(-1, 1)
         total = numbers.reshape(t.rows, -1) @ vectors
-        total += added[a_at + group * t.added_group + line * t.added_row + columns]
+        total += added[t.added + group * t.added_group + line * t.added_row + columns]
         result[at + group * t.result_group + line * t.result_row + columns] = total
 
 
 @intrinsic(twin=_product_twin)
-def product(typingctx, along, left, l_at, right, r_at, added, a_at, result, at, table, first, last):  # type: ignore[no-untyped-def]
+def product(typingctx, along, left, l_at, right, r_at, added, result, at, table, first, last):  # type: ignore[no-untyped-def]
     """``result[row, column] = added[row, column] + sum left[row, term] right[term, column]``, first <= column < last.
 
     `table`, a `ProductTable`, says where all of these are; `first` and `last` are multiples of a vector of the widest
@@ -97,7 +98,7 @@ def product(typingctx, along, left, l_at, right, r_at, added, a_at, result, at, 
     lies_along = along.literal_value
 
     def emit(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-        _, l_array, l_begin, r_array, r_begin, a_array, a_begin, o_array, o_begin, numbers, begin, end = arguments
+        _, l_array, l_begin, r_array, r_begin, a_array, o_array, o_begin, numbers, begin, end = arguments
         e = Emitter(context, builder, left.dtype)
         values = context.make_array(table)(context, builder, numbers).data
         t = [builder.load(builder.gep(values, [e.number(place)])) for place in range(_LEFT)]
@@ -106,7 +107,7 @@ def product(typingctx, along, left, l_at, right, r_at, added, a_at, result, at, 
             return builder.gep(context.make_array(kind)(context, builder, array).data, [start])
 
         factors = data(left, l_array, l_begin), data(right, r_array, r_begin)
-        sums = data(added, a_array, a_begin), data(result, o_array, o_begin)
+        sums = data(added, a_array, t[_ADDED]), data(result, o_array, o_begin)
         most = 3 if e.tile_sums >= 16 else 2
 
         def strip(column: ir.Value, vectors: int) -> None:
@@ -150,7 +151,7 @@ def product(typingctx, along, left, l_at, right, r_at, added, a_at, result, at, 
         return context.get_dummy_value()
 
     i = types.intp
-    return types.void(along, left, i, right, i, added, i, result, i, table, i, i), emit
+    return types.void(along, left, i, right, i, added, result, i, table, i, i), emit
 
 
 def _tile(
@@ -194,7 +195,7 @@ def convolve(left, right, added, result, table, first, last, begin, end):  # typ
     """Make the columns `begin` to `end` of products for images `first` to `last`; all share the right factor."""
     for i in range(first, last):
         l_at, at = table[_LEFT] + i * table[_LEFT_IMAGE], table[_RESULT] + i * table[_RESULT_IMAGE]
-        product(True, left, l_at, right, table[_RIGHT], added, 0, result, at, table, begin, end)
+        product(True, left, l_at, right, table[_RIGHT], added, result, at, table, begin, end)
 
 
 @kernel
@@ -207,7 +208,7 @@ def weight_gradient(left, right, result, table, images, begin, end):  # type: ig
     at = table[_RESULT]
     for i in range(images):
         l_at, r_at = table[_LEFT] + i * table[_LEFT_IMAGE], table[_RIGHT] + i * table[_RIGHT_IMAGE]
-        product(False, left, l_at, right, r_at, result, at, result, at, table, begin, end)
+        product(False, left, l_at, right, r_at, result, result, at, table, begin, end)
 
 
 @kernel

@@ -202,8 +202,8 @@ class Conv2D(_Product):
                 groups=lines, rows=rows, outer=self.shape[1], inner=self.shape[2], left_group=x.line,
                 left_step=stride * x.pitch, left_outer=stride * x.line, right_outer=grad.line, right_inner=grad.pitch,
                 added_group=rows * units, added_row=units, result_group=rows * units, result_row=units,
-                left=line * x.line, left_image=x.image, right=grad.begin, right_image=grad.image,
-                result=line * rows * units,
+                added=line * rows * units, left=line * x.line, left_image=x.image, right=grad.begin,
+                right_image=grad.image, result=line * rows * units,
             )
             for line in range(0, self.kernel, lines)
         ]  # fmt: skip
@@ -278,7 +278,8 @@ class Linear(_Product):
         tables = [
             ProductTable(
                 groups=1, rows=end - begin, outer=1, inner=n, left_step=x.image, right_inner=grad.image,
-                added_row=units, result_row=units, left=begin, right=grad.begin, result=begin * units,
+                added_row=units, result_row=units, added=begin * units, left=begin, right=grad.begin,
+                result=begin * units,
             )
             for begin, end in _cuts(x.image, _GRADIENT_ROWS, buffers.dtype)
         ]  # fmt: skip

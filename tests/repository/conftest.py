@@ -51,7 +51,7 @@ def variants(entry, inputs):
 
 found, single = {}, set()
 for key, entry in catalogue.ENTRIES.items():
-    for compiled in jit._kernels:
+    for compiled in jit.KERNELS:
         compiled._reset_overloads()
     for dtype in sorted(entry.dtypes, key=lambda dtype: dtype != "float32"):
         for inputs in calls(entry, dtype):
@@ -62,7 +62,7 @@ for key, entry in catalogue.ENTRIES.items():
         if dtype == "float32":
             single.update(found[key])
 for name, fit in warmup.MODELS.items():
-    for compiled in jit._kernels:
+    for compiled in jit.KERNELS:
         compiled._reset_overloads()
     for dtype in ("float32", "float64"):
         fit(dtype)

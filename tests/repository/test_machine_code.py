@@ -69,7 +69,7 @@ folder = pathlib.Path(sys.argv[1])
 for kernel, args, kwargs in calls():
     kernel(*args, **kwargs)
 flags = set()
-for name, compiled in zip(jit.stats(), jit._kernels):
+for name, compiled in zip(jit.stats(), jit.KERNELS):
     for number, (signature, overload) in enumerate(compiled.overloads.items()):
         assembly, text = texts(compiled, signature, overload)
         record = {"symbol": overload.fndesc.llvm_func_name, "assembly": assembly}

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fastml.solvers.blas import one_blas_thread
-from fastml.solvers.hessians import Hessians, factorise, sample_rows
+from fastml.solvers.hessians import Hessians, factorize, sample_rows
 from fastml.solvers.quasi_newton import Minimizer
 
 FLOAT64 = np.dtype(np.float64)
@@ -38,24 +38,24 @@ def test_factors_solve_whatever_the_units(rng):
     H = (A.T @ A) * units * units[:, np.newaxis]
     x = rng.normal(size=6) / units
     with one_blas_thread():
-        assert factorise(H.copy()).solve(H @ x) == pytest.approx(x, rel=1e-9)
+        assert factorize(H.copy()).solve(H @ x) == pytest.approx(x, rel=1e-9)
         singular = np.ones((3, 3))
-        assert np.isfinite(factorise(singular.copy()).solve(np.ones(3))).all()
-        zero = factorise(np.zeros((2, 2)))
+        assert np.isfinite(factorize(singular.copy()).solve(np.ones(3))).all()
+        zero = factorize(np.zeros((2, 2)))
         assert np.isfinite(zero.solve(np.ones(2))).all()
         with pytest.raises(ValueError, match="too large"):
-            factorise(np.full((2, 2), np.inf))
+            factorize(np.full((2, 2), np.inf))
 
 
 @pytest.mark.needs_jit
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_hessians_of_centred_rows(dtype, rng):
-    """As of a centred copy, in more rows than are centred at a time."""
+def test_hessians_of_centerd_rows(dtype, rng):
+    """As of a centerd copy, in more rows than are centerd at a time."""
     X = (8 * rng.integers(-100, 100, size=(9000, 4)) + [0, 0, 1e8, 5e8]).astype(dtype)
-    centre, penalty, curvature = X.mean(axis=0, dtype=np.float64), np.array([0.1, 0.1, 0.1, 0.1, 0.0]), rng.random(9000)
+    center, penalty, curvature = X.mean(axis=0, dtype=np.float64), np.array([0.1, 0.1, 0.1, 0.1, 0.0]), rng.random(9000)
     rows, g = np.flatnonzero(curvature > 0.3), rng.normal(size=5)
-    found = Hessians(X, penalty, True, FLOAT64, None, centre)
-    Z = np.column_stack([X[rows] - centre, np.ones(len(rows))])
+    found = Hessians(X, penalty, True, FLOAT64, None, center)
+    Z = np.column_stack([X[rows] - center, np.ones(len(rows))])
     H = (Z * curvature[rows, np.newaxis]).T @ Z + np.diag(penalty)
     with one_blas_thread():
         whole = found.of_class(rows, curvature[rows]).solve(g)
@@ -70,13 +70,13 @@ def test_hessians_of_centred_rows(dtype, rng):
 class Quartics:
     """Problems ``sum_j a_j (w_j - c_j)^2 / 2 + (w_j - c_j)^4``, with a poor preconditioner."""
 
-    def __init__(self, scales, centres):
-        self.scales, self.centres = scales, centres
+    def __init__(self, scales, centers):
+        self.scales, self.centers = scales, centers
         self.calls = 0
 
     def evaluate(self, W, which):
         self.calls += 1
-        away = W - self.centres[which]
+        away = W - self.centers[which]
         values = (0.5 * self.scales[which] * away**2 + away**4).sum(axis=1)
         return values, self.scales[which] * away + 4 * away**3
 
@@ -132,14 +132,14 @@ def test_a_first_step_that_is_far_too_short_is_lengthened():
         assert minimizer.rounds < 200
         minimizer.step()
     assert not minimizer.stalled.any()
-    assert minimizer.W == pytest.approx(objective.centres, abs=1e-6)
+    assert minimizer.W == pytest.approx(objective.centers, abs=1e-6)
 
 
 def test_several_problems_at_once_are_those_one_by_one(rng):
-    scales, centres = 10.0 ** rng.uniform(-1, 3, (4, 12)), 3 * rng.normal(size=(4, 12))
+    scales, centers = 10.0 ** rng.uniform(-1, 3, (4, 12)), 3 * rng.normal(size=(4, 12))
 
-    def minimised(which):
-        objective = Quartics(scales[which], centres[which])
+    def minimized(which):
+        objective = Quartics(scales[which], centers[which])
         minimizer = Minimizer(objective, np.zeros((len(which), 12)))
         while minimizer.active.size:
             assert minimizer.rounds < 200
@@ -147,12 +147,12 @@ def test_several_problems_at_once_are_those_one_by_one(rng):
         assert not minimizer.stalled.any()
         return minimizer
 
-    together = minimised([0, 1, 2, 3])
-    assert together.W == pytest.approx(centres, abs=1e-3)
+    together = minimized([0, 1, 2, 3])
+    assert together.W == pytest.approx(centers, abs=1e-3)
     assert np.abs(together.gradients).max() <= 1e-8
     assert len(set(together.n_iter.tolist())) > 1
     for k in range(4):
-        alone = minimised([k])
+        alone = minimized([k])
         assert np.array_equal(alone.W[0], together.W[k])
         assert alone.n_iter[0] == together.n_iter[k]
 

@@ -14,7 +14,7 @@ import pytest
 
 from checkout import python_path
 from fastml import MLPClassifier, MLPRegressor
-from fastml.training.run import Course
+from fastml.training.run import Checkpoint
 from network_states import assert_same, classes
 
 SETTINGS = {
@@ -66,16 +66,34 @@ def test_batches_of_unequal_weight_go_on(rng, same_bits, tmp_path):
             assert_same(model.fit(X, y, sample_weight=weight, resume=True), whole, same_bits)
 
 
-def test_a_course_that_does_not_know_what_batches_count_goes_on(rng, same_bits):
+def test_a_checkpoint_that_does_not_know_what_batches_count_goes_on(rng, same_bits):
     """As files from before have it; full batches count alike."""
     X, y = classes(rng, n=223)  # of which 200 are trained on
     whole = network("steps").fit(X, y)
     for steps in (1, 6, 18):
         model = network("steps", max_steps=steps).fit(X, y)
-        known = model._resumable.course._asdict()
+        known = model._checkpoint.checkpoint._asdict()
         old = {name: known[name] for name in known if name not in ("weights", "counts", "first_rows")}
-        model._resumable = model._resumable._replace(course=Course(**old))
+        model._checkpoint = model._checkpoint._replace(checkpoint=Checkpoint(**old))
         assert_same(model.set_params(max_steps=None).fit(X, y, resume=True), whole, same_bits)
+
+
+def test_a_file_with_former_names_goes_on(rng, tmp_path, same_bits):
+    """Format 1, in which a checkpoint was a course."""
+    X, y = classes(rng)
+    whole, path = network("best").fit(X, y), tmp_path / "model.npz"
+    network("best", max_steps=7).fit(X, y).save(path)
+    with np.load(path) as file:
+        arrays = dict(file)
+    text = arrays.pop("model").tobytes().decode()
+    for name, former in {
+        '"record": "Checkpoint"': '"record": "Course"', '"record": "FitCheckpoint"': '"record": "Resumable"',
+        '"checkpoint":': '"course":', '"_checkpoint":': '"_resumable":', '"format": 2': '"format": 1',
+    }.items():  # fmt: skip
+        assert text.count(name) == 1, name
+        text = text.replace(name, former)
+    np.savez(path, model=np.frombuffer(text.encode(), np.uint8), **arrays)
+    assert_same(MLPClassifier.load(path).set_params(max_steps=None).fit(X, y, resume=True), whole, same_bits)
 
 
 class Interrupting:

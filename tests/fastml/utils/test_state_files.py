@@ -339,7 +339,7 @@ def test_other_files_are_refused(rng, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format": state_files.FORMAT + 1, "version": "9.9"}, r"format 2, of fastml 9\.9; fastml .* up to 1"),
+        ({"format": state_files.FORMAT + 1, "version": "9.9"}, r"format 3, of fastml 9\.9; fastml .* up to 2"),
         ({"title": "a song"}, "is no state"),
         ({"format": "one"}, "is no state"),
         ({"attributes": {"coefs_": {"array": "array_99"}}}, "damaged .*array_99"),

@@ -241,5 +241,5 @@ def test_entries_are_consistent(key):
         assert tolerance.reason
         assert 0 <= tolerance.rtol < 1e-3
         assert 0 <= tolerance.atol < 1e-2
-    assert entry.specialisations >= 1
+    assert entry.specializations >= 1
     assert entry.formula

@@ -57,13 +57,13 @@ def parts(result) -> tuple[np.ndarray, ...]:
 def pool_use(monkeypatch):
     """A list that grows by one whenever work is handed to the pool."""
     used: list[int] = []
-    submit = parallel._submit
+    submit = parallel.submit
 
     def counted(work, n_helpers):
         used.append(n_helpers)
         return submit(work, n_helpers)
 
-    monkeypatch.setattr(parallel, "_submit", counted)
+    monkeypatch.setattr(parallel, "submit", counted)
     return used
 
 

@@ -181,8 +181,8 @@ def caller(number):
 threads = [threading.Thread(target=caller, args=(number,)) for number in range(8)]
 [thread.start() for thread in threads]
 [thread.join() for thread in threads]
-from fastml.kernels import _jit
-print(json.dumps({"errors": errors, "results": results, "misses": sum(c["misses"] for c in _jit.stats().values())}))
+from fastml.kernels.runtime import jit
+print(json.dumps({"errors": errors, "results": results, "misses": sum(c["misses"] for c in jit.stats().values())}))
 """,
         NUMBA_CACHE_DIR=str(tmp_path),
     )
@@ -281,14 +281,14 @@ def test_joblib(backend):
     found = found_by(
         f"""
 from joblib import Parallel, delayed
-from fastml.kernels import _threads
+from fastml.kernels.runtime import parallel
 parent = kernels.k_nearest(X, Y, 3)
 kernels.exp(z, n_threads=2)
 with Parallel(n_jobs=2, backend={backend!r}) as pool:
     parts = pool(delayed(kernels.k_nearest)(part, Y, 3) for part in np.array_split(X, 4))
-    counts = pool(delayed(_threads.default)() for _ in range(4))
+    counts = pool(delayed(parallel.default)() for _ in range(4))
 same = all(np.concatenate(side).tobytes() == whole.tobytes() for side, whole in zip(zip(*parts), parent))
-print(json.dumps({{"same": same, "threads": max(count for count, _ in counts), "cpus": _threads.default()[0]}}))
+print(json.dumps({{"same": same, "threads": max(count for count, _ in counts), "cpus": parallel.default()[0]}}))
 """
     )
     assert found["same"]

@@ -13,8 +13,6 @@ import pytest
 
 pytestmark = [pytest.mark.slow, pytest.mark.needs_jit]
 
-ROOT = next(folder for folder in Path(__file__).parents if (folder / "setup.cfg").exists())
-
 # A second layer, with parameters: it adds a number to each channel. Two files, for NumPy does the work.
 SHIFT = {
     "kernels/convolution/layers.py": '''
@@ -177,11 +175,11 @@ def apply(copy: Path, file: str, code: str) -> None:
     path.write_text(text, "utf-8")
 
 
-def test_new_layers_train_are_kept_and_have_their_gradient(tmp_path):
+def test_new_layers_train_are_kept_and_have_their_gradient(tmp_path, root):
     left_out = shutil.ignore_patterns("__pycache__", "kernels")
-    shutil.copytree(ROOT / "fastml", tmp_path / "fastml", ignore=left_out)
-    shutil.copytree(ROOT / "kernels", tmp_path / "fastml" / "kernels", ignore=left_out)
-    found = blocks((ROOT / "docs" / "adding_a_layer.md").read_text("utf-8"))
+    shutil.copytree(root / "fastml", tmp_path / "fastml", ignore=left_out)
+    shutil.copytree(root / "kernels", tmp_path / "fastml" / "kernels", ignore=left_out)
+    found = blocks((root / "docs" / "adding_a_layer.md").read_text("utf-8"))
     assert [file for file, _ in found] == [
         "kernels/convolution/_grid_loops.py",
         "kernels/convolution/layers.py",

@@ -8,7 +8,7 @@ from scipy.special import log_expit, log_softmax, softmax
 
 from fastml.kernels import linear_loss_gradient
 from fastml.kernels.linear.gram import weighted_gram
-from fastml.kernels.linear.objective import Pass
+from fastml.kernels.linear.objective import LossPass
 
 FLOAT64 = np.dtype(np.float64)
 
@@ -51,9 +51,9 @@ def test_passes_are_the_sums_of_linear_loss_gradient(loss, n, columns, weighted,
     X, y, weight, W, b = problem(loss, n, columns, rng)
     weight = weight if weighted else np.ones(n)
     one = np.ones(1)
-    rows = Pass(loss, X, y, weight if weighted else None, one, one)
+    rows = LossPass(loss, X, y, weight if weighted else None, one, one)
     slopes = np.empty((len(b), n))
-    values, gradients = rows(W, b, which=np.arange(len(b)), dtype=FLOAT64, parameter=np.zeros(1), slopes=slopes)
+    values, gradients = rows(W, b, which=np.arange(len(b)), dtype=FLOAT64, parameter=np.zeros(1), score_gradient=slopes)
     one_score = len(b) == 1
     settled = (W[0], b[0]) if one_score else (W, b)
     value, dW, db = linear_loss_gradient(loss, X, y, *settled, sample_weight=weight)
@@ -78,13 +78,13 @@ def test_float32_rows_in_float64(loss, rng):
     X, y, weight, W, b = problem(loss, 3000, 40, rng)
     X, y = X.astype(np.float32), y if loss.startswith("softmax") else y.astype(np.float32)
     one, which = np.ones(1), np.arange(len(b))
-    found = Pass(loss, X, y, weight, one, one)(W, b, which=which, dtype=FLOAT64, parameter=np.zeros(1))
-    wide = Pass(loss, X.astype(np.float64), y, weight, one, one)
+    found = LossPass(loss, X, y, weight, one, one)(W, b, which=which, dtype=FLOAT64, parameter=np.zeros(1))
+    wide = LossPass(loss, X.astype(np.float64), y, weight, one, one)
     for n_threads in (1, 2, 7):
         wide._n_threads = n_threads
         expected = wide(W, b, which=which, dtype=FLOAT64, parameter=np.zeros(1))
         assert all(np.array_equal(ours, theirs) for ours, theirs in zip(found, expected, strict=True))
-    single = Pass(loss, X, y, weight, one, one)(W, b, which=which, dtype=np.dtype("f4"), parameter=np.zeros(1))
+    single = LossPass(loss, X, y, weight, one, one)(W, b, which=which, dtype=np.dtype("f4"), parameter=np.zeros(1))
     assert single[1] == pytest.approx(found[1], rel=1e-4, abs=1e-3)
     assert not np.array_equal(single[1], found[1])
 
@@ -94,9 +94,9 @@ def test_one_class_against_the_rest(loss, rng):
     X, labels, weight = rng.normal(size=(500, 9)), rng.integers(0, 3, 500), rng.random(500)
     W, b, positive, negative = rng.normal(size=(3, 9)), rng.normal(size=3), rng.random(3), rng.random(3)
     widths, slopes = np.array([0.1, 1e-9, 5.0]), np.zeros((3, 500))
-    rows = Pass(loss, X, labels, weight, positive, negative)
+    rows = LossPass(loss, X, labels, weight, positive, negative)
     which = np.array([2, 0])
-    values, gradients = rows(W[which], b[which], which=which, dtype=FLOAT64, parameter=widths, slopes=slopes)
+    values, gradients = rows(W[which], b[which], which=which, dtype=FLOAT64, parameter=widths, score_gradient=slopes)
     for place, k in enumerate(which):
         sign = np.where(labels == k, 1.0, -1.0)
         factor = weight * np.where(labels == k, positive[k], negative[k])
@@ -122,5 +122,5 @@ def test_one_class_against_the_rest(loss, rng):
 def test_sums_of_rows(dtype, rng):
     X, A = rng.normal(size=(1100, 6)).astype(dtype), rng.normal(size=(5, 1100))
     one = np.ones(1)
-    found = Pass("hinge", X, np.zeros(1100, np.intp), None, one, one).combine(A)
+    found = LossPass("hinge", X, np.zeros(1100, np.intp), None, one, one).combine(A)
     assert found == pytest.approx(A @ np.column_stack([X, np.ones(1100)]), rel=1e-9, abs=1e-10)

@@ -276,7 +276,7 @@ def test_helpers_that_never_come_are_not_missed(long_run, same_bits, monkeypatch
     make, *arguments = long_run
     alone, together = make(1), make(8)
     alone.run(*arguments)
-    monkeypatch.setattr(parallel, "_submit", lambda work, n_helpers: None)
+    monkeypatch.setattr(parallel, "submit", lambda work, n_helpers: None)
     together.run(*arguments)
     same_bits(together.W.copy(), alone.W.copy())
     assert members_at_the_end(together) == 1

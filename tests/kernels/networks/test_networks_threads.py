@@ -14,7 +14,7 @@ import pytest
 
 from checkout import python_path
 from fastml import kernels
-from fastml.kernels.networks import _loop, _plan, scores
+from fastml.kernels.networks import _loop, _plan
 from fastml.kernels.networks import training as networks_training
 from fastml.kernels.networks.training import NetworkTraining
 from fastml.kernels.runtime import parallel
@@ -81,7 +81,7 @@ def test_without_helpers_the_leader_goes_on_alone(rng, same_bits, monkeypatch):
     layers = layers_of(rng, (64, 64, 10), "float64")
     alone = NetworkTraining("softmax_cross_entropy", X, y, *layers, n_threads=1)
     expected = alone.run(np.arange(500), 20, 0.1)
-    monkeypatch.setattr(parallel, "_submit", lambda work, n_helpers: None)
+    monkeypatch.setattr(parallel, "submit", lambda work, n_helpers: None)
     training = NetworkTraining("softmax_cross_entropy", X, y, *layers, n_threads=4)
     same_bits(training.run(np.arange(500), 20, 0.1), expected)
 
@@ -101,8 +101,9 @@ def test_scores_of_a_row_do_not_depend_on_the_others(rng, same_bits, dtype):
 TRAINED_ELSEWHERE = """
 import hashlib
 import numpy as np
-from fastml.kernels import _jit
-from fastml.kernels._networks import NetworkTraining, Norm
+from fastml.kernels.networks.scores import Norm
+from fastml.kernels.networks.training import NetworkTraining
+from fastml.kernels.runtime import jit
 rng, digest = np.random.default_rng(0), hashlib.sha256()
 X, y, ones = rng.normal(size=(120, 9)).astype("f4"), rng.integers(0, 3, 120), np.ones(13, "f4")
 layers = [rng.normal(size=(13, 9)), rng.normal(size=(3, 13))], [np.zeros(13), np.zeros(3)]
@@ -115,7 +116,7 @@ for norms in (None, [Norm(ones, 0 * ones, ones)]):
         digest.update(training.run(np.tile(rng.permutation(120), 5), 22, 0.01).tobytes())
         for array in (*training.weights, *training.biases, *(part for norm in training.norms for part in norm)):
             digest.update(np.ascontiguousarray(array).tobytes())
-print(digest.hexdigest(), sum(counts["misses"] for counts in _jit.stats().values()))
+print(digest.hexdigest(), sum(counts["misses"] for counts in jit.stats().values()))
 """
 
 
@@ -189,7 +190,7 @@ def test_a_batch_that_others_have_begun_to_step_is_completed(rng, same_bits, mon
 
         training = NetworkTraining("softmax_cross_entropy", X, y, *layers, n_threads=4)
         monkeypatch.setattr(networks_training, "train", stopping)
-        monkeypatch.setattr(scores, "_CALL_SECONDS", 1e-4)
+        monkeypatch.setattr(networks_training, "CALL_SECONDS", 1e-4)
         try:
             training.run(order, 20, 0.01)  # with so many helpers it may be done before
         except KeyboardInterrupt:

@@ -6,7 +6,7 @@ import importlib
 import pkgutil
 import subprocess
 import sys
-from collections import Counter
+from collections import Counter, namedtuple
 from pathlib import Path
 
 import numba
@@ -100,7 +100,7 @@ def test_options_types_and_cpu_are_in_the_key():
         def magic_tuple(self) -> tuple[str, str, str]:
             return "x86_64", self.cpu, ""
 
-    (compiled,) = (k for k in jit._kernels if k.py_func.__qualname__ == "sigmoid_entries")
+    (compiled,) = (k for k in jit.KERNELS if k.py_func.__qualname__ == "sigmoid_entries")
     options = dict(compiled.targetoptions)
 
     def name_for(options, sig, cpu):
@@ -119,7 +119,7 @@ def test_options_types_and_cpu_are_in_the_key():
 
 
 def test_kernels_do_not_share_a_file():
-    stems = [compiled._cache._stem for compiled in jit._kernels]
+    stems = [compiled._cache._stem for compiled in jit.KERNELS]
     assert len(stems) == len(set(stems))
 
 
@@ -147,8 +147,8 @@ def test_no_two_functions_have_one_name_in_machine_code():
     """Of functions with one name, a process that loads both from the cache would run one for the other."""
     for module in pkgutil.walk_packages(kernels.__path__, "fastml.kernels."):
         importlib.import_module(module.name)
-    assert len(jit._kernels) > 20
-    assert shared_names(jit._kernels) == []
+    assert len(jit.KERNELS) > 20
+    assert shared_names(jit.KERNELS) == []
 
 
 def test_functions_with_one_name_are_found_and_told_apart():
@@ -169,6 +169,16 @@ def test_functions_with_one_name_are_found_and_told_apart():
     assert len(shared_names([factory(sine, numba.njit), factory(cosine, numba.njit)])) == 1
     assert shared_names([factory(sine, jit.inner), factory(cosine, jit.inner)]) == []
     assert shared_names([factory(sine, jit.scalar), factory(cosine, jit.scalar)]) == []
+
+
+def test_named_tuples_with_other_fields_have_code_of_their_own():
+    """Numba calls their types by what is in them, but code that reads a field has its place."""
+    first, second = (numba.typeof(namedtuple("Pair", fields)(1.0, 2.0)) for fields in ("a b", "b a"))
+    assert str(first) == str(second), "nothing would need to be done"
+    assert jit._spelled((first,)) != jit._spelled((second,))
+    assert jit._spelled((numba.types.Tuple([first, numba.int64]),)) != jit._spelled(
+        (numba.types.Tuple([second, numba.int64]),)
+    )
 
 
 # -------------------------------------------------------------------------------- one kernel's cache
@@ -207,7 +217,7 @@ def test_stats_count_signatures_hits_and_misses():
     assert counts["signatures"] == counts["hits"] + counts["misses"] >= 1
     sigmoid(np.zeros(3))
     assert jit.stats()["losses.elementwise.sigmoid_entries"] == counts
-    assert len(jit.stats()) == len(jit._kernels), "two kernels of one name"
+    assert len(jit.stats()) == len(jit.KERNELS), "two kernels of one name"
 
 
 def test_readonly_is_a_view_and_leaves_its_argument_writable():
@@ -248,13 +258,13 @@ def test_scalar_helpers_keep_their_order():
 
 def test_divisions_by_zero_give_what_numpy_gives():
     compiled = jit.kernel(lambda x, y: x / y)
-    jit._kernels.pop()
+    jit.KERNELS.pop()
     assert compiled(1.0, 0.0) == np.inf
     assert np.isnan(compiled(0.0, 0.0))
 
 
 def test_kernels_release_the_interpreter_lock():
-    for compiled in jit._kernels:
+    for compiled in jit.KERNELS:
         assert compiled.targetoptions["nogil"] is True
 
 

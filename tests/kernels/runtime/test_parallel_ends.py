@@ -213,14 +213,14 @@ def test_the_pool_is_made_anew_in_a_forked_child():
     code = """
 import json, os, threading, warnings
 warnings.simplefilter("ignore")
-from fastml.kernels import _threads
+from fastml.kernels.runtime import parallel
 
 def names():
     found, together = set(), threading.Barrier(3)
     def task(block):
         found.add(threading.current_thread().name)
         together.wait(30)
-    _threads.run(task, 3, 3)
+    parallel.run(task, 3, 3)
     return len(found)
 
 def child(work):
@@ -241,7 +241,7 @@ def child_in_a_task():
     def task(block):
         if threading.current_thread() is caller:
             results.append(child(names))
-    _threads.run(task, 64, 2)
+    parallel.run(task, 64, 2)
     return results
 
 found = {
@@ -262,16 +262,16 @@ print(json.dumps(found))
 def test_work_while_the_interpreter_shuts_down():
     code = """
 import atexit, json, threading
-from fastml.kernels import _threads
+from fastml.kernels.runtime import parallel
 
 def last_words():
     done = []
-    _threads.run(done.append, 20, 4)
+    parallel.run(done.append, 20, 4)
     print(json.dumps({"blocks": sorted(done)}))
 
 atexit.register(last_words)
 if BEFORE:
-    _threads.run(lambda _: None, 8, 4)
+    parallel.run(lambda _: None, 8, 4)
 """
     for before in (False, True):
         assert found_by(f"BEFORE = {before}\n{code}")["blocks"] == list(range(20))
