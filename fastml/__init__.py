@@ -86,21 +86,21 @@ _SUBMODULES = frozenset(
     }
 )  # fmt: skip
 _HOME = {
-    "ConvNetClassifier": "neural_network._convolutional",
+    "ConvNetClassifier": "neural_network",
     "DivergenceWarning": "training.run",
-    "KNeighborsClassifier": "neighbors._classification",
-    "KNeighborsRegressor": "neighbors._regression",
-    "LinearRegression": "linear_model._least_squares",
-    "LinearSVC": "svm._linear_svc",
-    "LogisticRegression": "linear_model._logistic",
-    "MLPClassifier": "neural_network._multilayer_perceptron",
-    "MLPRegressor": "neural_network._multilayer_perceptron",
-    "Ridge": "linear_model._least_squares",
-    "SGDClassifier": "linear_model._stochastic_gradient",
-    "SGDRegressor": "linear_model._stochastic_gradient",
-    "check_gradient": "inspection._gradient_check",
-    "knn_cross_validation": "model_selection._knn_cross_validation",
-    "sweep": "model_selection._sweep",
+    "KNeighborsClassifier": "neighbors",
+    "KNeighborsRegressor": "neighbors",
+    "LinearRegression": "linear_model",
+    "LinearSVC": "svm",
+    "LogisticRegression": "linear_model",
+    "MLPClassifier": "neural_network",
+    "MLPRegressor": "neural_network",
+    "Ridge": "linear_model",
+    "SGDClassifier": "linear_model",
+    "SGDRegressor": "linear_model",
+    "check_gradient": "inspection",
+    "knn_cross_validation": "model_selection",
+    "sweep": "model_selection",
 }
 
 

@@ -19,7 +19,7 @@ from sklearn.utils import check_random_state
 
 from .. import kernels
 from ..kernels.arguments.arrays import floating, real
-from ..kernels.losses.names import LOSSES
+from ..kernels.losses.table import LOSSES
 from ._gradient_result import GradientCheck, Method
 
 __all__ = ["check_gradient"]
@@ -138,7 +138,7 @@ def check_gradient(
             raise TypeError(
                 "at and gradient are for a function of your own; a loss by name takes z and y, or X, y, W, b"
             )
-        problem = _loss(function, given, arrays, options)
+        problem = _of_kernel(function, given, arrays, options)
     else:
         if given or options:
             raise TypeError(f"{', '.join([*given, *options])}: only for a loss by name; pass the point as at")
@@ -146,8 +146,8 @@ def check_gradient(
             raise TypeError(f"function is {function!r}; it must be the name of a loss, or a function")
         if at is None:
             raise TypeError("at is missing: the point, as an array, or as a tuple of arrays")
-        problem = _own(function, at, gradient)
-    where = _chosen(coordinates, problem.point.flat.size, random_state)
+        problem = _of_function(function, at, gradient)
+    where = _checked_coordinates(coordinates, problem.point.flat.size, random_state)
     return _check(problem, where, method, step)
 
 
@@ -198,7 +198,7 @@ class _Problem(NamedTuple):
     precision: float  # relative, of what `gradient` was computed in
 
 
-def _loss(name: str, given: list[str], arrays: dict[str, Any], options: dict[str, Any]) -> _Problem:
+def _of_kernel(name: str, given: list[str], arrays: dict[str, Any], options: dict[str, Any]) -> _Problem:
     if name not in LOSSES:
         raise ValueError(f"function is {name!r}; the losses are {', '.join(map(repr, LOSSES))}")
     if given not in (["z", "y"], ["X", "y", "W", "b"]):
@@ -237,7 +237,7 @@ def _loss(name: str, given: list[str], arrays: dict[str, Any], options: dict[str
     return _Problem(name, point, of, point.flatten(gradients), float(np.finfo(dtype).eps))
 
 
-def _own(function: Callable[..., Any], at: Any, gradient: Callable[..., Any] | None) -> _Problem:
+def _of_function(function: Callable[..., Any], at: Any, gradient: Callable[..., Any] | None) -> _Problem:
     names = [f"x{i}" for i in range(len(at))] if isinstance(at, tuple) else ["x"]
     point = _Point(**dict(zip(names, at if isinstance(at, tuple) else [at], strict=True)))
     arguments = [array.copy() if array.shape else array.item() for array in point.arrays.values()]
@@ -260,7 +260,7 @@ def _own(function: Callable[..., Any], at: Any, gradient: Callable[..., Any] | N
     return _Problem(name, point, lambda flat: value(*point.parts(flat)), point.flatten(gradients), float(precision))
 
 
-def _chosen(coordinates: Any, n: int, random_state: Any) -> NDArray[np.intp]:
+def _checked_coordinates(coordinates: Any, n: int, random_state: Any) -> NDArray[np.intp]:
     if coordinates is None:
         return np.arange(n)
     if np.ndim(coordinates) == 0:
@@ -294,7 +294,7 @@ def _check(problem: _Problem, where: NDArray[np.intp], method: Method, step: flo
         raise ValueError(f"the value of {problem.name} at the point is {value}; differences need a finite one")
     precision = float(np.finfo(value.dtype if value.dtype.kind == "f" else np.float64).eps)
     h = _steps(x[where], method, step, precision)
-    forward, backward = _slopes(problem, where, h)
+    forward, backward = _one_sided_differences(problem, where, h)
     difference = forward.copy() if method == "forward" else (forward + backward) / 2
     gradient = problem.gradient[where] + 0.0  # -0.0 becomes 0.0
     with np.errstate(invalid="ignore", over="ignore"):
@@ -306,7 +306,7 @@ def _check(problem: _Problem, where: NDArray[np.intp], method: Method, step: flo
     low, high = np.minimum(forward, backward), np.maximum(forward, backward)
     at = _suspicious(problem, x[where], h, forward, backward, gradient, difference, rounding, step is None)
     if at.size:
-        closer = [_slopes(problem, where[at], h[at] / part) for part in _CLOSER]
+        closer = [_one_sided_differences(problem, where[at], h[at] / part) for part in _CLOSER]
         kink[at] = _straddled(forward[at] - backward[at], closer, rounding[at])
         for sides in closer:
             low[at], high[at] = np.minimum(low[at], sides.min(axis=0)), np.maximum(high[at], sides.max(axis=0))
@@ -352,7 +352,7 @@ def _steps(x: Array, method: Method, step: float | None, precision: float) -> Ar
     return h
 
 
-def _slopes(problem: _Problem, where: NDArray[np.intp], h: Array) -> Array:
+def _one_sided_differences(problem: _Problem, where: NDArray[np.intp], h: Array) -> Array:
     """Return the forward and the backward differences at some coordinates, of shape (2, m)."""
     point = problem.point.flat.copy()
 

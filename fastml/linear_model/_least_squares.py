@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from ..kernels.runtime import parallel
 from ..solvers.blas import one_blas_thread
 from ..utils import parameters
-from ..utils.sample_weight import settled_weight
+from ..utils.sample_weight import checked_weight_with_sum
 from ..utils.validation import CheckedScore, check_finite, unchanged_if_refused, validate_data
 
 __all__ = ["LinearRegression", "Ridge"]
@@ -51,7 +51,7 @@ class _LeastSquares(CheckedScore, MultiOutputMixin, RegressorMixin, BaseEstimato
             self, X, y, dtype=[np.float64, np.float32], y_numeric=True, multi_output=True, ensure_all_finite=False
         )
         check_finite(rows, n_threads, estimator=self)
-        weight = settled_weight(sample_weight, rows)
+        weight = checked_weight_with_sum(sample_weight, len(rows))
         single = targets.ndim == 1
         columns = targets.reshape(len(rows), -1).astype(np.float64, copy=False)
         with np.errstate(over="ignore", invalid="ignore"), one_blas_thread():
@@ -295,7 +295,7 @@ def _reduce(X: NDArray[Any], y: Array, weight: Array | None, intercept: bool, n_
     if intercept:
         X_shift, y_shift = _shift(X, weight), _shift(y, weight)
     total = float(n) if weight is None else float(np.add.reduce(weight))
-    reduce = _centre if columns > n else _triangle
+    reduce = _center if columns > n else _triangle
     R, targets, rest, X_away, y_away = reduce(X, y, X_shift, y_shift, weight, intercept, n_threads)
     lengths, root = _lengths(R), math.sqrt(total)
     X_mean = X_shift + X_away
@@ -364,7 +364,7 @@ def _triangle(
     return whole[inner, inner], whole[inner, outer], np.einsum("ij,ij->j", rest, rest), means[inner], means[outer]
 
 
-def _centre(
+def _center(
     X: NDArray[Any], y: Array, X_shift: Array, y_shift: Array, weight: Array | None, intercept: bool,
     n_threads: int | None,
 ) -> tuple[Array, ...]:  # fmt: skip
@@ -407,8 +407,8 @@ def _solve(reduced: _Reduced, noise: Array, alpha: Array | None = None) -> _Solu
     found = np.empty((S.shape[1], targets.shape[1])) if everywhere else _solution(S, targets, free)
     for strength in [] if alpha is None else np.unique(alpha[alpha > 0]).tolist():
         which = alpha == strength
-        triangle, penalised = _penalised(S * unit, targets[:, which], strength)
-        found[:, which] = _solution(*_without_rounding(triangle / unit, penalised))
+        triangle, penalized = _penalized(S * unit, targets[:, which], strength)
+        found[:, which] = _solution(*_without_rounding(triangle / unit, penalized))
     found /= unit[:, np.newaxis]
     if free is not None and free.size:
         short = _shortest(found, free, unit, _lengths(S))
@@ -479,7 +479,7 @@ def _surely_above_one(S: Array) -> bool:
     return not failed and bool(10 * math.sqrt(len(S)) * np.abs(inverse).sum(axis=0).max() < 1)
 
 
-def _penalised(R: Array, targets: Array, strength: float) -> tuple[Array, Array]:
+def _penalized(R: Array, targets: Array, strength: float) -> tuple[Array, Array]:
     """Return the problem with the penalty as further rows, reduced again.
 
     Rows that are large against the lengths of their columns come first, or the small ones would lose digits.

@@ -13,7 +13,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from ..solvers.blas import one_blas_thread
 from ..solvers.hessians import Factor
-from ..solvers.objective import Array, RowObjective, minimise, narrow_rows, print_step
+from ..solvers.objective import Array, RowObjective, minimize, narrow_rows, print_step
 from ..solvers.quasi_newton import Minimizer
 from ..utils import parameters
 from ..utils.sample_weight import weights_of_classes
@@ -147,20 +147,20 @@ class LogisticRegression(LinearClassifier):
         max_iter = parameters.positive_integer(self.max_iter, "max_iter")
         fit_intercept = parameters.flag(self.fit_intercept, "fit_intercept")
         n_threads = parameters.threads(self.n_jobs)
-        rows, codes, weight = self._settled(X, y, sample_weight, n_threads)
+        rows, codes, weight = self._checked_data(X, y, sample_weight, n_threads)
         factors = weights_of_classes(self.class_weight, self.classes_, codes, weight)
         if (factors != 1).any():
             with np.errstate(over="ignore"):
                 weight = factors[codes] if weight is None else weight * factors[codes]
         narrow, rotation = narrow_rows(rows)
         objective = _Likelihood(narrow, codes, len(self.classes_), weight, C, tol, fit_intercept, n_threads)
-        start = objective.centred(self._start(objective, rows.shape[1], rotation))
+        start = objective.centered(self._start(objective, rows.shape[1], rotation))
         minimizer = Minimizer(objective, start.reshape(1, -1), memory=0 if objective.exact else 15)
         report = print_step if self.verbose else None
-        minimise(objective, minimizer, max_iter, report)
+        minimize(objective, minimizer, max_iter, report)
         if objective.widen():
             minimizer.restart()
-            minimise(objective, minimizer, max_iter, report)
+            minimize(objective, minimizer, max_iter, report)
         if minimizer.active.size or (minimizer.stalled.any() and not objective.near):
             reason = f"max_iter = {max_iter} steps" if minimizer.active.size else "rounding errors"
             warnings.warn(
@@ -306,9 +306,9 @@ class _Likelihood(RowObjective):
 
     def curvatures(self, k: int) -> Array:
         """Return weight times p (1 - p), of which the slope has one factor."""
-        slopes = np.abs(self.slopes[k], dtype=np.float64)
+        derivatives = np.abs(self.derivatives[k], dtype=np.float64)
         with np.errstate(invalid="ignore"):  # rows of weight 0
-            return np.where(slopes > 0, slopes * np.maximum(0.0, 1 - slopes / self._shares), 0.0)
+            return np.where(derivatives > 0, derivatives * np.maximum(0.0, 1 - derivatives / self._shares), 0.0)
 
     @property
     def exact(self) -> bool:
@@ -325,7 +325,7 @@ class _Likelihood(RowObjective):
             super().renew(which)
             return
         with np.errstate(invalid="ignore"):  # rows of weight 0
-            P = np.where(self._shares > 0, self.slopes / self._shares, 0.0)
+            P = np.where(self._shares > 0, self.derivatives / self._shares, 0.0)
         P[self._codes, np.arange(len(self.X))] += 1
         self._joint = self.hessians.of_classes(np.clip(P, 0.0, 1.0), self._shares)
 

@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
+from ..kernels.losses.table import LOSSES
 from ..training.batches import Batches, Rates, Rows
 from ..training.step_sizes import given_sizes
 from ._sgd_columns import LinearTask
 
 __all__ = ["step_sizes"]
 
-#: Bounds of the second derivative of a loss in a row's scores; for losses with kinks, what works as well.
-_CURVATURE = {
-    "binary_cross_entropy": 0.25, "softmax_cross_entropy": 0.5, "hinge": 1.0, "squared_hinge": 2.0,
-    "multiclass_hinge": 2.0, "squared_error": 1.0, "absolute_error": 1.0, "huber": 1.0,
-}  # fmt: skip
-
 #: Rows to look at, and steps of the power method, for the curvature of the mean loss.
 _ROWS, _POWERS = 2000, 15
 
 
-def step_sizes(model: Any, task: LinearTask, batches: Batches) -> Rates:
+class StepSettings(Protocol):
+    """The parameters that say how large a step is."""
+
+    learning_rate: Any
+    eta0: float
+    power_t: float
+    alpha: float
+
+
+def step_sizes(model: StepSettings, task: LinearTask, batches: Batches) -> Rates:
     """Return the function that gives the sizes of `count` steps of a linear model after `done` ones."""
     if not (isinstance(model.learning_rate, str) and model.learning_rate == "optimal"):
         return given_sizes(model.learning_rate, model.eta0, model.power_t)
@@ -43,7 +47,7 @@ def _stable(task: LinearTask, batches: Batches) -> float:
     """
     eigenvalue, mean_square = _second_moments(task.rows, task.fit_intercept)
     of_one = 0 if batches.size == batches.n else 1 / batches.size
-    bound = _CURVATURE[task.loss] * ((1 - of_one) * eigenvalue + of_one * mean_square)
+    bound = LOSSES[task.loss].step_curvature * ((1 - of_one) * eigenvalue + of_one * mean_square)
     return float(f"{1 / bound:.1e}") if bound > 0 else math.inf
 
 

@@ -1,4 +1,4 @@
-"""Linear models as the training loop wants them, on `fastml.kernels.training`."""
+"""Linear models as the training loop wants them, on `fastml.kernels.linear.training`."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..kernels.linear.training import LinearTraining, linear_evaluation
+from ..kernels.losses.table import LOSSES
 from ..training.batches import Rows
-from ._one_vs_rest import ONE_SCORE, OneVsRestTraining, one_vs_rest_evaluation
+from ._one_vs_rest import OneVsRestTraining, one_vs_rest_evaluation
 
-__all__ = ["LinearColumns", "LinearTask", "Member", "Weights"]
+__all__ = ["LinearColumns", "LinearTask", "ModelSettings", "Weights"]
 
 Array = NDArray[Any]
 
@@ -59,11 +60,11 @@ class LinearTask:
     @property
     def is_regression(self) -> bool:
         """Whether the targets are numbers."""
-        return self.loss in ("squared_error", "absolute_error", "huber")
+        return LOSSES[self.loss].target == "real"
 
 
 @dataclass(frozen=True, eq=False)
-class Member:
+class ModelSettings:
     """What one model has for itself.
 
     Attributes
@@ -95,7 +96,7 @@ class LinearColumns:
     ----------
     task : LinearTask
         What they have in common.
-    members : list of Member
+    models : list of ModelSettings
         One for each column.
     done : int
         Steps that were done before.
@@ -104,31 +105,31 @@ class LinearColumns:
     """
 
     def __init__(
-        self, task: LinearTask, members: list[Member], *, done: int = 0, state: dict[str, Any] | None = None
+        self, task: LinearTask, models: list[ModelSettings], *, done: int = 0, state: dict[str, Any] | None = None
     ) -> None:
         self._task = task
-        self._one_vs_rest = task.loss in ONE_SCORE and len(members[0].weights.intercept) > 1
-        self._averaged = any(member.average_from is not None for member in members)
-        self._has_state = self._averaged or any(member.momentum for member in members)
-        self._begin(members)
+        self._one_vs_rest = not LOSSES[task.loss].over_classes and len(models[0].weights.intercept) > 1
+        self._averaged = any(model.average_from is not None for model in models)
+        self._has_state = self._averaged or any(model.momentum for model in models)
+        self._begin(models)
         self._training.n_steps = done
         if state is not None:
             self._training.set_state(state)
 
-    def _begin(self, members: list[Member]) -> None:
-        task, self._members = self._task, members
-        self._average_from = np.array([_NEVER if m.average_from is None else m.average_from for m in members])
+    def _begin(self, models: list[ModelSettings]) -> None:
+        task, self._models = self._task, models
+        self._average_from = np.array([_NEVER if m.average_from is None else m.average_from for m in models])
         form: Any = OneVsRestTraining if self._one_vs_rest else LinearTraining
         self._training = form(
             task.loss,
             task.rows.X,
             task.rows.y,
-            W=np.stack([member.weights.coef for member in members]),
-            b=np.stack([member.weights.intercept for member in members]),
-            l2=[member.l2 for member in members],
-            l1=[member.l1 for member in members],
-            momentum=[member.momentum for member in members],
-            nesterov=[member.nesterov for member in members],
+            W=np.stack([model.weights.coef for model in models]),
+            b=np.stack([model.weights.intercept for model in models]),
+            l2=[model.l2 for model in models],
+            l1=[model.l1 for model in models],
+            momentum=[model.momentum for model in models],
+            nesterov=[model.nesterov for model in models],
             fit_intercept=task.fit_intercept,
             sample_weight=task.rows.weight,
             average_from=self._average_from if self._averaged else None,
@@ -183,7 +184,7 @@ class LinearColumns:
     def keep(self, columns: list[int]) -> None:
         """Forget all other models."""
         state = _of_columns(self._training.get_state(), columns)
-        self._begin([self._members[column] for column in columns])
+        self._begin([self._models[column] for column in columns])
         self._training.set_state(state)
 
     def _source(self, column: int) -> tuple[Array, Array]:

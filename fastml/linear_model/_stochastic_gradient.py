@@ -15,6 +15,7 @@ from sklearn.base import ClassifierMixin, RegressorMixin
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
+from ..kernels.losses.table import LOSSES
 from ..training.batches import SAMPLING, Array
 from ..training.callbacks import with_callbacks
 from ..training.model import IterativeModel, Probabilities, known_classes
@@ -22,15 +23,19 @@ from ..training.targets import ClassTargets, NumberTargets
 from ..utils import parameters
 from ..utils.validation import CheckedScore, unchanged_if_refused, validate_data
 from ._sgd_columns import Weights
-from .sgd_fitting import fit_one, prepare
+from .sgd_fitting import fit_one, prepare_together
 
 __all__ = ["SGDClassifier", "SGDRegressor"]
+
+#: Losses that have another name in scikit-learn.
+_SKLEARN_NAMES = {"binary_cross_entropy": "log_loss"}
 
 
 class _SGD(IterativeModel):
     """What classifier and regressor share."""
 
     _losses: tuple[str, ...]
+    _first_step = "eta0"
 
     @unchanged_if_refused
     @with_callbacks
@@ -73,11 +78,11 @@ class _SGD(IterativeModel):
         self
         """
         self._check_parameters()
-        prepared = prepare(
+        shared = prepare_together(
             self, X, y, X_val=X_val, y_val=y_val, sample_weight=sample_weight, sample_weight_val=sample_weight_val,
             coef_init=coef_init, intercept_init=intercept_init,
         )  # fmt: skip
-        fit_one(self, prepared)
+        fit_one(self, shared)
         return self
 
     def _check_parameters(self) -> None:
@@ -88,7 +93,7 @@ class _SGD(IterativeModel):
         if self.penalty == "elasticnet":
             p.number(self.l1_ratio, "l1_ratio", most=1)
         p.flag(self.fit_intercept, "fit_intercept")
-        self._check_course()
+        self._check_training()
         p.one_of(self.sampling, "sampling", SAMPLING)
         if isinstance(self.learning_rate, str):
             p.one_of(self.learning_rate, "learning_rate", ("constant", "invscaling", "optimal"))
@@ -106,8 +111,8 @@ class _SGD(IterativeModel):
     def _partial_fit(self, X: ArrayLike, y: ArrayLike, sample_weight: Any, classes: Any = None) -> Self:
         self._check_parameters()
         self._check_partial()
-        prepared = prepare(self, X, y, sample_weight=sample_weight, classes=classes, partial=True)
-        fit_one(self, prepared, partial=True)
+        shared = prepare_together(self, X, y, sample_weight=sample_weight, classes=classes, partial=True)
+        fit_one(self, shared, partial=True)
         return self
 
     def _scores(self, X: ArrayLike) -> Array:
@@ -118,7 +123,7 @@ class _SGD(IterativeModel):
         return scores
 
 
-def _estimates_probabilities(model: Any) -> bool:
+def _estimates_probabilities(model: _SGD) -> bool:
     if model.loss != "log_loss":
         raise AttributeError(f"probabilities come with loss='log_loss'; loss is {model.loss!r}")
     return True
@@ -273,7 +278,9 @@ class SGDClassifier(CheckedScore, ClassifierMixin, Probabilities, _SGD):
     array([1.02, 0.67, 0.53, 0.44])
     """
 
-    _losses = ("hinge", "log_loss", "squared_hinge")
+    _losses = tuple(
+        sorted(_SKLEARN_NAMES.get(name, name) for name, loss in LOSSES.items() if loss.class_1_from is not None)
+    )
 
     def __init__(
         self,
@@ -480,7 +487,7 @@ class SGDRegressor(CheckedScore, RegressorMixin, _SGD):
     (array([ 1. , -2. ,  0.5]), array([3.]))
     """
 
-    _losses = ("squared_error", "absolute_error", "huber")
+    _losses = tuple(name for name, loss in LOSSES.items() if loss.target == "real")
 
     def __init__(
         self,

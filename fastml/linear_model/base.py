@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
-from ..utils.sample_weight import settled_weight
+from ..utils.sample_weight import checked_weight_with_sum
 from ..utils.validation import CheckedScore, check_finite, encode_labels, validate_data
 
 __all__ = ["LinearClassifier"]
@@ -24,7 +24,7 @@ class LinearClassifier(CheckedScore, ClassifierMixin, BaseEstimator):
     coef_: NDArray[Any]
     intercept_: NDArray[Any]
 
-    def _settled(
+    def _checked_data(
         self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None, n_threads: int | None
     ) -> tuple[NDArray[Any], NDArray[np.intp], Array | None]:
         """Check data and weights; return rows, class numbers and weights, and set `classes_`."""
@@ -35,7 +35,7 @@ class LinearClassifier(CheckedScore, ClassifierMixin, BaseEstimator):
             raise ValueError(
                 f"y has only one class, {self.classes_.tolist()[0]!r}; samples of at least 2 classes are needed"
             )
-        return rows, codes, settled_weight(sample_weight, rows)
+        return rows, codes, checked_weight_with_sum(sample_weight, len(rows))
 
     def decision_function(self, X: ArrayLike) -> NDArray[Any]:
         """Compute the scores of rows.

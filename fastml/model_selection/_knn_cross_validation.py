@@ -33,12 +33,12 @@ from ..kernels.distances.nearest import k_nearest_outside_group
 from ..neighbors.voting import (
     Weights,
     check_weights,
-    settled_metric,
+    checked_metric,
     weights_of,
 )
 from ..utils import parameters
 from ..utils.validation import check_labels, check_numbers, check_values
-from ._judges import JUDGES, Judge, Task
+from ._evaluators import EVALUATORS, Evaluator, Task
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -279,7 +279,7 @@ def knn_cross_validation(
     {'metric': 'l2', 'n_neighbors': 3}
     """
     names = _several(metrics, "metrics")
-    kernels_names = [settled_metric(name) for name in names]
+    kernels_names = [checked_metric(name) for name in names]
     wanted = () if n_neighbors is None else _several(n_neighbors, "n_neighbors")
     wanted = tuple(parameters.positive_integer(k, "n_neighbors") for k in wanted)
     check_weights(weights)
@@ -295,19 +295,19 @@ def knn_cross_validation(
         task = "regression" if type_of_target(target).startswith("continuous") else "classification"
         if task == "classification":
             _warn_of_quantities(target)
-    judge = JUDGES[task](checked, target, scoring)
+    evaluator = EVALUATORS[task](checked, target, scoring)
     x, _, _ = distances_arguments.pair(checked)
     n = len(x)
-    searches, smallest = _searches(_splitter(cv, judge, random_state).split(x, target, groups), n)
+    searches, smallest = _searches(_splitter(cv, evaluator, random_state).split(x, target, groups), n)
     ks = wanted or tuple(k for k in _DEFAULT_NEIGHBORS if k <= smallest)
     if max(ks) > smallest:
         raise ValueError(f"n_neighbors is {max(ks)}; the smallest training set has {smallest} rows")
 
     tests = [test for search in searches for test in search.tests]
     once = (np.bincount(np.concatenate(tests), minlength=n) == 1).all()
-    pooled = not judge.scores_single_rows and min(map(len, tests)) == 1
+    pooled = not evaluator.scores_single_rows and min(map(len, tests)) == 1
     scores = np.empty((len(names), len(ks), 1 if pooled else len(tests)))
-    predictions = np.empty((len(names), len(ks), n), judge.dtype) if once else None
+    predictions = np.empty((len(names), len(ks), n), evaluator.dtype) if once else None
     work = len(names) * sum(search.queries(n) for search in searches)
     # `disable=None` shows the bar on a terminal only.
     with tqdm(total=work, unit="row", disable=None if progress is None else not progress) as bar:
@@ -324,8 +324,8 @@ def knn_cross_validation(
                 scored += len(sizes)
                 for column, k in enumerate(ks):
                     nearest = neighbors[:, :k], weights_of(distances[:, :k], weights, rows)
-                    predicted = judge.predict(*nearest)
-                    scores[place, column, folds] = judge.scores(predicted, *nearest, rows, sizes)
+                    predicted = evaluator.predict(*nearest)
+                    scores[place, column, folds] = evaluator.scores(predicted, *nearest, rows, sizes)
                     if predictions is not None:
                         predictions[place, column, rows] = predicted
     test_fold = searches[0].test_fold(n) if len(searches) == 1 and searches[0].train is None else None
@@ -372,9 +372,9 @@ def _warn_of_quantities(y: NDArray[Any]) -> None:
         )
 
 
-def _splitter(cv: Any, judge: Judge, random_state: Any) -> Any:
+def _splitter(cv: Any, evaluator: Evaluator, random_state: Any) -> Any:
     if cv is None or isinstance(cv, Integral):
-        return judge.folds(5 if cv is None else int(cv), shuffle=True, random_state=random_state)
+        return evaluator.folds(5 if cv is None else int(cv), shuffle=True, random_state=random_state)
     if random_state is not None:
         raise ValueError("random_state shuffles the folds of a number cv; a splitter has its own")
     return check_cv(cv)

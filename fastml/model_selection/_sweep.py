@@ -19,16 +19,16 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import clone, is_classifier
+from sklearn.base import BaseEstimator, clone, is_classifier
 from sklearn.model_selection import ParameterGrid
 from sklearn.pipeline import Pipeline
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import has_fit_parameter
 
 from ..linear_model import SGDClassifier, SGDRegressor
-from ..linear_model.sgd_fitting import SHARED, ending_of, fit_together, identity, prepare
+from ..linear_model.sgd_fitting import SHARED, fit_together, identity, outcome_of, prepare_together
 from ..training.history import COLUMNS, History
-from ..training.outcomes import Ending, undecided
+from ..training.outcomes import Outcome, last_outcome, undecided
 from ..training.progress import SweepProgress
 from ..training.run import DivergenceWarning
 from ..utils import parameters
@@ -126,7 +126,7 @@ class SweepResult:
 
 
 def sweep(
-    estimator: Any,
+    estimator: BaseEstimator,
     grid: Mapping[str, Any] | Iterable[Mapping[str, Any]],
     X: ArrayLike,
     y: ArrayLike,
@@ -215,38 +215,38 @@ def sweep(
     known = select == "auto" or all(map(_has_our_fit, models))
     if select != "auto" and known:
         _check_select(select, models[0], {name for model in models for name in _figures_of(model, data)})
-    outcomes = [_Outcome(History().arrays(), Ending("left out", None, False)) for _ in models]
+    fits = [_FitResult(History().arrays(), Outcome("left out", None, False)) for _ in models]
     interrupted = False
     try:
         with SweepProgress(len(models), progress) as bar:
             for places in _groups(models):
                 found = _fit([models[place] for place in places], data, bar)
-                for place, outcome in zip(places, found, strict=True):
-                    outcomes[place] = outcome
+                for place, fit in zip(places, found, strict=True):
+                    fits[place] = fit
                 if not known and found[0].is_sound:  # of a single model
                     _check_select(select, models[places[0]], found[0].figures)
                     known = True
-                bar.complete(sum(outcome.ending.status != "left out" for outcome in outcomes))
-                interrupted = any(outcome.ending.status == "interrupted" for outcome in found)
+                bar.complete(sum(fit.outcome.status != "left out" for fit in fits))
+                interrupted = any(fit.outcome.status == "interrupted" for fit in found)
                 if interrupted:
                     break
     except KeyboardInterrupt:
         interrupted = True
-        outcomes[places[0]] = _Outcome(History().arrays(), Ending("interrupted", None, False))
+        fits[places[0]] = _FitResult(History().arrays(), Outcome("interrupted", None, False))
     result = SweepResult(
         params,
         models,
-        [outcome.history for outcome in outcomes],
-        [outcome.ending.status for outcome in outcomes],
-        [_kept(model, outcome) for model, outcome in zip(models, outcomes, strict=True)],
-        _selected(select, estimator, outcomes, X_val is not None),
+        [fit.history for fit in fits],
+        [fit.outcome.status for fit in fits],
+        [_kept(model, fit) for model, fit in zip(models, fits, strict=True)],
+        _selected(select, estimator, fits, X_val is not None),
         _score_name(estimator),
     )
     if interrupted:
         warnings.warn("the sweep was interrupted; it returns what was trained until then", stacklevel=2)
-    for notice in dict.fromkeys(outcome.notice for outcome in outcomes if outcome.notice):
+    for notice in dict.fromkeys(fit.notice for fit in fits if fit.notice):
         warnings.warn(notice, stacklevel=2)
-    troubles = [f"{each}: {o.ending.trouble}" for each, o in zip(params, outcomes, strict=True) if o.ending.trouble]
+    troubles = [f"{each}: {o.outcome.trouble}" for each, o in zip(params, fits, strict=True) if o.outcome.trouble]
     if troubles:
         none = "; there is no best one" if result.best_index is None else ""
         text = f"{len(troubles)} of {len(models)} runs diverged{none}. The first of them, {troubles[0]}"
@@ -272,7 +272,7 @@ class _Data:
         return {name: value for name, value in vars(self).items() if name not in ("X", "y") and value is not None}
 
 
-def _share_seed(models: list[Any]) -> None:
+def _share_seed(models: list[BaseEstimator]) -> None:
     """Give all models whose random state is not a number the same one."""
     seed = None
     for model in models:
@@ -282,7 +282,7 @@ def _share_seed(models: list[Any]) -> None:
             model.set_params(random_state=seed)
 
 
-def _groups(models: list[Any]) -> list[list[int]]:
+def _groups(models: list[BaseEstimator]) -> list[list[int]]:
     """Return the places of models that can train together."""
     groups: dict[Any, list[int]] = {}
     for place, model in enumerate(models):
@@ -291,24 +291,24 @@ def _groups(models: list[Any]) -> list[list[int]]:
     return list(groups.values())
 
 
-def _has_our_fit(model: Any) -> bool:
+def _has_our_fit(model: BaseEstimator) -> bool:
     """Say whether a fit of this model is nothing but `fit_together`; a derived class may do more."""
     # A callback of scikit-learn's protocol follows one call of `fit`.
     return type(model) in (SGDClassifier, SGDRegressor) and not hasattr(model, "_skl_callbacks")
 
 
 @dataclass(frozen=True, eq=False)
-class _Outcome:
-    """What became of a run; `notice` is what else there is to say."""
+class _FitResult:
+    """What became of a fit; `notice` is what else there is to say."""
 
     history: dict[str, NDArray[Any]]
-    ending: Ending
+    outcome: Outcome
     notice: str | None = None
 
     @property
     def is_sound(self) -> bool:
         """Whether the run came to an end."""
-        return self.ending.status not in ("diverged", "interrupted", "left out")
+        return self.outcome.status not in ("diverged", "interrupted", "left out")
 
     @property
     def figures(self) -> set[str]:
@@ -316,14 +316,14 @@ class _Outcome:
         return {name for name in _FIGURES if not np.isnan(self.history[name]).all()}
 
 
-def _figures_of(model: Any, data: _Data) -> list[str]:
+def _figures_of(model: BaseEstimator, data: _Data) -> list[str]:
     """Return the figures that the history of a model will have, if nothing goes wrong."""
     figures = ["train_loss"] if model.train_metrics == "running" else ["train_loss", "train_score"]
     has_validation = data.X_val is not None or model.early_stopping
     return [*figures, "validation_loss", "validation_score"] if has_validation else figures
 
 
-def _check_select(select: str, model: Any, given: Collection[str]) -> None:
+def _check_select(select: str, model: BaseEstimator, given: Collection[str]) -> None:
     if select not in given:
         names = ", ".join(name for name in _FIGURES if name in given) or "none"
         raise ValueError(
@@ -331,22 +331,22 @@ def _check_select(select: str, model: Any, given: Collection[str]) -> None:
         )
 
 
-def _fit(models: list[Any], data: _Data, bar: SweepProgress) -> list[_Outcome]:
+def _fit(models: list[BaseEstimator], data: _Data, bar: SweepProgress) -> list[_FitResult]:
     """Fit models that can train together, or a single one; return what became of each."""
     if not _has_our_fit(models[0]):
         return [_fit_alone(models[0], data)]
-    prepared = prepare(models[0], data.X, data.y, **data.arguments())
+    shared = prepare_together(models[0], data.X, data.y, **data.arguments())
     learned = {name: value for name, value in vars(models[0]).items() if name.endswith("_")}
     for model in models[1:]:
         vars(model).update(learned)
-    runs = fit_together(models, prepared, progress=bar.of(prepared.batches))
+    runs = fit_together(models, shared, progress=bar.of(shared.data.batches))
     return [
-        _Outcome(run.history.arrays(), ending_of(model, run, prepared), undecided(model, run, prepared.evaluations))
+        _FitResult(run.history.arrays(), outcome_of(model, run, shared), undecided(model, run, shared.data.evaluations))
         for model, run in zip(models, runs, strict=True)
     ]
 
 
-def _fit_alone(model: Any, data: _Data) -> _Outcome:
+def _fit_alone(model: BaseEstimator, data: _Data) -> _FitResult:
     start = time.perf_counter()
     arguments = data.arguments()
     model.fit(data.X, data.y, **{name: v for name, v in arguments.items() if has_fit_parameter(model, name)})
@@ -362,18 +362,18 @@ def _fit_alone(model: Any, data: _Data) -> _Outcome:
         single.add(**row)
         history = single.arrays()
     last = model.steps[-1][1] if isinstance(model, Pipeline) else model
-    ending: Ending | None = getattr(last, "_ending", None)
-    if ending is None or ending.status not in ("diverged", "interrupted"):
-        return _Outcome(history, Ending("fitted", None, False))
-    return _Outcome(history, ending._replace(lost=ending.lost and last is model))
+    outcome = last_outcome(last)
+    if outcome is None or outcome.status not in ("diverged", "interrupted"):
+        return _FitResult(history, Outcome("fitted", None, False))
+    return _FitResult(history, outcome._replace(lost=outcome.lost and last is model))
 
 
-def _kept(model: Any, outcome: _Outcome) -> int | None:
+def _kept(model: BaseEstimator, fit: _FitResult) -> int | None:
     """Return the place in a history that belongs to the weights of the model."""
-    steps, best = outcome.history["step"], getattr(model, "best_step_", None)
+    steps, best = fit.history["step"], getattr(model, "best_step_", None)
     if best is not None:
         return int(np.flatnonzero(steps == best)[0])
-    rows = len(steps) - outcome.ending.lost
+    rows = len(steps) - fit.outcome.lost
     return rows - 1 if rows > 0 else None
 
 
@@ -383,14 +383,14 @@ def _row(history: dict[str, NDArray[Any]], place: int | None) -> dict[str, float
     return {name: values[place].item() for name, values in history.items()}
 
 
-def _selected(select: str, estimator: Any, outcomes: list[_Outcome], has_validation: bool) -> str:
+def _selected(select: str, estimator: BaseEstimator, fits: list[_FitResult], has_validation: bool) -> str:
     """Return the column that `select` means."""
     if select != "auto":
         return select
     scoring = getattr(estimator, "scoring", None)
 
     def known(name: str) -> bool:
-        return any(np.isfinite(outcome.history[name]).any() for outcome in outcomes)
+        return any(np.isfinite(fit.history[name]).any() for fit in fits)
 
     part = "validation" if has_validation or known("validation_loss") or known("validation_score") else "train"
     by_loss = scoring == "loss" or (known(f"{part}_loss") and not known(f"{part}_score"))
@@ -399,7 +399,7 @@ def _selected(select: str, estimator: Any, outcomes: list[_Outcome], has_validat
     return f"{part}_loss" if by_loss else f"{part}_score"
 
 
-def _score_name(estimator: Any) -> str:
+def _score_name(estimator: BaseEstimator) -> str:
     scoring = getattr(estimator, "scoring", None)
     if isinstance(scoring, str) and scoring != "loss":
         return scoring.replace("_", " ")

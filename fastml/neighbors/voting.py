@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from ..kernels.arguments import arrays
 from ..kernels.distances import arguments as distances_arguments
 
-__all__ = ["Weights", "check_weights", "mean_over_ranks", "most_votes", "settled_metric", "vote_shares", "weights_of"]
+__all__ = ["Weights", "check_weights", "checked_metric", "mean_over_ranks", "most_votes", "vote_shares", "weights_of"]
 
 Weights = Literal["uniform", "distance"] | Callable[[NDArray[np.float64]], ArrayLike] | None
 
@@ -22,13 +22,13 @@ _AT_ONCE = 1 << 16
 _CLASSES_PER_NEIGHBOR = 64
 
 
-def settled_metric(metric: str, p: float = 2) -> distances_arguments.Metric:
-    """Return the kernels' name of a metric: "l1", "l2" or "linf"."""
+def checked_metric(metric: str, p: float = 2) -> distances_arguments.Metric:
+    """Return the kernels' name of a metric, for example "l2"."""
     if not (isinstance(metric, str) and metric == "minkowski"):
         try:
             return distances_arguments.metric(metric)
         except (TypeError, ValueError) as error:
-            known = ", ".join(map(repr, ("minkowski", *distances_arguments.METRICS)))
+            known = ", ".join(map(repr, ("minkowski", *distances_arguments.METRIC_NAMES)))
             raise type(error)(f"metric is {metric!r}; it must be one of {known}") from None
     for power, name in ((1, "l1"), (2, "l2"), (np.inf, "linf")):
         if np.ndim(p) == 0 and p == power:

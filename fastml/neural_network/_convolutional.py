@@ -176,6 +176,7 @@ class ConvNetClassifier(CheckedScore, ClassifierMixin, Probabilities, IterativeM
     total                                  2,762
     """
 
+    _takes_images = True
     _records = *IterativeModel._records, Weights, *layers.KINDS.values()
 
     def __init__(
@@ -378,7 +379,7 @@ class ConvNetClassifier(CheckedScore, ClassifierMixin, Probabilities, IterativeM
         p.one_of(self.solver, "solver", ("adam", "sgd"))
         p.number(self.alpha, "alpha")
         p.number(self.weight_decay, "weight_decay")
-        self._check_course()
+        self._check_training()
         p.flag(self.shuffle, "shuffle")
         if isinstance(self.learning_rate, str):
             p.one_of(self.learning_rate, "learning_rate", ("constant", "invscaling"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,10 +13,10 @@ from ..kernels.convolution.buffers import Images
 from ..kernels.convolution.network import Network, Weights, scores_of_images
 from ..kernels.convolution.training import ConvNetTraining
 from ..training.batches import Array, Rows
-from ..training.data import Settled, computed_in
+from ..training.data import TrainingData, computed_in
 from ..training.loop import loss_in_training
-from ..training.outcomes import First, say_what_became
-from ._fit import Column, begin, l2_of, run_network, solver_settings, targets_of
+from ..training.outcomes import Initial, warn_of_outcome
+from ._fit import Column, NetworkEstimator, begin, l2_of, run_network, solver_settings, targets_of
 
 __all__ = ["as_images", "channel_scales", "fit_images"]
 
@@ -104,39 +104,57 @@ class _Column(Column):
         return scores_of_images(task.network, self._training.weights, task.images(X), task.n_threads)
 
 
-def fit_images(model: Any, X: Any, y: Any, *, partial: bool = False, resume: bool = False, **more: Any) -> None:
+class ConvNetEstimator(NetworkEstimator, Protocol):
+    """What a training reads of `ConvNetClassifier` and sets in it."""
+
+    layers_: list[Any]
+    parameters_: list[dict[str, Array]]
+
+    def _scale_channels(self, X: Array) -> None:
+        """Take means and standard deviations of the channels of training images."""
+
+    def _channels(self) -> tuple[Array, Array]:
+        """Return mean and factor of each channel."""
+
+    def _new_network(self, n_scores: int, dtype: np.dtype[Any]) -> tuple[list[Any], Network]:
+        """Return the layers, and as the kernels have them."""
+
+
+def fit_images(
+    model: ConvNetEstimator, X: Any, y: Any, *, partial: bool = False, resume: bool = False, **more: Any
+) -> None:
     """Train a network, show its progress, and say what went wrong."""
     beginning = begin(model, X, y, partial=partial, resume=resume, **more)
-    settled = beginning.settled
-    if settled.idle and beginning.continues:
+    data = beginning.data
+    if data.idle and beginning.continues:
         return
-    batches, rows = settled.batches, settled.rows
+    batches, rows = data.batches, data.rows
     dtype = computed_in(rows.X)
     if not beginning.continues:
         model._scale_channels(rows.X if batches.rows is None else rows.X[batches.rows])
-    layers, network = model._new_network(settled.targets.n_scores, dtype)
-    weights = _initial(model, settled, network, beginning.continues)
+    layers, network = model._new_network(data.targets.n_scores, dtype)
+    weights = _initial(model, data, network, beginning.continues)
     model.layers_ = layers
     task = _Task(
-        network, settled.targets.loss, rows, lambda x: as_images(x, model._channels(), dtype),
-        solver_settings(model, settled), settled.n_threads, settled.score,
+        network, data.targets.loss, rows, lambda x: as_images(x, model._channels(), dtype),
+        solver_settings(model, data), data.n_threads, data.score,
     )  # fmt: skip
     column = _Column(task, weights, done=beginning.done, state=beginning.state)
     run = run_network(model, column, beginning, partial=partial)
-    first = First(
-        lambda: _penalty(model, settled, network, weights),
+    initial = Initial(
+        lambda: _penalty(model, data, network, weights),
         lambda: loss_in_training(_Column(task, weights, done=0, state=None), batches),
     )
-    say_what_became(model, run, settled.evaluations, first, partial=partial)
+    warn_of_outcome(model, run, data.evaluations, initial, partial=partial)
 
 
-def _penalty(model: Any, settled: Settled, network: Network, weights: Weights) -> float:
+def _penalty(model: ConvNetEstimator, data: TrainingData, network: Network, weights: Weights) -> float:
     with np.errstate(over="ignore"):
         squares = float(np.square(weights.flat[: network.places.penalized], dtype=np.float64).sum())
-    return 0.5 * l2_of(model, settled) * squares
+    return 0.5 * l2_of(model, data) * squares
 
 
-def _initial(model: Any, settled: Settled, network: Network, continues: bool) -> Weights:
+def _initial(model: ConvNetEstimator, data: TrainingData, network: Network, continues: bool) -> Weights:
     """Return what a network begins with: from before, or new weights."""
     if continues:
         wanted = [{name: value.shape for name, value in of.items()} for of in network.unpack(network.new_weights())]
@@ -144,4 +162,4 @@ def _initial(model: Any, settled: Settled, network: Network, continues: bool) ->
         if before != wanted:
             raise ValueError(f"the parameters are to have shapes {wanted}, but those from before have {before}")
         return network.pack(model.parameters_)
-    return network.initial_weights(np.random.default_rng(settled.init))
+    return network.initial_weights(np.random.default_rng(data.init))

@@ -4,23 +4,47 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from sklearn.metrics import r2_score
 
 from .. import kernels
 from ..training.batches import Array, Rows
 from ..training.callbacks import Hooks
-from ..training.data import Settled, computed_in, settle
+from ..training.data import IterativeEstimator, TrainingData, computed_in, prepare
 from ..training.loop import train
-from ..training.outcomes import check_resumed, max_steps, new_run, resumable, resumed
+from ..training.outcomes import (
+    check_same_data,
+    last_checkpoint,
+    max_steps,
+    new_run,
+    solver_state,
+    store_checkpoint,
+    store_run,
+)
 from ..training.progress import Progress
-from ..training.run import Course, Run
+from ..training.run import Checkpoint, Run
 from ..training.step_sizes import given_sizes
 
-__all__ = ["Beginning", "Column", "begin", "l2_of", "run_network", "solver_settings", "targets_of"]
+__all__ = ["Beginning", "Column", "NetworkEstimator", "begin", "l2_of", "run_network", "solver_settings", "targets_of"]
+
+
+class NetworkEstimator(IterativeEstimator, Protocol):
+    """What a training reads of a network of any kind."""
+
+    solver: str
+    alpha: float
+    weight_decay: float
+    learning_rate_init: float
+    power_t: float
+    shuffle: bool
+    momentum: float
+    nesterovs_momentum: bool
+    beta_1: float
+    beta_2: float
+    epsilon: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,39 +53,42 @@ class Beginning:
 
     Attributes
     ----------
-    settled : Settled
+    data : TrainingData
         Data, and all that is drawn.
     continues : bool
         Whether it begins with the parameters that the model has.
     done : int
         Steps that were done before.
     state : dict or None
-        What the solver had then, and with a course the weights.
-    course : Course or None
+        What the solver had then, and with a checkpoint the weights.
+    checkpoint : Checkpoint or None
         Where the run stood that is resumed.
     """
 
-    settled: Settled
+    data: TrainingData
     continues: bool
     done: int
     state: dict[str, Any] | None
-    course: Course | None
+    checkpoint: Checkpoint | None
 
 
-def begin(model: Any, X: Any, y: Any, *, partial: bool, resume: bool, **more: Any) -> Beginning:
-    """Settle data, and say what a model goes on from, if it does."""
-    before = resumed(model) if resume else None
-    settled = settle(
+def begin(
+    model: NetworkEstimator, X: ArrayLike, y: ArrayLike, *, partial: bool, resume: bool, **more: Any
+) -> Beginning:
+    """Prepare data, and say what a model goes on from, if it does."""
+    before = last_checkpoint(model) if resume else None
+    data = prepare(
         model, X, y, partial=partial, sampling="permutation" if model.shuffle else "sequential",
         seed=None if before is None else before.seed, **more,
     )  # fmt: skip
     if before is not None:
-        check_resumed(before, settled)
-        return Beginning(settled, True, 0, before.course.state, before.course)
+        check_same_data(before, data)
+        return Beginning(data, True, 0, before.checkpoint.state, before.checkpoint)
     if partial and hasattr(model, "t_"):
-        _check_dtype(model._state, settled.rows.X)
-        return Beginning(settled, True, model.t_ - 1, _of_solver(model._state), None)
-    return Beginning(settled, bool(model.warm_start) and hasattr(model, "t_"), 0, None, None)
+        state = solver_state(model)
+        _check_dtype(state, data.rows.X)
+        return Beginning(data, True, model.t_ - 1, _without_weights(state), None)
+    return Beginning(data, bool(model.warm_start) and hasattr(model, "t_"), 0, None, None)
 
 
 def _check_dtype(state: dict[str, Any] | None, X: Array) -> None:
@@ -72,56 +99,55 @@ def _check_dtype(state: dict[str, Any] | None, X: Array) -> None:
         raise ValueError(f"X is {X.dtype}, to be trained in {now}; partial_fit goes on in {before}, as it began")
 
 
-def _of_solver(state: dict[str, Any] | None) -> dict[str, Any] | None:
+def _without_weights(state: dict[str, Any] | None) -> dict[str, Any] | None:
     """Return what the solver remembers; the weights are those of the model, which may have been set by hand."""
     return None if state is None else {name: state[name] for name in ("moments", "n_steps", "memory")}
 
 
-def run_network(model: Any, column: Column, beginning: Beginning, *, partial: bool) -> Run:
+def run_network(model: NetworkEstimator, column: Column, beginning: Beginning, *, partial: bool) -> Run:
     """Train a network, show its progress, and let the model take what became of it."""
-    settled, batches = beginning.settled, beginning.settled.batches
-    run = new_run(model, 0, batches, settled.evaluations, partial=partial, idle=settled.idle)
-    run.resumable = not partial
+    data, batches = beginning.data, beginning.data.batches
+    run = new_run(model, 0, batches, data.evaluations, partial=partial, idle=data.idle)
+    run.wants_checkpoint = not partial
     hooks = progress = None
     if not partial:
-        x, targets, weight = settled.data
         epochs = -(-run.max_steps // batches.steps)
-        hooks = Hooks(model, epochs, x, targets, weight, lambda: model._attributes(column.weights(0)))
+        hooks = Hooks(model, epochs, data.given, lambda: column.weights(0))
         if model.verbose:
             progress = Progress(max_steps(model, batches), batches, type(model).__name__)
     rates = given_sizes(model.learning_rate, model.learning_rate_init, model.power_t)
-    arguments = column, [run], batches, [rates], settled.evaluations
+    arguments = column, [run], batches, [rates], data.evaluations
     if progress is None:
-        train(*arguments, hooks=hooks, resume=beginning.course)
+        train(*arguments, hooks=hooks, resume=beginning.checkpoint)
     else:
         with progress:
-            train(*arguments, hooks=hooks, progress=progress, resume=beginning.course)
-    model._take(run, beginning.done, -(-run.steps // batches.steps))
-    model._resumable = resumable(run, settled)
+            train(*arguments, hooks=hooks, progress=progress, resume=beginning.checkpoint)
+    store_run(model, run, beginning.done, -(-run.steps // batches.steps))
+    store_checkpoint(model, run, data)
     if hooks is not None:
         hooks.end()
     return run
 
 
-def solver_settings(model: Any, settled: Settled) -> dict[str, Any]:
+def solver_settings(model: NetworkEstimator, data: TrainingData) -> dict[str, Any]:
     """Return what the solver of a model is told."""
     adam = model.solver == "adam"
     return {
         "rule": model.solver,
-        "l2": l2_of(model, settled),
+        "l2": l2_of(model, data),
         "momentum": 0.0 if adam else model.momentum,
         "nesterov": model.nesterovs_momentum,
         "beta_1": model.beta_1,
         "beta_2": model.beta_2,
         "epsilon": model.epsilon,
         "weight_decay": model.weight_decay if adam else 0.0,
-        "seed": int(settled.dropout.generate_state(1, np.uint64)[0] >> 1),
+        "seed": int(data.dropout.generate_state(1, np.uint64)[0] >> 1),
     }
 
 
-def l2_of(model: Any, settled: Settled) -> float:
+def l2_of(model: NetworkEstimator, data: TrainingData) -> float:
     """Return what is beside half the sum of squares: the penalty is added to the weighted sum of a batch's losses."""
-    return float(model.alpha) / (settled.batches.size * settled.mean_weight)
+    return float(model.alpha) / (data.batches.size * data.mean_weight)
 
 
 class Column:
@@ -165,7 +191,7 @@ class Column:
 
     def evaluate(self, rows: Rows) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return loss and score; see `Trainable`."""
-        loss, score = _judged(self._loss, self._scores(rows.X), rows)
+        loss, score = _loss_and_score(self._loss, self._scores(rows.X), rows)
         if self._score is not None:
             score = self._score(self.weights(0), rows)
         return np.array([loss]), np.array([score])
@@ -208,7 +234,7 @@ def targets_of(loss: str, y: Array) -> Array:
     return y if loss == "softmax_cross_entropy" else y.reshape(len(y), -1)
 
 
-def _judged(loss: str, scores: Array, rows: Rows) -> tuple[float, float]:
+def _loss_and_score(loss: str, scores: Array, rows: Rows) -> tuple[float, float]:
     """Return the mean loss of scores (n, C), and the share of right classes or R²."""
     y, weight = rows.y, rows.weight
     if loss == "softmax_cross_entropy":

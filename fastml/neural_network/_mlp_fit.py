@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import chain, pairwise
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,82 +14,12 @@ from numpy.typing import NDArray
 from ..kernels.networks.scores import Norm, folded, scores_of
 from ..kernels.networks.training import NetworkTraining
 from ..training.batches import Array, Rows
-from ..training.data import Settled
+from ..training.data import TrainingData
 from ..training.loop import loss_in_training
-from ..training.outcomes import First, say_what_became
-from ._fit import Column, begin, l2_of, run_network, solver_settings, targets_of
+from ..training.outcomes import Initial, warn_of_outcome
+from ._fit import Column, NetworkEstimator, begin, l2_of, run_network, solver_settings, targets_of
 
 __all__ = ["Layers", "NetworkColumn", "NetworkTask", "fit_network", "hidden_sizes"]
-
-
-def fit_network(model: Any, X: Any, y: Any, *, partial: bool = False, resume: bool = False, **more: Any) -> None:
-    """Train a network, show its progress, and say what went wrong."""
-    beginning = begin(model, X, y, partial=partial, resume=resume, **more)
-    settled = beginning.settled
-    if settled.idle and beginning.continues:
-        return
-    layers, task = _initial(model, settled, beginning.continues), _task(model, settled)
-    network = NetworkColumn(task, layers, done=beginning.done, state=beginning.state)
-    run = run_network(model, network, beginning, partial=partial)
-    first = First(
-        lambda: _penalty(model, settled, layers),
-        lambda: loss_in_training(NetworkColumn(task, layers), settled.batches),
-    )
-    say_what_became(model, run, settled.evaluations, first, partial=partial)
-
-
-def _task(model: Any, settled: Settled) -> NetworkTask:
-    settings = solver_settings(model, settled) | {
-        "dropout": _shares(model.dropout, len(hidden_sizes(model))),
-        "norm_share": model.batch_norm_momentum,
-    }
-    return NetworkTask(settled.targets.loss, settled.rows, model.activation, settings, settled.n_threads, settled.score)
-
-
-def _penalty(model: Any, settled: Settled, layers: Layers) -> float:
-    with np.errstate(over="ignore"):
-        squares = sum(float(np.square(W, dtype=np.float64).sum()) for W in layers.weights)
-    return 0.5 * l2_of(model, settled) * squares
-
-
-def hidden_sizes(model: Any) -> list[int]:
-    """Return the units of each hidden layer."""
-    sizes = model.hidden_layer_sizes
-    return [int(size) for size in (sizes if np.iterable(sizes) else [sizes])]
-
-
-def _shares(dropout: Any, hidden: int) -> list[float]:
-    return [float(share) for share in dropout] if np.iterable(dropout) else [float(dropout)] * hidden
-
-
-def _initial(model: Any, settled: Settled, continues: bool) -> Layers:
-    """Return what a network begins with: from before, or new layers."""
-    dtype = settled.rows.X.dtype
-    units = [settled.rows.X.shape[1], *hidden_sizes(model), settled.targets.n_scores]
-    if continues:
-        before = [W.T.shape for W in model.coefs_]
-        wanted = [(outputs, inputs) for inputs, outputs in pairwise(units)]
-        if before != wanted:
-            raise ValueError(f"the layers are to have shapes {wanted}, but those from before have {before}")
-        layers = Layers([W.T.astype(dtype) for W in model.coefs_], [b.astype(dtype) for b in model.intercepts_], [])
-        if bool(model.batch_norm_scales_) != (model.batch_norm and len(units) > 2):
-            raise ValueError(f"batch_norm is {model.batch_norm!r}; the layers from before are of another kind")
-        for norm in model._norms():
-            layers.norms.append(Norm(*(part.astype(dtype) for part in norm)))
-        return layers
-    rng = np.random.default_rng(settled.init)
-    factor = 2 if model.activation == "logistic" else 6
-    layers = Layers([], [], [])
-    for inputs, outputs in pairwise(units):
-        bound = math.sqrt(factor / (inputs + outputs))  # X. Glorot and Y. Bengio (2010)
-        layers.weights.append(rng.uniform(-bound, bound, (outputs, inputs)).astype(dtype))
-        layers.biases.append(rng.uniform(-bound, bound, outputs).astype(dtype))
-    if model.batch_norm:
-        for shifts in layers.biases[:-1]:
-            shifts[:] = 0
-            ones = np.ones_like(shifts)
-            layers.norms.append(Norm(ones, np.zeros_like(ones), ones))
-    return layers
 
 
 class Layers(NamedTuple):
@@ -177,3 +107,92 @@ class NetworkColumn(Column):
     def _layers(self) -> Layers:
         training = self._training
         return Layers(training.weights, training.biases, training.norms)
+
+
+class MLPEstimator(NetworkEstimator, Protocol):
+    """What a training reads of `MLPClassifier` and `MLPRegressor`."""
+
+    hidden_layer_sizes: Any
+    activation: str
+    dropout: Any
+    batch_norm: bool
+    batch_norm_momentum: float
+
+    coefs_: list[Array]
+    intercepts_: list[Array]
+    batch_norm_scales_: list[Array]
+
+    def _norms(self) -> list[Norm]:
+        """Return what the normalised layers have beside shifts."""
+
+
+def fit_network(
+    model: MLPEstimator, X: Any, y: Any, *, partial: bool = False, resume: bool = False, **more: Any
+) -> None:
+    """Train a network, show its progress, and say what went wrong."""
+    beginning = begin(model, X, y, partial=partial, resume=resume, **more)
+    data = beginning.data
+    if data.idle and beginning.continues:
+        return
+    layers, task = _initial(model, data, beginning.continues), _task(model, data)
+    network = NetworkColumn(task, layers, done=beginning.done, state=beginning.state)
+    run = run_network(model, network, beginning, partial=partial)
+    initial = Initial(
+        lambda: _penalty(model, data, layers),
+        lambda: loss_in_training(NetworkColumn(task, layers), data.batches),
+    )
+    warn_of_outcome(model, run, data.evaluations, initial, partial=partial)
+
+
+def _task(model: MLPEstimator, data: TrainingData) -> NetworkTask:
+    settings = solver_settings(model, data) | {
+        "dropout": _shares(model.dropout, len(hidden_sizes(model))),
+        "norm_share": model.batch_norm_momentum,
+    }
+    return NetworkTask(data.targets.loss, data.rows, model.activation, settings, data.n_threads, data.score)
+
+
+def _penalty(model: MLPEstimator, data: TrainingData, layers: Layers) -> float:
+    with np.errstate(over="ignore"):
+        squares = sum(float(np.square(W, dtype=np.float64).sum()) for W in layers.weights)
+    return 0.5 * l2_of(model, data) * squares
+
+
+def hidden_sizes(model: MLPEstimator) -> list[int]:
+    """Return the units of each hidden layer."""
+    sizes = model.hidden_layer_sizes
+    return [int(size) for size in (sizes if np.iterable(sizes) else [sizes])]
+
+
+def _shares(dropout: Any, hidden: int) -> list[float]:
+    return [float(share) for share in dropout] if np.iterable(dropout) else [float(dropout)] * hidden
+
+
+def _initial(model: MLPEstimator, data: TrainingData, continues: bool) -> Layers:
+    """Return what a network begins with: from before, or new layers."""
+    dtype = data.rows.X.dtype
+    units = [data.rows.X.shape[1], *hidden_sizes(model), data.targets.n_scores]
+    if continues:
+        before = [W.T.shape for W in model.coefs_]
+        wanted = [(outputs, inputs) for inputs, outputs in pairwise(units)]
+        if before != wanted:
+            raise ValueError(f"the layers are to have shapes {wanted}, but those from before have {before}")
+        layers = Layers([W.T.astype(dtype) for W in model.coefs_], [b.astype(dtype) for b in model.intercepts_], [])
+        if bool(model.batch_norm_scales_) != (model.batch_norm and len(units) > 2):
+            raise ValueError(f"batch_norm is {model.batch_norm!r}; the layers from before are of another kind")
+        for norm in model._norms():
+            layers.norms.append(Norm(*(part.astype(dtype) for part in norm)))
+        return layers
+    rng = np.random.default_rng(data.init)
+    factor = 2 if model.activation == "logistic" else 6
+    layers = Layers([], [], [])
+    for inputs, outputs in pairwise(units):
+        bound = math.sqrt(factor / (inputs + outputs))  # X. Glorot and Y. Bengio (2010)
+        layers.weights.append(rng.uniform(-bound, bound, (outputs, inputs)).astype(dtype))
+        layers.biases.append(rng.uniform(-bound, bound, outputs).astype(dtype))
+    if model.batch_norm:
+        for shifts in layers.biases[:-1]:
+            shifts[:] = 0
+            ones = np.ones_like(shifts)
+            layers.norms.append(Norm(ones, np.zeros_like(ones), ones))
+    return layers

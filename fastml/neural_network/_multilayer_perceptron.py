@@ -180,7 +180,7 @@ class _MLP(IterativeModel):
                 raise ValueError(f"{name} is {share}; it must be below 1, or nothing is left")
         p.flag(self.batch_norm, "batch_norm")
         p.number(self.batch_norm_momentum, "batch_norm_momentum", most=1)
-        self._check_course()
+        self._check_training()
         p.flag(self.shuffle, "shuffle")
         if isinstance(self.learning_rate, str):
             p.one_of(self.learning_rate, "learning_rate", ("constant", "invscaling"))

@@ -17,14 +17,14 @@ from scipy.linalg import lapack
 from ..kernels.linear.gram import weighted_gram
 from .blas import one_blas_thread
 
-__all__ = ["Factor", "Hessians", "factorise", "sample_rows"]
+__all__ = ["Factor", "Hessians", "factorize", "sample_rows"]
 
 Array = NDArray[np.float64]
 
 _FLOAT64 = np.dtype(np.float64)
 
 #: Rows that are centred at a time.
-_CENTRED_ROWS = 4096
+_CENTERED_ROWS = 4096
 
 #: What is added to a diagonal of ones before it is factorised: above the rounding errors of the products.
 _SHIFT = {np.dtype(np.float32): 1e-6, _FLOAT64: 1e-13}
@@ -44,7 +44,7 @@ class Factor(NamedTuple):
         return self.scale * shifted
 
 
-def factorise(H: Array, dtype: np.dtype[Any] = _FLOAT64) -> Factor:
+def factorize(H: Array, dtype: np.dtype[Any] = _FLOAT64) -> Factor:
     """Factorise a symmetric matrix, made in `dtype` and overwritten here.
 
     Its diagonal is made one first, so that neither the units of columns nor those of the objective matter, and is
@@ -81,7 +81,7 @@ class Hessians:
         What products are made in: that of `X`, or float64.
     n_threads : int, optional
         Threads to use.
-    centre : ndarray of shape (D,), optional
+    center : ndarray of shape (D,), optional
         What is taken off the rows first; `dtype` is float64 then.
     """
 
@@ -92,18 +92,18 @@ class Hessians:
         fit_intercept: bool,
         dtype: np.dtype[Any],
         n_threads: int | None,
-        centre: Array | None = None,
+        center: Array | None = None,
     ) -> None:
         self._X = X
         self._penalty = penalty
         self._fit_intercept = fit_intercept
         self._dtype = dtype
         self._n_threads = n_threads
-        self._centre = centre
+        self._center = center
 
     def of_class(self, rows: NDArray[np.intp], curvature: Array) -> Factor:
         """Return the Hessian of one class, from rows given by number and the curvatures of their losses."""
-        return factorise(self._penalised(self._products(rows, curvature)), self._dtype)
+        return factorize(self._penalized(self._products(rows, curvature)), self._dtype)
 
     def of_classes(self, P: Array, weight: Array) -> Factor:
         """Return the Hessian of softmax regression in all coefficients, class by class.
@@ -115,43 +115,43 @@ class Hessians:
         H = np.empty((classes, size, classes, size))
         rows = np.arange(n)
         for a in range(classes):
-            H[a, :, a] = self._penalised(self._products(rows, weight * P[a] * (1 - P[a])))
+            H[a, :, a] = self._penalized(self._products(rows, weight * P[a] * (1 - P[a])))
             for b in range(a):
                 H[a, :, b] = -self._products(rows, weight * P[a] * P[b])
                 if not self._fit_intercept:
                     H[a, -1, b], H[a, :, b, -1] = 0.0, 0.0
                 H[b, :, a] = H[a, :, b]
-        return factorise(H.reshape(classes * size, classes * size), self._dtype)
+        return factorize(H.reshape(classes * size, classes * size), self._dtype)
 
     def diagonal(self, rows: NDArray[np.intp], curvature: Array) -> Factor:
         """Return the diagonal alone."""
         X = self._X[rows].astype(np.float64)
-        if self._centre is not None:
-            X -= self._centre
+        if self._center is not None:
+            X -= self._center
         diagonal = self._penalty.copy()
         diagonal[:-1] += np.einsum("i,ij,ij->j", curvature, X, X)
         diagonal[-1] = diagonal[-1] + curvature.sum() if self._fit_intercept else 1.0
         return Factor(1 / np.sqrt(np.where(diagonal > 0, diagonal, 1.0)), None)
 
     def _products(self, rows: NDArray[np.intp], curvature: Array) -> Array:
-        if self._centre is not None:
-            return self._centred_products(rows, curvature, self._centre)
+        if self._center is not None:
+            return self._centered_products(rows, curvature, self._center)
         G = weighted_gram(self._X, rows, curvature, self._dtype, self._n_threads)
         if self._dtype != _FLOAT64 and not np.isfinite(np.einsum("ii->", G)):
             self._dtype = _FLOAT64
             G = weighted_gram(self._X, rows, curvature, self._dtype, self._n_threads)
         return G
 
-    def _centred_products(self, rows: NDArray[np.intp], curvature: Array, centre: Array) -> Array:
+    def _centered_products(self, rows: NDArray[np.intp], curvature: Array, center: Array) -> Array:
         """Return the products of centred rows, which are a small part of those of rows far from 0."""
         G = np.zeros((len(self._penalty), len(self._penalty)))
-        for first in range(0, len(rows), _CENTRED_ROWS):
-            here = slice(first, first + _CENTRED_ROWS)
-            some = self._X[rows[here]] - centre
+        for first in range(0, len(rows), _CENTERED_ROWS):
+            here = slice(first, first + _CENTERED_ROWS)
+            some = self._X[rows[here]] - center
             G += weighted_gram(some, np.arange(len(some)), curvature[here], _FLOAT64, self._n_threads)
         return G
 
-    def _penalised(self, G: Array) -> Array:
+    def _penalized(self, G: Array) -> Array:
         np.einsum("ii->i", G)[...] += self._penalty
         if not self._fit_intercept:
             G[-1], G[:, -1] = 0.0, 0.0

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..kernels.linear.objective import Pass
+from ..kernels.linear.objective import LossPass
 from .blas import one_blas_thread
 from .hessians import Factor, Hessians, sample_rows
 from .quasi_newton import Minimizer
 
-__all__ = ["RowObjective", "measured", "minimise", "narrow_rows", "narrows"]
+__all__ = ["RowObjective", "measured", "minimize", "narrow_rows", "narrows"]
 
 Array = NDArray[np.float64]
 
@@ -89,7 +89,7 @@ class RowObjective:
     Parameters
     ----------
     loss, X, target, weight, positive, negative, n_threads
-        As `Pass` takes them.
+        As `LossPass` takes them.
     problems, scores : int
         How the scores make problems.
     penalty : ndarray of shape (D + 1,)
@@ -101,7 +101,7 @@ class RowObjective:
     ----------
     dtype : dtype
         What passes compute in; `widen` makes it float64.
-    slopes : ndarray of shape (classes, n)
+    derivatives : ndarray of shape (classes, n)
         Derivatives of the weighted losses by the scores where a problem was evaluated last.
     spread : ndarray of shape (D,)
         Standard deviations of the columns, roughly.
@@ -131,18 +131,18 @@ class RowObjective:
         self._size = np.abs(mean) + self.spread
         # Of a column that does not vary nothing is known but how much it adds to the score.
         far = np.abs(mean) > _FAR * np.where(self.spread > _ROUNDING * np.abs(mean), self.spread, 1.0)
-        self._centre = mean if fit_intercept and penalty[-1] == 0 and far.any() else None
+        self._center = mean if fit_intercept and penalty[-1] == 0 and far.any() else None
         self._rough = np.zeros(problems * scores)
         self._empty = np.zeros(problems, np.bool_)
-        self.dtype = _FLOAT64 if X.size <= _SMALL or self._centre is not None else X.dtype
+        self.dtype = _FLOAT64 if X.size <= _SMALL or self._center is not None else X.dtype
         self.problems, self.scores = problems, scores
         self.fit_intercept = fit_intercept
         self.penalty = penalty
         self.parameter = np.zeros(problems)
-        self.rows = Pass(loss, X, target, weight, positive, negative, n_threads)
-        self.hessians = Hessians(X, penalty, fit_intercept, self.dtype, n_threads, self._centre)
+        self.rows = LossPass(loss, X, target, weight, positive, negative, n_threads)
+        self.hessians = Hessians(X, penalty, fit_intercept, self.dtype, n_threads, self._center)
         self.factors: dict[int, Factor] = {}
-        self.slopes = np.empty((problems * scores, len(X)), self.dtype)
+        self.derivatives = np.empty((problems * scores, len(X)), self.dtype)
 
     # -- for Minimizer
 
@@ -155,14 +155,14 @@ class RowObjective:
             which=classes,
             dtype=self.dtype,
             parameter=self.parameter,
-            slopes=self.slopes,
+            score_gradient=self.derivatives,
         )
         if not self.fit_intercept:
             G[:, -1] = 0.0
-        if self._centre is not None:
-            G[:, :-1] -= G[:, -1:] * self._centre
-            pull = np.abs(self.slopes[classes]).sum(axis=1)
-            self._rough[classes] = pull * np.einsum("ij,j->i", np.abs(V[:, :-1]), np.abs(self._centre))
+        if self._center is not None:
+            G[:, :-1] -= G[:, -1:] * self._center
+            pull = np.abs(self.derivatives[classes]).sum(axis=1)
+            self._rough[classes] = pull * np.einsum("ij,j->i", np.abs(V[:, :-1]), np.abs(self._center))
         self._empty[which] = ~W.reshape(len(W), -1, V.shape[1])[:, :, :-1].any(axis=(1, 2))
         values = values + 0.5 * np.einsum("ij,j,ij->i", V, self.penalty, V)
         return values.reshape(len(W), -1).sum(axis=1), (G + self.penalty * V).reshape(W.shape)
@@ -190,13 +190,13 @@ class RowObjective:
 
     def intercepts(self, V: Array) -> Array:
         """Return the intercepts of the columns as they are, from coefficients and intercepts (m, D + 1) in use here."""
-        return V[:, -1] if self._centre is None else V[:, -1] - np.einsum("ij,j->i", V[:, :-1], self._centre)
+        return V[:, -1] if self._center is None else V[:, -1] - np.einsum("ij,j->i", V[:, :-1], self._center)
 
-    def centred(self, V: Array) -> Array:
+    def centered(self, V: Array) -> Array:
         """Return coefficients and intercepts (m, D + 1) in use here, from those of the columns as they are."""
-        if self._centre is not None:
+        if self._center is not None:
             V = V.copy()
-            V[:, -1] += np.einsum("ij,j->i", V[:, :-1], self._centre)
+            V[:, -1] += np.einsum("ij,j->i", V[:, :-1], self._center)
         return V
 
     def untouched(self, G: Array, which: NDArray[np.intp]) -> NDArray[np.bool_]:
@@ -206,7 +206,7 @@ class RowObjective:
         """
         some: NDArray[np.bool_] = self._empty[which]
         if some.any():
-            pull = np.abs(self.slopes).sum(axis=1).max()
+            pull = np.abs(self.derivatives).sum(axis=1).max()
             G = G.reshape(len(G), -1, len(self.penalty))[:, :, :-1]
             some = some & (np.abs(G) > _ROUNDING * pull * self._size).any(axis=(1, 2))
         return some
@@ -220,24 +220,24 @@ class RowObjective:
         if self.dtype == _FLOAT64:
             return False
         self.dtype = _FLOAT64
-        self.slopes = self.slopes.astype(_FLOAT64)
+        self.derivatives = self.derivatives.astype(_FLOAT64)
         return True
 
     @property
     def pass_products(self) -> float:
         """What a pass costs."""
-        return _STEP_PRODUCTS + float(self.X.size) * max(2 * len(self.slopes), _PASS_PRODUCTS)
+        return _STEP_PRODUCTS + float(self.X.size) * max(2 * len(self.derivatives), _PASS_PRODUCTS)
 
     @property
     def sample_size(self) -> int:
         """Rows of a Hessian: enough for a good one, and as many as cost one pass."""
         size = len(self.penalty)
-        return int(max(_ROWS_PER_COLUMN * size, 2 * self.pass_products / (len(self.slopes) * size**2)))
+        return int(max(_ROWS_PER_COLUMN * size, 2 * self.pass_products / (len(self.derivatives) * size**2)))
 
     def hessian_products(self, rows: int) -> float:
         """Return what the Hessians of all classes cost."""
         size = len(self.penalty)
-        return len(self.slopes) * (0.5 * min(rows, len(self.X)) * size**2 + size**3 / 6)
+        return len(self.derivatives) * (0.5 * min(rows, len(self.X)) * size**2 + size**3 / 6)
 
     @property
     def exact(self) -> bool:
@@ -300,7 +300,7 @@ class _Schedule:
         return True
 
 
-def minimise(
+def minimize(
     objective: RowObjective,
     minimizer: Minimizer,
     max_iter: int,

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sklearn.utils import check_random_state
 
 from ..kernels.linear.dual import crammer_singer_epoch, hinge_epoch
-from ..kernels.linear.objective import Pass
+from ..kernels.linear.objective import LossPass
 from ..kernels.runtime import parallel
 from ..solvers.objective import Array, measured
 from ._problems import ROUNDING, Problems, Settings, Solution
@@ -33,12 +33,12 @@ def solve_dual(problems: Problems) -> Solution:
 def descend(problems: Problems, which: NDArray[np.intp], start: Solution | None) -> Solution:
     """Descend the duals of some problems side by side, from zeros or from a solution of all problems."""
     s, n = problems.settings, len(problems.X)
-    centre = np.zeros(problems.X.shape[1])
+    center = np.zeros(problems.X.shape[1])
     if s.free:
         mean, spread = measured(problems.X, problems.cost)
         if (np.abs(mean) > spread).any():
             # Rows far from 0 are much alike, and the descent would take small steps: it gets copies that are not.
-            centre, problems = mean, problems.with_rows(problems.X - mean)
+            center, problems = mean, problems.with_rows(problems.X - mean)
     constant, norms = s.constant, _squared_norms(problems.X)
     if s.free:
         # As long as the rows, but so long that a proximal step moves the intercept by 1 if all rows pull one way.
@@ -52,11 +52,11 @@ def descend(problems: Problems, which: NDArray[np.intp], start: Solution | None)
     ]
     if start is not None:
         for k, solver in zip(which.tolist(), solvers, strict=True):
-            solver.start(start.dual_coef[k], float(start.intercept[k] + start.coef[k] @ centre))
+            solver.start(start.dual_coef[k], float(start.intercept[k] + start.coef[k] @ center))
     parallel.run(lambda place: solvers[place].run(), len(solvers), parallel.resolve(s.n_threads))
     return Solution(
         np.array([solver.w for solver in solvers]),
-        np.array([solver.b - float(solver.w @ centre) for solver in solvers]),
+        np.array([solver.b - float(solver.w @ center) for solver in solvers]),
         np.array([solver.dual for solver in solvers]),
         np.array([solver.objective for solver in solvers]),
         np.array([solver.gap for solver in solvers]),
@@ -174,7 +174,7 @@ def crammer_singer(X: NDArray[Any], codes: NDArray[np.intp], cost: Array, n_clas
     alpha, W = np.zeros((n, n_classes)), np.zeros((n_classes, columns + 1))
     step = max(1, _CALL_PRODUCTS // (2 * n_classes * (columns + 1)))
     ones = np.ones(1)
-    combined = Pass("hinge", X, codes, None, ones, ones, s.n_threads)
+    combined = LossPass("hinge", X, codes, None, ones, ones, s.n_threads)
     best: Solution | None = None
     check, epoch = 5, 0
     while epoch < s.max_iter:

@@ -168,7 +168,7 @@ class LinearSVC(LinearClassifier):
         self
         """
         settings = self._settings()
-        rows, codes, weight = self._settled(X, y, sample_weight, settings.n_threads)
+        rows, codes, weight = self._checked_data(X, y, sample_weight, settings.n_threads)
         factors = weights_of_classes(self.class_weight, self.classes_, codes, weight)
         cost = _costs(settings.C, weight, factors, codes)
         if self.multi_class == "crammer_singer":

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..solvers.objective import Array, RowObjective, minimise, narrow_rows, print_step
+from ..solvers.objective import Array, RowObjective, minimize, narrow_rows, print_step
 from ..solvers.quasi_newton import Minimizer
 from ._dual import descend
 from ._problems import Problems, Solution
@@ -30,7 +30,7 @@ def solve_primal(problems: Problems) -> Solution:
     minimizer = Minimizer(objective, start, memory=0 if objective.exact else 15)
     report = print_step if s.verbose else None
     while True:
-        minimise(objective, minimizer, s.max_iter, report)
+        minimize(objective, minimizer, s.max_iter, report)
         left = which[~objective.final & ~minimizer.stalled & (objective.parameter > _LEAST_WIDTH)]
         if minimizer.rounds < s.max_iter and left.size:
             objective.sharpen(left)
@@ -43,7 +43,7 @@ def solve_primal(problems: Problems) -> Solution:
     w, b = minimizer.W[:, :-1], objective.intercepts(minimizer.W)
     if rotation is not None:
         w = w @ rotation.T
-    dual = -objective.slopes.astype(np.float64)
+    dual = -objective.derivatives.astype(np.float64)
     below, _ = problems.dual_objectives(objective.rows, dual, which)
     primal = problems.primal_objectives(w, b, which, s.n_threads)
     goal = s.tol * np.maximum(primal, problems.smallest)
@@ -86,10 +86,10 @@ class _Margins(RowObjective):
 
     def curvatures(self, k: int) -> Array:
         """Return the second derivatives: where the loss is a parabola, that of the parabola."""
-        slopes, costs = np.abs(self.slopes[k], dtype=np.float64), self._costs[k]
+        derivatives, costs = np.abs(self.derivatives[k], dtype=np.float64), self._costs[k]
         if self._settings.squared:
-            return np.where(slopes > 0, 2 * costs, 0.0)
-        bent = (slopes > 0) & (slopes < costs * (1 - 4 * np.finfo(self.dtype).eps))
+            return np.where(derivatives > 0, 2 * costs, 0.0)
+        bent = (derivatives > 0) & (derivatives < costs * (1 - 4 * np.finfo(self.dtype).eps))
         return np.where(bent, costs / self.parameter[k], 0.0)
 
     def converged(self, values: Array, G: Array, decrease: Array, which: NDArray[np.intp]) -> NDArray[np.bool_]:
@@ -98,10 +98,10 @@ class _Margins(RowObjective):
         primal, excess = values.copy(), np.zeros(len(which))
         if not self._settings.squared:
             for row, k in enumerate(which.tolist()):
-                slopes, costs = np.abs(self.slopes[k], dtype=np.float64), self._costs[k]
-                share = np.divide(slopes, costs, out=np.zeros_like(slopes), where=costs > 0)
-                primal[row] += self.parameter[k] * (slopes * (1 - 0.5 * share)).sum()
-                excess[row] = self.parameter[k] * (slopes * np.maximum(0.0, 1 - share)).sum()
+                derivatives, costs = np.abs(self.derivatives[k], dtype=np.float64), self._costs[k]
+                share = np.divide(derivatives, costs, out=np.zeros_like(derivatives), where=costs > 0)
+                primal[row] += self.parameter[k] * (derivatives * (1 - 0.5 * share)).sum()
+                excess[row] = self.parameter[k] * (derivatives * np.maximum(0.0, 1 - share)).sum()
         goal = tol * np.maximum(primal, self._problems.smallest[which])
         gap = self._gaps(primal, excess, G, decrease <= goal, which)
         self._excess[which], self._goal[which] = excess, goal
@@ -116,7 +116,7 @@ class _Margins(RowObjective):
             return gap
         gap = np.full(len(which), np.inf)
         if near.any():
-            dual = -self.slopes[which[near]].astype(np.float64)
+            dual = -self.derivatives[which[near]].astype(np.float64)
             gap[near] = primal[near] - self._problems.dual_objectives(self.rows, dual, which[near])[0]
         return gap
 

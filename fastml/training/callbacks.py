@@ -10,6 +10,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from .batches import Array
+from .data import IterativeEstimator
+
 __all__ = ["WRAPPED", "CallbackSupportMixin", "FitState", "Hooks", "callables", "with_callbacks"]
 
 #: How many calls `with_callbacks` puts between a method and its caller.
@@ -49,15 +52,31 @@ def callables(callbacks: Any) -> list[Callable[..., Any]]:
 class Hooks:
     """Calls scikit-learn's hooks around a fit and around each epoch of it.
 
+    Parameters
+    ----------
+    estimator : IterativeEstimator
+        What is fitted.
+    epochs : int
+        Epochs, if it does not end early.
+    given : tuple
+        Rows, targets and weights of the fit.
+    weights : callable
+        Gives the weights as they are.
+
     Without callbacks, nothing is done for an epoch.
     """
 
     def __init__(
-        self, estimator: Any, epochs: int, X: Any, y: Any, weight: Any, attributes: Callable[[], dict[str, Any]]
+        self,
+        estimator: IterativeEstimator,
+        epochs: int,
+        given: tuple[Array, Array, Array | None],
+        weights: Callable[[], Any],
     ) -> None:
+        X, y, weight = given
         metadata = {} if weight is None else {"sample_weight": weight}
         self._given = {"estimator": estimator, "X": X, "y": y, "metadata": metadata}
-        self._attributes = attributes
+        self._attributes = lambda: estimator._attributes(weights())
         self._root: Any = None
         self._epoch: Any = None
         if hasattr(estimator, "_init_callback_context"):

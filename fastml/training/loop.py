@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from .batches import Batches, Rates, Rows
 from .history import COLUMNS, Evaluations
-from .run import Course, Run, Status
+from .run import Checkpoint, Run, Status
 
 __all__ = ["Trainable", "loss_in_training", "train"]
 
@@ -74,7 +74,7 @@ def train(
     *,
     hooks: Any = None,
     progress: Any = None,
-    resume: Course | None = None,
+    resume: Checkpoint | None = None,
 ) -> None:
     """Train until every run has ended.
 
@@ -94,7 +94,7 @@ def train(
         scikit-learn's callbacks.
     progress : Progress or None
         A progress bar.
-    resume : Course or None
+    resume : Checkpoint or None
         Where the only run is to go on; `model` is in the state that belongs to it.
     """
     _Loop(model, list(runs), batches, list(rates), evaluations, hooks, progress, resume).run()
@@ -112,7 +112,7 @@ class _Loop:
         evaluations: Evaluations,
         hooks: Any,
         progress: Any,
-        resume: Course | None = None,
+        resume: Checkpoint | None = None,
     ) -> None:
         self._model, self._active, self._batches, self._rates = model, runs, batches, rates
         self._evaluations, self._hooks, self._progress = evaluations, hooks, progress
@@ -134,7 +134,7 @@ class _Loop:
         try:
             self._sound = self._weights()
             if self._resume is not None:
-                self._take_up(self._resume)
+                self._resume_from(self._resume)
             for run in [run for run in self._active if not run.max_steps]:
                 self._end(run, "max_iter")
             while self._active:
@@ -144,35 +144,36 @@ class _Loop:
             finite = self._model.finite()
             for run in self._active:
                 sound = bool(finite[run.column])
-                if sound and run.resumable and run.course is None:
-                    run.course = self._course(run, self._model.state(run.column))
+                if sound and run.wants_checkpoint and run.checkpoint is None:
+                    run.checkpoint = self._checkpoint(run, self._model.state(run.column))
                 weights = self._model.weights(run.column) if sound else self._sound[run.column]
                 run.end("interrupted", self._done, weights, None)
 
-    def _take_up(self, course: Course) -> None:
+    def _resume_from(self, checkpoint: Checkpoint) -> None:
         (run,) = self._active
-        run.take_up(course)
-        self._done, self._epoch_at, self._order = course.done, course.epoch_at, course.order
-        self._evaluated_at = course.done - len(course.losses)
-        self._start -= course.seconds
-        if course.losses.size:
-            weights = np.ones(len(course.losses)) if course.weights is None else course.weights
-            self._losses.append((course.losses[:, np.newaxis], weights))
-        if course.sound is not None:
-            self._sound = [course.sound]
+        run.resume_from(checkpoint)
+        self._done, self._epoch_at, self._order = checkpoint.done, checkpoint.epoch_at, checkpoint.order
+        self._evaluated_at = checkpoint.done - len(checkpoint.losses)
+        self._start -= checkpoint.seconds
+        if checkpoint.losses.size:
+            weights = np.ones(len(checkpoint.losses)) if checkpoint.weights is None else checkpoint.weights
+            self._losses.append((checkpoint.losses[:, np.newaxis], weights))
+        if checkpoint.sound is not None:
+            self._sound = [checkpoint.sound]
         if self._progress is not None:
-            self._progress.advance(course.done, self._active)
-        if course.converged or run.max_steps < course.done or (run.max_steps == course.done and course.evaluated):
-            run.status = "converged" if course.converged else "max_iter"
+            self._progress.advance(checkpoint.done, self._active)
+        is_over = run.max_steps < checkpoint.done or (run.max_steps == checkpoint.done and checkpoint.evaluated)
+        if checkpoint.converged or is_over:
+            run.status = "converged" if checkpoint.converged else "max_iter"
             self._end(run, run.status)
 
-    def _course(self, run: Run, state: Any) -> Course:
+    def _checkpoint(self, run: Run, state: Any) -> Checkpoint:
         """Return where a run stands; Ctrl-C may have come before the last losses were stored."""
         missing = self._done - self._evaluated_at - sum(len(losses) for losses, _ in self._losses)
         if missing > 0:
             self._take_losses(self._model.last_losses()[:missing])  # type: ignore[attr-defined]
         losses, weights = self._since_evaluation()
-        return run.course_at(
+        return run.checkpoint_at(
             self._done, losses[run.column].copy(), weights, self._sound[run.column], state=state,
             epoch_at=self._epoch_at, order=self._order, seconds=time.perf_counter() - self._start,
         )  # fmt: skip
@@ -258,8 +259,8 @@ class _Loop:
             return
         values, count = self._values(batch)
         for run in due:
-            if run.resumable and not scheduled:  # a longer run would not look here
-                run.course = self._course(run, self._model.state(run.column))
+            if run.wants_checkpoint and not scheduled:  # a longer run would not look here
+                run.checkpoint = self._checkpoint(run, self._model.state(run.column))
             row = self._row(run, self._done) | {name: float(columns[run.column]) for name, columns in values.items()}
             ends = run.record(row, self._model.weights, count)
             if self._progress is not None:
@@ -297,8 +298,8 @@ class _Loop:
 
     def _end(self, run: Run, status: Status) -> None:
         state = self._model.state(run.column)
-        if run.resumable and run.course is None:
-            run.course = self._course(run, state)
+        if run.wants_checkpoint and run.checkpoint is None:
+            run.checkpoint = self._checkpoint(run, state)
         run.end(status, self._done, self._model.weights(run.column), state)
         self._active.remove(run)
 

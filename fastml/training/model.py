@@ -15,20 +15,24 @@ from ..utils.state_files import StateFiles
 from ..utils.validation import check_labels, encode_labels
 from .batches import Array
 from .callbacks import CallbackSupportMixin, callables
-from .outcomes import Resumable
-from .run import Course, Run
-from .targets import ClassTargets
+from .data import IterativeEstimator
+from .outcomes import FitCheckpoint
+from .run import Checkpoint
+from .targets import ClassTargets, Targets
 
 __all__ = ["IterativeModel", "Probabilities", "known_classes"]
 
 
 class IterativeModel(CallbackSupportMixin, StateFiles, BaseEstimator):
-    """A model with a history, whose training `_fitting` runs."""
+    """A model with a history, trained by `loop.train`; what `IterativeEstimator` names and no model changes."""
 
-    _records: ClassVar[tuple[type, ...]] = (Course, Resumable)
-    _state_attributes: ClassVar[tuple[str, ...]] = ("_state", "_resumable")
+    _records: ClassVar[tuple[type, ...]] = (Checkpoint, FitCheckpoint)
+    _state_attributes: ClassVar[tuple[str, ...]] = ("_state", "_checkpoint")
+    _takes_images: ClassVar[bool] = False
+    _several_outputs: ClassVar[bool] = False
+    _first_step: ClassVar[str] = "learning_rate_init"
 
-    def _check_course(self) -> None:
+    def _check_training(self) -> None:
         """Check the parameters that say how long training lasts, and what is looked at meanwhile."""
         p.positive_integer(self.max_iter, "max_iter")
         for name in ("max_steps", "evaluate_every"):
@@ -59,16 +63,6 @@ class IterativeModel(CallbackSupportMixin, StateFiles, BaseEstimator):
         if getattr(self, "class_weight", None) == "balanced":
             raise ValueError("class_weight='balanced' needs all rows at once; partial_fit takes a dictionary")
 
-    def _take(self, run: Run, done: int, epochs: int) -> None:
-        """Store what became of a training that began after `done` steps."""
-        for name, value in self._attributes(run.weights).items():
-            setattr(self, name, value)
-        self.history_ = run.history.arrays()
-        self.n_iter_ = epochs
-        self.t_ = done + run.steps + 1
-        self.best_step_ = run.best_step
-        self._state = run.state
-
     def _with(self, weights: Any, *, names: bool = True) -> Self:
         """Return a fitted copy with these weights; without the names of the columns for rows that have none."""
         fitted = copy.copy(self)
@@ -82,8 +76,16 @@ class IterativeModel(CallbackSupportMixin, StateFiles, BaseEstimator):
         """Return the fitted attributes that say these weights; every model has its own."""
         raise NotImplementedError
 
+    def _new_targets(self, y: Array, classes: Any, partial: bool) -> Targets:
+        """Return what the model knows of its targets; every model has its own."""
+        raise NotImplementedError
 
-def known_classes(model: Any, y: Array, classes: Any, partial: bool) -> NDArray[Any]:
+    def _check_images(self, x: Array, *, reset: bool) -> None:
+        """Refuse images of other shapes than the model takes; those that take images have their own."""
+        raise NotImplementedError
+
+
+def known_classes(model: IterativeEstimator, y: Array, classes: Any, partial: bool) -> NDArray[Any]:
     """Return the labels, sorted: those of y, or in `partial_fit` those that the first call was given."""
     if not partial:
         return encode_labels(y)[0]

@@ -5,33 +5,36 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
 from .batches import Batches
 from .callbacks import WRAPPED, FitState, callables
-from .data import Settled, scored_by_r_squared
+from .data import IterativeEstimator, TrainingData, TrainingSettings, scored_by_r_squared
 from .history import Evaluations, History
-from .run import Course, DivergenceWarning, Run, Watch
+from .run import Checkpoint, DivergenceWarning, EarlyStopping, Run
 
 __all__ = [
-    "Ending",
-    "First",
-    "Resumable",
-    "check_resumed",
-    "ending",
+    "FitCheckpoint",
+    "Initial",
+    "Outcome",
+    "check_same_data",
+    "last_checkpoint",
+    "last_outcome",
     "max_steps",
     "new_run",
-    "resumable",
-    "resumed",
-    "say_what_became",
+    "outcome",
+    "solver_state",
+    "store_checkpoint",
+    "store_run",
     "undecided",
+    "warn_of_outcome",
 ]
 
 
-class Ending(NamedTuple):
+class Outcome(NamedTuple):
     """How a run ended.
 
     Attributes
@@ -49,8 +52,8 @@ class Ending(NamedTuple):
     lost: bool
 
 
-class First(NamedTuple):
-    """What there was before any step, to be computed when it is asked for.
+class Initial(NamedTuple):
+    """What the objective was before any step, to be computed when it is asked for.
 
     Attributes
     ----------
@@ -64,12 +67,12 @@ class First(NamedTuple):
     loss: Callable[[], tuple[float, float]]
 
 
-class Resumable(NamedTuple):
+class FitCheckpoint(NamedTuple):
     """A run that may be resumed: where it stands, and what must be the same then.
 
     Attributes
     ----------
-    course : Course
+    checkpoint : Checkpoint
         Where it stands.
     seed : int
         What `random_state` came to.
@@ -77,92 +80,118 @@ class Resumable(NamedTuple):
         What is to be trained on: rows, columns, dtype, rows that are not set aside, rows of a batch, steps of an epoch.
     """
 
-    course: Course
+    checkpoint: Checkpoint
     seed: int
     data: tuple[int, int, str, int, int, int]
 
 
-def resumable(run: Run, settled: Settled) -> Resumable | None:
-    """Return what a run needs to be resumed, if it can be."""
-    return None if run.course is None else Resumable(run.course, settled.seed, _data(settled))
+def store_run(model: IterativeEstimator, run: Run, done: int, epochs: int) -> None:
+    """Let a model take what became of its training, which began after `done` steps."""
+    for name, value in model._attributes(run.weights).items():
+        setattr(model, name, value)
+    model.history_ = run.history.arrays()
+    model.n_iter_ = epochs
+    model.t_ = done + run.steps + 1
+    model.best_step_ = run.best_step
+    model._state = run.state
 
 
-def resumed(model: Any) -> Resumable | None:
+def solver_state(model: IterativeEstimator) -> Any:
+    """Return what the solver of a fitted model remembers; None if that is nothing, or not of its last weights."""
+    return model._state
+
+
+def store_checkpoint(model: IterativeEstimator, run: Run, data: TrainingData) -> None:
+    """Let a model keep what it needs to resume this run, if that can be done."""
+    found = run.checkpoint
+    model._checkpoint = None if found is None else FitCheckpoint(found, data.seed, _signature(data))
+
+
+def last_checkpoint(model: IterativeEstimator) -> FitCheckpoint | None:
     """Return what a model needs to go on with the fit before; None if there was none."""
     if not hasattr(model, "t_"):
         return None
-    if getattr(model, "_resumable", None) is None:
+    if getattr(model, "_checkpoint", None) is None:
         raise ValueError("resume=True: the fit before diverged, or was followed by partial_fit, and cannot be resumed")
-    found: Resumable = model._resumable
+    found: FitCheckpoint = model._checkpoint
     return found
 
 
-def check_resumed(before: Resumable, settled: Settled) -> None:
+def check_same_data(before: FitCheckpoint, data: TrainingData) -> None:
     """Refuse data and batches that are not those of the run that is to be resumed."""
     names = "rows", "columns", "dtype", "rows to train on", "rows of a batch", "batches of an epoch"
-    for name, was, now in zip(names, before.data, _data(settled), strict=True):
+    for name, was, now in zip(names, before.data, _signature(data), strict=True):
         if was != now:
             raise ValueError(f"resume=True needs the data and batches of the fit before: {name} {was}, now {now}")
 
 
-def _data(settled: Settled) -> tuple[int, int, str, int, int, int]:
-    X, batches = settled.rows.X, settled.batches
+def _signature(data: TrainingData) -> tuple[int, int, str, int, int, int]:
+    X, batches = data.rows.X, data.batches
     return len(X), math.prod(X.shape[1:]), X.dtype.name, batches.n, batches.size, batches.steps
 
 
-def max_steps(model: Any, batches: Batches) -> int:
+def max_steps(model: TrainingSettings, batches: Batches) -> int:
     """Return how many steps a model takes at most."""
     most = int(model.max_iter) * batches.steps
     return most if model.max_steps is None else min(most, int(model.max_steps))
 
 
 def new_run(
-    model: Any, column: int, batches: Batches, evaluations: Evaluations, *, partial: bool, idle: bool = False
+    model: IterativeEstimator,
+    column: int,
+    batches: Batches,
+    evaluations: Evaluations,
+    *,
+    partial: bool,
+    idle: bool = False,
 ) -> Run:
     """Return the run of a model whose weights are those of a column; an idle one takes no step."""
     history = History(model.history_ if partial and hasattr(model, "t_") else None)
     if partial:
-        return Run(column, 0 if idle else batches.steps, Watch("train_loss", tol=None, patience=1), history)
+        return Run(column, 0 if idle else batches.steps, EarlyStopping("train_loss", tol=None, patience=1), history)
+    watched: str = "train_loss"
+    keep: Literal["first", "last"] | None = None
     if model.early_stopping:
         by_loss = model.scoring == "loss" or _no_r_squared(model, evaluations)
         watched = "validation_loss" if by_loss else "validation_score"
-        keep = {True: "first", False: None}.get(model.keep_best, model.keep_best)
-    else:
-        watched, keep = "train_loss", None
-    watch = Watch(watched, tol=model.tol, patience=model.n_iter_no_change, keep=keep)
+        if model.keep_best:
+            keep = "last" if model.keep_best == "last" else "first"
+    stopping = EarlyStopping(watched, tol=model.tol, patience=model.n_iter_no_change, keep=keep)
 
     def called(callback: Any) -> Any:
         return lambda row, weights: callback(FitState(**row, _estimator=lambda: model._with(weights())))
 
     callbacks = [called(callback) for callback in callables(model.callbacks)]
-    return Run(column, max_steps(model, batches), watch, history, callbacks)
+    return Run(column, max_steps(model, batches), stopping, history, callbacks)
 
 
-def _no_r_squared(model: Any, evaluations: Evaluations) -> bool:
+def _no_r_squared(model: TrainingSettings, evaluations: Evaluations) -> bool:
     """Say whether the score on the validation set is R² and undefined: its targets are all the same."""
     return scored_by_r_squared(model) and evaluations.validation is not None and not evaluations.validation.varies
 
 
-def say_what_became(model: Any, run: Run, evaluations: Evaluations, first: First, *, partial: bool) -> None:
+def warn_of_outcome(
+    model: IterativeEstimator, run: Run, evaluations: Evaluations, initial: Initial, *, partial: bool
+) -> None:
     """Warn of a run that diverged, was interrupted, ended before it converged, or that a score did not decide on.
 
     The warnings point at the caller of `fit` or `partial_fit`: there are two calls in between, what gives a refused
     fit its attributes back, and around `fit` what scikit-learn wraps it in.
     """
-    model._ending = ending(model, run, first, partial=partial)
-    for message, category in (_what_became(model, run, partial), (undecided(model, run, evaluations), UserWarning)):
+    model._outcome = outcome(model, run, initial, partial=partial)
+    for message, category in (_warning_of(model, run, partial), (undecided(model, run, evaluations), UserWarning)):
         if message is not None:
             warnings.warn(message, category, stacklevel=6 if partial else 5 + WRAPPED)
 
 
-def ending(model: Any, run: Run, first: First, *, partial: bool) -> Ending:
+def outcome(model: IterativeEstimator, run: Run, initial: Initial, *, partial: bool) -> Outcome:
     """Say how a run ended: one whose loss is finite, but far above the first one, diverged too."""
     trouble = None
     if run.diverged_at is not None:
         trouble = _divergence(model, run)
     elif not (partial or model.warm_start) and run.is_worse_than_at_first():
-        penalty = first.penalty()
-        loss, count = first.loss() if run.is_worse_than_at_first(penalty) else (math.inf, 0.0)
+        penalty = initial.penalty()
+        loss, count = initial.loss() if run.is_worse_than_at_first(penalty) else (math.inf, 0.0)
         if run.is_worse_than_at_first(penalty, loss, count):
             trouble = (
                 f"training diverges: the training loss was {loss:.4g} at first, and is {run.recent_loss(count):.4g} at "
@@ -170,10 +199,16 @@ def ending(model: Any, run: Run, first: First, *, partial: bool) -> Ending:
             )
     # Who is to stop after Ctrl-C must know of it, whatever became of the run.
     status = "diverged" if trouble is not None and run.status != "interrupted" else run.status
-    return Ending(status, trouble, run.diverged_at is not None)
+    return Outcome(status, trouble, run.diverged_at is not None)
 
 
-def undecided(model: Any, run: Run, evaluations: Evaluations) -> str | None:
+def last_outcome(model: object) -> Outcome | None:
+    """Return how the last fit of a model ended; None of models that do not say."""
+    found: Outcome | None = getattr(model, "_outcome", None)
+    return found
+
+
+def undecided(model: TrainingSettings, run: Run, evaluations: Evaluations) -> str | None:
     """Say that the validation score could not decide when to stop and which weights are the best ones."""
     if not model.early_stopping or model.scoring == "loss":
         return None
@@ -192,9 +227,9 @@ def undecided(model: Any, run: Run, evaluations: Evaluations) -> str | None:
     return f"the validation score was NaN in {missing} of {len(scores)} evaluations, which decided nothing{kept}"
 
 
-def _what_became(model: Any, run: Run, partial: bool) -> tuple[str | None, type[Warning]]:
-    if model._ending.trouble is not None:
-        return model._ending.trouble, DivergenceWarning
+def _warning_of(model: IterativeEstimator, run: Run, partial: bool) -> tuple[str | None, type[Warning]]:
+    if model._outcome.trouble is not None:
+        return model._outcome.trouble, DivergenceWarning
     if run.status == "interrupted":
         return f"training was interrupted after step {run.steps}; the model keeps what it had", UserWarning
     if run.status == "max_iter" and model.tol is not None and not partial:
@@ -206,7 +241,7 @@ def _what_became(model: Any, run: Run, partial: bool) -> tuple[str | None, type[
     return None, UserWarning
 
 
-def _divergence(model: Any, run: Run) -> str:
+def _divergence(model: IterativeEstimator, run: Run) -> str:
     """Say at which step a run diverged, with which loss, and which weights it keeps."""
     assert run.diverged_at is not None
     step, loss = run.diverged_at
@@ -219,7 +254,7 @@ def _divergence(model: Any, run: Run) -> str:
     return f"training diverged: {found} at step {step}; {kept} are kept. {_advice(model)}"
 
 
-def _advice(model: Any) -> str:
-    first = "eta0" if hasattr(model, "eta0") else "learning_rate_init"
-    now = f"learning_rate={model.learning_rate!r}, {first}={getattr(model, first):g}"
+def _advice(model: IterativeEstimator) -> str:
+    name = model._first_step
+    now = f"learning_rate={model.learning_rate!r}, {name}={getattr(model, name):g}"
     return f"Smaller steps (now {now}) or standardised features help"

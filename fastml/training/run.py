@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from .batches import Array
 from .history import History
 
-__all__ = ["Course", "DivergenceWarning", "Run", "Status", "Watch"]
+__all__ = ["Checkpoint", "DivergenceWarning", "EarlyStopping", "Run", "Status"]
 
 Status = Literal["running", "max_iter", "converged", "stopped", "interrupted", "diverged"]
 
@@ -26,7 +26,7 @@ class DivergenceWarning(RuntimeWarning):
     """Training diverged: a loss or a weight is no longer finite."""
 
 
-class Watch:
+class EarlyStopping:
     """Watches one column of the history: what is best so far, and is it time to stop.
 
     Parameters
@@ -52,7 +52,7 @@ class Watch:
         #: The best values before the last `patience` evaluations, and after each of them.
         self._bests = deque([-math.inf], maxlen=patience + 1)
 
-    def look(self, row: dict[str, float]) -> tuple[bool, bool]:
+    def update(self, row: dict[str, float]) -> tuple[bool, bool]:
         """Return whether these weights are the best so far, and whether to stop."""
         value = self._sign * row[self.column]
         best = self._bests[-1]
@@ -63,7 +63,7 @@ class Watch:
         return is_best, self._bests[-1] <= self._bests[0] + self._tol
 
 
-class Course(NamedTuple):
+class Checkpoint(NamedTuple):
     """Where a run stands, so that it can be resumed.
 
     Attributes
@@ -127,7 +127,7 @@ class Run:
         Which weights of the `Trainable` are its own.
     max_steps : int
         Steps after which it ends.
-    watch : Watch
+    stopping : EarlyStopping
         When it ends sooner, and which weights it keeps.
     history : History
         What its evaluations found.
@@ -146,15 +146,15 @@ class Run:
         The step of the best weights, where they were kept.
     diverged_at : tuple of int and float, or None
         First step with a loss that is not finite (or after which weights were not), and that loss.
-    resumable : bool
-        Whether `course` is wanted.
-    course : Course or None
+    wants_checkpoint : bool
+        Whether `checkpoint` is wanted.
+    checkpoint : Checkpoint or None
         Where it stood in the end, so that it can be resumed; None if it diverged.
     """
 
     column: int
     max_steps: int
-    watch: Watch
+    stopping: EarlyStopping
     history: History = field(default_factory=History)
     callbacks: Sequence[Callable[[dict[str, float], Callable[[], Any]], object]] = ()
     status: Status = "running"
@@ -163,9 +163,9 @@ class Run:
     state: Any = None
     best_step: int | None = None
     diverged_at: tuple[int, float] | None = None
-    resumable: bool = False
-    course: Course | None = None
-    #: Rows of the history that the watch has seen, and the step of the last one.
+    wants_checkpoint: bool = False
+    checkpoint: Checkpoint | None = None
+    #: Rows of the history that early stopping has seen, and the step of the last one.
     _seen: tuple[int, int] = 0, -1
     _best: Any = None
     #: Training loss of each of these rows, and what its batches count; the most that those of one do.
@@ -189,24 +189,24 @@ class Run:
         first = (before + np.cumsum(rows) - rows < _TELLING) & (rows > 0)
         self._first = before + int(rows[first].sum()), float(np.max(losses[first], initial=largest))
 
-    def take_up(self, course: Course) -> None:
+    def resume_from(self, checkpoint: Checkpoint) -> None:
         """Stand where another run stood."""
-        self.history = History(course.history, resumed=True)
-        rows = len(course.history["step"])
-        counts = np.ones(rows) if course.counts is None else course.counts
-        for count, *values in zip(counts, *course.history.values(), strict=True):
-            self._look(dict(zip(course.history, values, strict=True)), count)
-        self._seen = rows, course.done if course.evaluated else -1
-        self._best, self.best_step = course.best, course.best_step
-        if course.first_loss is not None:
-            self._first = _TELLING if course.first_rows is None else course.first_rows, course.first_loss
+        self.history = History(checkpoint.history, resumed=True)
+        rows = len(checkpoint.history["step"])
+        counts = np.ones(rows) if checkpoint.counts is None else checkpoint.counts
+        for count, *values in zip(counts, *checkpoint.history.values(), strict=True):
+            self._look(dict(zip(checkpoint.history, values, strict=True)), count)
+        self._seen = rows, checkpoint.done if checkpoint.evaluated else -1
+        self._best, self.best_step = checkpoint.best, checkpoint.best_step
+        if checkpoint.first_loss is not None:
+            self._first = _TELLING if checkpoint.first_rows is None else checkpoint.first_rows, checkpoint.first_loss
 
-    def course_at(
+    def checkpoint_at(
         self, done: int, losses: NDArray[np.float64], weights: NDArray[np.float64], sound: Any, **more: Any
-    ) -> Course:
+    ) -> Checkpoint:
         """Return where the run stands after `done` steps."""
         rows, step = self._seen
-        return Course(
+        return Checkpoint(
             done=done,
             losses=losses[:0] if step == done else losses,
             evaluated=step == done,
@@ -238,10 +238,10 @@ class Run:
         return stop or any(wanted)
 
     def _look(self, row: dict[str, float], count: float) -> tuple[bool, bool]:
-        """Show a row to the watch, with the training loss that is to be judged by; return what it says."""
+        """Show a row to early stopping, with the training loss that is to be judged by; return what it says."""
         self._parts.append((row["train_loss"], count))
         self._most = max(self._most, count)
-        return self.watch.look(row | {"train_loss": self.recent_loss()})
+        return self.stopping.update(row | {"train_loss": self.recent_loss()})
 
     def recent_loss(self, enough: float = 0.0) -> float:
         """Return the training loss that tells whether training still helps.

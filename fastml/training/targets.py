@@ -28,11 +28,11 @@ class Targets(Protocol):
     def n_scores(self) -> int:
         """How many scores a row has."""
 
-    def settle(self, y: Array, dtype: Any) -> Array:
+    def encode(self, y: Array, dtype: Any) -> Array:
         """Return targets as the kernels take them."""
 
-    def of(self, settled: Array) -> Array:
-        """Return what `settle` was given."""
+    def decode(self, encoded: Array) -> Array:
+        """Return what `encode` was given."""
 
     def class_weight(self, y: Array, weight: Array | None) -> Array | None:
         """Return what each row counts because of its class; None if all count 1."""
@@ -45,17 +45,17 @@ class NumberTargets:
     loss: str
     n_scores: int = 1
 
-    def settle(self, y: Array, dtype: Any) -> Array:
+    def encode(self, y: Array, dtype: Any) -> Array:
         """Return targets as the kernels take them."""
         with np.errstate(over="ignore"):
-            settled = np.asarray(y, dtype)
-        if not np.isfinite(settled).all():
+            encoded = np.asarray(y, dtype)
+        if not np.isfinite(encoded).all():
             raise ValueError(f"y has entries that are infinite in {dtype}, the dtype of the training; X decides that")
-        return settled
+        return encoded
 
-    def of(self, settled: Array) -> Array:
-        """Return what `settle` was given."""
-        return settled
+    def decode(self, encoded: Array) -> Array:
+        """Return what `encode` was given."""
+        return encoded
 
     def class_weight(self, y: Array, weight: Array | None) -> None:
         """Return None: there are no classes."""
@@ -98,16 +98,16 @@ class ClassTargets:
             raise ValueError(f"y has the class {unknown!r}, which is not among the classes {self.classes.tolist()}")
         return places[codes]
 
-    def settle(self, y: Array, dtype: Any) -> Array:
+    def encode(self, y: Array, dtype: Any) -> Array:
         """Return targets as the kernels take them: places of classes; of two, 0 and 1 or -1 and 1."""
         codes = self.codes(y)
         if self.n_scores > 1:
             return codes
         return codes.astype(dtype) if self._probable else (2 * codes - 1).astype(dtype)
 
-    def of(self, settled: Array) -> Array:
-        """Return what `settle` was given."""
-        labels: Array = self.classes[settled if self.n_scores > 1 else (settled > 0).astype(np.intp)]
+    def decode(self, encoded: Array) -> Array:
+        """Return what `encode` was given."""
+        labels: Array = self.classes[encoded if self.n_scores > 1 else (encoded > 0).astype(np.intp)]
         return labels
 
     def class_weight(self, y: Array, weight: Array | None) -> Array | None:
@@ -128,14 +128,14 @@ class ClassTargets:
         """Return the probability of each class from scores."""
         if self.n_scores == 1:
             return np.column_stack([kernels.sigmoid(-scores[:, 0]), kernels.sigmoid(scores[:, 0])])
-        return kernels.softmax(self._normalised(scores))
+        return kernels.softmax(self._normalized(scores))
 
     def log_probabilities(self, scores: Array) -> Array:
         """Return the logarithm of `probabilities`."""
         if self.n_scores == 1:
             return np.column_stack([-kernels.softplus(scores[:, 0]), -kernels.softplus(-scores[:, 0])])
-        return kernels.log_softmax(self._normalised(scores))
+        return kernels.log_softmax(self._normalized(scores))
 
-    def _normalised(self, scores: Array) -> Array:
+    def _normalized(self, scores: Array) -> Array:
         # Each class's own probability, divided by the sum of all, is the softmax of their logarithms.
         return -kernels.softplus(-scores) if self._one_vs_rest else scores

@@ -36,7 +36,7 @@ def threads(n_jobs: int | None) -> int | None:
 
     >>> threads(2)
     2
-    >>> threads(-1) == _threads.resolve(None)
+    >>> threads(-1) == parallel.resolve(None)
     True
     """
     if n_jobs is None:

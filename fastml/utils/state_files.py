@@ -26,8 +26,13 @@ from .files import replacing
 
 __all__ = ["FORMAT", "StateFiles"]
 
-#: Number of the format; a file with a higher one is from a later version.
-FORMAT = 1
+#: Names of records, of their fields and of attributes in files of earlier versions, and what they are now.
+_FORMER_NAMES = {
+    "Course": "Checkpoint", "Resumable": "FitCheckpoint", "course": "checkpoint", "_resumable": "_checkpoint"
+}  # fmt: skip
+
+#: Number of the format; a file with a higher one is from a later version. Format 1 had the former names.
+FORMAT = 2
 
 _TITLE = "state of a fastml model"
 
@@ -225,7 +230,7 @@ class _Reader:
     def named(self, values: dict[str, Any]) -> dict[str, Any]:
         """Turn values with names back."""
         try:
-            return {name: self._turned(value) for name, value in values.items()}
+            return {_present(name): self._turned(value) for name, value in values.items()}
         except Exception as error:
             raise ValueError(f"{self._path} is a damaged {_TITLE} ({error!r})") from error
 
@@ -239,13 +244,18 @@ class _Reader:
             array[:] = value["strings"]
             return array.reshape(value["shape"])
         if "record" in value:
-            fields = {name: self._turned(part) for name, part in value["fields"].items()}
-            return self._records[value["record"]](**fields)
+            record = self._records[_present(value["record"])]
+            return record(**{_present(name): self._turned(part) for name, part in value["fields"].items()})
         if "dict" in value:
             return {self._turned(key): self._turned(part) for key, part in value["dict"]}
         if "list" in value:
             return [self._turned(part) for part in value["list"]]
         return tuple(self._turned(part) for part in value["tuple"])
+
+
+def _present(name: str) -> str:
+    """Return the present name of what may have a former one."""
+    return _FORMER_NAMES.get(name, name)
 
 
 def _fields(record: type) -> tuple[str, ...]:

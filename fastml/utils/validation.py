@@ -16,7 +16,7 @@ from typing import Any, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import is_classifier
+from sklearn.base import BaseEstimator, is_classifier
 from sklearn.utils import assert_all_finite, validation
 from sklearn.utils.multiclass import check_classification_targets
 
@@ -30,6 +30,7 @@ __all__ = [
     "check_numbers",
     "check_values",
     "encode_labels",
+    "numbers_of",
     "unchanged_if_refused",
     "validate_data",
 ]
@@ -46,7 +47,7 @@ _TEMPORAL_TYPES = (datetime.date, datetime.time, datetime.timedelta, np.datetime
 _MISSING = ("NoneType", "NAType", "NaTType")
 
 
-def validate_data(model: Any, X: Any = "no_validation", y: Any = "no_validation", **settings: Any) -> Any:
+def validate_data(model: BaseEstimator, X: Any = "no_validation", y: Any = "no_validation", **settings: Any) -> Any:
     """Check rows and targets as scikit-learn does, after those of a kind that it would misread are refused.
 
     Parameters are those of `sklearn.utils.validation.validate_data`. Targets are looked at as labels if the model is a
@@ -123,6 +124,12 @@ def check_numbers(y: Any, name: str = "y") -> Any:
         if text is not None:
             raise TypeError(f"{name} holds text ({text}); real numbers are needed")
     return y
+
+
+def numbers_of(values: Any, name: str) -> Any:
+    """Return values that `check_numbers` lets through, as floats where they lie as objects."""
+    array = _as_array(check_numbers(values, name))
+    return array.astype(np.float64) if array is not None and array.dtype.kind == "O" else values
 
 
 def check_labels(y: Any, name: str = "y") -> Any:

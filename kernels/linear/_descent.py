@@ -19,8 +19,9 @@ from ..runtime.jit import inner, kernel, scalar
 from ..runtime.team import MEMBERS, begin, come, is_closed, members_of, shared, taken_in, write_mark
 from ..simd.functions import like
 from ..simd.rows import copy_row, prefetch_item, prefetch_row
+from ..training.steps import gradient_step, momentum_step, nesterov_step, soft_threshold
 from ._stacked import GROUP, add_gradient, stack_scores
-from ._stacked_losses import LOSSES, desk
+from ._stacked_losses import STACKED_LOSSES, workspace
 
 __all__ = ["BATCH", "COMING", "MOST", "SLOTS", "STAGE", "TRAINING", "WORKING", "cut"]
 
@@ -108,32 +109,22 @@ def _moved(mean, value, share):  # type: ignore[no-untyped-def]
     return mean + (value - mean) * share
 
 
-@scalar
-def _shrunk(w, by):  # type: ignore[no-untyped-def]
-    """Soft threshold: `by` nearer to zero, zero if it is nearer than that; NaN stays."""
-    size = abs(w) - by
-    return w if size != size else (like(w, 0) if size <= like(w, 0) else (size if w > like(w, 0) else -size))
-
-
 @inner
 def _descend(w, g, v, step, l2, l1, momentum, nesterov):  # type: ignore[no-untyped-def]
     """One step of one row of the stack."""
     zero = like(step, 0)
     if momentum == zero:
         for d in range(w.size):
-            w[d] -= step * (g[d] + l2 * w[d])
+            w[d] = gradient_step(w[d], g[d], l2, step)
     elif nesterov:
         for d in range(w.size):
-            move = step * (g[d] + l2 * w[d])
-            v[d] = momentum * v[d] - move
-            w[d] += momentum * v[d] - move
+            w[d], v[d] = nesterov_step(w[d], g[d], v[d], l2, step, momentum)
     else:
         for d in range(w.size):
-            v[d] = momentum * v[d] - step * (g[d] + l2 * w[d])
-            w[d] += v[d]
+            w[d], v[d] = momentum_step(w[d], g[d], v[d], l2, step, momentum)
     if l1 > zero:
         for d in range(w.size):
-            w[d] = _shrunk(w[d], step * l1)
+            w[d] = soft_threshold(w[d], step * l1)
 
 
 @inner
@@ -194,7 +185,7 @@ def _update(columns, gradient, parameters, velocity, average, average_from, sett
 
 def _training(over_classes: bool) -> Callable[..., bool]:
     """Make the kernel of the losses over classes, or of those of one score."""
-    turned, block_losses = not over_classes, LOSSES[over_classes]
+    transposed, block_losses = not over_classes, STACKED_LOSSES[over_classes]
 
     def train(  # type: ignore[no-untyped-def]
         thread, X, y, indices, P, weight, order, steps, settings, average_from, delta, constants, first_parameters,
@@ -207,7 +198,7 @@ def _training(over_classes: bool) -> Callable[..., bool]:
         models, classes, width = parameters.shape
         columns, rows = X.shape[1], block.shape[0]
         stack = parameters.reshape((models * classes, width))
-        work = desk(rows, classes, Z)
+        work = workspace(rows, classes, Z)
         targets = (
             np.zeros(rows, X.dtype), np.zeros(rows, np.intp),
             np.zeros((rows if P.size > 0 else 0, classes), X.dtype), np.ones(rows, X.dtype),
@@ -258,14 +249,14 @@ def _training(over_classes: bool) -> Callable[..., bool]:
                             else:
                                 ahead, ahead_end = min(later, later_end), min(later + rows, later_end)
                         _fetch(X, y, indices, P, weight, order[at : at + n], block, targets)
-                        asked = stack_scores(block, n, stack, turned, Z, X, order[ahead:ahead_end])
+                        asked = stack_scores(block, n, stack, transposed, Z, X, order[ahead:ahead_end])
                         _ask_for_targets(y, indices, P, weight, order[ahead:ahead_end])
                         middle = (ahead + asked + ahead_end) // 2
                         _ask_for_rows(X, order[ahead + asked : middle])
                         scale = like(delta, 1) / like(delta, length)
                         block_losses(loss, Z, n, targets, delta, scale, work, G, totals)
                         _ask_for_rows(X, order[middle:ahead_end])
-                        add_gradient(block, n, G, turned, gradient)
+                        add_gradient(block, n, G, transposed, gradient)
                     _add_up(sums, part_losses, height + 1, done)
                 if n_threads > 1:
                     if members > 1 and share > 0:
@@ -313,4 +304,4 @@ def _training(over_classes: bool) -> Callable[..., bool]:
 
 
 #: Whether a loss is one over classes -> the kernel.
-TRAINING = {over_classes: _training(over_classes) for over_classes in LOSSES}
+TRAINING = {over_classes: _training(over_classes) for over_classes in STACKED_LOSSES}

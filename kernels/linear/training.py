@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ..losses.table import DELTA, OVER_CLASSES
 from ..runtime import parallel
 from ..runtime.jit import jit_enabled, kernel, readonly
 from ..runtime.memory import aligned, padded
@@ -29,7 +30,7 @@ from ..simd.rows import copy_row
 from . import arguments
 from ._descent import BATCH, COMING, MOST, SLOTS, STAGE, TRAINING, WORKING, cut
 from ._stacked import GROUP, stack_scores
-from ._stacked_losses import NUMBER, OVER_CLASSES, SCORE_NUMBER, SCORES, VALUES, desk
+from ._stacked_losses import NUMBER, SCORE_NUMBER, SCORES, STACKED_VALUES, workspace
 
 __all__ = ["linear_evaluation", "train_linear"]
 
@@ -232,11 +233,8 @@ def linear_evaluation(
     def work(first: int, last: int) -> None:
         evaluate(*settled, task_rows, sums, first, last, *_block(loss, plan.block_rows, parameters)[:2])
 
-    if n_threads is None and plan.seconds(n, models) < _SERIAL_SECONDS:
-        work(0, tasks)
-    else:
-        most = max(1, int(_CALL_SECONDS / plan.seconds(task_rows, models)))
-        parallel.run_ranges(work, tasks, parallel.resolve(n_threads), most=most)
+    most = max(1, int(_CALL_SECONDS / plan.seconds(task_rows, models)))
+    parallel.run_ranges(work, tasks, n_threads, small=plan.seconds(n, models) < _SERIAL_SECONDS, most=most)
     losses, scores = np.add.reduce(sums) / a.total
     return losses, scores
 
@@ -301,7 +299,7 @@ class LinearTraining:
         fit_intercept: bool = True,
         sample_weight: NDArray[Any] | None = None,
         average_from: ArrayLike | None = None,
-        delta: float = 1.35,
+        delta: float = DELTA,
         n_threads: int | None = None,
     ) -> None:
         W, dtype = np.asarray(W), X.dtype
@@ -318,7 +316,7 @@ class LinearTraining:
         begin[:] = 0 if average_from is None else average_from
         self._settings = (readonly(settings), readonly(begin), dtype.type(delta), fit_intercept)
         self._plan = _plan(self._parameters.shape[2], classes, dtype)
-        self._desks = [self._desk(self._parameters, self._velocity)]
+        self._workspaces = [self._workspace(self._parameters, self._velocity)]
         self._board = new_board()
         self.W, self.b = self._parameters[..., :columns], self._parameters[..., columns]
         self.n_steps = 0
@@ -394,9 +392,9 @@ class LinearTraining:
             self._plan.seconds(min(part_rows, batch_size), models) + self._plan.update_seconds(models) / parts
         )
         n_threads = self._thread_count(parts, batches * part_seconds * -(-batch_size // part_rows))
-        while len(self._desks) < n_threads:
-            self._desks.append(self._desk(np.zeros_like(self._parameters), np.zeros_like(self._velocity)))
-        sums = self._desks[0][2]
+        while len(self._workspaces) < n_threads:
+            self._workspaces.append(self._workspace(np.zeros_like(self._parameters), np.zeros_like(self._velocity)))
+        sums = self._workspaces[0][2]
         met = n_threads if n_threads > 1 else 0
         begin, average_from, delta, fit_intercept = self._settings
         limit = max(1, int(_CALL_SECONDS / part_seconds))
@@ -415,7 +413,7 @@ class LinearTraining:
             state = np.array((0, 0, 0, 0, 1, COMING if thread else WORKING, n_threads))
             started, waits = time.perf_counter(), 0
             try:
-                while not train(thread, *arguments, *self._desks[thread], state):
+                while not train(thread, *arguments, *self._workspaces[thread], state):
                     if state[STAGE] != WORKING:
                         time.sleep(0)  # the others do not get on: they may need this CPU
                         waits += 1
@@ -440,7 +438,7 @@ class LinearTraining:
         wanted = min(parts, MEMBERS, allowed)
         return 1 << (wanted.bit_length() - 1)
 
-    def _desk(self, parameters: NDArray[Any], velocity: NDArray[Any]) -> tuple[NDArray[Any], ...]:
+    def _workspace(self, parameters: NDArray[Any], velocity: NDArray[Any]) -> tuple[NDArray[Any], ...]:
         """Make what a thread has for itself: a model to work on, sums, a block of rows."""
         (models, classes, width), dtype = parameters.shape, parameters.dtype
         scores = models * classes
@@ -492,7 +490,7 @@ def _stack(W: NDArray[Any], b: ArrayLike, dtype: np.dtype[Any]) -> NDArray[Any]:
 
 
 def _block(loss: str, rows: int, parameters: NDArray[Any]) -> tuple[NDArray[Any], ...]:
-    """Make a block of rows, and their scores and slopes for all models."""
+    """Make a block of rows, and their scores and the gradient in these for all models."""
     (models, classes, width), dtype = parameters.shape, parameters.dtype
     shape = (rows, models * classes) if loss in OVER_CLASSES else (models * classes, rows)
     return aligned((rows, width), dtype), aligned(shape, dtype), aligned(shape, dtype)
@@ -519,7 +517,7 @@ def _or_nothing(weight: NDArray[Any] | None, dtype: np.dtype[Any]) -> NDArray[An
 
 def _evaluation(over_classes: bool) -> Callable[..., None]:
     """Make the kernel of the losses over classes, or of those of one score: sums over some tasks of rows."""
-    turned, values, scores = not over_classes, VALUES[over_classes], SCORES[over_classes]
+    transposed, values, scores = not over_classes, STACKED_VALUES[over_classes], SCORES[over_classes]
 
     def evaluate(  # type: ignore[no-untyped-def]
         loss, score, X, y, indices, P, weight, delta, parameters, task_rows, sums, first, last, block, Z
@@ -527,7 +525,7 @@ def _evaluation(over_classes: bool) -> Callable[..., None]:
         models, classes, width = parameters.shape
         columns, rows = X.shape[1], block.shape[0]
         stack = parameters.reshape((models * classes, width))
-        work, no_slopes, none_ahead = desk(rows, classes, Z), np.zeros((rows, 0), Z.dtype), indices[:0]
+        work, no_gradient, none_ahead = workspace(rows, classes, Z), np.zeros((rows, 0), Z.dtype), indices[:0]
         block_y, block_weight = np.zeros(rows, X.dtype), np.ones(rows, X.dtype)
         block[:, columns] = 1
         for task in range(first, last):
@@ -543,12 +541,12 @@ def _evaluation(over_classes: bool) -> Callable[..., None]:
                     block_weight[:n] = weight[here]
                 block_weight[n:] = 0
                 targets = (block_y, indices[here], P[here], block_weight)
-                stack_scores(block, n, stack, turned, Z, X, none_ahead)
-                values(loss, Z, n, targets, delta, delta, work, no_slopes, sums[task, 0])
+                stack_scores(block, n, stack, transposed, Z, X, none_ahead)
+                values(loss, Z, n, targets, delta, delta, work, no_gradient, sums[task, 0])
                 scores(score, Z, n, targets, work, sums[task, 1])
 
     evaluate.__qualname__ = evaluate.__name__ = "evaluation_over_classes" if over_classes else "evaluation_of_one_score"
     return kernel(evaluate)
 
 
-_EVALUATION = {over_classes: _evaluation(over_classes) for over_classes in VALUES}
+_EVALUATION = {over_classes: _evaluation(over_classes) for over_classes in STACKED_VALUES}

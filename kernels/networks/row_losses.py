@@ -21,9 +21,6 @@ LOSSES = ("softmax_cross_entropy", "binary_cross_entropy", "squared_error")
 LOSS_ROWS = 32
 
 
-# ------------------------------------------------------------------------------------------------ loss
-
-
 def _pointwise_rows(term: Callable[..., Any]) -> Callable[..., Any]:
     """Make the loss of rows of outputs from that of one output."""
 
@@ -48,9 +45,9 @@ _squared_error_rows = _pointwise_rows(POINTWISE["squared_error"])
 
 
 @inner
-def losses_of_rows(loss, Z, G, n, first, last, order, indices, T, weight, scale, work, sums):  # type: ignore[no-untyped-def]
-    """Losses and slopes of groups of rows; `order` has the numbers of the n rows."""
-    outputs = Z.shape[1]
+def losses_of_rows(loss, Z, G, first, last, order, indices, T, weight, scale, work, sums):  # type: ignore[no-untyped-def]
+    """Losses of groups of rows, and their gradient G; `order` has the numbers of the rows."""
+    n, outputs = order.size, Z.shape[1]
     of_rows = np.empty(LOSS_ROWS, np.intp)
     targets, shares = np.empty((LOSS_ROWS if T.size > 0 else 0, outputs), T.dtype), np.ones(LOSS_ROWS, T.dtype)
     for group in range(first, last):

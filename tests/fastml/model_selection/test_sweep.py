@@ -17,7 +17,6 @@ from sklearn.preprocessing import StandardScaler
 
 from fastml import DivergenceWarning, MLPRegressor, SGDClassifier, SGDRegressor, sweep
 from fastml.linear_model import sgd_fitting
-from fastml.linear_model._sgd_columns import LinearColumns
 
 BASE = SGDClassifier("log_loss", learning_rate="constant", max_iter=6, tol=None, batch_size=16, random_state=0)
 
@@ -35,10 +34,10 @@ def trainings(monkeypatch):
     """How many models every training has had."""
     found = []
 
-    class Counting(LinearColumns):
-        def __init__(self, task, members, **more):
-            found.append(len(members))
-            super().__init__(task, members, **more)
+    class Counting(sgd_fitting.LinearColumns):
+        def __init__(self, task, models, **more):
+            found.append(len(models))
+            super().__init__(task, models, **more)
 
     monkeypatch.setattr(sgd_fitting, "LinearColumns", Counting)
     return found

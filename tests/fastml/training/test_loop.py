@@ -12,7 +12,7 @@ from fastml.kernels.runtime import permutation
 from fastml.training.batches import SAMPLING, Batches, Rows
 from fastml.training.history import COLUMNS, Evaluations, History
 from fastml.training.loop import train
-from fastml.training.run import Run, Watch
+from fastml.training.run import EarlyStopping, Run
 
 
 class Columns:
@@ -80,7 +80,7 @@ def fit(model, runs, sizes, evaluations, *, batch_size=2, sampling="sequential",
 
 
 def never(column="train_loss", keep=None):
-    return Watch(column, tol=None, patience=1, keep=keep)
+    return EarlyStopping(column, tol=None, patience=1, keep=keep)
 
 
 # ------------------------------------------------------------------------------------------- permutation
@@ -182,9 +182,9 @@ def test_a_history_goes_on():
 
 
 def watched(values, **settings):
-    """What `Watch` says of each value: (best, stop)."""
-    watch = Watch(**settings)
-    return [watch.look({settings["column"]: value}) for value in values]
+    """What `EarlyStopping` says of each value: (best, stop)."""
+    stopping = EarlyStopping(**settings)
+    return [stopping.update({settings["column"]: value}) for value in values]
 
 
 def test_training_stops_when_the_last_evaluations_bring_nothing():
@@ -277,7 +277,7 @@ def test_a_run_is_the_same_alone_and_among_others(rng):
     loss_at = {4: {12: math.inf}}
 
     def run(column, max_steps, tol):
-        return Run(column, max_steps, Watch("validation_loss", tol=tol, patience=2, keep="first"))
+        return Run(column, max_steps, EarlyStopping("validation_loss", tol=tol, patience=2, keep="first"))
 
     def model(columns):
         found = Columns(values, [5.0] * len(columns), {columns.index(4): loss_at[4]} if 4 in columns else None)
@@ -481,7 +481,7 @@ def test_batches_of_rows_without_weight_have_no_loss():
 
 
 def test_a_loss_of_few_rows_is_judged_together_with_those_before():
-    run = Run(0, 10, Watch("train_loss", tol=0.0, patience=2))
+    run = Run(0, 10, EarlyStopping("train_loss", tol=0.0, patience=2))
     seen = []
     for loss, count in [(3.0, 1.0), (0.1, 0.2), (2.0, 1.0), (0.2, 0.3), (math.nan, 0.0), (1.0, 0.5)]:
         run.record({"train_loss": loss, "step": len(seen)} | dict.fromkeys(COLUMNS[1:3], 0.0)
@@ -496,7 +496,7 @@ def test_a_loss_of_few_rows_is_judged_together_with_those_before():
 def test_a_last_batch_of_one_row_does_not_end_a_run(plan):
     """Whose loss grows from a small one, while the mean loss falls."""
     values = np.r_[np.full(20, 10.0), -12.0]
-    run = Run(0, 200, Watch("train_loss", tol=1e-3, patience=5))
+    run = Run(0, 200, EarlyStopping("train_loss", tol=1e-3, patience=5))
     rates = [lambda done, count: np.where(np.arange(done, done + count) % 2, 0, 0.02)]  # no steps to that row
     train(Columns(values, [0.0]), [run], Batches(21, 20, "sequential", False, np.random.default_rng(0)), rates, plan)
     assert run.weights > 7

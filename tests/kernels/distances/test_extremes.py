@@ -169,15 +169,15 @@ def test_every_search_finds_the_same(rng, monkeypatch, dtype):
         for k in (1, 20):
             nearest = [part[:, :k] for part in every]
             for one_in in (0, 2, 10**9):
-                monkeypatch.setattr(_pruning, "pays", lambda *_, one_in=one_in: one_in > 0)
-                monkeypatch.setattr(_pruning, "_LEFT", one_in)
+                monkeypatch.setattr(_pruning, "is_worthwhile", lambda *_, one_in=one_in: one_in > 0)
+                monkeypatch.setattr(_pruning, "_ONE_IN", one_in)
                 for n_threads in (None, 1, 3):
                     assert same(k_nearest(X, Y, k, n_threads=n_threads), [part[:90] for part in nearest])
-            monkeypatch.setattr(_pruning, "pays", lambda *_: False)
+            monkeypatch.setattr(_pruning, "is_worthwhile", lambda *_: False)
             monkeypatch.setattr(nearest, "_PART_ROWS", 96)
             assert same(k_nearest(X[7:9], Y, k, n_threads=3), [part[7:9] for part in nearest])
-            for mutual in (False, True):
-                monkeypatch.setattr(_symmetric, "pays", lambda *_, mutual=mutual: mutual)
+            for symmetric in (False, True):
+                monkeypatch.setattr(_symmetric, "is_worthwhile", lambda *_, symmetric=symmetric: symmetric)
                 found = k_nearest(Y, None, k, exclude_self=True, n_threads=2)
                 assert same(found, [part[others].reshape(m, m - 1)[:, :k] for part in every])
                 found = k_nearest_outside_group(Y, groups, k, n_threads=2)

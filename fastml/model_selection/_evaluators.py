@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.base import BaseEstimator
 from sklearn.metrics import check_scoring, r2_score
 from sklearn.model_selection import KFold, StratifiedKFold
 from sklearn.utils import assert_all_finite
@@ -16,12 +17,12 @@ from ..neighbors import KNeighborsClassifier, KNeighborsRegressor
 from ..neighbors.voting import mean_over_ranks, most_votes, vote_shares
 from ..utils.validation import encode_labels
 
-__all__ = ["JUDGES", "Judge", "Task"]
+__all__ = ["EVALUATORS", "Evaluator", "Task"]
 
 Task = Literal["classification", "regression"]
 
 
-class Judge(ABC):
+class Evaluator(ABC):
     """Predictions from neighbours, and their scores."""
 
     #: The score where nothing is said, and whether it is defined for a single row; what predictions are.
@@ -80,7 +81,7 @@ class Judge(ABC):
         """Return what a scorer takes for a model fitted on the fold."""
 
 
-class _Classification(Judge):
+class _Classification(Evaluator):
     """Votes and accuracy."""
 
     default, defined_for_one = "accuracy", True
@@ -110,12 +111,12 @@ class _Classification(Judge):
         def predict_proba(X: object) -> NDArray[np.float64]:
             return vote_shares(self._codes, neighbors, len(self._labels), weights)
 
-        model = _answering(KNeighborsClassifier(), predicted)
+        model = _with_predictions(KNeighborsClassifier(), predicted)
         model.classes_, model.predict_proba = self._labels, predict_proba
         return model
 
 
-class _Regression(Judge):
+class _Regression(Evaluator):
     """Means and R²."""
 
     default, defined_for_one = "r2", False
@@ -144,10 +145,10 @@ class _Regression(Judge):
         return scores
 
     def _model(self, predicted: NDArray[Any], *_: object) -> Any:
-        return _answering(KNeighborsRegressor(), predicted)
+        return _with_predictions(KNeighborsRegressor(), predicted)
 
 
-def _answering(model: Any, predicted: NDArray[Any]) -> Any:
+def _with_predictions(model: BaseEstimator, predicted: NDArray[Any]) -> Any:
     """Make a model that is not fitted say what one fitted on a fold would, whatever X is."""
 
     def predict(X: object) -> NDArray[Any]:  # a scorer looks at its name
@@ -157,7 +158,7 @@ def _answering(model: Any, predicted: NDArray[Any]) -> Any:
     return model
 
 
-JUDGES: dict[str, type[_Classification] | type[_Regression]] = {
+EVALUATORS: dict[str, type[_Classification] | type[_Regression]] = {
     "classification": _Classification,
     "regression": _Regression,
 }

@@ -1,0 +1,1 @@
+"""What trainings on mini-batches share: their steps, the order of rows, and calls until all batches are done."""
