@@ -20,13 +20,13 @@ from ..runtime import parallel
 from ..runtime.jit import inner, intrinsic, kernel, readonly, scalar
 from ..simd.functions import like
 
-__all__ = ["pool", "pool_backward"]
+__all__ = ["SERIAL_PIXELS", "pool", "pool_backward"]
 
 Array = NDArray[Any]
 
 
 #: Pixels below which a second thread costs more than it gains, and which one compiled call may do.
-_SERIAL, _CALL = 1 << 18, 1 << 22
+SERIAL_PIXELS, _CALL = 1 << 18, 1 << 22
 
 
 # ------------------------------------------------------------------------------------------- pairs
@@ -262,8 +262,4 @@ def pool_backward(grad: Array, X: Array, size: int, stride: int, n_threads: int 
 
 def _over_planes(task: Callable[[int, int], None], planes: Array, n_threads: int | None) -> None:
     most = max(1, _CALL // math.prod(planes.shape[1:]))
-    parallel.run_ranges(task, len(planes), _thread_count(n_threads, planes.size), most=most)
-
-
-def _thread_count(n_threads: int | None, pixels: int) -> int:
-    return 1 if n_threads is None and pixels < _SERIAL else parallel.resolve(n_threads)
+    parallel.run_ranges(task, len(planes), n_threads, small=planes.size < SERIAL_PIXELS, most=most)

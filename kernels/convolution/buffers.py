@@ -145,7 +145,7 @@ class Buffers:
     parameters, gradient : dict of str to ndarray
         Parameters, read-only, and the gradient in them; both as they lie in memory. The latter is empty without
         training.
-    statistics : ndarray of float64, or None
+    statistics : ndarray of float64
         What the layer remembers from batch to batch, a row for each of `Layer.statistics`.
     batch : Batch
         The batch that is worked on.
@@ -161,7 +161,7 @@ class Buffers:
     output_grad: Grid = None  # type: ignore[assignment]
     parameters: dict[str, Array] = field(default_factory=dict)
     gradient: dict[str, Array] = field(default_factory=dict)
-    statistics: NDArray[np.float64] | None = None
+    statistics: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 0)))
     batch: Batch = field(default_factory=Batch)
     number: int = 0
     training: bool = False

@@ -7,7 +7,7 @@ write one; those that are products are in `product_layers`.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -253,6 +253,33 @@ class AvgPool2D(_Pool):
             yield Task(lambda first, last: avg_pool_backward(*arguments, first, last))
 
 
+class _Workspace(NamedTuple):
+    """What a batch normalisation needs from call to call.
+
+    Attributes
+    ----------
+    lines : ndarray of shape (4, entries of a line)
+        What the kernels are told of each channel, repeated for each pixel of a line.
+    sums, products : ndarray of shape (images, channels)
+        Two sums over the pixels of each image.
+    mean, variance, scale : ndarray of shape (channels,), float64
+        Of the batch, and what deviations are multiplied by.
+    """
+
+    lines: Array
+    sums: Array
+    products: Array
+    mean: Array
+    variance: Array
+    scale: Array
+
+    def set_lines(self, *of_channels: Array) -> None:
+        """Repeat what belongs to the channels for each pixel of a line."""
+        lines = self.lines.reshape(len(self.lines), -1, len(self.mean))
+        for line, values in zip(lines, of_channels, strict=False):
+            line[:] = values
+
+
 class BatchNorm(Layer):
     """Batch normalisation of each channel.
 
@@ -302,91 +329,79 @@ class BatchNorm(Layer):
         """Return factors or shifts."""
         return stored[: self.shape[0]]
 
-    def _lines(self, buffers: Buffers) -> Array:
-        """Return four lines of pixels, of what the kernels are told of each channel."""
-        return buffers.array("lines", (4, self.shape[2] * buffers.input.pitch))
-
-    def _set_lines(self, buffers: Buffers, *of_channels: Array) -> None:
-        """Repeat what belongs to the channels for each pixel of a line."""
-        lines = self._lines(buffers).reshape(4, self.shape[2], -1)
-        for line, values in zip(lines, of_channels, strict=False):
-            line[:] = values
-
-    def _sums(self, buffers: Buffers) -> tuple[Array, Array]:
-        """Return two sums over the pixels of each image, one for each channel."""
-        shape = buffers.input.images, buffers.input.pitch
-        return buffers.array("sums", shape), buffers.array("products", shape)
-
-    def _moments(self, buffers: Buffers) -> Array:
-        """Return mean and variance of each channel of the batch, and what deviations are multiplied by."""
-        return buffers.array("moments", (3, buffers.input.pitch), np.float64)
+    def _workspace(self, buffers: Buffers) -> _Workspace:
+        grid, dtype = buffers.input, buffers.dtype
+        kept: _Workspace = buffers.keep(
+            "workspace",
+            lambda: _Workspace(
+                np.zeros((4, self.shape[2] * grid.pitch), dtype), *np.zeros((2, grid.images, grid.pitch), dtype),
+                *np.zeros((3, grid.pitch)),
+            ),
+        )  # fmt: skip
+        return kept
 
     def _count(self, n: int) -> int:
+        """Return the pixels of n images."""
         return n * self.shape[1] * self.shape[2]
 
     def forward(self, buffers: Buffers, n: int) -> Iterator[Task]:
         """Normalise by mean and variance of the batch, or by the running ones."""
-        x, out, lines = buffers.input, buffers.output, readonly(self._lines(buffers))
+        x, out, work = buffers.input, buffers.output, self._workspace(buffers)
+        lines = readonly(work.lines)
         apply = Task(lambda first, last: normalize(x.fixed, x.place, lines, out.flat, out.place, first, last))
         if not buffers.training:
-            yield Task.whole_batch(lambda: self._use_running(buffers))
+            yield Task.whole_batch(lambda: self._use_running(buffers, work))
             yield apply
             return
-        means, deviations = self._sums(buffers)
+        means, deviations = work.sums, work.products
         yield Task(lambda first, last: channel_deviations(x.fixed, x.place, means, deviations, first, last))
-        yield Task.whole_batch(lambda: self._use_batch(buffers, n))
+        yield Task.whole_batch(lambda: self._use_batch(buffers, work, n))
         yield apply
 
-    def _use_running(self, buffers: Buffers) -> None:
+    def _use_running(self, buffers: Buffers, work: _Workspace) -> None:
         factors, shifts = buffers.parameters["weight"], buffers.parameters["bias"]
         mean, variance = np.zeros((2, len(factors)))
-        mean[: self.shape[0]], variance[: self.shape[0]] = buffers.statistics  # type: ignore[misc]
-        self._set_lines(buffers, mean, factors / np.sqrt(variance + self.epsilon), shifts)
+        mean[: self.shape[0]], variance[: self.shape[0]] = buffers.statistics
+        work.set_lines(mean, factors / np.sqrt(variance + self.epsilon), shifts)
 
-    def _use_batch(self, buffers: Buffers, n: int) -> None:
+    def _use_batch(self, buffers: Buffers, work: _Workspace, n: int) -> None:
         """Join the means and sums of squared deviations of the images."""
-        factors, shifts = buffers.parameters["weight"], buffers.parameters["bias"]
-        mean, variance, scale = self._moments(buffers)
-        sums, squares = self._sums(buffers)
-        means = sums[:n].astype(np.float64)
-        mean[:] = means.mean(axis=0)
-        between = np.square(means - mean).sum(axis=0)
-        deviations = squares[:n].sum(axis=0, dtype=np.float64) + self.shape[1] * self.shape[2] * between
-        variance[:] = deviations / self._count(n)
-        scale[:] = 1 / np.sqrt(variance + self.epsilon)
-        self._set_lines(buffers, mean, factors * scale, shifts)
+        means = work.sums[:n].astype(np.float64)
+        work.mean[:] = means.mean(axis=0)
+        between = np.square(means - work.mean).sum(axis=0)
+        deviations = work.products[:n].sum(axis=0, dtype=np.float64) + self.shape[1] * self.shape[2] * between
+        work.variance[:] = deviations / self._count(n)
+        work.scale[:] = 1 / np.sqrt(work.variance + self.epsilon)
+        work.set_lines(work.mean, buffers.parameters["weight"] * work.scale, buffers.parameters["bias"])
 
     def backward(self, buffers: Buffers, n: int) -> Iterator[Task]:
         """Make the gradient: mean and variance of the batch depend on all values too."""
-        grad, x, lines = buffers.output_grad, buffers.input, readonly(self._lines(buffers))
-        mean, (sums, products) = lines[0], self._sums(buffers)
-        places = grad.fixed, grad.place, x.fixed, x.place
+        grad, x, work = buffers.output_grad, buffers.input, self._workspace(buffers)
+        lines, sums, products = readonly(work.lines), work.sums, work.products
+        places, mean = (grad.fixed, grad.place, x.fixed, x.place), lines[0]
         yield Task(lambda first, last: grad_sums(*places, mean, sums, products, first, last))
-        yield Task.whole_batch(lambda: self._join_grad(buffers, n))
+        yield Task.whole_batch(lambda: self._join_grad(buffers, work, n))
         if buffers.input_grad is not None:
             yield Task(
                 lambda first, last: normalize_backward(grad.flat, grad.place, x.fixed, x.place, lines, first, last)
             )
 
-    def _join_grad(self, buffers: Buffers, n: int) -> None:
+    def _join_grad(self, buffers: Buffers, work: _Workspace, n: int) -> None:
         """Make the gradient in factors and shifts, and say what that in the values is."""
-        of_grad, of_products = (part[:n].sum(axis=0, dtype=np.float64) for part in self._sums(buffers))
-        mean, _, scale = self._moments(buffers)
+        of_grad, of_products = (part[:n].sum(axis=0, dtype=np.float64) for part in (work.sums, work.products))
         buffers.gradient["bias"][:] = of_grad
-        buffers.gradient["weight"][:] = of_products * scale
-        factor, count = buffers.parameters["weight"] * scale, self._count(n)
-        of_value = -factor * scale**2 * of_products / count
-        self._set_lines(buffers, mean, factor, of_value, -factor * of_grad / count)
+        buffers.gradient["weight"][:] = of_products * work.scale
+        factor, count = buffers.parameters["weight"] * work.scale, self._count(n)
+        of_value = -factor * work.scale**2 * of_products / count
+        work.set_lines(work.mean, factor, of_value, -factor * of_grad / count)
 
     def moved_statistics(self, buffers: Buffers, n: int) -> Array:
         """Return the running mean and variance after the batch, its variance without bias; one value has none."""
-        channels, count = self.shape[0], self._count(n)
-        assert buffers.statistics is not None
+        channels, count, work = self.shape[0], self._count(n), self._workspace(buffers)
         moved: Array = buffers.statistics.copy()
-        batch_mean, batch_variance, _ = self._moments(buffers)[:, :channels]
         mean, variance = moved
-        mean += self.momentum * (batch_mean - mean)
+        mean += self.momentum * (work.mean[:channels] - mean)
         if count > 1:
-            unbiased = batch_variance * (count / (count - 1))
+            unbiased = work.variance[:channels] * (count / (count - 1))
             variance += self.momentum * (unbiased - variance)
         return moved

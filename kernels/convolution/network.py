@@ -306,9 +306,7 @@ class Plan:
         """Return statistics, and what they are to be after a step on the batch."""
         n, layers = len(self.batch.rows), zip(self.network.layers, self.buffers, strict=True)
         return [
-            (buffers.statistics, layer.moved_statistics(buffers, n))
-            for layer, buffers in layers
-            if layer.statistics and buffers.statistics is not None
+            (buffers.statistics, layer.moved_statistics(buffers, n)) for layer, buffers in layers if layer.statistics
         ]
 
 

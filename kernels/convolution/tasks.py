@@ -75,6 +75,4 @@ def seconds_of(products: int, entries: int, itemsize: int) -> float:
 
 def thread_count(n_threads: int | None, seconds: float) -> int:
     """Return how many threads shall share what takes one core so long."""
-    if n_threads is None and seconds < _SERIAL_SECONDS:
-        return 1
-    return parallel.resolve(n_threads)
+    return parallel.resolve(n_threads, small=seconds < _SERIAL_SECONDS)

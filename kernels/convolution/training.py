@@ -13,6 +13,7 @@ from ..networks.steps import RULES
 from ..runtime import parallel
 from ..runtime.jit import readonly
 from ..runtime.memory import aligned
+from ..training.batches import checked_order
 from ._grid_loops import STEP_ENTRIES, loss_gradient, take_step
 from .buffers import Array, Images
 from .network import Network, Plan, Weights
@@ -138,17 +139,14 @@ class ConvNetTraining:
         return bool(np.isfinite(self.weights.flat).all() and np.isfinite(self.weights.running).all())
 
     def run(self, order: ArrayLike, batch_size: int, steps: ArrayLike) -> NDArray[np.float64]:
-        """Train on the images `order`, batch by batch; see `NetworkTraining.run`.
+        """Train on the images `order`, batch by batch; see `Trainable.run`.
 
         Ctrl-C ends it within a fraction of a second: weights and `n_steps` are then as after the last batch that was
         completed.
         """
-        order = np.ascontiguousarray(order, np.intp)
+        order = checked_order(order, len(self._images.X))
         if order.size == 0:
             return np.zeros(0)
-        n = len(self._images.X)
-        if order.min() < 0 or order.max() >= n:
-            raise ValueError(f"order has a number outside 0..{n - 1}; X has {n} rows")
         batch_size = min(batch_size, order.size)
         if self._plan is None or self._plan.size < batch_size:
             self._plan = self._new_plan(batch_size)
