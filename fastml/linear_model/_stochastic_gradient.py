@@ -21,7 +21,7 @@ from ..training.model import IterativeModel, Probabilities, known_classes
 from ..training.targets import ClassTargets, NumberTargets
 from ..utils import parameters
 from ..utils.validation import CheckedScore, unchanged_if_refused, validate_data
-from ._sgd_columns import Weights
+from ._sgd_columns import LinearWeights
 from .sgd_fitting import fit_one, prepare_together
 
 __all__ = ["SGDClassifier", "SGDRegressor"]
@@ -225,7 +225,7 @@ class SGDClassifier(CheckedScore, ClassifierMixin, Probabilities, _SGD):
     Attributes
     ----------
     coef_ : ndarray of shape (1, D) or (C, D)
-        Weights, in the dtype of the training.
+        LinearWeights, in the dtype of the training.
     intercept_ : ndarray of shape (1,) or (C,)
         Intercepts.
     classes_ : ndarray of shape (C,)
@@ -438,7 +438,7 @@ class SGDClassifier(CheckedScore, ClassifierMixin, Probabilities, _SGD):
     def _targets(self) -> ClassTargets:
         return ClassTargets(self.classes_, self.loss, self.multi_class, self.class_weight)
 
-    def _attributes(self, weights: Weights) -> dict[str, Any]:
+    def _attributes(self, weights: LinearWeights) -> dict[str, Any]:
         return {"coef_": weights.coef, "intercept_": weights.intercept}
 
 
@@ -464,7 +464,7 @@ class SGDRegressor(CheckedScore, RegressorMixin, _SGD):
     Attributes
     ----------
     coef_ : ndarray of shape (D,)
-        Weights.
+        LinearWeights.
     intercept_ : ndarray of shape (1,)
         The intercept.
     history_, n_iter_, t_, best_step_, n_features_in_, feature_names_in_
@@ -596,5 +596,5 @@ class SGDRegressor(CheckedScore, RegressorMixin, _SGD):
     def _new_targets(self, y: Array, classes: Any, partial: bool) -> NumberTargets:
         return NumberTargets(self.loss)
 
-    def _attributes(self, weights: Weights) -> dict[str, Any]:
+    def _attributes(self, weights: LinearWeights) -> dict[str, Any]:
         return {"coef_": weights.coef[0], "intercept_": weights.intercept}
