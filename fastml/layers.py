@@ -9,11 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from .kernels.convolution import layers as convolution_layers
+from .kernels.convolution import layers as kernel_layers
 from .kernels.convolution import product_layers
 from .utils import parameters as p
 
@@ -22,8 +22,29 @@ __all__ = ["AvgPool2D", "BatchNorm", "Conv2D", "Dropout", "Flatten", "Linear", "
 Shape = tuple[int, int, int]
 
 
+class _Layer:
+    """What the layers have in common: `chain` asks them where they may stand."""
+
+    #: Whether it needs an image, and no row of numbers; whether it makes one; whether it works on channels, which
+    #: a row has none of before the next `Linear`.
+    _needs_image: ClassVar[bool] = False
+    _makes_row: ClassVar[bool] = False
+    _by_channel: ClassVar[bool] = False
+
+    def check(self, name: str) -> None:
+        """Refuse what cannot be; `name` is what the caller calls the layer."""
+
+    def output_shape(self, shape: Shape) -> Shape:
+        """Return channels, height and width of the result for an image of such a shape."""
+        return shape
+
+    def layer(self, shape: Shape, name: str = "") -> kernel_layers.Layer:
+        """Return what the kernels call a layer."""
+        raise NotImplementedError
+
+
 @dataclass(frozen=True)
-class Conv2D:
+class Conv2D(_Layer):
     """Each pixel of the result is a linear function of the pixels around it, the same everywhere.
 
     Parameters
@@ -50,6 +71,8 @@ class Conv2D:
     stride: int = 1
     padding: Literal["same"] | int = "same"
 
+    _needs_image = True
+
     def check(self, name: str) -> None:
         """Refuse what cannot be; `name` is what the caller calls the layer."""
         for field in ("channels", "kernel_size", "stride"):
@@ -72,16 +95,16 @@ class Conv2D:
         """Return channels, height and width of the result for an image of such a shape."""
         return self.layer(shape).shape
 
-    def layer(self, shape: Shape, name: str = "Conv2D") -> convolution_layers.Layer:
+    def layer(self, shape: Shape, name: str = "Conv2D") -> kernel_layers.Layer:
         """Return what the kernels call a layer."""
         self.check(name)
         padding = self.kernel_size // 2 if isinstance(self.padding, str) else int(self.padding)
         _fits(name, shape, self.kernel_size, padding)
-        return product_layers.Convolution(shape, int(self.channels), int(self.kernel_size), int(self.stride), padding)
+        return product_layers.Conv2D(shape, int(self.channels), int(self.kernel_size), int(self.stride), padding)
 
 
 @dataclass(frozen=True)
-class BatchNorm:
+class BatchNorm(_Layer):
     """Normalise each channel (after `Linear`: each unit), then scale and shift it by weights that are learned.
 
     In training mean and variance are those of the batch; predictions take their running means.
@@ -97,39 +120,57 @@ class BatchNorm:
     momentum: float = 0.1
     epsilon: float = 1e-5
 
+    _by_channel = True
+
     def check(self, name: str) -> None:
         """Refuse what cannot be; `name` is what the caller calls the layer."""
         p.number(self.momentum, f"{name}.momentum", most=1)
         p.number(self.epsilon, f"{name}.epsilon", above=True)
 
-    def output_shape(self, shape: Shape) -> Shape:
-        """Return channels, height and width of the result for an image of such a shape."""
-        return shape
-
-    def layer(self, shape: Shape, name: str = "BatchNorm") -> convolution_layers.Layer:
+    def layer(self, shape: Shape, name: str = "BatchNorm") -> kernel_layers.Layer:
         """Return what the kernels call a layer."""
         self.check(name)
-        return convolution_layers.Normalization(shape, float(self.momentum), float(self.epsilon))
+        return kernel_layers.BatchNorm(shape, float(self.momentum), float(self.epsilon))
 
 
 @dataclass(frozen=True)
-class ReLU:
+class ReLU(_Layer):
     """max(z, 0), whose derivative at 0 is 0."""
 
+    def layer(self, shape: Shape, name: str = "ReLU") -> kernel_layers.Layer:
+        """Return what the kernels call a layer."""
+        return kernel_layers.ReLU(shape)
+
+
+@dataclass(frozen=True)
+class _Pool(_Layer):
+    """A window that goes over the image."""
+
+    size: int = 2
+    stride: int | None = None
+
+    _needs_image = True
+
     def check(self, name: str) -> None:
-        """Refuse what cannot be: nothing."""
+        """Refuse what cannot be; `name` is what the caller calls the layer."""
+        if p.positive_integer(self.size, f"{name}.size") > 16:
+            raise ValueError(f"{name}.size is {self.size}; it must be at most 16")
+        if self.stride is not None:
+            p.positive_integer(self.stride, f"{name}.stride")
 
     def output_shape(self, shape: Shape) -> Shape:
         """Return channels, height and width of the result for an image of such a shape."""
-        return shape
+        return self.layer(shape, type(self).__name__).shape
 
-    def layer(self, shape: Shape, name: str = "ReLU") -> convolution_layers.Layer:
-        """Return what the kernels call a layer."""
-        return convolution_layers.Rectifier(shape)
+    def _checked(self, shape: Shape, name: str) -> tuple[Shape, int, int]:
+        """Return what the kernels want to know."""
+        self.check(name)
+        _fits(name, shape, self.size, 0)
+        return shape, int(self.size), int(self.stride or self.size)
 
 
 @dataclass(frozen=True)
-class MaxPool2D:
+class MaxPool2D(_Pool):
     """The largest value of each window, in each channel.
 
     Parameters
@@ -140,48 +181,22 @@ class MaxPool2D:
         Pixels from one window to the next; None is `size`. What is left at the right and at the bottom is not seen.
     """
 
-    size: int = 2
-    stride: int | None = None
-
-    def check(self, name: str) -> None:
-        """Refuse what cannot be; `name` is what the caller calls the layer."""
-        _check_window(self, name)
-
-    def output_shape(self, shape: Shape) -> Shape:
-        """Return channels, height and width of the result for an image of such a shape."""
-        return self.layer(shape).shape
-
-    def layer(self, shape: Shape, name: str = "MaxPool2D") -> convolution_layers.Layer:
+    def layer(self, shape: Shape, name: str = "MaxPool2D") -> kernel_layers.Layer:
         """Return what the kernels call a layer."""
-        self.check(name)
-        _fits(name, shape, self.size, 0)
-        return convolution_layers.MaxPooling(shape, int(self.size), int(self.stride or self.size))
+        return kernel_layers.MaxPool2D(*self._checked(shape, name))
 
 
 @dataclass(frozen=True)
-class AvgPool2D:
+class AvgPool2D(_Pool):
     """The mean of each window, in each channel; parameters as of `MaxPool2D`."""
 
-    size: int = 2
-    stride: int | None = None
-
-    def check(self, name: str) -> None:
-        """Refuse what cannot be; `name` is what the caller calls the layer."""
-        _check_window(self, name)
-
-    def output_shape(self, shape: Shape) -> Shape:
-        """Return channels, height and width of the result for an image of such a shape."""
-        return self.layer(shape).shape
-
-    def layer(self, shape: Shape, name: str = "AvgPool2D") -> convolution_layers.Layer:
+    def layer(self, shape: Shape, name: str = "AvgPool2D") -> kernel_layers.Layer:
         """Return what the kernels call a layer."""
-        self.check(name)
-        _fits(name, shape, self.size, 0)
-        return convolution_layers.AveragePooling(shape, int(self.size), int(self.stride or self.size))
+        return kernel_layers.AvgPool2D(*self._checked(shape, name))
 
 
 @dataclass(frozen=True)
-class Dropout:
+class Dropout(_Layer):
     """Set a share of the values to 0 in a training step, while the others grow such that their mean stays.
 
     Parameters
@@ -197,34 +212,29 @@ class Dropout:
         if p.number(self.share, f"{name}.share", most=1) == 1:
             raise ValueError(f"{name}.share is {self.share}; it must be below 1, or nothing is left")
 
-    def output_shape(self, shape: Shape) -> Shape:
-        """Return channels, height and width of the result for an image of such a shape."""
-        return shape
-
-    def layer(self, shape: Shape, name: str = "Dropout") -> convolution_layers.Layer:
+    def layer(self, shape: Shape, name: str = "Dropout") -> kernel_layers.Layer:
         """Return what the kernels call a layer."""
         self.check(name)
-        return convolution_layers.Dropping(shape, float(self.share))
+        return kernel_layers.Dropout(shape, float(self.share))
 
 
 @dataclass(frozen=True)
-class Flatten:
+class Flatten(_Layer):
     """Says that the image is a row of numbers from here on. `Linear` takes images too, so it may be left out."""
 
-    def check(self, name: str) -> None:
-        """Refuse what cannot be: nothing."""
+    _makes_row = True
 
     def output_shape(self, shape: Shape) -> Shape:
         """Return channels, height and width of the result for an image of such a shape."""
         return math.prod(shape), 1, 1
 
-    def layer(self, shape: Shape, name: str = "Flatten") -> convolution_layers.Layer:
+    def layer(self, shape: Shape, name: str = "Flatten") -> kernel_layers.Layer:
         """Return what the kernels call a layer; for these the image stays an image."""
-        return convolution_layers.Flattening(shape)
+        return kernel_layers.Flatten(shape)
 
 
 @dataclass(frozen=True)
-class Linear:
+class Linear(_Layer):
     """Each unit is a linear function of all values.
 
     Parameters
@@ -235,6 +245,8 @@ class Linear:
 
     units: int
 
+    _makes_row = True
+
     def check(self, name: str) -> None:
         """Refuse what cannot be; `name` is what the caller calls the layer."""
         p.positive_integer(self.units, f"{name}.units")
@@ -243,20 +255,13 @@ class Linear:
         """Return channels, height and width of the result for an image of such a shape."""
         return self.units, 1, 1
 
-    def layer(self, shape: Shape, name: str = "Linear") -> convolution_layers.Layer:
+    def layer(self, shape: Shape, name: str = "Linear") -> kernel_layers.Layer:
         """Return what the kernels call a layer."""
         self.check(name)
-        return product_layers.Dense(shape, int(self.units))
+        return product_layers.Linear(shape, int(self.units))
 
 
-KINDS = {kind.__name__: kind for kind in (Conv2D, BatchNorm, ReLU, MaxPool2D, AvgPool2D, Dropout, Flatten, Linear)}
-
-
-def _check_window(pool: Any, name: str) -> None:
-    if p.positive_integer(pool.size, f"{name}.size") > 16:
-        raise ValueError(f"{name}.size is {pool.size}; it must be at most 16")
-    if pool.stride is not None:
-        p.positive_integer(pool.stride, f"{name}.stride")
+KINDS: dict[str, type[_Layer]] = {name: globals()[name] for name in __all__}
 
 
 def _fits(name: str, shape: Shape, size: int, padding: int) -> None:
@@ -268,22 +273,22 @@ def _fits(name: str, shape: Shape, size: int, padding: int) -> None:
         )
 
 
-def chain(layers: Sequence[Any], shape: Shape) -> list[convolution_layers.Layer]:
+def chain(layers: Sequence[Any], shape: Shape) -> list[kernel_layers.Layer]:
     """Return a list of layers as the kernels have them, for images of such a shape."""
-    found: list[convolution_layers.Layer] = []
+    found: list[kernel_layers.Layer] = []
     flat = False
     for number, each in enumerate(layers):
         name = f"layers[{number}]"
         if type(each) not in KINDS.values():
             raise TypeError(f"{name} is {each!r}; it must be a layer of fastml.layers")
         name += f" ({type(each).__name__})"
-        if flat and isinstance(each, (Conv2D, MaxPool2D, AvgPool2D)):
+        if flat and each._needs_image:
             raise ValueError(f"{name} needs an image; before it there is a row of numbers, from Flatten or Linear")
-        if flat and isinstance(each, BatchNorm) and found[-1].shape[1:] != (1, 1):
+        if flat and each._by_channel and found[-1].shape[1:] != (1, 1):
             raise ValueError(f"{name} follows Flatten; put it before it, or after the next Linear")
         found.append(each.layer(shape, name))
         shape = found[-1].shape
-        flat = flat or isinstance(each, (Flatten, Linear))
+        flat = flat or each._makes_row
     return found
 
 

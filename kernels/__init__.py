@@ -23,35 +23,18 @@ from importlib import import_module
 from threading import RLock
 from typing import TYPE_CHECKING, Any
 
-# The module of every public function.
+from .losses.table import functions_of
+
+#: The module of every public function. What the families of losses have says the table of losses: a loss and its
+#: gradient each, such as `huber` and `huber_gradient` in `losses/regression.py`.
 _FUNCTIONS = {
     "distances.pairwise": ("pairwise_l1", "pairwise_l2", "pairwise_linf"),
     "distances.nearest": ("k_nearest",),
     "losses.elementwise": ("exp", "sigmoid", "softplus"),
-    "losses.logistic": ("binary_cross_entropy", "binary_cross_entropy_gradient"),
-    "losses.multinomial": (
-        "softmax",
-        "log_softmax",
-        "logsumexp",
-        "softmax_cross_entropy",
-        "softmax_cross_entropy_gradient",
-    ),
-    "losses.margin": (
-        "hinge",
-        "hinge_gradient",
-        "squared_hinge",
-        "squared_hinge_gradient",
-        "multiclass_hinge",
-        "multiclass_hinge_gradient",
-    ),
-    "losses.regression": (
-        "squared_error",
-        "squared_error_gradient",
-        "absolute_error",
-        "absolute_error_gradient",
-        "huber",
-        "huber_gradient",
-    ),
+    "losses.logistic": functions_of("logistic"),
+    "losses.multinomial": ("softmax", "log_softmax", "logsumexp", *functions_of("multinomial")),
+    "losses.margin": functions_of("margin"),
+    "losses.regression": functions_of("regression"),
     "linear.gradient": ("linear_loss_gradient",),
     "linear.training": ("linear_evaluation", "train_linear"),
     "networks.functions": ("network_loss_gradient", "network_scores", "train_network"),

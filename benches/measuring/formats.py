@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from fastml.kernels.distances.arguments import METRICS
+
 TIER_TITLES = {
     "loops": "loop",
     "vectorized": "vectorised",
@@ -13,7 +15,7 @@ TIER_TITLES = {
     "compiled_all": "JIT, all threads",
     "compiled_out": "JIT, 1 thread, out=",
 }
-METRICS = {"l1": "L1", "l2": "L2", "linf": "L∞"}
+METRIC_TITLES = {name: definition.title for name, definition in METRICS.items()}
 #: Behind the time of a loop that ran on a part only; the footnote says so.
 PART_MARK = "*"
 #: Behind a share whose data may come from a cache.

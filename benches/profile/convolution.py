@@ -16,18 +16,18 @@ from typing import Any
 
 import numpy as np
 
-from fastml.kernels.convolution.layers import Layer, Work
-from fastml.kernels.convolution.network import Network
-from fastml.kernels.convolution.plan import Images, Plan
-from fastml.kernels.convolution.product_layers import Convolution, Dense
-from fastml.kernels.convolution.training import SequenceTraining
+from fastml.kernels.convolution.buffers import Buffers, Images
+from fastml.kernels.convolution.layers import Layer
+from fastml.kernels.convolution.network import Network, Plan
+from fastml.kernels.convolution.tasks import Task
+from fastml.kernels.convolution.training import ConvNetTraining
 from fastml.layers import BatchNorm, Conv2D, Dropout, Linear, MaxPool2D, ReLU, chain
 
 from ..measuring.timing import blas_limit, quiet_gc
 
 __all__ = ["BATCH", "DIRECTIONS", "HIDDEN", "WIDTHS", "LayerTimes", "hidden_layers", "measure", "table"]
 
-_Works = Callable[[int], Iterator[Work]]
+_Tasks = Callable[[Buffers, int], Iterator[Task]]
 
 WIDTHS, HIDDEN, CLASSES, SHAPE, BATCH = (64, 128, 256), 512, 10, (3, 32, 32), 64
 DIRECTIONS = ("forward", "backward", "gradient")
@@ -84,15 +84,15 @@ def measure(
             LayerTimes(
                 f"{type(one).__name__} {'×'.join(map(str, layer.shape))}",
                 {direction: seconds / batches for direction, seconds in of_layer.items()},
-                _gemm(layer, n),
-                2 * n * layer.products(),
+                _gemm(layer, buffers, n),
+                2 * n * layer.n_products,
             )
-            for one, layer, of_layer in zip(layers, plan.layers, clock, strict=True)
+            for one, layer, buffers, of_layer in zip(layers, plan.network.layers, plan.buffers, clock, strict=True)
         ]
     return times, whole
 
 
-def _training(layers: list[Layer], shape: tuple[int, int, int], n: int) -> SequenceTraining:
+def _training(layers: list[Layer], shape: tuple[int, int, int], n: int) -> ConvNetTraining:
     rng = np.random.default_rng(0)
     network = Network(layers, np.dtype(np.float32))
     weights = network.new_weights()
@@ -100,46 +100,47 @@ def _training(layers: list[Layer], shape: tuple[int, int, int], n: int) -> Seque
     X = rng.normal(size=(n, *shape)).astype(np.float32)
     images = Images(X, np.zeros(shape[0], np.float32), np.ones(shape[0], np.float32))
     y = rng.integers(CLASSES, size=n)
-    return SequenceTraining(network, "softmax_cross_entropy", images, y, weights, rule="adam", n_threads=1)
+    return ConvNetTraining(network, "softmax_cross_entropy", images, y, weights, rule="adam", n_threads=1)
 
 
 def _watch(plan: Plan) -> list[dict[str, float]]:
-    """Have every work of a plan take down its seconds; return them, by layer and direction."""
-    clock = [dict.fromkeys(DIRECTIONS, 0.0) for _ in plan.layers]
+    """Have every task of a plan take down its seconds; return them, by layer and direction."""
+    layers = plan.network.layers
+    clock = [dict.fromkeys(DIRECTIONS, 0.0) for _ in layers]
     plan._stages.clear()
-    for layer, of_layer in zip(plan.layers, clock, strict=True):
+    for layer, of_layer in zip(layers, clock, strict=True):
         for direction in DIRECTIONS:
             setattr(layer, direction, _watched(getattr(layer, direction), of_layer, direction))
     return clock
 
 
-def _watched(works: _Works, of_layer: dict[str, float], direction: str) -> _Works:
+def _watched(tasks: _Tasks, of_layer: dict[str, float], direction: str) -> _Tasks:
     def timed(call: Callable[[int, int], object], first: int, last: int) -> None:
         start = time.thread_time()
         call(first, last)
         of_layer[direction] += time.thread_time() - start
 
-    def watched(n: int) -> Iterator[Work]:
-        return (Work(partial(timed, work.call), work.parts) for work in works(n))
+    def watched(buffers: Buffers, n: int) -> Iterator[Task]:
+        return (Task(partial(timed, task.call), task.parts) for task in tasks(buffers, n))
 
     return watched
 
 
-def _gemm(layer: Layer, n: int) -> dict[str, float]:
+def _gemm(layer: Layer, buffers: Buffers, n: int) -> dict[str, float]:
     """Return the seconds of NumPy's products, a matrix of (rows, terms) by one of (terms, columns) each."""
-    if not isinstance(layer, (Convolution, Dense)):
+    if not layer.n_products:
         return {}
-    units, channels, *window = layer.public_shape()
+    units, channels, *window = layer.public_shapes()["weight"]
     taps = int(np.prod(window, dtype=int))
-    made, taken = (n * int(np.prod(shape[1:])) for shape in (layer.shape, layer.input))
-    if isinstance(layer, Dense):
-        made = taken = n
+    made, taken = (
+        n * int(np.prod(shape)) // width for shape, width in ((layer.shape, units), (layer.input_shape, channels))
+    )
     sizes = {
         "forward": (made, channels * taps, units),
         "backward": (taken, units * taps, channels),
         "gradient": (channels * taps, made, units),
     }
-    if layer.slopes is None:
+    if buffers.input_grad is None:
         del sizes["backward"]
     return {direction: _product_seconds(*size) for direction, size in sizes.items()}
 

@@ -371,7 +371,7 @@ def _tiles(document: dict[str, Any]) -> str:
         share = "" if tile["share_of_peak"] is None else f.share(tile["share_of_peak"])
         rows.append(
             [
-                f'<td class="left">{escape(f.METRICS[tile["metric"]])}, {escape(tile["dtype"])}</td>',
+                f'<td class="left">{escape(f.METRIC_TITLES[tile["metric"]])}, {escape(tile["dtype"])}</td>',
                 f"{tile['rows']} × {tile['vectors']} × {tile['lanes']}",
                 f.rate(tile["rate"], "elem"),
                 f"{tile['per_cycle']:.1f}",

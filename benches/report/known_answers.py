@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastml.datasets import Dataset
+from fastml.kernels.distances.arguments import METRICS
 
 N_TEST, N_TRAIN = 500, 5000
 NORMS = {"l2": "7906696.077", "l1": "366584605.652", "linf": "343910.321"}
@@ -32,7 +33,6 @@ ERROR_RATES = {
 MNIST_ERRORS = "309"
 #: Seconds for one 500 × 5,000 matrix, as published by others on their machines.
 PUBLISHED_SECONDS = {"loops": (16.2, 38.3), "vectorized": (0.49, 0.36)}
-_TITLES = {"l1": "L1", "l2": "L2", "linf": "L∞"}
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ def _norm(dataset: Dataset, kernels: _Kernels, metric: str, dtype: str) -> list[
     else:
         seconds, D = kernels(f"pairwise_{metric}", X, Y)
         norm = float(np.sqrt(np.square(D, dtype=np.float64).sum()))
-    what = f"Frobenius norm of the {N_TEST} × {N_TRAIN:,} {_TITLES[metric]} distances"
+    what = f"Frobenius norm of the {N_TEST} × {N_TRAIN:,} {METRICS[metric].title} distances"
     return [Answer("W8", dataset.name, what, dtype, NORMS[metric], f"{norm:.3f}", seconds)]
 
 
@@ -147,7 +147,7 @@ def _error_rates(dataset: Dataset, kernels: _Kernels, metric: str, dtype: str) -
     for k in ks:
         predicted = majority_vote(dataset.y_train[indices[:, :k]], len(dataset.target_names))
         rate = float(np.mean(predicted != dataset.y_test[:N_TEST]))
-        what = f"error rate of {k}-NN, {_TITLES[metric]}"
+        what = f"error rate of {k}-NN, {METRICS[metric].title}"
         answers.append(Answer("W9", dataset.name, what, dtype, ERROR_RATES[metric, k], f"{rate:.3f}", seconds))
     return answers
 

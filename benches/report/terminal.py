@@ -252,7 +252,7 @@ def _tiles(document: dict[str, Any], out: Console) -> None:
     for tile in study["tiles"]:
         shape = f"{tile['rows']} × {tile['vectors']} × {tile['lanes']}"
         share = "" if tile["share_of_peak"] is None else f.share(tile["share_of_peak"])
-        name = f"{f.METRICS[tile['metric']]}, {tile['dtype']}"
+        name = f"{f.METRIC_TITLES[tile['metric']]}, {tile['dtype']}"
         table.add_row(name, shape, f.rate(tile["rate"], "elem"), f"{tile['per_cycle']:.1f}", share)
     title = f"Distances against the adders: one thread at {study['clock'] / 1e9:.2f} GHz, data in cache"
     _print_table(title, table, out)

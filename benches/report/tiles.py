@@ -18,18 +18,18 @@ import llvmlite.binding as llvm
 import numba
 import numpy as np
 
+from fastml.kernels.distances.arguments import METRIC_CODES, METRICS
 from fastml.kernels.distances.panels import (
-    METRIC_CODES,
     X_ROWS,
-    aligned,
+    aligned_like,
     distances_of_block,
     ordinary_totals,
     pack,
     whole_steps,
 )
 from fastml.kernels.distances.panels import plan as the_plan
+from fastml.kernels.distances.tile_shapes import columns_per_lane, tile_shape
 from fastml.kernels.distances.tiles import accumulate as the_accumulate
-from fastml.kernels.distances.tiles import group, tile_shape
 from fastml.kernels.runtime import target
 
 __all__ = ["Peak", "Tile", "measure", "peak_of"]
@@ -39,7 +39,6 @@ _CHAINS = 12
 #: Vectors in first-level cache that differences are made of: made of a register, they would be made once for all.
 _OPERANDS = 8
 _STEPS = 3_000_000
-_METRICS = ("l1", "l2", "linf")
 _DTYPES = ("float32", "float64", "uint8")
 #: Vector operations that a float tile does for a vector of differences, by the unit they need.
 _ADDS = {"l1": 2, "l2": 1}
@@ -76,7 +75,7 @@ def measure() -> dict[str, Any]:
     """Measure peaks, clock and all tiles on one core; takes some seconds, most of them for compiling."""
     clock = _clock()
     peaks = {dtype: peak_of(dtype) for dtype in ("float32", "float64")}
-    tiles = [_tile(metric, dtype, clock, peaks) for dtype in _DTYPES for metric in _METRICS]
+    tiles = [_tile(metric, dtype, clock, peaks) for dtype in _DTYPES for metric in METRICS]
     return {
         "cpu": target.target().cpu,
         "vector_bytes": target.target().vector_bytes,
@@ -200,12 +199,11 @@ def _tile(metric: str, name: str, clock: float, peaks: dict[str, Peak]) -> Tile:
     X, Y = ((200 * rng.random((rows, d))).astype(dtype) for rows in (n, m))
     X, plan = whole_steps(X), the_plan(metric, dtype, n, d)
     totals = ordinary_totals(metric, dtype, d)
-    code = METRIC_CODES[metric]
     repeats = 8
     blocks = numba.njit(nogil=True)(_blocks_again_and_again)
-    blocks(code, plan, X, Y, totals, 1)
+    blocks(plan, X, Y, totals, 1)
     # What packing costs is taken off: here the tile is looked at.
-    seconds = [_seconds(lambda times=times: blocks(code, plan, X, Y, totals, times), 3) for times in (1, 1 + repeats)]
+    seconds = [_seconds(lambda times=times: blocks(plan, X, Y, totals, times), 3) for times in (1, 1 + repeats)]
     rate = repeats * n * m * d / (seconds[1] - seconds[0])
     peak = None
     if metric in _ADDS and name in peaks:
@@ -214,7 +212,7 @@ def _tile(metric: str, name: str, clock: float, peaks: dict[str, Peak]) -> Tile:
     vector = [line for line in lines if re.search(r"[xyz]mm\d|\bv\d+\.|\bq\d+\b", line)]
     # The compiler may have taken several steps into one turn: each makes rows x vectors accumulations.
     steps = max(1, round(_accumulations(metric, lines) / (shape.rows * shape.vectors)))
-    columns = group(dtype)
+    columns = columns_per_lane(dtype)
     return Tile(
         metric,
         name,
@@ -229,13 +227,12 @@ def _tile(metric: str, name: str, clock: float, peaks: dict[str, Peak]) -> Tile:
     )
 
 
-def _blocks_again_and_again(metric, plan, X, Y, like, times):  # type: ignore[no-untyped-def]
-    _, points, side, columns, _, space, _ = plan
-    panels, spread_x = aligned(Y.shape[0] * X.shape[1], Y), aligned(space, Y)
-    totals = aligned(X.shape[0] * Y.shape[0], like).reshape((X.shape[0], Y.shape[0]))
-    pack(Y, 0, Y.shape[0], points, side, columns, panels)
+def _blocks_again_and_again(plan, X, Y, like, times):  # type: ignore[no-untyped-def]
+    panels, broadcast_x = aligned_like(Y.shape[0] * X.shape[1], Y), aligned_like(plan.workspace, Y)
+    totals = aligned_like(X.shape[0] * Y.shape[0], like).reshape((X.shape[0], Y.shape[0]))
+    pack(plan, Y, 0, Y.shape[0], panels)
     for _ in range(times):
-        distances_of_block(metric, plan, X, 0, X.shape[0], panels, 0, Y.shape[0], spread_x, totals)
+        distances_of_block(plan, X, 0, X.shape[0], panels, 0, Y.shape[0], broadcast_x, totals)
 
 
 #: What accumulates, in each metric's loop, on x86 and on Arm.
@@ -257,13 +254,8 @@ def _accumulations(metric: str, lines: list[str]) -> int:
 
 def _innermost_loop(metric: str, dtype: np.dtype[Any]) -> list[str]:
     """Return the instructions of the loop with most vector arithmetic in a tile compiled afresh, without labels."""
-    accumulate = the_accumulate
-    metrics: dict[str, Callable[..., None]] = {
-        "l1": lambda S, Y, steps, totals: accumulate("l1", S, Y, 0, steps, totals, 0, 0, True),
-        "l2": lambda S, Y, steps, totals: accumulate("l2", S, Y, 0, steps, totals, 0, 0, True),
-        "linf": lambda S, Y, steps, totals: accumulate("linf", S, Y, 0, steps, totals, 0, 0, True),
-    }
-    tile = numba.njit(nogil=True)(metrics[metric])
+    accumulate, code = the_accumulate, METRIC_CODES[metric]  # a constant, so that only this metric's code is left
+    tile = numba.njit(nogil=True)(lambda S, Y, steps, totals: accumulate(code, S, Y, 0, steps, totals, 0, 0, True))
     room = np.zeros(1 << 16, dtype)
     tile(room, room, 2, np.zeros((16, 128), ordinary_totals(metric, dtype, 784).dtype))
     [text] = tile.inspect_asm().values()

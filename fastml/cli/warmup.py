@@ -112,10 +112,10 @@ def kernels_of_other_targets() -> set[str]:
     """Name the kernels that nothing here reaches on Numba's target, as `_jit.stats` names them."""
     import numpy as np
 
-    from fastml.kernels.distances import tiles
+    from fastml.kernels.distances import tile_shapes
 
     # Squared distances of bytes are made from products only where the target multiplies bytes.
-    return set() if tiles.own_steps(np.dtype(np.uint8)) else {"distances.panels._add_squares"}
+    return set() if tile_shapes.norm_steps(np.dtype(np.uint8)) else {"distances.panels._write_norms"}
 
 
 def main(*, only: str | None = None, jobs: int | None = None) -> int:

@@ -19,7 +19,7 @@ from sklearn.utils import check_random_state
 
 from .. import kernels
 from ..kernels.arguments.arrays import floating, real
-from ..kernels.losses.names import LOSSES
+from ..kernels.losses.table import LOSSES
 from ._gradient_result import GradientCheck, Method
 
 __all__ = ["check_gradient"]

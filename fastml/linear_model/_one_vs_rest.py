@@ -8,13 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..kernels.linear.training import LinearTraining, linear_evaluation
+from ..kernels.losses.table import LOSSES
 
-__all__ = ["ONE_SCORE", "OneVsRestTraining", "one_vs_rest_evaluation"]
+__all__ = ["OneVsRestTraining", "one_vs_rest_evaluation"]
 
 Array = NDArray[Any]
-
-#: Losses of one score, of which each class has one.
-ONE_SCORE = ("binary_cross_entropy", "hinge", "squared_hinge")
 
 
 class OneVsRestTraining:
@@ -90,5 +88,5 @@ def one_vs_rest_evaluation(
 
 def _against(loss: str, y: Array, c: int, dtype: Any) -> Array:
     """Return a class as targets: 1, and for the rest 0 or -1."""
-    one, rest = 1, 0 if loss == "binary_cross_entropy" else -1
+    one, rest = 1, 0 if LOSSES[loss].target == "probability" else -1
     return np.where(y == c, one, rest).astype(dtype)

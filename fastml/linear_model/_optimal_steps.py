@@ -7,17 +7,12 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from ..kernels.losses.table import LOSSES
 from ..training.batches import Batches, Rates, Rows
 from ..training.step_sizes import scheduled_sizes
 from ._sgd_columns import LinearTask
 
 __all__ = ["step_sizes"]
-
-#: Bounds of the second derivative of a loss in a row's scores; for losses with kinks, what works as well.
-_CURVATURE = {
-    "binary_cross_entropy": 0.25, "softmax_cross_entropy": 0.5, "hinge": 1.0, "squared_hinge": 2.0,
-    "multiclass_hinge": 2.0, "squared_error": 1.0, "absolute_error": 1.0, "huber": 1.0,
-}  # fmt: skip
 
 #: Rows to look at, and steps of the power method, for the curvature of the mean loss.
 _ROWS, _POWERS = 2000, 15
@@ -52,7 +47,7 @@ def _stable(task: LinearTask, batches: Batches) -> float:
     """
     eigenvalue, mean_square = _second_moments(task.rows, task.fit_intercept)
     of_one = 0 if batches.size == batches.n else 1 / batches.size
-    bound = _CURVATURE[task.loss] * ((1 - of_one) * eigenvalue + of_one * mean_square)
+    bound = LOSSES[task.loss].step_curvature * ((1 - of_one) * eigenvalue + of_one * mean_square)
     return float(f"{1 / bound:.1e}") if bound > 0 else math.inf
 
 

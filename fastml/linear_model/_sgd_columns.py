@@ -1,4 +1,4 @@
-"""Linear models as the training loop wants them, on `fastml.kernels.training`."""
+"""Linear models as the training loop wants them, on `fastml.kernels.linear.training`."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..kernels.linear.training import LinearTraining, linear_evaluation
+from ..kernels.losses.table import LOSSES
 from ..training.batches import Rows
-from ._one_vs_rest import ONE_SCORE, OneVsRestTraining, one_vs_rest_evaluation
+from ._one_vs_rest import OneVsRestTraining, one_vs_rest_evaluation
 
 __all__ = ["LinearColumns", "LinearTask", "LinearWeights", "ModelSettings"]
 
@@ -59,7 +60,7 @@ class LinearTask:
     @property
     def is_regression(self) -> bool:
         """Whether the targets are numbers."""
-        return self.loss in ("squared_error", "absolute_error", "huber")
+        return LOSSES[self.loss].target == "real"
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,7 +108,7 @@ class LinearColumns:
         self, task: LinearTask, models: list[ModelSettings], *, done: int = 0, state: dict[str, Any] | None = None
     ) -> None:
         self._task = task
-        self._one_vs_rest = task.loss in ONE_SCORE and len(models[0].weights.intercept) > 1
+        self._one_vs_rest = not LOSSES[task.loss].over_classes and len(models[0].weights.intercept) > 1
         self._averaged = any(model.average_from is not None for model in models)
         self._has_state = self._averaged or any(model.momentum for model in models)
         self._begin(models)

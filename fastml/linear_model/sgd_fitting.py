@@ -99,7 +99,7 @@ def prepare_together(
     intercept_init: ArrayLike | None = None,
     **more: Any,
 ) -> SharedTraining:
-    """Check data, and prepare the training of a model and of those that share it; see `_SGD.fit` and `data.prepare`."""
+    """Check data, and prepare the training of a model and of those that share it; see `SGDModel.fit`, `prepare`."""
     data = prepare(model, X, y, sampling=model.sampling, **more)
     task = LinearTask(
         data.targets.loss,

@@ -18,8 +18,6 @@ from .voting import NeighborWeights, check_weights, checked_metric, weights_of
 
 __all__ = ["KNeighbors"]
 
-_SCIKIT_LEARN_NAMES = {"l1": "manhattan", "l2": "euclidean", "linf": "chebyshev"}
-
 
 class KNeighbors(MultiOutputMixin, BaseEstimator):
     """The search for neighbours, which classifier and regressor share."""
@@ -44,7 +42,8 @@ class KNeighbors(MultiOutputMixin, BaseEstimator):
         parameters.positive_integer(self.n_neighbors, "n_neighbors")
         check_weights(self.weights)
         parameters.threads(self.n_jobs)
-        self.effective_metric_ = _SCIKIT_LEARN_NAMES[checked_metric(self.metric, self.p)]
+        short = checked_metric(self.metric, self.p)
+        self.effective_metric_ = (*distances_arguments.METRICS[short].aliases, short)[0]
         y = y.toarray() if issparse(y) else y
         rows, targets = validate_data(self, X, y, multi_output=True, y_numeric=y_numeric)
         # The dtype that the kernels work in, settled now and not at every call: uint8 stays uint8.

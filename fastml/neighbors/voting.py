@@ -31,12 +31,12 @@ _CLASSES_PER_NEIGHBOR = 64
 
 
 def checked_metric(metric: str, p: float = 2) -> distances_arguments.Metric:
-    """Return the kernels' name of a metric: "l1", "l2" or "linf"."""
+    """Return the kernels' name of a metric, for example "l2"."""
     if not (isinstance(metric, str) and metric == "minkowski"):
         try:
             return distances_arguments.metric(metric)
         except (TypeError, ValueError) as error:
-            known = ", ".join(map(repr, ("minkowski", *distances_arguments.METRICS)))
+            known = ", ".join(map(repr, ("minkowski", *distances_arguments.METRIC_NAMES)))
             raise type(error)(f"metric is {metric!r}; it must be one of {known}") from None
     for power, name in ((1, "l1"), (2, "l2"), (np.inf, "linf")):
         if np.ndim(p) == 0 and p == power:

@@ -11,8 +11,7 @@ from sklearn.base import ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
 from .. import layers
-from ..kernels.convolution.network import Network, Weights
-from ..kernels.convolution.plan import scores_of_images
+from ..kernels.convolution.network import Network, Weights, scores_of_images
 from ..training.batches import Array
 from ..training.callbacks import with_callbacks
 from ..training.model import IterativeModel, Probabilities, known_classes
@@ -359,7 +358,7 @@ class ConvNetClassifier(CheckedScore, ClassifierMixin, Probabilities, IterativeM
             listed = self._all_layers(image_shape, 1 if n_classes == 2 else n_classes)
         lines, total = [("Input", shape, 0)], 0
         for each, layer in zip(listed, layers.chain(listed, shape), strict=True):
-            count = sum(int(np.prod(part)) for part in _public_shapes(layer).values())
+            count = sum(int(np.prod(part)) for part in layer.public_shapes().values())
             lines.append((_short(each), each.output_shape(lines[-1][1]), count))
             total += count
         cells = [("layer", "output", "parameters")]
@@ -469,12 +468,6 @@ def _default_layers(shape: Sequence[int]) -> list[Any]:
             found.append(layers.MaxPool2D())
         size //= 2
     return [*found, layers.Linear(128), layers.ReLU()]
-
-
-def _public_shapes(layer: Any) -> dict[str, tuple[int, ...]]:
-    if hasattr(layer, "public_shape"):
-        return {"weight": layer.public_shape(), "bias": layer.shape[:1]}
-    return {"weight": layer.shape[:1], "bias": layer.shape[:1]} if layer.has_parameters else {}
 
 
 def _short(layer: Any) -> str:

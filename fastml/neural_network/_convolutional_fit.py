@@ -1,8 +1,7 @@
-"""How `ConvNetClassifier` is fitted: networks on `fastml.kernels._sequence`, as the training loop wants them."""
+"""How `ConvNetClassifier` is fitted: networks on `fastml.kernels.convolution`, as the training loop wants them."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -10,11 +9,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ..kernels.convolution.layers import Normalization
-from ..kernels.convolution.network import Network, Weights
-from ..kernels.convolution.plan import Images, scores_of_images
-from ..kernels.convolution.product_layers import Convolution, Dense
-from ..kernels.convolution.training import SequenceTraining
+from ..kernels.convolution.buffers import Images
+from ..kernels.convolution.network import Network, Weights, scores_of_images
+from ..kernels.convolution.training import ConvNetTraining
 from ..training.batches import Array, Rows
 from ..training.data import TrainingData, training_dtype
 from ..training.loop import mean_training_loss
@@ -66,7 +63,7 @@ class _Task:
     images : callable
         Makes `Images` of rows.
     settings : dict
-        Further arguments of `SequenceTraining`.
+        Further arguments of `ConvNetTraining`.
     n_threads : int or None
         As everywhere in the kernels.
     score : callable or None
@@ -87,7 +84,7 @@ class _Column(Column):
 
     def __init__(self, task: _Task, weights: Weights, *, done: int, state: dict[str, Any] | None) -> None:
         self._task = task
-        training = SequenceTraining(
+        training = ConvNetTraining(
             task.network, task.loss, task.images(task.rows.X), as_kernel_targets(task.loss, task.rows.y), weights,
             sample_weight=task.rows.weight, n_threads=task.n_threads, **task.settings,
         )  # fmt: skip
@@ -159,22 +156,10 @@ def _penalty(model: ConvNetEstimator, data: TrainingData, network: Network, weig
 
 def _initial(model: ConvNetEstimator, data: TrainingData, network: Network, continues: bool) -> Weights:
     """Return what a network begins with: from before, or new weights."""
-    rng = np.random.default_rng(data.init)
     if continues:
         wanted = [{name: value.shape for name, value in of.items()} for of in network.unpack(network.new_weights())]
         before = [{name: value.shape for name, value in of.items()} for of in model.parameters_]
         if before != wanted:
             raise ValueError(f"the parameters are to have shapes {wanted}, but those from before have {before}")
         return network.pack(model.parameters_)
-    parameters: list[dict[str, Array]] = []
-    for layer in network.layers:
-        of_layer: dict[str, Array] = {}
-        if isinstance(layer, (Convolution, Dense)):
-            shape = layer.public_shape()
-            bound = 1 / math.sqrt(math.prod(shape[1:]))  # the rule that X. Glorot and Y. Bengio (2010) begin with
-            of_layer = {"weight": rng.uniform(-bound, bound, shape), "bias": np.zeros(shape[0])}
-        elif isinstance(layer, Normalization):
-            ones, zeros = np.ones(layer.shape[0]), np.zeros(layer.shape[0])
-            of_layer = {"weight": ones, "bias": zeros, "running_mean": zeros, "running_var": ones}
-        parameters.append(of_layer)
-    return network.pack(parameters)
+    return network.initial_weights(np.random.default_rng(data.init))

@@ -164,7 +164,7 @@ class Column:
 
     Parameters
     ----------
-    training : NetworkTraining or SequenceTraining
+    training : NetworkTraining or ConvNetTraining
         The network in training.
     task : object
         Has a `loss`, one of the kernels' names; a `score`, which gives that of weights on rows, or None, for the share

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ..kernels.distances.arguments import METRICS
 from . import _drawing
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = ["cross_validation", "learning_curves", "score_against", "sweep"]
 
-_TITLES = {"l1": "L1", "l2": "L2", "linf": "L∞"}
 _AXIS_NAMES = {"step": "step", "epoch": "epoch", "seconds": "time in s"}
 
 
@@ -81,7 +81,7 @@ def cross_validation(result: CrossValidated, ax: Axes | None = None) -> Axes:
     ax = _drawing.new_axes() if ax is None else ax
     errors = result.errors.mean(axis=2)
     spread = result.errors.std(axis=2)
-    names = [_TITLES.get(metric, metric) for metric in result.metrics]
+    names = [METRICS[metric].title if metric in METRICS else metric for metric in result.metrics]
     if len(result.n_neighbors) > 1:
         order = np.argsort(result.n_neighbors, kind="stable")
         ks = np.asarray(result.n_neighbors)

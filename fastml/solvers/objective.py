@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..kernels.linear.objective import Pass
+from ..kernels.linear.objective import LossPass
 from .blas import one_blas_thread
 from .hessians import Factor, Hessians, sample_rows
 from .quasi_newton import Minimizer
@@ -89,7 +89,7 @@ class RowObjective:
     Parameters
     ----------
     loss, X, target, weight, positive, negative, n_threads
-        As `Pass` takes them.
+        As `LossPass` takes them.
     problems, scores : int
         How the scores make problems.
     penalty : ndarray of shape (D + 1,)
@@ -139,7 +139,7 @@ class RowObjective:
         self.fit_intercept = fit_intercept
         self.penalty = penalty
         self.parameter = np.zeros(problems)
-        self.rows = Pass(loss, X, target, weight, positive, negative, n_threads)
+        self.rows = LossPass(loss, X, target, weight, positive, negative, n_threads)
         self.hessians = Hessians(X, penalty, fit_intercept, self.dtype, n_threads, self._center)
         self.factors: dict[int, Factor] = {}
         self.derivatives = np.empty((problems * scores, len(X)), self.dtype)
@@ -155,7 +155,7 @@ class RowObjective:
             which=classes,
             dtype=self.dtype,
             parameter=self.parameter,
-            slopes=self.derivatives,
+            score_gradient=self.derivatives,
         )
         if not self.fit_intercept:
             G[:, -1] = 0.0

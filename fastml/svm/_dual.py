@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sklearn.utils import check_random_state
 
 from ..kernels.linear.dual import crammer_singer_epoch, hinge_epoch
-from ..kernels.linear.objective import Pass
+from ..kernels.linear.objective import LossPass
 from ..kernels.runtime import parallel
 from ..solvers.objective import Array, mean_and_spread
 from ._problems import ROUNDING, Problems, Settings, Solution
@@ -174,7 +174,7 @@ def crammer_singer(X: NDArray[Any], codes: NDArray[np.intp], cost: Array, n_clas
     alpha, W = np.zeros((n, n_classes)), np.zeros((n_classes, columns + 1))
     step = max(1, _CALL_PRODUCTS // (2 * n_classes * (columns + 1)))
     ones = np.ones(1)
-    combined = Pass("hinge", X, codes, None, ones, ones, s.n_threads)
+    combined = LossPass("hinge", X, codes, None, ones, ones, s.n_threads)
     best: Solution | None = None
     check, epoch = 5, 0
     while epoch < s.max_iter:

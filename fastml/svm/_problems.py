@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..kernels.linear.objective import Pass
+from ..kernels.linear.objective import LossPass
 from ..solvers.objective import Array
 
 __all__ = ["ROUNDING", "Problems", "Settings", "Solution"]
@@ -76,11 +76,11 @@ class Problems:
         costs: Array = self.cost * np.where(self.labels == k, self.positive[k], self.negative[k])
         return costs
 
-    def losses(self, loss: str, X: NDArray[Any], n_threads: int | None) -> Pass:
+    def losses(self, loss: str, X: NDArray[Any], n_threads: int | None) -> LossPass:
         """Return sums of losses over rows."""
-        return Pass(loss, X, self.labels, self.cost, self.positive, self.negative, n_threads)
+        return LossPass(loss, X, self.labels, self.cost, self.positive, self.negative, n_threads)
 
-    def dual_objectives(self, rows: Pass, dual: Array, which: NDArray[np.intp]) -> tuple[Array, Array]:
+    def dual_objectives(self, rows: LossPass, dual: Array, which: NDArray[np.intp]) -> tuple[Array, Array]:
         """Return the dual objectives of some problems, and the sums of `rows` by dual variables.
 
         `dual` (m, n) holds dual variables times signs. Where intercepts are free these must sum to 0: those of one

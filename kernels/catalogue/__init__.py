@@ -24,8 +24,8 @@ How a result is judged (`check`)
     allowed the rounding of its terms. The slack is what a row within rounding of a kink may add.
     Both come with the truth. NaN must meet NaN, an infinity the same infinity.
 
-Nothing but NumPy is loaded, and of fastml only this folder: a benchmark may take the catalogue of one checkout to the
-kernels of another.
+Nothing is loaded but NumPy, this folder, and tables that need no more: a benchmark may take the catalogue of one
+checkout to the kernels of another.
 """
 
 from __future__ import annotations

@@ -78,7 +78,7 @@ def _images(
         limit="gemm" if products else "memory",
         tolerance=_TOLERANCE,
         loop_size=(1, 8, 8, 16) if products else (1, 8, 32),
-        specialisations=len(FLOATS),
+        specializations=len(FLOATS),
         truth=truth,
     )
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ..distances.arguments import METRICS
 from .entry import EPS, FLOATS, INDEX_BYTES, REGIMES, TINY, Dtypes, Entry, Inputs, Size, Tolerance, itemsize, tolerances
 from .inputs import random_points
 from .truth import Array, Truth, wide_dtype
@@ -29,17 +30,20 @@ _TOLERANCES = {
     | _ROOT,
     "linf": tolerances(1, "one subtraction, rounded once; maxima are exact") | _EXACT,
 }
-_FORMULAS = {"l1": "Σ|x − y|", "l2": "√Σ(x − y)²", "squared": "Σ(x − y)²", "linf": "max|x − y|"}
+_FORMULAS = {name: definition.formula for name, definition in METRICS.items()} | {"squared": "Σ(x − y)²"}
 
 
 def entries() -> Iterator[Entry]:
     """Yield the entries of this family."""
-    yield from map(_pairwise, ("l1", "l2", "squared", "linf"))
-    yield from map(_k_nearest, ("l1", "l2", "linf"))
+    for metric, definition in METRICS.items():
+        yield _pairwise(metric)
+        if definition.root:
+            yield _pairwise("squared")
+    yield from map(_k_nearest, METRICS)
 
 
 def _dtypes(kind: str) -> dict[str, Dtypes]:
-    return FLOATS | {"uint8": Dtypes("int32", "float32" if kind == "l2" else "int32")}
+    return FLOATS | {"uint8": Dtypes("int32", "float32" if kind in METRICS and METRICS[kind].root else "int32")}
 
 
 def _pair_terms(size: Size) -> float:
@@ -83,7 +87,7 @@ def _pairwise(kind: str) -> Entry:
         limit="gemm",
         tolerance=_TOLERANCES[kind],
         loop_size=(10, 100, 784),
-        specialisations=len(dtypes) + (metric == "l2"),  # wide uint8 rows: int64 instead of int32
+        specializations=len(dtypes) + METRICS[metric].root,  # wide uint8 rows: int64 instead of int32
         truth=_distance_truth(metric, squared, dtypes),
     )
 
@@ -117,7 +121,7 @@ def _k_nearest(metric: str) -> Entry:
         limit="gemm",
         tolerance=_TOLERANCES[metric],
         loop_size=(10, 100, 784, 5),
-        specialisations=len(dtypes) + (metric == "l2"),  # wide uint8 rows: int64 instead of int32
+        specializations=len(dtypes) + METRICS[metric].root,  # wide uint8 rows: int64 instead of int32
         truth=_neighbor_truth(metric, dtypes),
         # Few queries: Y is cut and the parts are merged. Many long rows among themselves. Enough work for bounds.
         warm_sizes=((3, 4096, 2, 3), (2048, 2048, 416, 1), (1024, 4096, 1024, 1)),
@@ -127,18 +131,22 @@ def _k_nearest(metric: str) -> Entry:
 # -- truth -----------------------------------------------------------------------------------------
 
 
+#: What the differences of a row's columns make, by metric.
+_TRUE_TOTALS: dict[str, Callable[[Array], Array]] = {
+    "l1": lambda differences: np.sum(np.abs(differences), axis=1),
+    "l2": lambda differences: np.sum(np.square(differences), axis=1),
+    "linf": lambda differences: np.max(np.abs(differences), axis=1, initial=0),
+}
+
+
 def _true_distances(X: Array, Y: Array, metric: str, squared: bool) -> Array:
     integer = X.dtype == np.uint8
     wide: Any = np.int64 if integer else wide_dtype(X.dtype, len(X) * Y.size)
     x, y = X.astype(wide), Y.astype(wide)
     result = np.empty((len(X), len(Y)), wide if integer else np.longdouble)
     for i in range(len(X)):
-        difference = np.abs(y - x[i])
-        if metric == "linf":
-            result[i] = np.max(difference, axis=1, initial=0)
-        else:
-            result[i] = np.sum(difference if metric == "l1" else np.square(difference), axis=1)
-    return np.sqrt(result.astype(np.longdouble)) if metric == "l2" and not squared else result
+        result[i] = _TRUE_TOTALS[metric](y - x[i])
+    return np.sqrt(result.astype(np.longdouble)) if METRICS[metric].root and not squared else result
 
 
 def _column_scale(X: Array, metric: str) -> float:

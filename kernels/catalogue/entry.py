@@ -69,7 +69,7 @@ class Entry:
     limit: str  # "memory" or "gemm": the limit of the machine to compare with
     tolerance: dict[str, Tolerance]
     loop_size: Size  # for timing the plain loops where the size is too much for them
-    specialisations: int  # compile budget: signatures over all dtypes
+    specializations: int  # compile budget: signatures over all dtypes
     truth: Callable[[Inputs], Truth] = field(repr=False)
     warm_sizes: tuple[Size, ...] = ()  # for warm-up with two threads, where "tiny" does not reach all kernels
 

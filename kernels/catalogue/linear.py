@@ -94,7 +94,7 @@ def _gradient(name: str) -> Entry:
         limit="gemm" if matrix else "memory",
         tolerance=tolerance,
         loop_size=(50, 784, 10) if matrix else (1_000, 90),
-        specialisations=len(FLOATS),
+        specializations=len(FLOATS),
         truth=_gradient_truth(name, rtol_by_dtype(tolerance)),
     )
 
@@ -152,7 +152,7 @@ def _training(name: str) -> Entry:
         limit="gemm" if matrix else "memory",
         tolerance=tolerance,
         loop_size=(50, 784, 10) if matrix else (1_000, 90),
-        specialisations=len(FLOATS),
+        specializations=len(FLOATS),
         truth=_training_truth(name, rtol_by_dtype(tolerance)),
     )
 
@@ -198,7 +198,7 @@ def _evaluation(name: str) -> Entry:
         limit="gemm",
         tolerance=tolerance,
         loop_size=(10, 2, 784, 10) if matrix else (200, 5, 90),
-        specialisations=len(FLOATS),
+        specializations=len(FLOATS),
         truth=_evaluation_truth(name, rtol_by_dtype(tolerance)),
     )
 
@@ -227,19 +227,19 @@ def _gradient_truth(name: str, rtol: dict[str, float]) -> Callable[[Inputs], Tru
             # Rounding of a score is relative to the sum of |x·w|.
             reach = np.abs(x) @ np.abs(coefficients).T + np.abs(intercept)
             rows = loss_of_rows(name, scores if W.ndim == 2 else scores[:, 0], y[part], dtype)
-            slopes, slope_scale = (s.reshape(len(x), -1) for s in (rows.slopes, rows.slope_scale))
+            grads, grad_scale = (s.reshape(len(x), -1) for s in (rows.grads, rows.grad_scale))
             reach_of_row = reach.max(axis=1, keepdims=True)
-            slope_scale = slope_scale + loss.curvature * reach_of_row
+            grad_scale = grad_scale + loss.curvature * reach_of_row
             value += w[part] @ rows.losses
-            value_scale += w[part] @ (rows.loss_scale + np.abs(slopes).max(axis=1) * reach_of_row[:, 0])
+            value_scale += w[part] @ (rows.loss_scale + np.abs(grads).max(axis=1) * reach_of_row[:, 0])
             value_scale += w[part] @ (loss.curvature * rtol[dtype.name] * reach_of_row[:, 0] ** 2)
-            dW += (share * slopes).T @ x
-            db += (share * slopes).sum(axis=0)
-            dW_scale += (share * slope_scale).T @ np.abs(x)
-            db_scale += (share * slope_scale).sum(axis=0)
+            dW += (share * grads).T @ x
+            db += (share * grads).sum(axis=0)
+            dW_scale += (share * grad_scale).T @ np.abs(x)
+            db_scale += (share * grad_scale).sum(axis=0)
             if rows.kink is not None:
                 near = rows.kink <= 2 * rtol[dtype.name] * (reach_of_row[:, 0] + 1)
-                jumps = np.where(near, loss.jump, 0)[:, None] * share * np.ones_like(slopes)
+                jumps = np.where(near, loss.jump, 0)[:, None] * share * np.ones_like(grads)
                 dW_slack += jumps.T @ np.abs(x)
                 db_slack += jumps.sum(axis=0)
         l2 = wide(dtype.type(inputs.kwargs["l2"]))
@@ -290,11 +290,11 @@ def _training_truth(name: str, rtol: dict[str, float]) -> Callable[[Inputs], Tru
             blur = (np.abs(x) @ model[2].T).max(axis=1)
             reach = (np.abs(x) @ (np.abs(model[0]) + model[1]).T).max(axis=1)
             terms = loss_of_rows(name, scores if W.ndim == 2 else scores[:, 0], y[rows], dtype)
-            slopes, slope_scale = (part.reshape(len(x), -1) for part in (terms.slopes, terms.slope_scale))
-            slope_scale = slope_scale + loss.curvature * reach[:, None]
+            grads, grad_scale = (part.reshape(len(x), -1) for part in (terms.grads, terms.grad_scale))
+            grad_scale = grad_scale + loss.curvature * reach[:, None]
             near = np.zeros(len(x), bool) if terms.kink is None else terms.kink <= 2 * (unit * (reach + 1) + blur)
-            slope_slack = np.where(near, loss.jump, 0) + loss.curvature * blur
-            steepest = np.abs(slopes).max(axis=1) + slope_slack
+            grad_slack = np.where(near, loss.jump, 0) + loss.curvature * blur
+            steepest = np.abs(grads).max(axis=1) + grad_slack
             losses.append(
                 (
                     share[:, 0] @ terms.losses,
@@ -302,7 +302,7 @@ def _training_truth(name: str, rtol: dict[str, float]) -> Callable[[Inputs], Tru
                     share[:, 0] @ (blur * steepest),
                 )
             )
-            parts = np.stack((slopes, slope_scale, slope_slack[:, None] * np.ones_like(slopes)))
+            parts = np.stack((grads, grad_scale, grad_slack[:, None] * np.ones_like(grads)))
             gradient = np.stack([(share * part).T @ (np.abs(x) if number else x) for number, part in enumerate(parts)])
             gradient[1] *= plain_sum_factor(len(x), dtype, rtol)
             gradient += l2 * penalized * (model if l2 else 0)
@@ -347,7 +347,7 @@ def _evaluation_truth(name: str, rtol: dict[str, float]) -> Callable[[Inputs], T
                 reach = (np.abs(x) @ np.abs(W[m].astype(wide)).T + np.abs(b[m].astype(wide))).max(axis=1)
                 z = scores if loss.target == "class" else scores[:, 0]
                 terms = loss_of_rows(name, z, target, dtype)
-                steepest = np.abs(terms.slopes.reshape(len(x), -1)).max(axis=1)
+                steepest = np.abs(terms.grads.reshape(len(x), -1)).max(axis=1)
                 result[0, 0, m] += share @ terms.losses
                 result[0, 1, m] += share @ (terms.loss_scale + reach * (steepest + loss.curvature * unit * reach))
                 result[0, 1, m] += share @ (loss.jump * reach)

@@ -76,7 +76,7 @@ def _elementwise(
         limit="memory",
         tolerance=tolerances(units, reason + _CUT),
         loop_size=(100_000,),
-        specialisations=len(FLOATS),
+        specializations=len(FLOATS),
         truth=_elementwise_truth(function),
     )
 
@@ -103,7 +103,7 @@ def _softmax(name: str, formula: str) -> Entry:
         limit="memory",
         tolerance=tolerances(12, _EXPONENTIALS + _CUT),
         loop_size=(1_000, 100),
-        specialisations=len(FLOATS),
+        specializations=len(FLOATS),
         truth=_softmax_truth(name),
     )
 
@@ -135,7 +135,7 @@ def _mean_loss(name: str, gradient: bool, target: str, variant: str = "") -> Ent
         key=function + variant,
         function=function,
         family=loss.family,
-        formula=f"{loss.formula}; {loss.slope}" if gradient else loss.formula,
+        formula=f"{loss.formula}; {loss.gradient}" if gradient else loss.formula,
         dtypes={dtype: Dtypes("float64", dtype if gradient else "float64") for dtype in FLOATS},
         sizes=MATRIX_SIZES if matrix else VECTOR_SIZES,
         axes=("n", "c") if matrix else ("n",),
@@ -148,7 +148,7 @@ def _mean_loss(name: str, gradient: bool, target: str, variant: str = "") -> Ent
         limit="memory",
         tolerance=tolerance,
         loop_size=(1_000, 100) if matrix else (100_000,),
-        specialisations=len(FLOATS),
+        specializations=len(FLOATS),
         truth=_loss_truth(name, gradient, rtol_by_dtype(tolerance)),
     )
 
@@ -213,10 +213,10 @@ class _Rows(NamedTuple):
     """What each row adds to a loss, in wide arithmetic."""
 
     losses: Array  # (n,)
-    slopes: Array  # (n,) or (n, C): derivative with respect to the scores
+    grads: Array  # (n,) or (n, C): derivative with respect to the scores
     loss_scale: Array  # (n,): rounding of a loss is relative to this
-    slope_scale: Array  # as slopes
-    kink: Array | None = None  # (n,): how far the scores are from where the slope jumps
+    grad_scale: Array  # as grads
+    kink: Array | None = None  # (n,): how far the scores are from where the gradient jumps
 
 
 def _rows_binary_cross_entropy(z: Array, t: Array) -> _Rows:
@@ -227,14 +227,14 @@ def _rows_binary_cross_entropy(z: Array, t: Array) -> _Rows:
 
 def _rows_hinge(z: Array, y: Array) -> _Rows:
     margin = 1 - y * z
-    slopes = np.where(margin > 0, -y, 0)
-    return _Rows(np.maximum(margin, 0), slopes, np.abs(slopes) * (1 + np.abs(z)), np.abs(slopes), np.abs(margin))
+    grads = np.where(margin > 0, -y, 0)
+    return _Rows(np.maximum(margin, 0), grads, np.abs(grads) * (1 + np.abs(z)), np.abs(grads), np.abs(margin))
 
 
 def _rows_squared_hinge(z: Array, y: Array) -> _Rows:
     margin = np.maximum(1 - y * z, 0)
-    slopes = -2 * y * margin
-    return _Rows(margin**2, slopes, margin**2, np.abs(slopes))
+    grads = -2 * y * margin
+    return _Rows(margin**2, grads, margin**2, np.abs(grads))
 
 
 def _rows_squared_error(z: Array, y: Array) -> _Rows:
@@ -250,8 +250,8 @@ def _rows_absolute_error(z: Array, y: Array) -> _Rows:
 def _rows_huber(z: Array, y: Array, delta: Any) -> _Rows:
     r = z - y
     losses = np.where(np.abs(r) <= delta, r**2 / 2, delta * (np.abs(r) - delta / 2))
-    slopes = np.clip(r, -delta, delta)
-    return _Rows(losses, slopes, losses, np.abs(slopes))
+    grads = np.clip(r, -delta, delta)
+    return _Rows(losses, grads, losses, np.abs(grads))
 
 
 def _rows_softmax_cross_entropy(Z: Array, y: Array) -> _Rows:
@@ -273,24 +273,24 @@ def _rows_multiclass_hinge(Z: Array, y: Array) -> _Rows:
     gap = others[rows, rival] - Z[rows, y]
     margin = gap + 1
     violated = margin > 0
-    slopes = np.zeros_like(Z)
-    slopes[rows, rival] += violated
-    slopes[rows, y] -= violated
+    grads = np.zeros_like(Z)
+    grads[rows, rival] += violated
+    grads[rows, y] -= violated
     scale = np.where(violated, 1 + np.abs(gap), 0)
-    # The slope also jumps where the second-best of the other classes draws level.
+    # The gradient also jumps where the second-best of the other classes draws level.
     others[rows, rival] = -np.inf
     lead = np.where(violated, Z[rows, rival] - others.max(axis=1), np.inf)
-    return _Rows(np.maximum(margin, 0), slopes, scale, np.abs(slopes), np.minimum(np.abs(margin), lead))
+    return _Rows(np.maximum(margin, 0), grads, scale, np.abs(grads), np.minimum(np.abs(margin), lead))
 
 
 class _Loss(NamedTuple):
     rows: Callable[..., _Rows]
     family: str
     target: str
-    curvature: float  # bound on the change of a slope per change of a score
-    jump: float = 0.0  # of the slope at a kink
+    curvature: float  # bound on the change of a derivative per change of a score
+    jump: float = 0.0  # of the derivative at a kink
     formula: str = ""
-    slope: str = ""
+    gradient: str = ""
     largest: float = math.inf  # of the extreme scores: float32 squares overflow beyond 1.8e19
 
 
@@ -349,11 +349,11 @@ def _loss_truth(name: str, gradient: bool, rtol: dict[str, float]) -> Callable[[
         if not gradient:
             return Truth((loss,), (None,), (scale,))
         column = w if z.ndim == 1 else w[:, None]
-        slack = np.zeros_like(rows.slopes)
+        slack = np.zeros_like(rows.grads)
         if name == "multiclass_hinge" and rows.kink is not None:
             # z_j − z_y + 1 is rounded twice: within that of the kink, either side is right.
             near = rows.kink <= 2 * EPS[z.dtype.name] * (rows.loss_scale + 2)
             slack[near] = (column * np.ones_like(slack))[near]
-        return Truth((loss, column * rows.slopes), (None, z.dtype), (scale, column * rows.slope_scale), (0.0, slack))
+        return Truth((loss, column * rows.grads), (None, z.dtype), (scale, column * rows.grad_scale), (0.0, slack))
 
     return truth

@@ -115,7 +115,7 @@ def _scores(activation: str, *, batch_norm: bool = False) -> Entry:
         limit="gemm",
         tolerance=_TOLERANCE,
         loop_size=(20, 784, 40, 10),
-        specialisations=len(FLOATS),
+        specializations=len(FLOATS),
         truth=_scores_truth,
     )
 
@@ -173,7 +173,7 @@ def _gradient(name: str, activation: str, *, training: bool, batch_norm: bool = 
         limit="gemm",
         tolerance=_TOLERANCE,
         loop_size=(20, 784, 40, 10),
-        specialisations=len(FLOATS),
+        specializations=len(FLOATS),
         truth=(_training_truth if training else _gradient_truth)(name, rtol),
     )
 
@@ -254,15 +254,15 @@ def _levels(
     return levels, raw
 
 
-def _normal_slopes(normal: _Normal, slopes: Array, scale: Array, slack: Array) -> tuple[list[Array], list[Array]]:
-    """Return slopes in what was normalised, with scale and slack; and the gradient in scales, with both."""
+def _batch_norm_backward(normal: _Normal, grads: Array, scale: Array, slack: Array) -> tuple[list[Array], list[Array]]:
+    """Return the gradient in what was normalised, with scale and slack; and the gradient in scales, with both."""
     x, reach, inverse, inverse_reach, gamma, gamma_off = normal
     size, factor, n = np.abs(x), np.abs(gamma) * inverse, len(x)
-    product = (slopes * x).sum(axis=0)
-    product_scale = (scale * size + np.abs(slopes) * reach).sum(axis=0)
+    product = (grads * x).sum(axis=0)
+    product_scale = (scale * size + np.abs(grads) * reach).sum(axis=0)
     product_slack = (slack * size).sum(axis=0)
-    inner = slopes - slopes.mean(axis=0) - x * product / n
-    terms = np.abs(slopes) + np.abs(slopes).mean(axis=0) + size * (np.abs(slopes) * size).sum(axis=0) / n
+    inner = grads - grads.mean(axis=0) - x * product / n
+    terms = np.abs(grads) + np.abs(grads).mean(axis=0) + size * (np.abs(grads) * size).sum(axis=0) / n
     inner_scale = terms + scale + scale.mean(axis=0) + size * product_scale / n + reach * np.abs(product) / n
     inner_slack = slack + slack.mean(axis=0) + size * product_slack / n
     factor_reach = gamma_off * inverse + np.abs(gamma) * inverse_reach
@@ -294,18 +294,18 @@ def _pass(
     scores, reach, _ = levels[-1]
     if loss.target == "class":
         rows = loss_of_rows(name, scores, y, dtype)
-        slopes, slope_scale, losses, loss_scale = rows.slopes, rows.slope_scale, rows.losses, rows.loss_scale
+        grads, grad_scale, losses, loss_scale = rows.grads, rows.grad_scale, rows.losses, rows.loss_scale
     else:
         parts = [loss_of_rows(name, z, t, dtype) for z, t in zip(scores.T, y.T, strict=True)]
-        slopes, slope_scale = (np.stack([getattr(p, f) for p in parts], 1) for f in ("slopes", "slope_scale"))
+        grads, grad_scale = (np.stack([getattr(p, f) for p in parts], 1) for f in ("grads", "grad_scale"))
         losses, loss_scale = (sum(getattr(p, f) for p in parts) for f in ("losses", "loss_scale"))
-    steepest = np.abs(slopes).sum(axis=1)
+    steepest = np.abs(grads).sum(axis=1)
     widest = reach.max(axis=1)
     value = shares @ losses
     value_scale = shares @ (loss_scale + widest * (steepest + loss.curvature * rtol * widest))
     column = shares[:, None]
-    slopes, slope_scale = column * slopes, column * (slope_scale + loss.curvature * reach.max(axis=1, keepdims=True))
-    slack = np.zeros_like(slopes)
+    grads, grad_scale = column * grads, column * (grad_scale + loss.curvature * reach.max(axis=1, keepdims=True))
+    slack = np.zeros_like(grads)
     gradient: list[Array] = []
     scales: list[Array] = []
     slacks: list[Array] = []
@@ -313,24 +313,24 @@ def _pass(
         values, value_reach, kink = levels[place]
         W, W_off = layers[place][0], off[place][0]
         sizes = np.abs(values)
-        sums = [[slopes.sum(axis=0)], [slope_scale.sum(axis=0)], [slack.sum(axis=0)]]
+        sums = [[grads.sum(axis=0)], [grad_scale.sum(axis=0)], [slack.sum(axis=0)]]
         if norms is not None and place < len(layers) - 1:
-            (slopes, slope_scale, slack), of_norm = _normal_slopes(batch[place][0], slopes, slope_scale, slack)
+            (grads, grad_scale, slack), of_norm = _batch_norm_backward(batch[place][0], grads, grad_scale, slack)
             for vectors, part in zip(sums, of_norm, strict=True):
                 vectors += [part, *np.zeros((2, len(part)), part.dtype)]
-        gradient[:0] = [slopes.T @ values, *sums[0]]
-        scales[:0] = [slope_scale.T @ sizes + np.abs(slopes).T @ value_reach, *sums[1]]
+        gradient[:0] = [grads.T @ values, *sums[0]]
+        scales[:0] = [grad_scale.T @ sizes + np.abs(grads).T @ value_reach, *sums[1]]
         slacks[:0] = [slack.T @ sizes, *sums[2]]
         if place == 0:
             break
         here = derivative(raw[place - 1])
-        below = slopes @ W
-        reach_below = slope_scale @ np.abs(W) + np.abs(slopes) @ (np.abs(W) + W_off)
+        below = grads @ W
+        reach_below = grad_scale @ np.abs(W) + np.abs(grads) @ (np.abs(W) + W_off)
         near = jump * (kink <= 2 * rtol * value_reach)
         slack = (slack @ np.abs(W)) * np.maximum(np.abs(here), near) + near * np.abs(below)
         # A derivative that is made from the value, 1 − a², has the rounding of a number near 1.
-        slope_scale = reach_below * np.abs(here) + np.abs(below) * (np.abs(here) + curvature * (value_reach + 1))
-        slopes = below * here
+        grad_scale = reach_below * np.abs(here) + np.abs(below) * (np.abs(here) + curvature * (value_reach + 1))
+        grads = below * here
     return (value, value_scale), gradient, scales, slacks
 
 

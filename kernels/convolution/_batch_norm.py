@@ -1,4 +1,9 @@
-"""Batch normalization of images, channel by channel."""
+"""Batch normalisation of images as the public functions have it: each channel of an image is a plane.
+
+Sums over at most `_PIECE` pixels are in the dtype of the images, what they are added up to is in float64, in the order
+of the images. A variance comes from deviations from the mean of a piece. A block of images is measured by one thread
+and the bounds of blocks depend on the shapes alone: same bits for any number of threads.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +20,7 @@ from ..simd.rows import sum_of
 from ._grid_loops import center
 from ._pooling import Array, _thread_count
 
-__all__ = ["normalized", "normalized_slopes"]
+__all__ = ["normalize", "normalize_backward"]
 
 #: Pixels that are summed up in the dtype of the images, at most.
 _PIECE = 1024
@@ -30,7 +35,7 @@ _FEW_PIXELS = 16
 # ----------------------------------------------------------------------------------- batch normalisation
 #
 # A state is what is known of some pixels of a channel: how many, their mean, the sum of squared deviations from it,
-# the sum of the slopes and that of slope times deviation.
+# the sum of the gradient and that of gradient times deviation.
 #
 # Images are passed through twice, in the order in which they lie in memory: the planes of one channel are apart by
 # powers of two often, so that a cache holds few of them at a time.
@@ -45,12 +50,12 @@ def _joined(of_all, of_more):  # type: ignore[no-untyped-def]
     Source: T. F. Chan, G. H. Golub, R. J. LeVeque, "Updating formulae and a pairwise algorithm for computing sample
     variances" (1982).
     """
-    count, mean, spread, slope, product = of_all
-    more, more_mean, more_spread, more_slope, more_product = of_more
+    count, mean, spread, grad_sum, product = of_all
+    more, more_mean, more_spread, more_grad_sum, more_product = of_more
     total, off = count + more, more_mean - mean
     moves = off * (more / total)
-    product = (product - moves * slope) + (more_product + (off - moves) * more_slope)
-    return total, mean + moves, spread + more_spread + off * moves * count, slope + more_slope, product
+    product = (product - moves * grad_sum) + (more_product + (off - moves) * more_grad_sum)
+    return total, mean + moves, spread + more_spread + off * moves * count, grad_sum + more_grad_sum, product
 
 
 @scalar
@@ -78,7 +83,7 @@ def _deviations(x, about):  # type: ignore[no-untyped-def]
 
 @inner
 def _products(d, x, about):  # type: ignore[no-untyped-def]
-    """Sum of the slopes, and of slope times deviation."""
+    """Sum of the gradient, and of gradient times deviation."""
     total, products = like(about, 0), like(about, 0)
     for j in range(x.size):
         total += d[j]
@@ -87,8 +92,8 @@ def _products(d, x, about):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _measure(X, slopes, first, last, begin, end, states):  # type: ignore[no-untyped-def]
-    """States of the channels `begin` to `end` of the images `first` to `last`; `slopes` may be empty."""
+def _measure(X, grad, first, last, begin, end, states):  # type: ignore[no-untyped-def]
+    """States of the channels `begin` to `end` of the images `first` to `last`; `grad` may be empty."""
     states[begin:end] = 0
     for i in range(first, last):
         for c in range(begin, end):
@@ -100,12 +105,12 @@ def _measure(X, slopes, first, last, begin, end, states):  # type: ignore[no-unt
                 off, square = _deviations(x, about)
                 count, near = float(x.size), float(about)
                 mean, spread = _about_their_mean(count, near, float(off), float(square))
-                slope, product = 0.0, 0.0
-                if slopes.size > 0:
-                    of_slopes, of_products = _products(slopes[i, c][at : at + _PIECE], x, about)
-                    slope = float(of_slopes)
-                    product = float(of_products) + _off(near, mean) * slope
-                state = _joined(state, (count, mean, spread, slope, product))
+                grad_sum, product = 0.0, 0.0
+                if grad.size > 0:
+                    of_grad, of_products = _products(grad[i, c][at : at + _PIECE], x, about)
+                    grad_sum = float(of_grad)
+                    product = float(of_products) + _off(near, mean) * grad_sum
+                state = _joined(state, (count, mean, spread, grad_sum, product))
             states[c] = state
 
 
@@ -116,7 +121,7 @@ def _normalize_plane(x, mean, factor, shift, out):  # type: ignore[no-untyped-de
 
 
 @kernel
-def _normalize(X, means, factors, shifts, first, last, begin, end, result):  # type: ignore[no-untyped-def]
+def _normalize_planes(X, means, factors, shifts, first, last, begin, end, result):  # type: ignore[no-untyped-def]
     """(x - mean) factor + shift for the channels `begin` to `end` of the images `first` to `last`."""
     for i in range(first, last):
         for c in range(begin, end):
@@ -124,19 +129,19 @@ def _normalize(X, means, factors, shifts, first, last, begin, end, result):  # t
 
 
 @inner
-def _slopes_of_plane(d, x, mean, of_slope, of_value, shift, out):  # type: ignore[no-untyped-def]
+def _normalize_plane_backward(d, x, mean, of_grad, of_value, shift, out):  # type: ignore[no-untyped-def]
     for j in range(out.size):
-        out[j] = of_slope * d[j] + center(x[j], mean, of_value, shift)
+        out[j] = of_grad * d[j] + center(x[j], mean, of_value, shift)
 
 
 @kernel
-def _normalize_slopes(  # type: ignore[no-untyped-def]
-    slopes, X, means, of_slopes, of_values, shifts, first, last, begin, end, result
+def _normalize_planes_backward(  # type: ignore[no-untyped-def]
+    grad, X, means, of_grad, of_values, shifts, first, last, begin, end, result
 ):  # fmt: skip
-    """Slopes in the images that `_normalize` was given."""
+    """Gradient in the images that `_normalize_planes` was given."""
     for i in range(first, last):
         for c in range(begin, end):
-            _slopes_of_plane(slopes[i, c], X[i, c], means[c], of_slopes[c], of_values[c], shifts[c], result[i, c])
+            _normalize_plane_backward(grad[i, c], X[i, c], means[c], of_grad[c], of_values[c], shifts[c], result[i, c])
 
 
 class _Parts:
@@ -161,43 +166,45 @@ class _Parts:
         parallel.run(part, self.blocks * self.groups, self.threads)
 
 
-def _measured(planes: Array, slopes: Array, parts: _Parts) -> list[Array]:
+def _measured(planes: Array, grad: Array, parts: _Parts) -> list[Array]:
     """Return the numbers of the states of all channels."""
     states = np.empty((parts.blocks, parts.channels, _STATE))
-    parts.run(lambda block, i, j, c, d: _measure(planes, slopes, i, j, c, d, states[block]))
-    counts, means, spreads, of_slopes, products = np.moveaxis(states, 2, 0)
+    parts.run(lambda block, i, j, c, d: _measure(planes, grad, i, j, c, d, states[block]))
+    counts, means, spreads, of_grad, products = np.moveaxis(states, 2, 0)
     count = counts.sum(axis=0)
     mean = means[0] + (counts * (means - means[0])).sum(axis=0) / count
     off = means - mean
     spread = (spreads + counts * off * off).sum(axis=0)
-    return [count, mean, spread, of_slopes.sum(axis=0), (products + off * of_slopes).sum(axis=0)]
+    return [count, mean, spread, of_grad.sum(axis=0), (products + off * of_grad).sum(axis=0)]
 
 
 @np.errstate(all="ignore")
-def normalized(X: Array, gamma: Array, beta: Array, epsilon: float, n_threads: int | None) -> Array:
+def normalize(X: Array, gamma: Array, beta: Array, epsilon: float, n_threads: int | None) -> Array:
     """Return settled images (n, C, H, W), each channel normalised, scaled by gamma and shifted by beta."""
     planes = readonly(_long_planes(X))
     parts, result = _Parts(planes, n_threads), np.empty(planes.shape, X.dtype)
     count, mean, spread, _, _ = _measured(planes, planes[:0], parts)
     numbers = _rounded(mean, gamma / np.sqrt(spread / count + epsilon), beta, X.dtype)
-    parts.run(lambda block, i, j, c, d: _normalize(planes, *numbers, i, j, c, d, result))
+    parts.run(lambda block, i, j, c, d: _normalize_planes(planes, *numbers, i, j, c, d, result))
     return _as_images(result, X.shape)
 
 
 @np.errstate(all="ignore")
-def normalized_slopes(
-    slopes: Array, X: Array, gamma: Array, epsilon: float, n_threads: int | None
+def normalize_backward(
+    grad: Array, X: Array, gamma: Array, epsilon: float, n_threads: int | None
 ) -> tuple[Array, Array, Array]:
-    """Return slopes in X, gamma and beta from settled slopes in what `normalized` makes."""
-    planes, given = readonly(_long_planes(X)), readonly(_long_planes(slopes))
+    """Return the gradient in X, gamma and beta from a settled one in what `normalize` makes."""
+    planes, given = readonly(_long_planes(X)), readonly(_long_planes(grad))
     parts, result = _Parts(planes, n_threads), np.empty(planes.shape, X.dtype)
-    count, mean, spread, slope, product = _measured(planes, given, parts)
+    count, mean, spread, grad_sum, product = _measured(planes, given, parts)
     inverse = 1 / np.sqrt(spread / count + epsilon)
     factor = gamma * inverse
-    means, of_values, shifts = _rounded(mean, -factor * inverse**2 * product / count, -factor * slope / count, X.dtype)
+    means, of_values, shifts = _rounded(
+        mean, -factor * inverse**2 * product / count, -factor * grad_sum / count, X.dtype
+    )
     numbers = means, readonly(factor.astype(X.dtype)), of_values, shifts
-    parts.run(lambda block, i, j, c, d: _normalize_slopes(given, planes, *numbers, i, j, c, d, result))
-    return _as_images(result, X.shape), (product * inverse).astype(X.dtype), slope.astype(X.dtype)
+    parts.run(lambda block, i, j, c, d: _normalize_planes_backward(given, planes, *numbers, i, j, c, d, result))
+    return _as_images(result, X.shape), (product * inverse).astype(X.dtype), grad_sum.astype(X.dtype)
 
 
 def _rounded(mean: Array, factor: Array, shift: Array, dtype: np.dtype[Any]) -> tuple[Array, Array, Array]:

@@ -1,7 +1,8 @@
 """What layers of a convolutional network do beside products: fetching, ReLU, dropout, pooling, batch normalisation.
 
-All work on images `first` to `last` of a batch that lie in grids (`_grids`), line by line. Slopes are those of the loss
-in the values. ReLU and dropout change values and slopes where they are; batch normalisation changes slopes so.
+All work on images `first` to `last` of a batch that lie in a `Grid`, line by line; `place` is that of the grid. A
+gradient (`grad`, `d`) is that of the loss in values. ReLU and dropout change both where they are; batch normalisation
+changes the gradient so.
 
 Sums over the pixels of one image are in the dtype of the images, line upon line; sums over images are in float64, in
 the order of the images. A variance comes from deviations from the mean. So which images are worked on together, and by
@@ -21,22 +22,22 @@ from ..simd.functions import like, maximum
 
 __all__ = [
     "STEP_ENTRIES",
-    "average_pool",
-    "average_pool_slopes",
+    "avg_pool",
+    "avg_pool_backward",
     "center",
-    "channel_spreads",
+    "channel_deviations",
     "channel_sums",
     "copy_lines",
     "drop_out",
     "fetch",
-    "loss_slopes",
+    "grad_sums",
+    "loss_gradient",
     "max_pool",
-    "max_pool_slopes",
+    "max_pool_backward",
     "normalize",
-    "normalize_slopes",
+    "normalize_backward",
     "relu",
-    "relu_slopes",
-    "slope_sums",
+    "relu_backward",
     "take_step",
 ]
 
@@ -106,18 +107,18 @@ def relu(values, place, first, last):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def relu_slopes(values, place, slopes, slopes_place, first, last):  # type: ignore[no-untyped-def]
-    """Slopes in what `relu` was given, from its values; 0 at 0."""
+def relu_backward(values, place, grad, grad_place, first, last):  # type: ignore[no-untyped-def]
+    """Gradient in what `relu` was given, from its values; 0 at 0."""
     for i in range(first, last):
         for y in range(place[_LINES]):
-            a, d = _line(values, place, i, y), _line(slopes, slopes_place, i, y)
+            a, d = _line(values, place, i, y), _line(grad, grad_place, i, y)
             for j in range(d.size):
                 d[j] = d[j] if a[j] > like(a[j], 0) else like(a[j], 0)
 
 
 @kernel
 def drop_out(values, place, threshold, scale, seed, batch, layer, first, last):  # type: ignore[no-untyped-def]
-    """Set values, or slopes, to 0 where a hash says so, and multiply the others."""
+    """Set values, or their gradient, to 0 where a hash says so, and multiply the others."""
     for i in range(first, last):
         key = mixed(mixed(mixed(seed, batch), layer), i)
         for y in range(place[_LINES]):
@@ -168,13 +169,13 @@ def _clear(flat, place, i):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def max_pool_slopes(slopes, place, index, result, result_place, size, stride, first, last):  # type: ignore[no-untyped-def]
-    """Slopes in the values that `max_pool` was given."""
+def max_pool_backward(grad, place, index, result, result_place, size, stride, first, last):  # type: ignore[no-untyped-def]
+    """Gradient in the values that `max_pool` was given."""
     pitch, lines, width = place[_PITCH], place[_LINES], place[_WIDTH]
     for i in range(first, last):
         _clear(result, result_place, i)
         for y in range(lines):
-            d, at = _line(slopes, place, i, y), (i * lines + y) * width * pitch
+            d, at = _line(grad, place, i, y), (i * lines + y) * width * pitch
             for dy in range(size):
                 out = _line(result, result_place, i, y * stride + dy)
                 for x in range(width):
@@ -192,7 +193,7 @@ def _add_scaled(x, factor, total):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def average_pool(values, place, result, result_place, size, stride, first, last):  # type: ignore[no-untyped-def]
+def avg_pool(values, place, result, result_place, size, stride, first, last):  # type: ignore[no-untyped-def]
     """Mean of each window and channel."""
     pitch = place[_PITCH]
     share = like(values[0], 1) / like(values[0], size * size)
@@ -209,14 +210,14 @@ def average_pool(values, place, result, result_place, size, stride, first, last)
 
 
 @kernel
-def average_pool_slopes(slopes, place, result, result_place, size, stride, first, last):  # type: ignore[no-untyped-def]
-    """Slopes in the values that `average_pool` was given."""
+def avg_pool_backward(grad, place, result, result_place, size, stride, first, last):  # type: ignore[no-untyped-def]
+    """Gradient in the values that `avg_pool` was given."""
     pitch = place[_PITCH]
-    share = like(slopes[0], 1) / like(slopes[0], size * size)
+    share = like(grad[0], 1) / like(grad[0], size * size)
     for i in range(first, last):
         _clear(result, result_place, i)
         for y in range(place[_LINES]):
-            d = _line(slopes, place, i, y)
+            d = _line(grad, place, i, y)
             for dy in range(size):
                 out = _line(result, result_place, i, y * stride + dy)
                 for x in range(place[_WIDTH]):
@@ -265,7 +266,7 @@ def _add_squares(total, z, mean):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def channel_spreads(values, place, means, spreads, first, last):  # type: ignore[no-untyped-def]
+def channel_deviations(values, place, means, deviations, first, last):  # type: ignore[no-untyped-def]
     """Mean of each image's pixels, and sum of squared deviations from it."""
     pitch, pixels, mean = place[_PITCH], np.empty(place[_LENGTH], values.dtype), np.empty(place[_LENGTH], values.dtype)
     share = like(values[0], 1) / like(values[0], place[_LINES] * place[_WIDTH])
@@ -282,7 +283,7 @@ def channel_spreads(values, place, means, spreads, first, last):  # type: ignore
         pixels[:] = 0
         for y in range(place[_LINES]):
             _add_squares(pixels, _line(values, place, i, y), mean)
-        _fold(pixels, pitch, spreads[i])
+        _fold(pixels, pitch, deviations[i])
 
 
 @inner
@@ -307,48 +308,48 @@ def _add_products(total, d, z, mean):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def slope_sums(slopes, slopes_place, values, place, mean, sums, products, first, last):  # type: ignore[no-untyped-def]
-    """Add up the slopes in the pixels of each image, and slope times deviation from the mean."""
+def grad_sums(grad, grad_place, values, place, mean, sums, products, first, last):  # type: ignore[no-untyped-def]
+    """Add up the gradient in the pixels of each image, and gradient times deviation from the mean."""
     pitch, pixels = place[_PITCH], np.empty(place[_LENGTH], values.dtype)
     for i in range(first, last):
         pixels[:] = 0
         for y in range(place[_LINES]):
-            _add(pixels, _line(slopes, slopes_place, i, y))
+            _add(pixels, _line(grad, grad_place, i, y))
         _fold(pixels, pitch, sums[i])
         pixels[:] = 0
         for y in range(place[_LINES]):
-            _add_products(pixels, _line(slopes, slopes_place, i, y), _line(values, place, i, y), mean)
+            _add_products(pixels, _line(grad, grad_place, i, y), _line(values, place, i, y), mean)
         _fold(pixels, pitch, products[i])
 
 
 @inner
-def _slopes_of_line(d, z, of_channels):  # type: ignore[no-untyped-def]
-    mean, of_slope, of_value, shift = of_channels[0], of_channels[1], of_channels[2], of_channels[3]
+def _normalize_line_backward(d, z, of_channels):  # type: ignore[no-untyped-def]
+    mean, of_grad, of_value, shift = of_channels[0], of_channels[1], of_channels[2], of_channels[3]
     for j in range(d.size):
-        d[j] = of_slope[j] * d[j] + center(z[j], mean[j], of_value[j], shift[j])
+        d[j] = of_grad[j] * d[j] + center(z[j], mean[j], of_value[j], shift[j])
 
 
 @kernel
-def normalize_slopes(slopes, slopes_place, values, place, of_channels, first, last):  # type: ignore[no-untyped-def]
-    """Make slopes in the values that `normalize` was given: a d + (z - mean) b + c, with lines mean, a, b, c."""
+def normalize_backward(grad, grad_place, values, place, of_channels, first, last):  # type: ignore[no-untyped-def]
+    """Make the gradient in the values that `normalize` was given: a d + (z - mean) b + c, with lines mean, a, b, c."""
     for i in range(first, last):
         for y in range(place[_LINES]):
-            _slopes_of_line(_line(slopes, slopes_place, i, y), _line(values, place, i, y), of_channels)
+            _normalize_line_backward(_line(grad, grad_place, i, y), _line(values, place, i, y), of_channels)
 
 
 # ---------------------------------------------------------------------------------------- loss and step
 
 
 @kernel
-def loss_slopes(loss, scores, slopes, n, outputs, order, indices, T, weight, scale, groups, sums):  # type: ignore[no-untyped-def]
-    """Losses of groups of rows, and slopes in their scores; both scores and slopes have a line for each row."""
+def loss_gradient(loss, scores, grad, n, outputs, order, indices, T, weight, scale, groups, sums):  # type: ignore[no-untyped-def]
+    """Losses of groups of rows, and the gradient in their scores; both scores and gradient have a line for each row."""
     Z, G = np.empty((n, outputs), scores.dtype), np.empty((n, outputs), scores.dtype)
     for i in range(n):
         _copy(scores[i, :outputs], Z[i])
     work = scratch(32, outputs, Z)
-    losses_of_rows(loss, Z, G, n, 0, groups, order, indices, T, weight, scale, work, sums)
+    losses_of_rows(loss, Z, G, 0, groups, order, indices, T, weight, scale, work, sums)
     for i in range(n):
-        _copy(G[i], slopes[i, :outputs])
+        _copy(G[i], grad[i, :outputs])
 
 
 @kernel

@@ -1,12 +1,8 @@
-"""Pools and batch normalisation of images as the public functions have them: each channel of an image is a plane.
+"""Pools of images as the public functions have them: each channel of an image is a plane.
 
-Networks have their images with channels last, and functions of their own for that (`_image_layers`). To bring images
-there and back costs more than what is done to them: memory is the limit. Here all goes through the memory in the order
-in which it lies there: pools read once what comes in, batch normalisation twice, and what goes out is written once.
-
-Sums over at most `_PIECE` pixels are in the dtype of the images, what they are added up to is in float64, in the order
-of the images. A variance comes from deviations from the mean of a piece. A block of images is measured by one thread
-and the bounds of blocks depend on the shapes alone: same bits for any number of threads.
+Networks have their images with channels last, and kernels of their own for that (`_grid_loops`). To bring images there
+and back costs more than what is done to them: memory is the limit. Here all goes through the memory in the order in
+which it lies there: what comes in is read once, what goes out is written once.
 """
 
 from __future__ import annotations
@@ -24,7 +20,7 @@ from ..runtime import parallel
 from ..runtime.jit import inner, intrinsic, kernel, readonly, scalar
 from ..simd.functions import like
 
-__all__ = ["pooled", "pooled_slopes"]
+__all__ = ["pool", "pool_backward"]
 
 Array = NDArray[Any]
 
@@ -143,7 +139,7 @@ def _pool_line(plane, top, size, stride, average, tall, out):  # type: ignore[no
 
 
 @kernel
-def _pool(X, size, stride, average, first, last, result):  # type: ignore[no-untyped-def]
+def _pool_planes(X, size, stride, average, first, last, result):  # type: ignore[no-untyped-def]
     """Mean or largest value of each window of the planes `first` to `last`."""
     tall = np.empty(X.shape[2], X.dtype)
     share = like(tall[0], 1) / like(tall[0], size * size)
@@ -163,60 +159,60 @@ def _pool(X, size, stride, average, first, last, result):  # type: ignore[no-unt
 
 
 @inner
-def _slopes_of_fours(slopes, above, below, out_above, out_below):  # type: ignore[no-untyped-def]
-    zero = like(slopes[0], 0)
-    for x in range(slopes.size):
+def _largest_of_fours_backward(grad, above, below, out_above, out_below):  # type: ignore[no-untyped-def]
+    zero = like(grad[0], 0)
+    for x in range(grad.size):
         a, b = _pair(above, x)
         c, d = _pair(below, x)
         right, low_right = _beats(b, a), _beats(d, c)
         top, low = b if right else a, d if low_right else c
-        slope, is_low = slopes[x], _beats(low, top)
-        of_top, of_low = zero if is_low else slope, slope if is_low else zero
+        g, is_low = grad[x], _beats(low, top)
+        of_top, of_low = zero if is_low else g, g if is_low else zero
         _put_pair(out_above, x, zero if right else of_top, of_top if right else zero)
         _put_pair(out_below, x, zero if low_right else of_low, of_low if low_right else zero)
 
 
 @inner
-def _shares_of_fours(slopes, share, out_above, out_below):  # type: ignore[no-untyped-def]
-    for x in range(slopes.size):
-        part = share * slopes[x]
+def _means_of_fours_backward(grad, share, out_above, out_below):  # type: ignore[no-untyped-def]
+    for x in range(grad.size):
+        part = share * grad[x]
         _put_pair(out_above, x, part, part)
         _put_pair(out_below, x, part, part)
 
 
 @inner
-def _add_slopes_of_line(slopes, plane, top, size, stride, best, index, result):  # type: ignore[no-untyped-def]
-    """Add the slopes in a line of windows to where the largest values are."""
+def _max_pool_line_backward(grad, plane, top, size, stride, best, index, result):  # type: ignore[no-untyped-def]
+    """Add the gradient in a line of windows to where the largest values are."""
     for k in range(size * size):
         line = plane[top + k // size][k % size :]
-        for x in range(slopes.size):
+        for x in range(grad.size):
             takes = k == 0 or _beats(line[x * stride], best[x])
             best[x] = line[x * stride] if takes else best[x]
             index[x] = k if takes else index[x]
     for k in range(size * size):
         line = result[top + k // size][k % size :]
-        for x in range(slopes.size):
-            line[x * stride] += slopes[x] if index[x] == k else like(slopes[x], 0)
+        for x in range(grad.size):
+            line[x * stride] += grad[x] if index[x] == k else like(grad[x], 0)
 
 
 @inner
-def _add_shares_of_line(slopes, share, top, size, stride, wide, result):  # type: ignore[no-untyped-def]
-    """Add the slopes in a line of windows to all of each window: first to the right, then down."""
+def _avg_pool_line_backward(grad, share, top, size, stride, wide, result):  # type: ignore[no-untyped-def]
+    """Add the gradient in a line of windows to all of each window: first to the right, then down."""
     wide[:] = 0
     for dx in range(size):
         line = wide[dx:]
-        for x in range(slopes.size):
-            line[x * stride] += share * slopes[x]
+        for x in range(grad.size):
+            line[x * stride] += share * grad[x]
     for dy in range(size):
         _add(wide, result[top + dy])
 
 
 @kernel
-def _pool_slopes(slopes, X, size, stride, average, first, last, result):  # type: ignore[no-untyped-def]
-    """Slopes in the planes `first` to `last` of X, of which the values matter for the largest only."""
-    lines, width = slopes.shape[1], slopes.shape[2]
-    best, index = np.empty(width, slopes.dtype), np.empty(width, np.uint8)
-    wide = np.empty(result.shape[2], slopes.dtype)
+def _pool_planes_backward(grad, X, size, stride, average, first, last, result):  # type: ignore[no-untyped-def]
+    """Gradient in the planes `first` to `last` of X, of which the values matter for the largest only."""
+    lines, width = grad.shape[1], grad.shape[2]
+    best, index = np.empty(width, grad.dtype), np.empty(width, np.uint8)
+    wide = np.empty(result.shape[2], grad.dtype)
     share = like(best[0], 1) / like(best[0], size * size)
     fours = size == 2 and stride == 2
     for i in range(first, last):
@@ -226,47 +222,47 @@ def _pool_slopes(slopes, X, size, stride, average, first, last, result):  # type
         else:
             out[:] = 0
         for y in range(lines):
-            given, top = slopes[i, y], y * stride
+            given, top = grad[i, y], y * stride
             if fours:
                 out[top, 2 * width :] = 0
                 out[top + 1, 2 * width :] = 0
             if fours and average:
-                _shares_of_fours(given, share, out[top], out[top + 1])
+                _means_of_fours_backward(given, share, out[top], out[top + 1])
             elif fours:
-                _slopes_of_fours(given, X[i, top], X[i, top + 1], out[top], out[top + 1])
+                _largest_of_fours_backward(given, X[i, top], X[i, top + 1], out[top], out[top + 1])
             elif average:
-                _add_shares_of_line(given, share, top, size, stride, wide, out)
+                _avg_pool_line_backward(given, share, top, size, stride, wide, out)
             else:
-                _add_slopes_of_line(given, X[i], top, size, stride, best, index, out)
+                _max_pool_line_backward(given, X[i], top, size, stride, best, index, out)
 
 
-def pooled(X: Array, size: int, stride: int, n_threads: int | None, *, average: bool) -> Array:
+def pool(X: Array, size: int, stride: int, n_threads: int | None, *, average: bool) -> Array:
     """Return the largest value, or the mean, of each window of settled images (n, C, H, W)."""
     planes = readonly(X.reshape(-1, *X.shape[2:]))
     result = np.empty((len(planes), *((length - size) // stride + 1 for length in X.shape[2:])), X.dtype)
 
-    def work(first: int, last: int) -> None:
-        _pool(planes, size, stride, average, first, last, result)
+    def task(first: int, last: int) -> None:
+        _pool_planes(planes, size, stride, average, first, last, result)
 
-    _over_planes(work, planes, n_threads)
+    _over_planes(task, planes, n_threads)
     return result.reshape(*X.shape[:2], *result.shape[1:])
 
 
-def pooled_slopes(slopes: Array, X: Array, size: int, stride: int, n_threads: int | None, *, average: bool) -> Array:
-    """Return slopes in X from settled slopes in what `pooled` makes of it."""
-    planes, given = readonly(X.reshape(-1, *X.shape[2:])), readonly(slopes.reshape(-1, *slopes.shape[2:]))
+def pool_backward(grad: Array, X: Array, size: int, stride: int, n_threads: int | None, *, average: bool) -> Array:
+    """Return the gradient in X from a settled one in what `pool` makes of it."""
+    planes, given = readonly(X.reshape(-1, *X.shape[2:])), readonly(grad.reshape(-1, *grad.shape[2:]))
     result = np.empty(planes.shape, X.dtype)
 
-    def work(first: int, last: int) -> None:
-        _pool_slopes(given, planes, size, stride, average, first, last, result)
+    def task(first: int, last: int) -> None:
+        _pool_planes_backward(given, planes, size, stride, average, first, last, result)
 
-    _over_planes(work, planes, n_threads)
+    _over_planes(task, planes, n_threads)
     return result.reshape(X.shape)
 
 
-def _over_planes(work: Callable[[int, int], None], planes: Array, n_threads: int | None) -> None:
+def _over_planes(task: Callable[[int, int], None], planes: Array, n_threads: int | None) -> None:
     most = max(1, _CALL // math.prod(planes.shape[1:]))
-    parallel.run_ranges(work, len(planes), _thread_count(n_threads, planes.size), most=most)
+    parallel.run_ranges(task, len(planes), _thread_count(n_threads, planes.size), most=most)
 
 
 def _thread_count(n_threads: int | None, pixels: int) -> int:

@@ -1,7 +1,7 @@
 """Vector code for convolutions: one product of matrices whose rows lie anywhere, made of tiles that stay in registers.
 
-Images lie with their channels last, in a *grid* (`_grids`): each pixel has whole vectors of channels, and around the
-image lie zeros where a convolution asks for them. The weights of a layer are a matrix (row of the kernel, its columns
+Images lie with their channels last, in a `Grid`: each pixel has whole vectors of channels, and around the image lie
+zeros where a convolution asks for them. The weights of a layer are a matrix (row of the kernel, its columns
 and the channels in; channels out, padded to whole vectors). What a row of a kernel meets in an image is contiguous.
 
 `product` serves all: forwards, the way back, and the gradient in the weights, of convolutions and of layers where each
@@ -14,62 +14,91 @@ any way.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from llvmlite import ir
 from numba.core import cgutils, types
+from numpy.typing import NDArray
 
 from ..networks.products import UNITS, unit_strip
-from ..runtime.jit import intrinsic, kernel
+from ..runtime.jit import intrinsic, kernel, readonly
 from ..simd.llvm import Emitter
 
-__all__ = ["NUMBERS", "collect", "convolve", "pass_back", "turn"]
+__all__ = ["ProductTable", "convolve", "input_gradient", "product", "transpose_kernels", "weight_gradient"]
 
-#: What a product is, as a table of integers. The result has `groups` times `count` rows; each entry is a sum over
-#: `outer` times `inner` terms. Steps of the left factor (numbers): from group to group, to the neighbour or to the next
-#: inner term (the other one is 1), to the next outer term; of the right one (vectors): group, outer term, inner term;
-#: of what is added, and of the result: group, row. Then for each: where it begins, and the step from image to image.
-NUMBERS = (
-    "groups", "count", "outer", "inner", "left_group", "left_step", "left_outer", "right_group", "right_outer",
-    "right_inner", "added_group", "added_row", "result_group", "result_row", "left", "left_image", "right",
-    "right_image", "result", "result_image",
-)  # fmt: skip
+
+class ProductTable(NamedTuple):
+    """What a product is, as numbers.
+
+    The result has `groups` times `rows` rows; each entry is a sum over `outer` times `inner` terms. Steps of the left
+    factor (numbers): from group to group, to the neighbour or to the next inner term (the other one is 1), to the next
+    outer term; of the right one (vectors): group, outer term, inner term; of what is added, and of the result: group,
+    row. Then for each: where it begins, and the step from image to image.
+    """
+
+    groups: int
+    rows: int
+    outer: int
+    inner: int
+    left_group: int = 0
+    left_step: int = 0
+    left_outer: int = 0
+    right_group: int = 0
+    right_outer: int = 0
+    right_inner: int = 0
+    added_group: int = 0
+    added_row: int = 0
+    result_group: int = 0
+    result_row: int = 0
+    added: int = 0
+    left: int = 0
+    left_image: int = 0
+    right: int = 0
+    right_image: int = 0
+    result: int = 0
+    result_image: int = 0
+
+    def as_array(self) -> NDArray[np.int64]:
+        """Return the numbers as the kernels take them."""
+        return readonly(np.array(self, np.int64))
+
+
 (
-    _GROUPS, _COUNT, _OUTER, _INNER, _LEFT_GROUP, _LEFT_STEP, _LEFT_OUTER, _RIGHT_GROUP, _RIGHT_OUTER, _RIGHT_INNER,
-    _ADDED_GROUP, _ADDED_ROW, _RESULT_GROUP, _RESULT_ROW, _LEFT, _LEFT_IMAGE, _RIGHT, _RIGHT_IMAGE, _RESULT,
+    _GROUPS, _ROWS, _OUTER, _INNER, _LEFT_GROUP, _LEFT_STEP, _LEFT_OUTER, _RIGHT_GROUP, _RIGHT_OUTER, _RIGHT_INNER,
+    _ADDED_GROUP, _ADDED_ROW, _RESULT_GROUP, _RESULT_ROW, _ADDED, _LEFT, _LEFT_IMAGE, _RIGHT, _RIGHT_IMAGE, _RESULT,
     _RESULT_IMAGE,
-) = range(len(NUMBERS))  # fmt: skip
+) = range(len(ProductTable._fields))  # fmt: skip
 
 
-def _product_twin(along, left, l_at, right, r_at, added, a_at, result, at, table, first, last):  # type: ignore[no-untyped-def]
-    t = dict(zip(NUMBERS, table.tolist(), strict=True))
+def _product_twin(along, left, l_at, right, r_at, added, result, at, table, first, last):  # type: ignore[no-untyped-def]
+    t = ProductTable(*table.tolist())
     columns = np.arange(first, last)
-    rows, outer, inner = np.ogrid[: t["count"], : t["outer"], : t["inner"]]
-    neighbour, term = (t["left_step"], 1) if along else (1, t["left_step"])
-    for group in range(t["groups"]):
-        numbers = left[l_at + group * t["left_group"] + rows * neighbour + outer * t["left_outer"] + inner * term]
-        places = r_at + group * t["right_group"] + outer * t["right_outer"] + inner * t["right_inner"]
+    rows, outer, inner = np.ogrid[: t.rows, : t.outer, : t.inner]
+    neighbor, term = (t.left_step, 1) if along else (1, t.left_step)
+    for group in range(t.groups):
+        numbers = left[l_at + group * t.left_group + rows * neighbor + outer * t.left_outer + inner * term]
+        places = r_at + group * t.right_group + outer * t.right_outer + inner * t.right_inner
         vectors = right[places.reshape(-1, 1) + columns]
         line = rows.reshape(-1, 1)
-        total = numbers.reshape(t["count"], -1) @ vectors
-        total += added[a_at + group * t["added_group"] + line * t["added_row"] + columns]
-        result[at + group * t["result_group"] + line * t["result_row"] + columns] = total
+        total = numbers.reshape(t.rows, -1) @ vectors
+        total += added[t.added + group * t.added_group + line * t.added_row + columns]
+        result[at + group * t.result_group + line * t.result_row + columns] = total
 
 
 @intrinsic(twin=_product_twin)
-def product(typingctx, along, left, l_at, right, r_at, added, a_at, result, at, table, first, last):  # type: ignore[no-untyped-def]
+def product(typingctx, along, left, l_at, right, r_at, added, result, at, table, first, last):  # type: ignore[no-untyped-def]
     """``result[row, column] = added[row, column] + sum left[row, term] right[term, column]``, first <= column < last.
 
-    `table` says where all of these are; `first` and `last` are multiples of a vector of the widest target. `along` (a
-    literal): the inner terms of the left factor are contiguous; else its neighbours are.
+    `table`, a `ProductTable`, says where all of these are; `first` and `last` are multiples of a vector of the widest
+    target. `along` (a literal): the inner terms of the left factor are contiguous; else its neighbours are.
     """
     if not isinstance(along, types.BooleanLiteral):
         return None  # asked again with the literal
     lies_along = along.literal_value
 
     def emit(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-        _, l_array, l_begin, r_array, r_begin, a_array, a_begin, o_array, o_begin, numbers, begin, end = arguments
+        _, l_array, l_begin, r_array, r_begin, a_array, o_array, o_begin, numbers, begin, end = arguments
         e = Emitter(context, builder, left.dtype)
         values = context.make_array(table)(context, builder, numbers).data
         t = [builder.load(builder.gep(values, [e.number(place)])) for place in range(_LEFT)]
@@ -78,7 +107,7 @@ def product(typingctx, along, left, l_at, right, r_at, added, a_at, result, at, 
             return builder.gep(context.make_array(kind)(context, builder, array).data, [start])
 
         factors = data(left, l_array, l_begin), data(right, r_array, r_begin)
-        sums = data(added, a_array, a_begin), data(result, o_array, o_begin)
+        sums = data(added, a_array, t[_ADDED]), data(result, o_array, o_begin)
         most = 3 if e.tile_sums >= 16 else 2
 
         def strip(column: ir.Value, vectors: int) -> None:
@@ -94,7 +123,7 @@ def product(typingctx, along, left, l_at, right, r_at, added, a_at, result, at, 
                 rows = 8 if most == 3 else 4
                 while rows > 0:
                     size = e.number(rows)
-                    rest = builder.sub(t[_COUNT], done)
+                    rest = builder.sub(t[_ROWS], done)
                     stop = builder.add(done, builder.sub(rest, builder.urem(rest, size)))
                     with cgutils.for_range_slice(builder, done, stop, size, intp=cgutils.intp_t) as (row, _):
                         _tile(e, lies_along, t, places, row, rows, vectors)
@@ -122,7 +151,7 @@ def product(typingctx, along, left, l_at, right, r_at, added, a_at, result, at, 
         return context.get_dummy_value()
 
     i = types.intp
-    return types.void(along, left, i, right, i, added, i, result, i, table, i, i), emit
+    return types.void(along, left, i, right, i, added, result, i, table, i, i), emit
 
 
 def _tile(
@@ -166,38 +195,38 @@ def convolve(left, right, added, result, table, first, last, begin, end):  # typ
     """Make the columns `begin` to `end` of products for images `first` to `last`; all share the right factor."""
     for i in range(first, last):
         l_at, at = table[_LEFT] + i * table[_LEFT_IMAGE], table[_RESULT] + i * table[_RESULT_IMAGE]
-        product(True, left, l_at, right, table[_RIGHT], added, 0, result, at, table, begin, end)
+        product(True, left, l_at, right, table[_RIGHT], added, result, at, table, begin, end)
 
 
 @kernel
-def collect(left, right, result, table, images, begin, end):  # type: ignore[no-untyped-def]
+def weight_gradient(left, right, result, table, images, begin, end):  # type: ignore[no-untyped-def]
     """Make the columns `begin` to `end` of the sum of products over images, one after the other."""
     for group in range(table[_GROUPS]):
-        for row in range(table[_COUNT]):
+        for row in range(table[_ROWS]):
             at = table[_RESULT] + group * table[_RESULT_GROUP] + row * table[_RESULT_ROW]
             result[at + begin : at + end] = 0
     at = table[_RESULT]
     for i in range(images):
         l_at, r_at = table[_LEFT] + i * table[_LEFT_IMAGE], table[_RIGHT] + i * table[_RIGHT_IMAGE]
-        product(False, left, l_at, right, r_at, result, at, result, at, table, begin, end)
+        product(False, left, l_at, right, r_at, result, result, at, table, begin, end)
 
 
 @kernel
-def pass_back(slopes, n, weights, first, last, result):  # type: ignore[no-untyped-def]
-    """result[i, j] = slopes[i] . weights[j] for i < n, first <= j < last; both are multiples of `UNITS`."""
+def input_gradient(grad, n, weights, first, last, result):  # type: ignore[no-untyped-def]
+    """result[i, j] = grad[i] . weights[j] for i < n, first <= j < last; both are multiples of `UNITS`."""
     for j in range(first, last, UNITS):
-        unit_strip(UNITS, slopes, 0, n, weights, j, result)
+        unit_strip(UNITS, grad, 0, n, weights, j, result)
 
 
 @kernel
-def turn(weights, turned, first, last):  # type: ignore[no-untyped-def]
+def transpose_kernels(weights, transposed, first, last):  # type: ignore[no-untyped-def]
     """Turn places `first` to `last` of kernels by half a circle, and swap channels in and out.
 
     Both are (places, channels, channels); the last place comes first.
     """
     places, channels_in, channels_out = weights.shape
     for place in range(first, last):
-        source, target = weights[place], turned[places - 1 - place]
+        source, target = weights[place], transposed[places - 1 - place]
         # Blocks, so that both sides stay in the first-level cache.
         for top in range(0, channels_out, 16):
             for i in range(channels_in):

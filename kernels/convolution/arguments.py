@@ -101,7 +101,7 @@ def images(X: ArrayLike) -> Array:
 
 
 def output_gradient(dZ: ArrayLike, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
-    """Settle output_gradient in what a layer made."""
+    """Settle the gradient in what a layer made."""
     settled = real(dZ, "dZ")
     if settled.shape != shape:
         raise ValueError(f"dZ has shape {settled.shape}; what the layer makes of X has {shape}")

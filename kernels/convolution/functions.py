@@ -1,8 +1,9 @@
 """Convolutions, pools and batch normalisation of images, and their gradients.
 
-Images are arrays (n, channels, height, width). Convolutions copy them to where channels lie last (`_grids`), work
-there, and copy the result back; networks (`_sequence`) stay there from layer to layer. Pools and batch normalisation
-are so little work that the copies would cost more: they work on images as they are (`_planes`).
+Images are arrays (n, channels, height, width). A convolution copies them to where channels lie last (`Grid`), has the
+layer `Conv2D` of networks work there, and copies the result back; networks stay there from layer to layer. Pools and
+batch normalisation are so little work that the copies would cost more: they work on images as they are (`_pooling`,
+`_batch_norm`).
 
 Sums. A pixel of a convolution is one sum in the dtype of X, in the order row of the kernel, column, channel. Gradients
 in weights are sums over the pixels of an image, added up image by image. Means and variances of channels are sums over
@@ -12,14 +13,22 @@ same bits for any number of threads.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+import numpy as np
 from numpy.typing import ArrayLike
 
 from ..arguments.arrays import Array
+from ..runtime.jit import readonly
+from ..runtime.memory import aligned
 from . import arguments
-from ._batch_norm import normalized, normalized_slopes
-from ._pooling import pooled, pooled_slopes
-from .plan import differentiated, worked
-from .product_layers import Convolution
+from ._batch_norm import normalize, normalize_backward
+from ._grid_loops import fetch
+from ._pooling import pool, pool_backward
+from .buffers import Buffers, Grid
+from .layers import Layer
+from .product_layers import Conv2D
+from .tasks import Task, run_stages, seconds_of, stages_of, thread_count
 
 __all__ = [
     "avg_pool2d",
@@ -83,8 +92,11 @@ def conv2d(
     array([[[[ 4.,  7., 13.]]]])
     """
     a = arguments.convolution(X, W, b, stride, padding)
-    layer = Convolution(a.X.shape[1:], len(a.W), a.W.shape[2], a.stride, a.padding)
-    return worked(layer, a.X, {"weight": a.W, "bias": a.b}, n_threads)
+    layer = Conv2D(a.X.shape[1:], len(a.W), a.W.shape[2], a.stride, a.padding)
+    buffers = _buffers_of(layer, a.X, {"weight": a.W, "bias": a.b})
+    n = len(a.X)
+    _run([_fetch(a.X, buffers.input), *layer.forward(buffers, n)], layer, buffers, n, n_threads)
+    return _channels_first(buffers.output, n)
 
 
 def conv2d_gradient(
@@ -131,10 +143,16 @@ def conv2d_gradient(
     (array([[[[3., 0., 6.]]]]), array([[[[9.]]]]), array([3.]))
     """
     a = arguments.convolution(X, W, None, stride, padding)
-    layer = Convolution(a.X.shape[1:], len(a.W), a.W.shape[2], a.stride, a.padding)
-    slopes = arguments.output_gradient(dZ, (len(a.X), *layer.shape), a.X.dtype)
-    dX, gradient = differentiated(layer, slopes, a.X, {"weight": a.W, "bias": a.b}, n_threads)
-    return dX, gradient["weight"], gradient["bias"]
+    layer = Conv2D(a.X.shape[1:], len(a.W), a.W.shape[2], a.stride, a.padding)
+    n = len(a.X)
+    grad = arguments.output_gradient(dZ, (n, *layer.shape), a.X.dtype)
+    buffers = _buffers_of(layer, a.X, {"weight": a.W, "bias": a.b}, training=True)
+    buffers.output_grad.pixels(n)[...] = grad.transpose(0, 2, 3, 1)
+    way_back = [*layer.prepare(buffers), *layer.backward(buffers, n), *layer.gradient(buffers, n)]
+    _run([_fetch(a.X, buffers.input), *way_back], layer, buffers, n, n_threads)
+    dW, db = (np.ascontiguousarray(layer.unpack(name, buffers.gradient[name])) for name in ("weight", "bias"))
+    assert buffers.input_grad is not None
+    return _channels_first(buffers.input_grad, n), dW, db
 
 
 def max_pool2d(X: ArrayLike, *, size: int = 2, stride: int | None = None, n_threads: int | None = None) -> Array:
@@ -170,7 +188,7 @@ def max_pool2d(X: ArrayLike, *, size: int = 2, stride: int | None = None, n_thre
     array([[[[4.]]]])
     """
     a = arguments.pooling(X, size, stride)
-    return pooled(a.X, a.size, a.stride, n_threads, average=False)
+    return pool(a.X, a.size, a.stride, n_threads, average=False)
 
 
 def max_pool2d_gradient(
@@ -205,7 +223,7 @@ def max_pool2d_gradient(
              [5., 0.]]]])
     """
     a = arguments.pooling(X, size, stride)
-    return pooled_slopes(_slopes_of_windows(dZ, a), a.X, a.size, a.stride, n_threads, average=False)
+    return pool_backward(_grad_of_windows(dZ, a), a.X, a.size, a.stride, n_threads, average=False)
 
 
 def avg_pool2d(X: ArrayLike, *, size: int = 2, stride: int | None = None, n_threads: int | None = None) -> Array:
@@ -234,7 +252,7 @@ def avg_pool2d(X: ArrayLike, *, size: int = 2, stride: int | None = None, n_thre
     array([[[[2.5]]]])
     """
     a = arguments.pooling(X, size, stride)
-    return pooled(a.X, a.size, a.stride, n_threads, average=True)
+    return pool(a.X, a.size, a.stride, n_threads, average=True)
 
 
 def avg_pool2d_gradient(
@@ -268,7 +286,7 @@ def avg_pool2d_gradient(
              [1., 1.]]]])
     """
     a = arguments.pooling(X, size, stride)
-    return pooled_slopes(_slopes_of_windows(dZ, a), a.X, a.size, a.stride, n_threads, average=True)
+    return pool_backward(_grad_of_windows(dZ, a), a.X, a.size, a.stride, n_threads, average=True)
 
 
 def batch_norm(
@@ -314,7 +332,7 @@ def batch_norm(
     array([[[[-1.,  3.]]]])
     """
     a = arguments.normalization(X, gamma, beta, epsilon)
-    return normalized(a.X, a.gamma, a.beta, a.epsilon, n_threads)
+    return normalize(a.X, a.gamma, a.beta, a.epsilon, n_threads)
 
 
 def batch_norm_gradient(
@@ -337,7 +355,7 @@ def batch_norm_gradient(
     Returns
     -------
     dX : ndarray of shape (n, C, H, W)
-        Each image changes mean and variance, on which all depend: the slopes of a channel sum to 0.
+        Each image changes mean and variance, on which all depend: the gradient of a channel sums to 0.
     dgamma, dbeta : ndarray of shape (C,)
 
     Raises
@@ -355,10 +373,52 @@ def batch_norm_gradient(
     (array([[[[0., 0.]]]]), array([1.]), array([3.]))
     """
     a = arguments.normalization(X, gamma, None, epsilon)
-    slopes = arguments.output_gradient(dZ, a.X.shape, a.X.dtype)
-    return normalized_slopes(slopes, a.X, a.gamma, a.epsilon, n_threads)
+    grad = arguments.output_gradient(dZ, a.X.shape, a.X.dtype)
+    return normalize_backward(grad, a.X, a.gamma, a.epsilon, n_threads)
 
 
-def _slopes_of_windows(dZ: ArrayLike, a: arguments.Pooling) -> Array:
+def _grad_of_windows(dZ: ArrayLike, a: arguments.PoolingArguments) -> Array:
+    """Settle the gradient in what a pool makes."""
     places = ((length - a.size) // a.stride + 1 for length in a.X.shape[2:])
     return arguments.output_gradient(dZ, (*a.X.shape[:2], *places), a.X.dtype)
+
+
+# ------------------------------------------------------------------------------------ one layer by itself
+
+
+def _buffers_of(layer: Layer, X: Array, parameters: dict[str, Array], *, training: bool = False) -> Buffers:
+    """Return what one layer needs to work on X; in training that is the gradient in X, too."""
+    size, dtype = max(1, len(X)), X.dtype
+    values = Grid(size, layer.input_shape, dtype, border=layer.border)
+    result = values if layer.in_place(training) else Grid(size, layer.shape, dtype)
+    shapes = layer.stored_shapes(dtype, values.pitch)
+    stored = {name: aligned(shape, dtype) for name, shape in shapes.items()}
+    for name, part in stored.items():
+        layer.pack(name, part, parameters[name])
+    fixed = {name: readonly(part) for name, part in stored.items()}
+    if not training:
+        return Buffers(values, result, parameters=fixed)
+    gradient = {name: aligned(shape, dtype) for name, shape in shapes.items()}
+    grad = Grid(size, layer.input_shape, dtype)
+    given = grad if layer.grad_in_place() else Grid(size, layer.shape, dtype, border=layer.grad_border())
+    return Buffers(values, result, grad, given, fixed, gradient, training=True)
+
+
+def _fetch(X: Array, grid: Grid) -> Task:
+    """Copy images to a grid."""
+    images, rows = readonly(X), readonly(np.arange(len(X)))
+    nothing, one = (readonly(make(X.shape[1], X.dtype)) for make in (np.zeros, np.ones))
+    return Task(lambda first, last: fetch(images, rows, first, last, nothing, one, grid.flat, grid.place))
+
+
+def _run(tasks: Iterable[Task], layer: Layer, buffers: Buffers, n: int, n_threads: int | None) -> None:
+    """Do the tasks of one layer."""
+    ways, itemsize = (2 if buffers.training else 1), buffers.dtype.itemsize
+    image, made = buffers.input.image, buffers.output.image
+    seconds = seconds_of(n * ways * layer.n_products, n * ways * (image + made), itemsize)
+    run_stages(stages_of(tasks), n, thread_count(n_threads, seconds), max(image, made) * itemsize)
+
+
+def _channels_first(grid: Grid, n: int) -> Array:
+    """Return the first images of a grid as arrays (n, channels, height, width)."""
+    return np.ascontiguousarray(grid.pixels(n).transpose(0, 3, 1, 2))

@@ -1,273 +1,264 @@
-"""Layers of convolutional networks: what each does for a batch, forwards and backwards, as works on grids of images.
+"""Layers of convolutional networks: what each does for a batch, forwards and backwards, as tasks on grids of images.
 
-A layer says what is to be done as a list of `Work`: on images one by one, which layers that follow each other may then
-do together; on parts, units or columns of a gradient; or once, where it needs all images, which is where a mean over
-the batch is made. `_sequence` puts the works of all layers in a row.
+A `Layer` knows shapes and settings, and no numbers: these are in its `Buffers`. `docs/adding_a_layer.md` shows how to
+write one; those that are products are in `product_layers`.
 """
 
 from __future__ import annotations
 
-import weakref
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from ..runtime.jit import readonly
-from ._grid import Grid, pitch_of
 from ._grid_loops import (
-    average_pool,
-    average_pool_slopes,
-    channel_spreads,
+    avg_pool,
+    avg_pool_backward,
+    channel_deviations,
     drop_out,
+    grad_sums,
     max_pool,
-    max_pool_slopes,
+    max_pool_backward,
     normalize,
-    normalize_slopes,
+    normalize_backward,
     relu,
-    relu_slopes,
-    slope_sums,
+    relu_backward,
 )
+from .buffers import Array, Buffers, Grid, pitch_of
+from .tasks import Task
 
-if TYPE_CHECKING:
-    from .plan import Plan
+__all__ = ["AvgPool2D", "BatchNorm", "Dropout", "Flatten", "Layer", "MaxPool2D", "ReLU", "Shape"]
 
-__all__ = [
-    "AveragePooling",
-    "Dropping",
-    "Flattening",
-    "Layer",
-    "MaxPooling",
-    "Normalization",
-    "Rectifier",
-    "Work",
-    "once",
-    "part_of",
-]
-
-Array = NDArray[Any]
 Shape = tuple[int, int, int]
 
 
-class Work(NamedTuple):
-    """Something to do: ``call(first, last)`` on images (`parts` is None), on so many parts, or once (0 of them)."""
-
-    call: Callable[[int, int], object]
-    parts: int | None = None
-
-
-def once(call: Callable[[], object]) -> Work:
-    """Return what is done once."""
-    return Work(lambda first, last: call(), 0)
-
-
-def part_of(flat: Array, place: tuple[int, tuple[int, ...]]) -> Array:
-    """Return a parameter as a view of all."""
-    begin, shape = place
-    return flat[begin : begin + int(np.prod(shape))].reshape(shape)
-
-
 class Layer:
-    """What layers have in common.
+    """What layers have in common; one that only says so changes nothing and has no parameters.
 
     Parameters
     ----------
-    shape : tuple of int
+    input_shape : tuple of int
         Channels, height and width of what comes in.
 
     Attributes
     ----------
-    input, shape : tuple of int
+    input_shape, shape : tuple of int
         Of what comes in and goes out.
     border : int
         Zeros that the layer needs around its input.
+    reads_numbers : bool
+        Whether the input is read number by number, never as vectors: then nothing need follow the channels of a pixel.
+    decays : tuple of str
+        Parameters that a penalty is on.
+    statistics : tuple of str
+        Public names of what the layer remembers from batch to batch, (channels,) each.
     """
 
     border = 0
-    has_parameters = False
-    exact = False
+    reads_numbers = False
+    decays: tuple[str, ...] = ()
+    statistics: tuple[str, ...] = ()
 
-    def __init__(self, shape: Shape) -> None:
-        self.input = self.shape = shape
+    def __init__(self, input_shape: Shape) -> None:
+        self.input_shape = self.shape = input_shape
 
     def in_place(self, training: bool) -> bool:
-        """Whether the output lies where the input lay."""
+        """Whether the output lies where the input lay.
+
+        In training that is for layers that keep signs: a ReLU looks at its output on the way back.
+        """
         return False
 
-    def slopes_in_place(self) -> bool:
-        """Whether slopes in the input lie where those in the output lay."""
+    def grad_in_place(self) -> bool:
+        """Whether the gradient in the input lies where that in the output lay."""
         return self.in_place(True)
 
-    def slopes_border(self) -> int:
-        """Zeros that the way back through this layer needs around the slopes in its output."""
+    def grad_border(self) -> int:
+        """Zeros that the way back through this layer needs around the gradient in its output."""
         return 0
 
-    def products(self) -> int:
+    @property
+    def n_products(self) -> int:
         """Multiply-adds of an image."""
         return 0
 
-    def parameters(self, dtype: np.dtype[Any]) -> dict[str, tuple[int, ...]]:
-        """Return the shapes of the parameters, as they lie in memory."""
+    @property
+    def has_parameters(self) -> bool:
+        """Whether training changes anything here."""
+        return bool(self.public_shapes())
+
+    def public_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Return the shapes of the parameters, as the user sees them."""
         return {}
 
-    def put(self, name: str, part: Array, value: ArrayLike) -> None:
+    def stored_shapes(self, dtype: np.dtype[Any], pitch: int) -> dict[str, tuple[int, ...]]:
+        """Return the shapes of the parameters, as they lie in memory; `pitch`: entries of a pixel of the input."""
+        return self.public_shapes()
+
+    def initial_parameters(self, rng: np.random.Generator) -> dict[str, Array]:
+        """Return parameters and statistics of a new network, in their public shapes."""
+        return {}
+
+    def pack(self, name: str, stored: Array, value: ArrayLike) -> None:
         """Store a parameter of public shape."""
+        stored[...] = value
 
-    def get(self, name: str, part: Array) -> Array:
+    def unpack(self, name: str, stored: Array) -> Array:
         """Return a view of a parameter in its public shape."""
-        return part
+        return stored
 
-    def attach(self, plan: Plan, number: int) -> None:
-        """Take a place in a plan, and make what is needed for its batches."""
-        # Not a cycle: the buffers of a plan are to go with it, not when garbage is next looked for.
-        self.plan: Plan = weakref.proxy(plan)
-        self.number = number
-        self.values, self.result = plan.values[number], plan.values[number + 1]
-        self.slopes, self.result_slopes = plan.slopes[number], plan.slopes[number + 1]
-
-    def begin(self) -> Iterator[Work]:
+    def prepare(self, buffers: Buffers) -> Iterator[Task]:
         """Say what is to be done before a batch, of which it depends on the parameters only."""
         yield from ()
 
-    def forward(self, n: int) -> Iterator[Work]:
+    def forward(self, buffers: Buffers, n: int) -> Iterator[Task]:
         """Say what is to be done for n images, from input to output."""
         yield from ()
 
-    def backward(self, n: int) -> Iterator[Work]:
-        """Say what is to be done for slopes in the input, where they are wanted."""
+    def backward(self, buffers: Buffers, n: int) -> Iterator[Task]:
+        """Say what is to be done for the gradient in the input, where that is wanted."""
         yield from ()
 
-    def gradient(self, n: int) -> Iterator[Work]:
-        """Say what is to be done for the gradient in the parameters, when all slopes are there."""
+    def gradient(self, buffers: Buffers, n: int) -> Iterator[Task]:
+        """Say what is to be done for the gradient in the parameters, after the way back."""
         yield from ()
 
+    def moved_statistics(self, buffers: Buffers, n: int) -> Array:
+        """Return the statistics as they are to be after a step on a batch of n images."""
+        raise NotImplementedError
 
-class Rectifier(Layer):
+
+class ReLU(Layer):
     """max(z, 0)."""
 
     def in_place(self, training: bool) -> bool:
+        """Say yes."""
         return True
 
-    def forward(self, n: int) -> Iterator[Work]:
-        grid = self.result
-        yield Work(lambda first, last: relu(grid.flat, grid.place, first, last))
+    def forward(self, buffers: Buffers, n: int) -> Iterator[Task]:
+        """Replace what is negative by 0."""
+        grid = buffers.output
+        yield Task(lambda first, last: relu(grid.flat, grid.place, first, last))
 
-    def backward(self, n: int) -> Iterator[Work]:
-        grid, slopes = self.result, self.slopes
-        if slopes is not None:
-            yield Work(lambda first, last: relu_slopes(grid.fixed, grid.place, slopes.flat, slopes.place, first, last))
+    def backward(self, buffers: Buffers, n: int) -> Iterator[Task]:
+        """Replace the gradient by 0 where the output is."""
+        values, grad = buffers.output, buffers.input_grad
+        if grad is not None:
+            yield Task(
+                lambda first, last: relu_backward(values.fixed, values.place, grad.flat, grad.place, first, last)
+            )
 
 
-class Flattening(Layer):
+class Flatten(Layer):
     """Says that the pixels of an image are values of one row; nothing is done."""
 
     def in_place(self, training: bool) -> bool:
+        """Say yes."""
         return True
 
 
-class Dropping(Layer):
+class Dropout(Layer):
     """Sets values to 0 in training, which ones a hash says, and multiplies the others.
 
     Parameters
     ----------
-    shape : tuple of int
+    input_shape : tuple of int
         Channels, height and width of what comes in.
     share : float
         Of the values that are set to 0.
     """
 
-    def __init__(self, shape: Shape, share: float) -> None:
-        super().__init__(shape)
+    def __init__(self, input_shape: Shape, share: float) -> None:
+        super().__init__(input_shape)
         self.threshold = int(share * 2.0**63)
 
     def in_place(self, training: bool) -> bool:
+        """Say yes."""
         return True
 
-    def _drop(self, grid: Grid) -> Work:
-        plan, threshold = self.plan, self.threshold
-        scale = plan.dtype.type(1 / (1 - threshold * 2.0**-63))
+    def _drop(self, buffers: Buffers, grid: Grid) -> Task:
+        threshold, batch, number = self.threshold, buffers.batch, buffers.number
+        scale = buffers.dtype.type(1 / (1 - threshold * 2.0**-63))
 
         def call(first: int, last: int) -> None:
-            drop_out(grid.flat, grid.place, threshold, scale, plan.seed, plan.batch, self.number, first, last)
+            drop_out(grid.flat, grid.place, threshold, scale, batch.seed, batch.number, number, first, last)
 
-        return Work(call)
+        return Task(call)
 
-    def forward(self, n: int) -> Iterator[Work]:
-        if self.threshold and self.plan.dropping:
-            yield self._drop(self.result)
+    def forward(self, buffers: Buffers, n: int) -> Iterator[Task]:
+        """Drop values."""
+        if self.threshold and buffers.dropout:
+            yield self._drop(buffers, buffers.output)
 
-    def backward(self, n: int) -> Iterator[Work]:
-        if self.threshold and self.plan.dropping and self.slopes is not None:
-            yield self._drop(self.slopes)
+    def backward(self, buffers: Buffers, n: int) -> Iterator[Task]:
+        """Drop the gradient of the same values."""
+        if self.threshold and buffers.dropout and buffers.input_grad is not None:
+            yield self._drop(buffers, buffers.input_grad)
 
 
-class MaxPooling(Layer):
-    """The largest value of each window.
+class _Pool(Layer):
+    """A layer of windows.
 
     Parameters
     ----------
-    shape : tuple of int
+    input_shape : tuple of int
         Channels, height and width of what comes in.
     size, stride : int
         Width of a window, at most 16; how far windows are apart.
     """
 
-    def __init__(self, shape: Shape, size: int, stride: int) -> None:
-        super().__init__(shape)
+    def __init__(self, input_shape: Shape, size: int, stride: int) -> None:
+        super().__init__(input_shape)
         self.size, self.stride = size, stride
-        self.shape = shape[0], (shape[1] - size) // stride + 1, (shape[2] - size) // stride + 1
-
-    def attach(self, plan: Plan, number: int) -> None:
-        super().attach(plan, number)
-        self.index = np.zeros(plan.rows * self.shape[1] * self.shape[2] * self.values.pitch, np.uint8)
-
-    def forward(self, n: int) -> Iterator[Work]:
-        values, result, how = self.values, self.result, (self.index, self.size, self.stride)
-        yield Work(
-            lambda first, last: max_pool(values.fixed, values.place, result.flat, result.place, *how, first, last)
-        )
-
-    def backward(self, n: int) -> Iterator[Work]:
-        given, slopes, index, how = self.result_slopes, self.slopes, readonly(self.index), (self.size, self.stride)
-        if slopes is not None:
-            yield Work(
-                lambda first, last: max_pool_slopes(
-                    given.fixed, given.place, index, slopes.flat, slopes.place, *how, first, last
-                )
-            )
+        channels, height, width = input_shape
+        self.shape = channels, (height - size) // stride + 1, (width - size) // stride + 1
 
 
-class AveragePooling(Layer):
-    """The mean of each window; parameters as of `MaxPooling`."""
+class MaxPool2D(_Pool):
+    """The largest value of each window; parameters as of `_Pool`."""
 
-    def __init__(self, shape: Shape, size: int, stride: int) -> None:
-        super().__init__(shape)
-        self.size, self.stride = size, stride
-        self.shape = shape[0], (shape[1] - size) // stride + 1, (shape[2] - size) // stride + 1
+    def _index(self, buffers: Buffers) -> Array:
+        """Return where the largest values are in their windows."""
+        channels = buffers.input.images * self.shape[1] * self.shape[2] * buffers.input.pitch
+        return buffers.array("index", (channels,), np.uint8)
 
-    def forward(self, n: int) -> Iterator[Work]:
-        values, result, how = self.values, self.result, (self.size, self.stride)
-        yield Work(
-            lambda first, last: average_pool(values.fixed, values.place, result.flat, result.place, *how, first, last)
-        )
+    def forward(self, buffers: Buffers, n: int) -> Iterator[Task]:
+        """Take the largest values, and keep where they are."""
+        x, out, window = buffers.input, buffers.output, (self._index(buffers), self.size, self.stride)
+        yield Task(lambda first, last: max_pool(x.fixed, x.place, out.flat, out.place, *window, first, last))
 
-    def backward(self, n: int) -> Iterator[Work]:
-        given, slopes, how = self.result_slopes, self.slopes, (self.size, self.stride)
-        if slopes is not None:
-            yield Work(
-                lambda first, last: average_pool_slopes(
-                    given.fixed, given.place, slopes.flat, slopes.place, *how, first, last
-                )
-            )
+    def backward(self, buffers: Buffers, n: int) -> Iterator[Task]:
+        """Add the gradient of each window to its largest value."""
+        given, grad, index = buffers.output_grad, buffers.input_grad, readonly(self._index(buffers))
+        if grad is not None:
+            arguments = given.fixed, given.place, index, grad.flat, grad.place, self.size, self.stride
+            yield Task(lambda first, last: max_pool_backward(*arguments, first, last))
 
 
-class Normalization(Layer):
+class AvgPool2D(_Pool):
+    """The mean of each window; parameters as of `_Pool`."""
+
+    def forward(self, buffers: Buffers, n: int) -> Iterator[Task]:
+        """Take means."""
+        x, out, window = buffers.input, buffers.output, (self.size, self.stride)
+        yield Task(lambda first, last: avg_pool(x.fixed, x.place, out.flat, out.place, *window, first, last))
+
+    def backward(self, buffers: Buffers, n: int) -> Iterator[Task]:
+        """Share the gradient of each window among its values."""
+        given, grad = buffers.output_grad, buffers.input_grad
+        if grad is not None:
+            arguments = given.fixed, given.place, grad.flat, grad.place, self.size, self.stride
+            yield Task(lambda first, last: avg_pool_backward(*arguments, first, last))
+
+
+class BatchNorm(Layer):
     """Batch normalisation of each channel.
 
     Parameters
     ----------
-    shape : tuple of int
+    input_shape : tuple of int
         Channels, height and width of what comes in.
     momentum : float
         Share of a batch in the running mean and variance.
@@ -275,112 +266,127 @@ class Normalization(Layer):
         Added to the variance.
     """
 
-    has_parameters = True
+    statistics = "running_mean", "running_var"
 
-    def __init__(self, shape: Shape, momentum: float, epsilon: float) -> None:
-        super().__init__(shape)
+    def __init__(self, input_shape: Shape, momentum: float, epsilon: float) -> None:
+        super().__init__(input_shape)
         self.momentum, self.epsilon = momentum, epsilon
 
     def in_place(self, training: bool) -> bool:
+        """Say whether the batch's own mean is not needed: on the way back the values before are."""
         return not training
 
-    def slopes_in_place(self) -> bool:
+    def grad_in_place(self) -> bool:
+        """Say yes."""
         return True
 
-    def parameters(self, dtype: np.dtype[Any]) -> dict[str, tuple[int, ...]]:
-        return {"weight": (pitch_of(self.shape[0], dtype),), "bias": (pitch_of(self.shape[0], dtype),)}
+    def public_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Return a factor and a shift for each channel."""
+        return {"weight": self.shape[:1], "bias": self.shape[:1]}
 
-    def put(self, name: str, part: Array, value: ArrayLike) -> None:
-        part[: self.shape[0]] = value
+    def stored_shapes(self, dtype: np.dtype[Any], pitch: int) -> dict[str, tuple[int, ...]]:
+        """Return the entries of a pixel."""
+        entries = (pitch_of(self.shape[0], dtype),)
+        return {"weight": entries, "bias": entries}
 
-    def get(self, name: str, part: Array) -> Array:
-        return part[: self.shape[0]]
+    def initial_parameters(self, rng: np.random.Generator) -> dict[str, Array]:
+        """Return what changes nothing."""
+        ones, zeros = np.ones(self.shape[0]), np.zeros(self.shape[0])
+        return {"weight": ones, "bias": zeros, "running_mean": zeros, "running_var": ones}
 
-    def attach(self, plan: Plan, number: int) -> None:
-        super().attach(plan, number)
-        places, pitch = plan.network.places.of_layers[number], self.values.pitch
-        self.factors, self.shifts = (part_of(plan.weights.flat, places[name]) for name in ("weight", "bias"))
-        self.running = part_of(plan.weights.running, places["running"])
-        self.lines = np.zeros((4, self.shape[2] * pitch), plan.dtype)
-        self.fixed_lines = readonly(self.lines)
-        if plan.training:
-            self.factors_gradient, self.shifts_gradient = (
-                part_of(plan.gradient, places[name]) for name in ("weight", "bias")
-            )
-            self.sums, self.products_ = (np.zeros((plan.rows, pitch), plan.dtype) for _ in range(2))
+    def pack(self, name: str, stored: Array, value: ArrayLike) -> None:
+        """Store factors or shifts."""
+        stored[: self.shape[0]] = value
 
-    def _set_lines(self, *of_channels: Array) -> None:
+    def unpack(self, name: str, stored: Array) -> Array:
+        """Return factors or shifts."""
+        return stored[: self.shape[0]]
+
+    def _lines(self, buffers: Buffers) -> Array:
+        """Return four lines of pixels, of what the kernels are told of each channel."""
+        return buffers.array("lines", (4, self.shape[2] * buffers.input.pitch))
+
+    def _set_lines(self, buffers: Buffers, *of_channels: Array) -> None:
         """Repeat what belongs to the channels for each pixel of a line."""
-        lines = self.lines.reshape(4, self.shape[2], -1)
+        lines = self._lines(buffers).reshape(4, self.shape[2], -1)
         for line, values in zip(lines, of_channels, strict=False):
             line[:] = values
 
-    def forward(self, n: int) -> Iterator[Work]:
-        values, result, lines = self.values, self.result, self.fixed_lines
-        apply = Work(
-            lambda first, last: normalize(
-                values.fixed, values.place, lines, result.flat, result.place, first, last
-            )
-        )  # fmt: skip
-        if not self.plan.training:
-            yield once(self._use_running)
+    def _sums(self, buffers: Buffers) -> tuple[Array, Array]:
+        """Return two sums over the pixels of each image, one for each channel."""
+        shape = buffers.input.images, buffers.input.pitch
+        return buffers.array("sums", shape), buffers.array("products", shape)
+
+    def _moments(self, buffers: Buffers) -> Array:
+        """Return mean and variance of each channel of the batch, and what deviations are multiplied by."""
+        return buffers.array("moments", (3, buffers.input.pitch), np.float64)
+
+    def _count(self, n: int) -> int:
+        return n * self.shape[1] * self.shape[2]
+
+    def forward(self, buffers: Buffers, n: int) -> Iterator[Task]:
+        """Normalise by mean and variance of the batch, or by the running ones."""
+        x, out, lines = buffers.input, buffers.output, readonly(self._lines(buffers))
+        apply = Task(lambda first, last: normalize(x.fixed, x.place, lines, out.flat, out.place, first, last))
+        if not buffers.training:
+            yield Task.whole_batch(lambda: self._use_running(buffers))
             yield apply
             return
-        pixels = self.shape[1] * self.shape[2]
-        yield Work(
-            lambda first, last: channel_spreads(values.fixed, values.place, self.sums, self.products_, first, last)
-        )
-
-        def combine() -> None:
-            means = self.sums[:n].astype(np.float64)
-            self.mean = means.mean(axis=0)
-            between = np.square(means - self.mean).sum(axis=0)
-            spread = self.products_[:n].sum(axis=0, dtype=np.float64) + pixels * between
-            self.count = n * pixels
-            self.variance = spread / self.count
-            self.scale = 1 / np.sqrt(self.variance + self.epsilon)
-            self._set_lines(self.mean, self.factors * self.scale, self.shifts)
-
-        yield once(combine)
+        means, deviations = self._sums(buffers)
+        yield Task(lambda first, last: channel_deviations(x.fixed, x.place, means, deviations, first, last))
+        yield Task.whole_batch(lambda: self._use_batch(buffers, n))
         yield apply
 
-    def _use_running(self) -> None:
-        mean, variance = np.zeros((2, len(self.factors)))
-        mean[: self.shape[0]], variance[: self.shape[0]] = self.running
-        self._set_lines(mean, self.factors / np.sqrt(variance + self.epsilon), self.shifts)
+    def _use_running(self, buffers: Buffers) -> None:
+        factors, shifts = buffers.parameters["weight"], buffers.parameters["bias"]
+        mean, variance = np.zeros((2, len(factors)))
+        mean[: self.shape[0]], variance[: self.shape[0]] = buffers.statistics  # type: ignore[misc]
+        self._set_lines(buffers, mean, factors / np.sqrt(variance + self.epsilon), shifts)
 
-    def backward(self, n: int) -> Iterator[Work]:
-        slopes, values, lines = self.result_slopes, self.values, self.fixed_lines
-        mean = lines[0]
-        yield Work(
-            lambda first, last: slope_sums(
-                slopes.fixed, slopes.place, values.fixed, values.place, mean, self.sums, self.products_, first, last
+    def _use_batch(self, buffers: Buffers, n: int) -> None:
+        """Join the means and sums of squared deviations of the images."""
+        factors, shifts = buffers.parameters["weight"], buffers.parameters["bias"]
+        mean, variance, scale = self._moments(buffers)
+        sums, squares = self._sums(buffers)
+        means = sums[:n].astype(np.float64)
+        mean[:] = means.mean(axis=0)
+        between = np.square(means - mean).sum(axis=0)
+        deviations = squares[:n].sum(axis=0, dtype=np.float64) + self.shape[1] * self.shape[2] * between
+        variance[:] = deviations / self._count(n)
+        scale[:] = 1 / np.sqrt(variance + self.epsilon)
+        self._set_lines(buffers, mean, factors * scale, shifts)
+
+    def backward(self, buffers: Buffers, n: int) -> Iterator[Task]:
+        """Make the gradient: mean and variance of the batch depend on all values too."""
+        grad, x, lines = buffers.output_grad, buffers.input, readonly(self._lines(buffers))
+        mean, (sums, products) = lines[0], self._sums(buffers)
+        places = grad.fixed, grad.place, x.fixed, x.place
+        yield Task(lambda first, last: grad_sums(*places, mean, sums, products, first, last))
+        yield Task.whole_batch(lambda: self._join_grad(buffers, n))
+        if buffers.input_grad is not None:
+            yield Task(
+                lambda first, last: normalize_backward(grad.flat, grad.place, x.fixed, x.place, lines, first, last)
             )
-        )
 
-        def combine() -> None:
-            of_slopes, of_products = (part[:n].sum(axis=0, dtype=np.float64) for part in (self.sums, self.products_))
-            self.shifts_gradient[:] = of_slopes
-            self.factors_gradient[:] = of_products * self.scale
-            factor = self.factors * self.scale
-            of_value = -factor * self.scale**2 * of_products / self.count
-            self._set_lines(self.mean, factor, of_value, -factor * of_slopes / self.count)
+    def _join_grad(self, buffers: Buffers, n: int) -> None:
+        """Make the gradient in factors and shifts, and say what that in the values is."""
+        of_grad, of_products = (part[:n].sum(axis=0, dtype=np.float64) for part in self._sums(buffers))
+        mean, _, scale = self._moments(buffers)
+        buffers.gradient["bias"][:] = of_grad
+        buffers.gradient["weight"][:] = of_products * scale
+        factor, count = buffers.parameters["weight"] * scale, self._count(n)
+        of_value = -factor * scale**2 * of_products / count
+        self._set_lines(buffers, mean, factor, of_value, -factor * of_grad / count)
 
-        yield once(combine)
-        if self.slopes is not None:
-            yield Work(
-                lambda first, last: normalize_slopes(
-                    slopes.flat, slopes.place, values.fixed, values.place, lines, first, last
-                )
-            )
-
-    def moved_running(self) -> Array:
+    def moved_statistics(self, buffers: Buffers, n: int) -> Array:
         """Return the running mean and variance after the batch, its variance without bias; one value has none."""
-        channels = self.shape[0]
-        moved = self.running.copy()
+        channels, count = self.shape[0], self._count(n)
+        assert buffers.statistics is not None
+        moved: Array = buffers.statistics.copy()
+        batch_mean, batch_variance, _ = self._moments(buffers)[:, :channels]
         mean, variance = moved
-        mean += self.momentum * (self.mean[:channels] - mean)
-        if self.count > 1:
-            unbiased = self.variance[:channels] * (self.count / (self.count - 1))
+        mean += self.momentum * (batch_mean - mean)
+        if count > 1:
+            unbiased = batch_variance * (count / (count - 1))
             variance += self.momentum * (unbiased - variance)
         return moved

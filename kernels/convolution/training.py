@@ -7,26 +7,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..networks.row_losses import LOSS_ROWS, LOSSES
+from ..losses.table import NETWORK_LOSSES
+from ..networks.row_losses import LOSS_ROWS
 from ..networks.steps import RULES
 from ..runtime import parallel
 from ..runtime.jit import readonly
 from ..runtime.memory import aligned
-from ._grid_loops import STEP_ENTRIES, loss_slopes, take_step
-from .layers import Normalization
-from .network import Network, Weights
-from .plan import Array, Images, Plan, _thread_count
+from ._grid_loops import STEP_ENTRIES, loss_gradient, take_step
+from .buffers import Array, Images
+from .network import Network, Plan, Weights
+from .tasks import thread_count
 
-__all__ = ["SequenceTraining"]
+__all__ = ["ConvNetTraining"]
 
 #: Parameters whose step is a part.
 _STEP_PART = 1 << 16
 
 
-# -------------------------------------------------------------------------------------------- training
-
-
-class SequenceTraining:
+class ConvNetTraining:
     """A convolutional network in training.
 
     It assumes that its arguments are settled, and keeps the state between calls.
@@ -47,7 +45,7 @@ class SequenceTraining:
         How steps are taken.
     l2, momentum, nesterov, beta_1, beta_2, epsilon, weight_decay, seed
         As of `NetworkTraining`; a penalty is on the weights of products only.
-    dropping : bool
+    dropout : bool
         Whether layers that drop values do so.
     sample_weight : ndarray of shape (n,) of the dtype of the network, optional
         Weights of the rows, used as they are: the loss of a batch is Σ w l / (rows of the batch).
@@ -79,7 +77,7 @@ class SequenceTraining:
         epsilon: float = 1e-8,
         weight_decay: float = 0.0,
         seed: int = 0,
-        dropping: bool = True,
+        dropout: bool = True,
         sample_weight: Array | None = None,
         n_threads: int | None = None,
     ) -> None:
@@ -87,9 +85,10 @@ class SequenceTraining:
         if rule == "sgd" and momentum:
             rule = "nesterov" if nesterov else "momentum"
         self.network, self.weights = network, weights.copy()
-        self._loss, self._rule, self._n_threads, self._seed = LOSSES.index(loss), RULES.index(rule), n_threads, seed
-        self._betas, self._dropping = (beta_1, beta_2), dropping
-        self._images = Images(readonly(images.X), readonly(images.mean), readonly(images.factor))
+        self._loss, self._rule = NETWORK_LOSSES.index(loss), RULES.index(rule)
+        self._n_threads, self._seed = n_threads, seed
+        self._betas, self._dropout = (beta_1, beta_2), dropout
+        self._images = images
         self._outputs = network.layers[-1].shape[0]
         self._indices = readonly(np.ascontiguousarray(y, np.intp) if y.ndim == 1 else np.empty(0, np.intp))
         targets = np.empty((0, self._outputs), dtype) if y.ndim == 1 else np.ascontiguousarray(y, dtype)
@@ -151,11 +150,10 @@ class SequenceTraining:
         if order.min() < 0 or order.max() >= n:
             raise ValueError(f"order has a number outside 0..{n - 1}; X has {n} rows")
         batch_size = min(batch_size, order.size)
-        if self._plan is None or self._plan.rows < batch_size:
-            self._plan = Plan(self.network, self.weights, batch_size, training=True, dropping=self._dropping)
-            self._plan.images, self._plan.seed = self._images, self._seed
+        if self._plan is None or self._plan.size < batch_size:
+            self._plan = self._new_plan(batch_size)
         plan, batches = self._plan, -(-order.size // batch_size)
-        threads = _thread_count(self._n_threads, plan.seconds(batch_size))
+        threads = thread_count(self._n_threads, plan.seconds(batch_size))
         sizes, losses = np.broadcast_to(np.asarray(steps, np.float64), (batches,)), np.zeros(batches)
         self._losses, self._began = losses, self.n_steps
         for batch in range(batches):
@@ -170,24 +168,28 @@ class SequenceTraining:
 
     def loss_gradient(self, order: Array) -> tuple[float, list[dict[str, Array]]]:
         """Return the mean loss of some images, without penalty, and its gradient in the parameters of each layer."""
-        plan = Plan(self.network, self.weights, len(order), training=True, dropping=self._dropping)
-        plan.images, plan.seed = self._images, self._seed
-        loss = self._differentiate(plan, order, _thread_count(self._n_threads, plan.seconds(len(order))))
-        return loss, self.network._public(plan.gradient, None)
+        plan = self._new_plan(len(order))
+        loss = self._differentiate(plan, order, thread_count(self._n_threads, plan.seconds(len(order))))
+        return loss, self.network.unpack_gradient(plan.gradient)
+
+    def _new_plan(self, size: int) -> Plan:
+        return Plan(
+            self.network, self.weights, self._images, size, training=True, dropout=self._dropout, seed=self._seed
+        )
 
     def _differentiate(self, plan: Plan, rows: Array, threads: int) -> float:
         """Make the gradient of a batch's mean loss; return that."""
         n = len(rows)
-        plan.batch, plan.order = self.n_steps, readonly(rows)
-        plan.run(n, threads)
+        plan.forward(rows, threads, number=self.n_steps)
         groups = -(-n // LOSS_ROWS)
         sums = np.zeros(groups)
-        scale = plan.dtype.type(1) / plan.dtype.type(n)
-        loss_slopes(
-            self._loss, readonly(plan.scores()), plan.score_slopes(), n, self._outputs, plan.order, self._indices,
+        kind = self.network.dtype.type
+        scale = kind(1) / kind(n)
+        loss_gradient(
+            self._loss, readonly(plan.scores()), plan.scores_grad(), n, self._outputs, plan.batch.rows, self._indices,
             self._targets, self._sample_weight, scale, groups, sums,
         )  # fmt: skip
-        plan.run(n, threads, back=True)
+        plan.backward(threads)
         total = 0.0
         for part in sums.tolist():
             total += part
@@ -197,9 +199,9 @@ class SequenceTraining:
         """Take a step; once begun it is completed, whatever comes."""
         corrections = (1 - beta ** (self.n_steps + 1.0) for beta in self._betas)
         of_mean, of_square = (correction if correction > 0 else 1.0 for correction in corrections)
-        step = readonly(np.array([size, size / of_mean, of_square**-0.5]).astype(plan.dtype))
+        step = readonly(np.array([size, size / of_mean, of_square**-0.5]).astype(self.network.dtype))
         done = np.zeros(len(self._steps), np.uint8)
-        moved = [(layer.running, layer.moved_running()) for layer in plan.layers if isinstance(layer, Normalization)]
+        moved = plan.moved_statistics()
         n_steps = self.n_steps + 1
         gradient = readonly(plan.gradient)
 
@@ -216,8 +218,8 @@ class SequenceTraining:
         def complete() -> None:
             for part in range(len(self._steps)):
                 move(part)
-            for running, after in moved:
-                running[...] = after
+            for statistics, after in moved:
+                statistics[...] = after
             self.n_steps = n_steps
 
         try:

@@ -1,1 +1,22 @@
-"""Distances of rows, and the nearest rows."""
+"""Distances of rows, and the nearest rows.
+
+The way of the data, from the public function down to the formula::
+
+    pairwise    pairwise_l1, pairwise_l2, pairwise_linf: tasks and threads
+    nearest     k_nearest: which way to search, heaps, order of neighbors
+      |
+    arguments   METRICS, the table of metrics; two sides of one dtype; dtypes of results
+      |
+    panels      the plan: how work is cut; rows of Y packed into panels; blocks of totals from chunks of columns
+      |
+    tiles       the register tile: a few rows of X and one panel of Y, in LLVM code
+      |
+    _tile_metrics   the formulas: what a tile does for a pair of columns (see `_TILES`), by metric and dtype
+
+Totals are what kernels compare: the distance, or of L2 its square. `panels.fill` finishes them (root, mirror) for
+`pairwise`; `nearest` reads them as integers (`_heaps`) and finishes those that are left.
+
+`tile_shapes` says how a tile lies in the target's registers. Ways to search that make fewer distances, or compare
+fewer: `_pruning` (bounds from rows rounded to bytes), `_symmetric` (each pair once), `_selection` (many neighbors).
+`scales` and `_extremes` make L2 distances whose squares leave the range of their dtype again.
+"""

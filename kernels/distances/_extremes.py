@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from ..runtime import parallel
 from . import _selection, panels, scales
 
-__all__ = ["mend", "mend_nearest"]
+__all__ = ["correct", "correct_nearest"]
 
 #: Pairs of a block of a result, and its rows.
 _PAIRS, _ROWS = 1 << 18, 64
@@ -35,7 +35,7 @@ _COMPARED, _SAMPLE = 1 << 12, 64
 _LEFT_OUT = np.iinfo(np.int64).max
 
 
-def mend(
+def correct(
     x: NDArray[Any],
     y: NDArray[Any],
     out: NDArray[Any],
@@ -57,15 +57,15 @@ def mend(
     # Before a large result is searched it is asked whether its values can differ by so little at all.
     only_equal = min(out.shape) >= _ROWS and min(_least_difference(x), _least_difference(y)) >= math.sqrt(least)
 
-    def mend_block(top: int, bottom: int, left: int, right: int, large: bool) -> None:
+    def correct_block(top: int, bottom: int, left: int, right: int, large: bool) -> None:
         part = out[top:bottom, left:right]
-        odd = np.isinf(part) if large else part < border
+        extreme = np.isinf(part) if large else part < border
         if not large:
-            i, j = np.nonzero(odd)
+            i, j = np.nonzero(extreme)
             some = slice(None, None, i.size // _SAMPLE + 1)
             if _are_equal(x, y, top + i[some], left + j[some]).all():
-                odd[i, j] = ~_are_equal(x, y, top + i, left + j)
-        i, j = np.flatnonzero(odd.any(axis=1)), np.flatnonzero(odd.any(axis=0))
+                extreme[i, j] = ~_are_equal(x, y, top + i, left + j)
+        i, j = np.flatnonzero(extreme.any(axis=1)), np.flatnonzero(extreme.any(axis=0))
         if not i.size:
             return
         totals = _totals_again(x[top + i], y[left + j], large)
@@ -73,23 +73,23 @@ def mend(
             again = scales.squares(totals, x.dtype, columns)
         else:
             again = scales.distances(totals, large, x.dtype, columns)
-        part[odd] = again[odd[np.ix_(i, j)]]
+        part[extreme] = again[extreme[np.ix_(i, j)]]
         if symmetric:
-            i, j = np.nonzero(odd)
-            out[left + j, top + i] = part[odd]
+            i, j = np.nonzero(extreme)
+            out[left + j, top + i] = part[extreme]
 
     def work(task: int) -> Iterator[None]:
-        (first, last, y_first, y_last), *odd = rectangles[task]
-        kinds = [large for large in (False, True) if odd[large] and (large or not only_equal)]
+        (first, last, y_first, y_last), *extreme = rectangles[task]
+        kinds = [large for large in (False, True) if extreme[large] and (large or not only_equal)]
         for large, top in itertools.product(kinds, range(first, last, _ROWS)):
             for left in range(y_first, y_last, width):
-                mend_block(top, min(last, top + _ROWS), left, min(y_last, left + width), large)
+                correct_block(top, min(last, top + _ROWS), left, min(y_last, left + width), large)
                 yield
 
     parallel.run(work, len(rectangles), n_threads)
 
 
-def mend_nearest(
+def correct_nearest(
     x: NDArray[Any],
     x_groups: NDArray[np.intp],
     y: NDArray[Any],
@@ -193,10 +193,10 @@ def _in_order(x: NDArray[Any], y: NDArray[Any], indices: NDArray[np.intp]) -> tu
     values, distances = totals.astype(np.float64), np.sqrt(totals).astype(x.dtype)
     kinds = np.select([totals < least, totals <= most, totals > most], [0, 1, 2], default=3)
     for large in (False, True):
-        odd = kinds == (2 if large else 0)
-        if odd.any():
-            values[odd] = _totals_again(x, neighbors, large)[at][odd]
-            distances[odd] = scales.distances(values[odd], large, x.dtype, x.shape[1])
+        extreme = kinds == (2 if large else 0)
+        if extreme.any():
+            values[extreme] = _totals_again(x, neighbors, large)[at][extreme]
+            distances[extreme] = scales.distances(values[extreme], large, x.dtype, x.shape[1])
     order = np.lexsort((indices, values, kinds), axis=1)
     return tuple(np.take_along_axis(values, order, axis=1) for values in (distances, indices, kinds))
 

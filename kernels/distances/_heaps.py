@@ -1,26 +1,65 @@
 """Heaps of the nearest candidates so far: pairs of an integer key and an index, the worst pair at the root.
 
-Distances are compared as integers: the bits of floats that are not negative have the order of the floats, with
+Totals are compared as integers: the bits of floats that are not negative have the order of the floats, with
 NaN above infinity. (key, index) is a total order, so what a heap holds in the end does not depend on the
 order in which candidates came.
+
+`nearest`, `_pruning` and `_symmetric` fill heaps, each in its way; here they are emptied, sorted and merged.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from functools import cache
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..runtime.jit import inner, kernel
 
-__all__ = ["KEY_DTYPES", "before", "empty_heaps", "merge", "replace_root", "sort_all", "sort_rows"]
+__all__ = [
+    "KEY_DTYPES",
+    "KeyRule",
+    "before",
+    "key_of",
+    "key_rule",
+    "merge",
+    "new_heaps",
+    "replace_root",
+    "sort_heaps",
+    "sort_rows",
+]
 
 #: The integers whose order is that of the totals.
 KEY_DTYPES = {np.dtype(name): np.dtype(f"i{np.dtype(name).itemsize}") for name in ("f4", "f8", "i4", "i8")}
 
 
-def empty_heaps(parts: int, n: int, k: int, totals: np.dtype[Any]) -> tuple[NDArray[Any], NDArray[np.intp]]:
+class KeyRule(NamedTuple):
+    """How a total becomes a key: ``min(bits & mask, nan_key)``."""
+
+    #: Clears a float's sign.
+    mask: int
+    #: The one key that stands for every NaN.
+    nan_key: int
+
+
+@cache
+def key_rule(totals: np.dtype[Any]) -> KeyRule:
+    """Return how totals of a dtype become keys."""
+    integer = KEY_DTYPES[totals]
+    largest = int(np.iinfo(integer).max)
+    if totals.kind == "i":
+        return KeyRule(largest, largest)
+    return KeyRule(largest, int(np.array(np.nan, totals).view(integer)[()]) & largest)
+
+
+@inner
+def key_of(bits, rule):  # type: ignore[no-untyped-def]
+    """Return the key of a total, given as an integer."""
+    return min(bits & rule.mask, rule.nan_key)
+
+
+def new_heaps(parts: int, n: int, k: int, totals: np.dtype[Any]) -> tuple[NDArray[Any], NDArray[np.intp]]:
     """Return room for the keys and the indices of `n` heaps of `k` pairs, for each part of Y."""
     return np.empty((parts, n, k), KEY_DTYPES[totals]), np.empty((parts, n, k), np.intp)
 
@@ -58,7 +97,8 @@ def _sort(keys, indices):  # type: ignore[no-untyped-def]
 
 
 @inner
-def sort_all(keys, indices):  # type: ignore[no-untyped-def]
+def sort_heaps(keys, indices):  # type: ignore[no-untyped-def]
+    """Sort heaps ascending."""
     for i in range(keys.shape[0]):
         _sort(keys[i], indices[i])
 
@@ -66,7 +106,7 @@ def sort_all(keys, indices):  # type: ignore[no-untyped-def]
 @kernel
 def sort_rows(keys, indices):  # type: ignore[no-untyped-def]
     """Sort the heaps of some rows."""
-    sort_all(keys, indices)
+    sort_heaps(keys, indices)
 
 
 @kernel

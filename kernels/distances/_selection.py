@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["part_rows", "pays", "select", "select_sorted"]
+__all__ = ["is_worthwhile", "part_rows", "select", "select_sorted"]
 
 #: Rows of Y whose keys are selected from at once: at least so many, and so many for each neighbour.
 _PART_ROWS, _PART_ROWS_PER_NEIGHBOR = 4096, 4
@@ -28,7 +28,7 @@ _INDEX = (1 << 32) - 1
 KeysOf = Callable[[int, int], NDArray[Any]]
 
 
-def pays(n: int, m: int, k: int) -> bool:
+def is_worthwhile(n: int, m: int, k: int) -> bool:
     """Whether selection from blocks is faster than heaps: in random order a row moves about k (1 + ln(m / k)) times."""
     return (
         k >= _FEWEST_NEIGHBORS

@@ -1,4 +1,9 @@
-"""What a tile does for one pair of columns and how its sums end, for each metric and dtype."""
+"""The formulas of the metrics, compiled: what a tile does for a pair of columns, and how its totals end.
+
+`_TILES` has for each metric and kind of dtype the function that adds a column, in LLVM code; floats come first in this
+file, bytes after them. `STEPS` and `COMBINATIONS` say the same in NumPy, for the twins of `tiles`. Another metric is
+another entry of these tables (and of `arguments.METRICS`).
+"""
 
 from __future__ import annotations
 
@@ -7,10 +12,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from llvmlite import ir
+from numpy.typing import NDArray
 
 from ..runtime.target import target
 from ..simd.llvm import call, call_for_vector, constant_vector, is_float, shuffle
-from .tile_shapes import own_steps
+from .tile_shapes import norm_steps
 
 # Each takes the builder, the accumulators, one value of X broadcast and a vector of Y, both in the
 # panels' lane type, and returns the new accumulators.
@@ -47,10 +53,10 @@ def _sum_of_byte_differences(b: ir.IRBuilder, total: ir.Value, x: ir.Value, y: i
         as_bytes = ir.VectorType(ir.IntType(8), x.type.count * 8)
         arguments = b.bitcast(x, as_bytes), b.bitcast(y, as_bytes)
         return b.add(total, call(b, name[x.type.count], total.type, *arguments))
-    return b.add(total, _sum_within_lanes(b, b.bitcast(_byte_differences(b, x, y), total.type)))
+    return b.add(total, _sum_of_bytes_in_lanes(b, b.bitcast(_byte_differences(b, x, y), total.type)))
 
 
-def _sum_within_lanes(b: ir.IRBuilder, lanes: ir.Value) -> ir.Value:
+def _sum_of_bytes_in_lanes(b: ir.IRBuilder, lanes: ir.Value) -> ir.Value:
     """Add the eight bytes of each 64-bit lane, halving their number three times."""
     for width in (8, 16, 32):
         mask = sum(((1 << width) - 1) << at for at in range(0, 64, 2 * width))
@@ -80,18 +86,18 @@ def _sum_of_squared_byte_differences(b: ir.IRBuilder, total: ir.Value, x: ir.Val
 
 
 def sum_of_byte_products(b: ir.IRBuilder, total: ir.Value, x: ir.Value, y: ir.Value) -> ir.Value:
-    """Add y (x - 128) of four neighbours to each of a point's two 32-bit totals: `spread` took 128 from x."""
+    """Add y (x - 128) of four neighbours to each of a point's two 32-bit totals: `broadcast_rows` took 128 from x."""
     name = {4: "llvm.x86.avx512.vpdpbusd.128", 8: "llvm.x86.avx512.vpdpbusd.256", 16: "llvm.x86.avx512.vpdpbusd.512"}
     arguments = b.bitcast(y, total.type), b.bitcast(x, total.type)
     return call(b, name[total.type.count], total.type, total, *arguments)
 
 
-def _sum_of_two(b: ir.IRBuilder, totals: ir.Value) -> ir.Value:
+def _add_pairs(b: ir.IRBuilder, totals: ir.Value) -> ir.Value:
     return b.add(*(shuffle(b, totals, totals, list(range(part, totals.type.count, 2))) for part in range(2)))
 
 
-def _sum_of_four(b: ir.IRBuilder, totals: ir.Value) -> ir.Value:
-    return _sum_of_two(b, _sum_of_two(b, totals))
+def _add_fours(b: ir.IRBuilder, totals: ir.Value) -> ir.Value:
+    return _add_pairs(b, _add_pairs(b, totals))
 
 
 def _largest_byte_of_lane(b: ir.IRBuilder, lanes: ir.Value) -> ir.Value:
@@ -109,7 +115,7 @@ def _add(b: ir.IRBuilder, old: ir.Value, new: ir.Value) -> ir.Value:
 def _larger(b: ir.IRBuilder, old: ir.Value, new: ir.Value) -> ir.Value:
     if not is_float(old.type.element):
         return call_for_vector(b, "llvm.smax", old.type, old, new)
-    bits = _bits_type(old.type)
+    bits = _as_bits(old.type)
     return b.bitcast(call_for_vector(b, "llvm.smax", bits, b.bitcast(old, bits), b.bitcast(new, bits)), old.type)
 
 
@@ -122,11 +128,13 @@ class Tile(NamedTuple):
     close: Emit | None = None
 
 
-def _bits_type(points: ir.VectorType) -> ir.VectorType:
+def _as_bits(points: ir.VectorType) -> ir.VectorType:
+    """Return integers as wide as floats."""
     return ir.VectorType(ir.IntType(32 if isinstance(points.element, ir.FloatType) else 64), points.count)
 
 
 def two_totals_each(points: ir.VectorType) -> ir.VectorType:
+    """Return two 32-bit totals for each point."""
     return ir.VectorType(ir.IntType(32), 2 * points.count)
 
 
@@ -137,14 +145,25 @@ def _four_totals_each(points: ir.VectorType) -> ir.VectorType:
 _TILES: dict[tuple[str, str], Tile] = {
     ("l1", "f"): Tile(_absolute_difference, _add),
     ("l2", "f"): Tile(_squared_difference, _add),
-    ("linf", "f"): Tile(_largest_difference, _larger, _bits_type),
+    ("linf", "f"): Tile(_largest_difference, _larger, _as_bits),
     ("l1", "u"): Tile(_sum_of_byte_differences, _add),
-    ("l2", "u"): Tile(_sum_of_squared_byte_differences, _add, _four_totals_each, _sum_of_four),
+    ("l2", "u"): Tile(_sum_of_squared_byte_differences, _add, _four_totals_each, _add_fours),
     ("linf", "u"): Tile(_largest_byte_difference, _larger, close=_largest_byte_of_lane),
 }
 
-_PRODUCTS_OF_BYTES = Tile(sum_of_byte_products, _add, two_totals_each, _sum_of_two)
+#: Squared distances of bytes where the target multiplies bytes: see `tile_shapes.norm_steps`.
+_PRODUCTS_OF_BYTES = Tile(sum_of_byte_products, _add, two_totals_each, _add_pairs)
+
+
+#: What a column contributes, in NumPy, by `arguments.MetricDefinition.step`.
+STEPS: dict[str, Callable[[NDArray[Any], NDArray[Any]], NDArray[Any]]] = {
+    "difference": lambda x, y: np.abs(y - x),
+    "square": lambda x, y: np.square(y - x),
+}
+
+COMBINATIONS: dict[str, np.ufunc] = {"sum": np.add, "maximum": np.maximum}
 
 
 def tile_of(metric: str, dtype: np.dtype[Any]) -> Tile:
-    return _PRODUCTS_OF_BYTES if metric == "l2" and own_steps(dtype) else _TILES[metric, dtype.kind]
+    """Return what a tile of a metric does with rows of a dtype, on the target."""
+    return _PRODUCTS_OF_BYTES if metric == "l2" and norm_steps(dtype) else _TILES[metric, dtype.kind]

@@ -1,9 +1,14 @@
-"""What distances and neighbours ask of their arguments: two sides of one dtype, a metric, a number of neighbors."""
+"""The table of metrics, and what distances and neighbors ask of their arguments. It can be read without Numba.
+
+`METRICS` is the one table: checks of names, kernels, tiles, models, plots, reports and tests derive from it what they
+say of a metric. What a tile does for a pair of columns stands in `_tile_metrics`, by metric.
+"""
 
 from __future__ import annotations
 
 import numbers
-from typing import Any, Literal
+import sys
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -22,23 +27,76 @@ from ..arguments.arrays import (
 )
 from ..arguments.scalars import flag, listed
 
-Metric = Literal["l1", "l2", "linf"]
+#: The short name of a metric: a key of `METRICS`.
+Metric = str
 
 
-METRICS: dict[str, Metric] = {
-    "l1": "l1",
-    "manhattan": "l1",
-    "cityblock": "l1",
-    "l2": "l2",
-    "euclidean": "l2",
-    "linf": "linf",
-    "chebyshev": "linf",
+class MetricDefinition(NamedTuple):
+    """What a metric is: a step for each column, of which a combination makes the total that kernels compare."""
+
+    title: str
+    #: Other names, first that which scikit-learn's models say.
+    aliases: tuple[str, ...]
+    formula: str
+    #: What a column contributes, |x - y| or its square: a key of `_tile_metrics.STEPS`.
+    step: str
+    combination: Literal["sum", "maximum"]
+    #: Whether the distance is the square root of the total.
+    root: bool
+    #: What a column of bytes contributes at most.
+    largest_byte_step: int
+    #: Whether `_pruning` has bounds of it: it needs a norm of x - y, and to know how the norm rounds.
+    can_be_pruned: bool
+
+
+METRICS: dict[Metric, MetricDefinition] = {
+    "l1": MetricDefinition(
+        title="L1",
+        aliases=("manhattan", "cityblock"),
+        formula="Σ|x − y|",
+        step="difference",
+        combination="sum",
+        root=False,
+        largest_byte_step=255,
+        can_be_pruned=True,
+    ),
+    "l2": MetricDefinition(
+        title="L2",
+        aliases=("euclidean",),
+        formula="√Σ(x − y)²",
+        step="square",
+        combination="sum",
+        root=True,
+        largest_byte_step=255**2,
+        can_be_pruned=True,
+    ),
+    "linf": MetricDefinition(
+        title="L∞",
+        aliases=("chebyshev",),
+        formula="max|x − y|",
+        step="difference",
+        combination="maximum",
+        root=False,
+        largest_byte_step=255,
+        can_be_pruned=True,
+    ),
 }
 
+#: All names of metrics, and the short name that each means.
+METRIC_NAMES: dict[str, Metric] = {
+    name: short for short, definition in METRICS.items() for name in (short, *definition.aliases)
+}
 
-# The largest sums that still fit int32: 255 * D for L1, 255**2 * D for squared L2.
-INT32_COLUMNS_L1 = np.iinfo(np.int32).max // 255
-INT32_COLUMNS_SQUARED_L2 = np.iinfo(np.int32).max // 255**2
+#: The numbers by which compiled code tells metrics apart.
+METRIC_CODES: dict[Metric, int] = {name: code for code, name in enumerate(METRICS)}
+L1, L2, LINF = (METRIC_CODES[name] for name in ("l1", "l2", "linf"))
+
+
+def most_int32_columns(metric: Metric) -> int:
+    """Return of how many columns of bytes int32 holds the total at least; of a maximum there is no limit."""
+    definition = METRICS[metric]
+    most = np.iinfo(np.int32).max // definition.largest_byte_step
+    return most if definition.combination == "sum" else sys.maxsize
 
 
 def pair(X: ArrayLike, Y: ArrayLike | None = None) -> tuple[Array, Array, str]:
@@ -78,32 +136,31 @@ def result_dtype(metric: Metric, dtype: np.dtype[Any], columns: int, squared: bo
     """
     if dtype != UINT8:
         return dtype
-    if metric == "linf":
-        return np.dtype(np.int32)
-    if metric == "l1":
-        if columns > INT32_COLUMNS_L1:
-            raise ValueError(
-                f"X has {columns} columns; uint8 L1 distances are int32 and hold at most {INT32_COLUMNS_L1} columns "
-                "(pass float64 for more)"
-            )
-        return np.dtype(np.int32)
-    if not squared:
+    root = METRICS[metric].root
+    if root and not squared:
         return FLOAT32
-    return np.dtype(np.int32 if columns <= INT32_COLUMNS_SQUARED_L2 else np.int64)
+    if columns <= (most := most_int32_columns(metric)):
+        return np.dtype(np.int32)
+    if root:
+        return np.dtype(np.int64)
+    raise ValueError(
+        f"X has {columns} columns; uint8 {METRICS[metric].title} distances are int32 and hold at most {most} columns "
+        "(pass float64 for more)"
+    )
 
 
 def metric(name: object) -> Metric:
-    """Return the short name of a metric: "l1", "l2" or "linf"."""
+    """Return the short name of a metric, one of `METRICS`."""
     if not isinstance(name, str):
-        raise TypeError(f"metric is a {type(name).__name__}; it must be a str, one of {listed(METRICS)}")
+        raise TypeError(f"metric is a {type(name).__name__}; it must be a str, one of {listed(METRIC_NAMES)}")
     try:
-        return METRICS[name]
+        return METRIC_NAMES[name]
     except KeyError:
-        raise ValueError(f"metric is {name!r}; it must be one of {listed(METRICS)}") from None
+        raise ValueError(f"metric is {name!r}; it must be one of {listed(METRIC_NAMES)}") from None
 
 
 def k(k: object, m: int, exclude_self: bool, n: int) -> int:
-    """Return the number of neighbours as an int, with 1 <= k <= candidates per row.
+    """Return the number of neighbors as an int, with 1 <= k <= candidates per row.
 
     `n` and `m` are the rows of X and Y; with `exclude_self` both must be equal and a row has
     m - 1 candidates.

@@ -1,19 +1,22 @@
 """The k nearest rows, found while the distances are made: the (n, m) matrix never exists.
 
-Every block of distances is looked through while it lies in cache. A row keeps its k best so far in a
-heap whose root is the worst of them; most distances are not below the root, and 32 are dismissed
-with one comparison.
+Every block of distances is looked through while it lies in cache; `panels` makes it, with the formulas of
+`_tile_metrics`. A row keeps its k best so far in a heap whose root is the worst of them; most distances are not below
+the root, and 32 are dismissed with one comparison.
 
 Order. Distances are compared as integers: the bits of floats that are not negative have the order of
 the floats, with NaN above infinity. So one selection serves all dtypes, NaN comes last without a
 branch, and (distance, index) is an exact total order.
 
-Bounds. Of large float problems most pairs are dismissed by a bound from rows rounded to bytes (see `_bounds`).
+Pruning. Of large float problems most pairs are dismissed by a bound from rows rounded to bytes (see `_pruning`).
+
+Symmetry. Where Y is X, each pair's distance is made once if that pays (see `_symmetric`).
 
 Order of rows. Rows often come sorted, and from far to near every one of them would move the heap. So blocks of Y,
 and the distances of a block, are visited in an order that has little to do with theirs.
 
-Many neighbours. Where a heap would be moved too often, the k smallest are selected from blocks of distances.
+Many neighbors. Where a heap would be moved too often, the k smallest are selected from blocks of distances (see
+`_selection`).
 
 Extremes. L2 distances whose squares leave the range of their dtype are noticed when all is sorted, and then searched
 again (see `_extremes`).
@@ -28,7 +31,6 @@ group for each row that is `exclude_self`; with the test fold as group it is cro
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -39,10 +41,20 @@ from ..runtime.jit import inner, kernel, readonly
 from ..simd import comparisons
 from ..simd.comparisons import KEYS_AT_ONCE
 from . import _extremes, _pruning, _selection, _symmetric, arguments, panels
-from ._heaps import KEY_DTYPES, before, empty_heaps, merge, replace_root, sort_all, sort_rows
-from .panels import POINTS_STEP, X_ROWS, Y_POINTS, aligned, distances_of_block, pack, scattered_place, scattering_step
+from ._heaps import KeyRule, before, key_of, key_rule, merge, new_heaps, replace_root, sort_heaps, sort_rows
+from .panels import (
+    POINTS_STEP,
+    X_ROWS,
+    Y_POINTS,
+    PanelPlan,
+    aligned_like,
+    distances_of_block,
+    pack,
+    scattered_place,
+    scattering_step,
+)
 
-__all__ = ["k_nearest"]
+__all__ = ["k_nearest", "k_nearest_outside_group"]
 
 #: Below this many pairs x columns a second thread costs more than it gains.
 _SERIAL_ELEMENTS = 1 << 20
@@ -139,8 +151,8 @@ def k_nearest(
     x, y, _ = arguments.pair(X, Y)
     k = arguments.k(k, y.shape[0], exclude_self, x.shape[0])
     groups = np.arange(x.shape[0]) if exclude_self else _NO_GROUPS
-    if x is y and _symmetric.pays(x, k, parallel.resolve(n_threads)):
-        return _nearest_among_themselves(short, x, groups, k, n_threads)
+    if x is y and _symmetric.is_worthwhile(x, k, parallel.resolve(n_threads)):
+        return _nearest_by_symmetry(short, x, groups, k, n_threads)
     return _nearest(short, x, groups, y, groups, k, n_threads)
 
 
@@ -160,8 +172,8 @@ def k_nearest_outside_group(
     """
     short = arguments.metric(metric)
     x, _, _ = arguments.pair(X)
-    if _symmetric.pays(x, k, parallel.resolve(n_threads)):
-        return _nearest_among_themselves(short, x, groups, k, n_threads, progress)
+    if _symmetric.is_worthwhile(x, k, parallel.resolve(n_threads)):
+        return _nearest_by_symmetry(short, x, groups, k, n_threads, progress)
     step = len(x) if progress is None else panels.TASK_ROWS * parallel.resolve(n_threads)
     parts = []
     for first in range(0, len(x), max(1, step)):
@@ -173,7 +185,7 @@ def k_nearest_outside_group(
     return np.concatenate(distances), np.concatenate(indices)
 
 
-def _nearest_among_themselves(
+def _nearest_by_symmetry(
     metric: arguments.Metric,
     x: NDArray[Any],
     groups: NDArray[np.intp],
@@ -184,9 +196,9 @@ def _nearest_among_themselves(
     """Find neighbours among settled rows, every pair's distance made once."""
     n, d = x.shape
     ordinary = panels.ordinary_totals(metric, x.dtype, d)
-    keys, indices = (room[0] for room in empty_heaps(1, n, k, ordinary.dtype))
+    keys, indices = (room[0] for room in new_heaps(1, n, k, ordinary.dtype))
     threads = parallel.resolve(n_threads)
-    _symmetric.fill_heaps(metric, x, groups, (ordinary, *_key_rule(ordinary.dtype)), keys, indices, threads, progress)
+    _symmetric.fill_heaps(metric, x, groups, key_rule(ordinary.dtype), keys, indices, threads, progress)
     most = max(1, _CALL_MERGES // (k * k.bit_length()))
     parallel.run_ranges(lambda first, last: sort_rows(keys[first:last], indices[first:last]), n, threads, most=most)
     return _distances(metric, x, groups, x, groups, keys, indices, threads), indices
@@ -202,8 +214,8 @@ def _nearest(
     n_threads: int | None,
 ) -> tuple[NDArray[Any], NDArray[np.intp]]:
     """Find neighbours among settled rows; empty groups exclude nothing."""
-    keys, indices, threads, odd = _search_rows(metric, x, x_groups, y, y_groups, k, n_threads)
-    return _distances(metric, x, x_groups, y, y_groups, keys, indices, threads, odd), indices
+    keys, indices, threads, extreme = _search_rows(metric, x, x_groups, y, y_groups, k, n_threads)
+    return _distances(metric, x, x_groups, y, y_groups, keys, indices, threads, extreme), indices
 
 
 def _search_rows(
@@ -215,7 +227,7 @@ def _search_rows(
     k: int,
     n_threads: int | None,
 ) -> tuple[NDArray[Any], NDArray[np.intp], int, bool | None]:
-    """Return sorted keys and indices, the threads that were used, and whether some distances are not ordinary.
+    """Return sorted keys and indices, the threads that were used, and whether some totals are not ordinary.
 
     None: it is not known.
     """
@@ -225,27 +237,27 @@ def _search_rows(
     threads = 1 if small and n_threads is None else parallel.resolve(n_threads)
     serial = small and threads == 1
 
-    if _selection.pays(n, m, k) and not _pruning.pays(metric, x.dtype, n, m, d, k):
-        keys, indices = (room[0] for room in empty_heaps(1, n, k, ordinary.dtype))
+    if _selection.is_worthwhile(n, m, k) and not _pruning.is_worthwhile(metric, x.dtype, n, m, d, k):
+        keys, indices = (room[0] for room in new_heaps(1, n, k, ordinary.dtype))
         _select(metric, x, x_groups, y, y_groups, keys, indices, threads)
         return keys, indices, threads, None
-    cut, code = panels.plan(metric, x.dtype, n, d), panels.METRIC_CODES[metric]
-    rule = (ordinary, *_key_rule(ordinary.dtype))
+    rule = key_rule(ordinary.dtype)
+    cut = tuple(panels.plan(metric, x.dtype, n, d)), tuple(rule)
     x_groups, y, y_groups = readonly(x_groups), readonly(y), readonly(y_groups)
     if serial and n <= panels.TASK_ROWS and k * n < _CALL_MERGES:
-        keys, indices = (room[0] for room in empty_heaps(1, n, k, ordinary.dtype))
+        keys, indices = (room[0] for room in new_heaps(1, n, k, ordinary.dtype))
         rows = panels.whole_steps(x)
-        odd = _search(code, cut, rows, x_groups, y, y_groups, 0, m, True, True, *rule, keys, indices)
-        return keys, indices, threads, odd
+        extreme = _search(*cut, rows, x_groups, y, y_groups, (0, m), True, True, ordinary, keys, indices)
+        return keys, indices, threads, extreme
 
     rows_at_once = panels.task_rows(n, threads)
     selecting = _LOOKING + _PER_LEVEL * k.bit_length()
     sorts_at_once = max(1, _CALL_MERGES // (k * k.bit_length()))
     x_parts = [(first, min(n, first + rows_at_once)) for first in range(0, n, rows_at_once)]
     y_parts = _parts_of_y(m, k, len(x_parts), threads)
-    keys, indices = empty_heaps(len(y_parts), n, k, ordinary.dtype)
-    worthwhile = len(y_parts) == 1 and _pruning.pays(metric, x.dtype, rows_at_once, m, d, k)
-    grid = _pruning.grid(metric, x, y) if worthwhile else None
+    keys, indices = new_heaps(len(y_parts), n, k, ordinary.dtype)
+    worthwhile = len(y_parts) == 1 and _pruning.is_worthwhile(metric, x.dtype, rows_at_once, m, d, k)
+    grid = _pruning.choose_grid(metric, x, y) if worthwhile else None
 
     def search(task: int) -> Iterator[None]:
         part, (first, last) = task % len(y_parts), x_parts[task // len(y_parts)]
@@ -257,7 +269,8 @@ def _search_rows(
             some = slice(top, bottom)
             for left, right in panels.scattered(panels.y_ranges(bottom - top, begin, end, d + selecting)):
                 heaps = best[some], chosen[some]
-                _search(code, cut, queries[some], own[some], y, y_groups, left, right, begins, False, *rule, *heaps)
+                place = queries[some], own[some], y, y_groups, (left, right)
+                _search(*cut, *place, begins, False, ordinary, *heaps)
                 begins = False
                 yield
 
@@ -265,7 +278,7 @@ def _search_rows(
             yield from search_all(0, last - first, y_first, y_last, begins=True)
         else:
             place = queries, own, y, y_groups, y_first, y_last
-            yield from _pruning.sift(metric, grid, *place, rule, best, chosen, search_all)
+            yield from _pruning.fill_heaps(metric, grid, *place, rule, best, chosen, search_all)
         for top in range(0, last - first, sorts_at_once):
             sort_rows(best[top : top + sorts_at_once], chosen[top : top + sorts_at_once])
             yield
@@ -292,7 +305,7 @@ def _select(
     part = _selection.part_rows(len(y), k)
     most = max(1, min(_SELECTED_PAIRS, panels.CALL_ELEMENTS // max(1, d)) // part)
     step = max(1, min(most, -(-n // threads)))
-    mask, nan_key = _key_rule(panels.ordinary_totals(metric, x.dtype, d).dtype)
+    mask, nan_key = key_rule(panels.ordinary_totals(metric, x.dtype, d).dtype)
 
     def search(task: int) -> Iterator[None]:
         some = slice(task * step, (task + 1) * step)
@@ -318,16 +331,6 @@ def _parts_of_y(m: int, k: int, n_tasks: int, threads: int) -> list[tuple[int, i
     return [(first, min(m, first + step)) for first in range(0, m, step)]
 
 
-@cache
-def _key_rule(totals: np.dtype[Any]) -> tuple[int, int]:
-    """Return the mask that clears a float's sign and the one key that stands for every NaN."""
-    integer = KEY_DTYPES[totals]
-    largest = int(np.iinfo(integer).max)
-    if totals.kind == "i":
-        return largest, largest
-    return largest, int(np.array(np.nan, totals).view(integer)[()]) & largest
-
-
 def _distances(
     metric: arguments.Metric,
     x: NDArray[Any],
@@ -337,32 +340,33 @@ def _distances(
     keys: NDArray[Any],
     indices: NDArray[np.intp],
     threads: int,
-    odd: bool | None = None,
+    extreme: bool | None = None,
 ) -> NDArray[Any]:
-    """Return the distances that sorted keys stand for; mend those whose squares left their range, and `indices`.
+    """Return the distances that sorted keys stand for; correct those whose squares left their range, and `indices`.
 
-    `odd` says whether there are such; None: it is not known.
+    `extreme` says whether there are such; None: it is not known.
     """
     ordinary = panels.ordinary_totals(metric, x.dtype, x.shape[1])
     totals = keys.view(ordinary.dtype)
-    if metric != "l2":
+    if not arguments.METRICS[metric].root:
         return totals
     if totals.dtype.kind == "i":
         return np.sqrt(totals.astype(np.float64)).astype(arguments.result_dtype(metric, x.dtype, x.shape[1]))
-    if odd is None and len(totals) and not (totals[:, 0].min() >= ordinary[0] and totals[:, -1].max() <= ordinary[1]):
-        odd = _some_are_odd(x, y, ordinary, keys, indices, threads)
-    if odd:
+    if extreme is None and len(totals):
+        within = totals[:, 0].min() >= ordinary[0] and totals[:, -1].max() <= ordinary[1]
+        extreme = not within and _some_are_extreme(x, y, ordinary, keys, indices, threads)
+    if extreme:
 
         def nearest(
             x: NDArray[Any], x_groups: NDArray[np.intp], y: NDArray[Any], y_groups: NDArray[np.intp], k: int
         ) -> NDArray[np.intp]:
-            return _search_rows("l2", x, x_groups, y, y_groups, k, threads)[1]
+            return _search_rows(metric, x, x_groups, y, y_groups, k, threads)[1]
 
-        return _extremes.mend_nearest(x, x_groups, y, y_groups, totals, indices, threads, nearest)
+        return _extremes.correct_nearest(x, x_groups, y, y_groups, totals, indices, threads, nearest)
     return np.sqrt(totals)
 
 
-def _some_are_odd(
+def _some_are_extreme(
     x: NDArray[Any],
     y: NDArray[Any],
     ordinary: NDArray[Any],
@@ -376,7 +380,7 @@ def _some_are_odd(
 
     def look(first: int, last: int) -> None:
         some = slice(first, last)
-        if not found and _have_odd(x[some], y, ordinary, keys[some], indices[some]):
+        if not found and _have_extremes(x[some], y, ordinary, keys[some], indices[some]):
             found.append(first)
 
     n, k = keys.shape
@@ -386,22 +390,25 @@ def _some_are_odd(
 
 @kernel
 def _search(  # type: ignore[no-untyped-def]
-    metric, plan, X, x_groups, Y, y_groups, y_first, y_last, begins, ends, ordinary, mask, nan_key, keys, indices
+    cut, keyed, X, x_groups, Y, y_groups, y_range, begins, ends, ordinary, keys, indices
 ):
-    """Offer the rows ``y_first:y_last`` of Y to the heaps of the rows of X, those of the same group excepted.
+    """Offer the rows of Y from `y_range` to the heaps of the rows of X, those of the same group excepted.
 
     When a part of Y `begins`, the heaps are filled with what is worse than any distance, NaN included;
     when it `ends`, they are sorted, and what is returned says whether some of them are not `ordinary`.
+    The plan and the rule of keys come as plain tuples, which are handed over faster than named ones.
     """
+    plan, rule = PanelPlan(*cut), KeyRule(*keyed)
+    y_first, y_last = y_range
     if begins:
         keys[:] = np.iinfo(keys.dtype).max
         indices[:] = np.iinfo(np.intp).max
-    rows, points, side, columns, _, space, block = plan
+    block = plan.block_points
     n = X.shape[0]
-    height = -(-min(X_ROWS, n) // rows) * rows
+    height = -(-min(X_ROWS, n) // plan.tile_rows) * plan.tile_rows
     width = -(-min(block, y_last - y_first) // POINTS_STEP) * POINTS_STEP
-    panels, spread_x = aligned(width * X.shape[1], Y), aligned(space, Y)
-    totals = aligned(height * width, ordinary).reshape((height, width))
+    panels, broadcast_x = aligned_like(width * X.shape[1], Y), aligned_like(plan.workspace, Y)
+    totals = aligned_like(height * width, ordinary).reshape((height, width))
     seen_as_keys = totals.view(keys.dtype)
     span = max(1, Y_POINTS // block) * block  # small blocks are visited several together, as they lie in memory
     spans = -(-(y_last - y_first) // span)
@@ -416,22 +423,22 @@ def _search(  # type: ignore[no-untyped-def]
         if turns != -(-(right - left) // KEYS_AT_ONCE):
             turns = -(-(right - left) // KEYS_AT_ONCE)
             turn = scattering_step(turns)
-        pack(Y, left, right, points, side, columns, panels)
+        pack(plan, Y, left, right, panels)
         for top in range(0, n, X_ROWS):
             bottom = min(n, top + X_ROWS)
-            distances_of_block(metric, plan, X, top, bottom, panels, 0, right - left, spread_x, totals)
+            distances_of_block(plan, X, top, bottom, panels, 0, right - left, broadcast_x, totals)
             for i in range(top, bottom):
                 own = x_groups[i] if x_groups.size else 0
                 row = seen_as_keys[i - top]
-                _offer_row(row, right - left, left, turn, own, y_groups, mask, nan_key, keys[i], indices[i])
+                _offer_row(row, right - left, left, turn, own, y_groups, rule, keys[i], indices[i])
     if not ends:
         return False
-    sort_all(keys, indices)
-    return _has_odd(X, Y, ordinary, keys, indices)
+    sort_heaps(keys, indices)
+    return _has_extremes(X, Y, ordinary, keys, indices)
 
 
 @inner
-def _has_odd(X, Y, ordinary, keys, indices):  # type: ignore[no-untyped-def]
+def _has_extremes(X, Y, ordinary, keys, indices):  # type: ignore[no-untyped-def]
     """Whether some distances, in order, are not `ordinary`, those of equal rows excepted."""
     totals = keys.view(ordinary.dtype)
     for i in range(totals.shape[0]):
@@ -448,32 +455,32 @@ def _has_odd(X, Y, ordinary, keys, indices):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _have_odd(X, Y, ordinary, keys, indices):  # type: ignore[no-untyped-def]
-    """As `_has_odd`."""
-    return _has_odd(X, Y, ordinary, keys, indices)
+def _have_extremes(X, Y, ordinary, keys, indices):  # type: ignore[no-untyped-def]
+    """As `_has_extremes`."""
+    return _has_extremes(X, Y, ordinary, keys, indices)
 
 
 @inner
-def _offer_row(row, size, left, step, own, groups, mask, nan_key, keys, indices):  # type: ignore[no-untyped-def]
+def _offer_row(row, size, left, step, own, groups, rule, keys, indices):  # type: ignore[no-untyped-def]
     """Offer one row of a block, columns ``left : left + size`` of Y, to the row's heap.
 
     Candidates of the group `own` are passed over; empty `groups` pass over nothing. They come 32 by 32: as they lie, or
     where the distances seem to be in order, every `step` times 32 places on, from the end that is nearer.
     """
     end, ahead, begin = -(-size // KEYS_AT_ONCE) * KEYS_AT_ONCE, KEYS_AT_ONCE, 0
-    if _fall_and_rise(row, size, mask, nan_key):
+    if _fall_and_rise(row, size, rule):
         ahead = step * KEYS_AT_ONCE
-        if min(row[size - 1] & mask, nan_key) < min(row[0] & mask, nan_key):
+        if key_of(row[size - 1], rule) < key_of(row[0], rule):
             begin, ahead = end - KEYS_AT_ONCE, end - ahead
     limit = _limit(left, keys, indices)
     for _ in range(0, end, KEYS_AT_ONCE):
-        candidates = comparisons.below(row, begin, limit, mask, nan_key)
+        candidates = comparisons.below(row, begin, limit, rule.mask, rule.nan_key)
         if size - begin < KEYS_AT_ONCE:
             candidates &= (1 << (size - begin)) - 1
         while candidates:
             j = begin + comparisons.lowest_bit(candidates)
             candidates &= candidates - 1
-            key = min(row[j] & mask, nan_key)
+            key = key_of(row[j], rule)
             if before(keys, indices, 0, key, left + j) or (groups.size and groups[left + j] == own):
                 continue
             replace_root(keys, indices, keys.size, key, left + j)
@@ -484,11 +491,11 @@ def _offer_row(row, size, left, step, own, groups, mask, nan_key, keys, indices)
 
 
 @inner
-def _fall_and_rise(row, size, mask, nan_key):  # type: ignore[no-untyped-def]
+def _fall_and_rise(row, size, rule):  # type: ignore[no-untyped-def]
     """Whether five keys from all over a row fall and then rise, or do one of these; equal ones do neither."""
-    rises, last = False, min(row[0] & mask, nan_key)
+    rises, last = False, key_of(row[0], rule)
     for part in range(1, 5):
-        key = min(row[(size - 1) * part // 4] & mask, nan_key)
+        key = key_of(row[(size - 1) * part // 4], rule)
         if key == last or (rises and key < last):
             return False
         rises, last = key > last, key

@@ -5,7 +5,8 @@ numbers: in float32 the distance between 10,000 and 10,001 comes out as 0. Here 
 formed, which costs one subtraction more per element and no accuracy; in register tiles it runs at
 the rate of the matrix product where additions have ports of their own (Zen), at about half of it
 where they share them with multiplications. Squared distances of bytes are made from products where the
-target multiplies bytes (VNNI): in integers nothing cancels.
+target multiplies bytes (VNNI): in integers nothing cancels. The formula of each metric, compiled, stands in
+`_tile_metrics`; here arguments are settled, and the result is cut into tasks, which `panels.fill` makes.
 
 Accuracy. A float sum runs over one column after the other within chunks of about equal length, at most 384
 (float32) or 192 (float64) columns, then over the chunks: relative error at most (chunk + D / chunk + 3) eps
@@ -193,7 +194,12 @@ def pairwise_linf(
 
 
 def _pairwise(
-    metric: Any, X: ArrayLike, Y: ArrayLike | None, squared: bool, out: NDArray[Any] | None, n_threads: int | None
+    metric: arguments.Metric,
+    X: ArrayLike,
+    Y: ArrayLike | None,
+    squared: bool,
+    out: NDArray[Any] | None,
+    n_threads: int | None,
 ) -> NDArray[Any]:
     x, y, _ = arguments.pair(X, Y)
     (n, d), m = x.shape, y.shape[0]
@@ -204,23 +210,24 @@ def _pairwise(
     limits = panels.limits(metric, x.dtype, d)
     same = x is y
     symmetric = same and d * x.itemsize >= _MIRRORED_BYTES
-    root = metric == "l2" and not squared
+    root = arguments.METRICS[metric].root and not squared
     y = readonly(y)
-    cut, code = panels.plan(metric, x.dtype, n, d), panels.METRIC_CODES[metric]
-    tasks = [(0, n, 0, m)] if serial and n <= panels.TASK_ROWS else _tasks(n, m, d, symmetric, threads, cut[-1])
-    odd = []
+    plan = panels.plan(metric, x.dtype, n, d)
+    cut, block = tuple(plan), plan.block_points
+    tasks = [(0, n, 0, m)] if serial and n <= panels.TASK_ROWS else _tasks(n, m, d, symmetric, threads, block)
+    extreme = []
 
     def fill(task: int) -> None:
         first, last, y_first, y_last = tasks[task]
         rows = panels.whole_steps(x[first:last])
         place = rows, first, y, y_first, y_last
-        small, large = panels.fill(code, cut, root, same, symmetric, *place, *limits, result)
+        small, large = panels.fill(cut, root, same, symmetric, *place, *limits, result)
         if small or large:
-            odd.append((tasks[task], small, large and root))
+            extreme.append((tasks[task], small, large and root))
 
     parallel.run(fill, len(tasks), threads)
-    if odd:
-        _extremes.mend(x, y, result, odd, squared, symmetric, threads)
+    if extreme:
+        _extremes.correct(x, y, result, extreme, squared, symmetric, threads)
     return result
 
 

@@ -1,4 +1,4 @@
-"""Blocks of distances: packed panels, register tiles over them, and how work is cut.
+"""Panels: how work on distances is cut, how rows of Y are packed, and how blocks of totals are made from them.
 
 Rows of Y are copied into panels before they are used, so that a vector holds one column of many points::
 
@@ -6,30 +6,34 @@ Rows of Y are copied into panels before they are used, so that a vector holds on
 
 A step is one column (eight for uint8). The copy pads incomplete panels with zeros, so that tiles have no
 tails; it costs O(m D) for each `TASK_ROWS` rows of X. The rows of X that a tile takes are put in order as
-well (see `_simd.spread`), once for all panels of a block. A block is at most `X_ROWS` x `Y_POINTS` distances.
+well (see `tiles.broadcast_rows`), once for all panels of a block. A block is at most `X_ROWS` x `Y_POINTS` distances.
 
 The columns are taken in chunks: one chunk of every panel stays in the second-level cache while all rows
 of a block pass by, and the rounding error of a float sum grows with (chunk + number of chunks) instead
 of with D. Chunks are of about equal length, because a short one is all overhead.
+
+`PanelPlan` says all this in numbers. `distances_of_block` makes a block of totals, which `fill` writes as distances
+(for `pairwise`) and others look through (for `nearest`).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from functools import cache
-from typing import Any, TypeVar
+from functools import cache, lru_cache
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
 from ..runtime.jit import inner, kernel, readonly
-from . import scales, tiles
+from ..runtime.memory import CACHE_LINE
+from . import scales, tile_shapes, tiles
 from ._heaps import KEY_DTYPES
-from .arguments import Metric, result_dtype
+from .arguments import L2, METRIC_CODES, METRICS, Metric, result_dtype
 
 __all__ = [
-    "METRIC_CODES",
-    "aligned",
+    "PanelPlan",
+    "aligned_like",
     "chunk_length",
     "distances_of_block",
     "fill",
@@ -48,18 +52,16 @@ __all__ = [
 
 Item = TypeVar("Item")
 
-METRIC_CODES = {"l1": 0, "l2": 1, "linf": 2}
-
 #: Bytes of a row in a chunk, give or take a half: fewer where each value of X takes the room of a vector.
-CHUNK_BYTES, SPREAD_CHUNK_BYTES = 1024, 512
+CHUNK_BYTES, BROADCAST_CHUNK_BYTES = 1024, 512
 
 #: One chunk of all panels of a block: half of a usual second-level cache.
 _BLOCK_BYTES = 480 << 10
 
 #: Most rows and points of a block: multiples of all tile heights (4, 6) and of `POINTS_STEP`.
-X_ROWS, Y_POINTS = 84, _BLOCK_BYTES // SPREAD_CHUNK_BYTES
+X_ROWS, Y_POINTS = 84, _BLOCK_BYTES // BROADCAST_CHUNK_BYTES
 
-#: Panels of long rows are fewer, but enough to repay the spreading of X.
+#: Panels of long rows are fewer, but enough to repay the broadcasting of X.
 _PANEL_BYTES = 8 << 20
 _FEWEST_POINTS = 288
 
@@ -76,32 +78,47 @@ TASK_ROWS = 12 * X_ROWS
 CALL_ELEMENTS = 1 << 30
 
 
-def plan(metric: Metric, dtype: np.dtype[Any], n: int, d: int) -> tuple[int, ...]:
-    """Return how distances of `n` rows of `d` columns are cut, on Numba's target.
+class PanelPlan(NamedTuple):
+    """How distances are cut, on Numba's target."""
 
-    Rows and points of a tile, side of the square that is transposed at once, columns of a step, usual
-    steps of a chunk, size of the space in which rows of X are spread, points of a block: a plain tuple,
-    because a named one takes longer to hand to a kernel than all the rest.
-    """
-    *tile, most = _tile_plan(metric, dtype)
-    if n <= _FEW_ROWS:
-        return (*tile, POINTS_STEP)
-    points = _PANEL_BYTES // max(1, d * dtype.itemsize) // POINTS_STEP * POINTS_STEP
-    return (*tile, max(_FEWEST_POINTS, min(most, points)))
+    #: Its number: see `arguments.METRIC_CODES`.
+    metric: int
+    tile_rows: int
+    tile_points: int
+    #: Rows, and steps, that are transposed at once when Y is packed.
+    transpose_width: int
+    columns_per_step: int
+    #: Steps of a chunk, give or take a half.
+    chunk_steps: int
+    #: Size of the workspace in which values of X are broadcast.
+    workspace: int
+    #: Most points of a block.
+    block_points: int
 
 
-@cache
-def _tile_plan(metric: Metric, dtype: np.dtype[Any]) -> tuple[int, ...]:
-    """Return what of a plan does not depend on the sizes, with the most points that a block may have."""
-    tile, columns, copies = tiles.tile_shape(metric, dtype), tiles.group(dtype), tiles.copies(metric, dtype)
-    chunk_bytes = SPREAD_CHUNK_BYTES if dtype.kind == "f" and copies > 1 else CHUNK_BYTES
+@lru_cache(maxsize=256)
+def plan(metric: Metric, dtype: np.dtype[Any], n: int, d: int) -> PanelPlan:
+    """Return how distances of `n` rows of `d` columns are cut."""
+    tile, copies = tile_shapes.tile_shape(metric, dtype), tile_shapes.copies(metric, dtype)
+    columns = tile_shapes.columns_per_lane(dtype)
+    chunk_bytes = BROADCAST_CHUNK_BYTES if dtype.kind == "f" and copies > 1 else CHUNK_BYTES
     chunk = chunk_bytes // (columns * dtype.itemsize)
-    space = tile.rows * 2 * chunk * columns * copies
-    return tile.rows, tile.points, tiles.square(dtype), columns, chunk, space, _BLOCK_BYTES // chunk_bytes
+    points = _PANEL_BYTES // max(1, d * dtype.itemsize) // POINTS_STEP * POINTS_STEP
+    points = max(_FEWEST_POINTS, min(_BLOCK_BYTES // chunk_bytes, points))
+    return PanelPlan(
+        metric=METRIC_CODES[metric],
+        tile_rows=tile.rows,
+        tile_points=tile.points,
+        transpose_width=tile_shapes.transpose_width(dtype),
+        columns_per_step=columns,
+        chunk_steps=chunk,
+        workspace=tile.rows * 2 * chunk * columns * copies,
+        block_points=POINTS_STEP if n <= _FEW_ROWS else points,
+    )
 
 
 def task_rows(n: int, n_threads: int) -> int:
-    """Rows of X for one task: enough to repay the packing of Y, few enough to feed every thread."""
+    """Return the rows of X of one task: enough to repay the packing of Y, few enough to feed every thread."""
     tasks = n_threads * -(-n // (n_threads * TASK_ROWS))  # as many for every thread
     return max(1, min(n, max(64, -(-n // max(1, tasks)))))
 
@@ -111,20 +128,20 @@ def whole_steps(rows: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 
     Where panels have a step beyond their columns, so have these rows; it holds the sum of squares.
     """
-    columns = tiles.group(rows.dtype)
+    columns = tile_shapes.columns_per_lane(rows.dtype)
     n, d = rows.shape
-    steps, own = -(-d // columns), tiles.own_steps(rows.dtype)
-    if d % columns or own:
-        padded = np.zeros((n, (steps + own) * columns), rows.dtype)
+    steps, norms = -(-d // columns), tile_shapes.norm_steps(rows.dtype)
+    if d % columns or norms:
+        padded = np.zeros((n, (steps + norms) * columns), rows.dtype)
         padded[:, :d] = rows
-        if own:
-            _add_squares(padded)
+        if norms:
+            _write_norms(padded)
         rows = padded
     return readonly(rows)
 
 
 @kernel
-def _add_squares(rows):  # type: ignore[no-untyped-def]
+def _write_norms(rows):  # type: ignore[no-untyped-def]
     """Write the sum of squares of a row's bytes into its last eight."""
     steps = rows.shape[1] - 8
     for i in range(rows.shape[0]):
@@ -181,7 +198,7 @@ def ordinary_totals(metric: Metric, dtype: np.dtype[Any], d: int) -> np.ndarray[
     total = result_dtype(metric, dtype, d, squared=True)
     if total.kind == "i":
         return readonly(np.array([0, np.iinfo(total).max], total))
-    return readonly(np.array(scales.ordinary(dtype, d) if metric == "l2" else (0, np.inf), total))
+    return readonly(np.array(scales.ordinary(dtype, d) if METRICS[metric].root else (0, np.inf), total))
 
 
 @cache
@@ -195,29 +212,30 @@ def totals(metric: Metric, x: np.ndarray[Any, Any], y: np.ndarray[Any, Any]) -> 
     """Return the totals of so few pairs that they are made in one compiled call."""
     ordinary, keys = limits(metric, x.dtype, x.shape[1])
     found = np.empty((len(x), len(y)), ordinary.dtype)
-    rows, cut = whole_steps(x), plan(metric, x.dtype, *x.shape)
-    fill(METRIC_CODES[metric], cut, False, False, False, rows, 0, readonly(y), 0, len(y), ordinary, keys, found)
+    rows, cut = whole_steps(x), tuple(plan(metric, x.dtype, *x.shape))
+    fill(cut, False, False, False, rows, 0, readonly(y), 0, len(y), ordinary, keys, found)
     return found
 
 
 @inner
-def aligned(size, like):  # type: ignore[no-untyped-def]
+def aligned_like(size, like):  # type: ignore[no-untyped-def]
     """Return an uninitialised flat array of `like`'s dtype that starts at a cache line."""
-    spare = 64 // like.itemsize
+    spare = CACHE_LINE // like.itemsize
     array = np.empty(size + spare, like.dtype)
-    skip = (-array.ctypes.data % 64) // like.itemsize
+    skip = (-array.ctypes.data % CACHE_LINE) // like.itemsize
     return array[skip : skip + size]
 
 
 @inner
-def pack(source, first, last, width, side, columns, panels):  # type: ignore[no-untyped-def]
-    """Copy rows ``first:last`` of `source` into panels of `width` rows, padded with zeros."""
+def pack(plan, source, first, last, panels):  # type: ignore[no-untyped-def]
+    """Copy rows ``first:last`` of `source` into panels, padded with zeros."""
+    width, side, columns = plan.tile_points, plan.transpose_width, plan.columns_per_step
     n_columns = source.shape[1]
-    own = tiles.has_own_step(panels)
+    norms = tiles.has_norm_step(panels)
     steps = -(-n_columns // columns)
     stride = width * columns
     for top in range(first, last, width):
-        base = (top - first) * (steps + own) * columns
+        base = (top - first) * (steps + norms) * columns
         for lanes in range(0, width, side):
             row = top + lanes
             done = 0
@@ -233,14 +251,14 @@ def pack(source, first, last, width, side, columns, panels):  # type: ignore[no-
                 elif done < steps:
                     for step in range(steps - done):
                         panels[at + step * stride : at + step * stride + columns] = 0
-        if own:
+        if norms:
             for lanes in range(0, width, side):
-                tiles.own_terms(panels, base + lanes * columns, stride, steps)
+                tiles.norm_terms(panels, base + lanes * columns, stride, steps)
 
 
 @inner
 def _pack_rest(row, done, steps, columns, panel, stride):  # type: ignore[no-untyped-def]
-    """Copy what a square could not take: a row's columns from step `done` on, then zeros."""
+    """Copy what was not transposed at once: a row's columns from step `done` on, then zeros."""
     for step in range(done, steps):
         for column in range(columns):
             place = step * columns + column
@@ -254,77 +272,69 @@ def chunk_length(steps, usual):  # type: ignore[no-untyped-def]
 
 
 @inner
-def distances_of_block(metric, plan, X, top, bottom, Y, begin, end, spread_x, totals):  # type: ignore[no-untyped-def]
+def distances_of_block(plan, X, top, bottom, Y, begin, end, broadcast_x, totals):  # type: ignore[no-untyped-def]
     """Fill ``totals[: bottom - top, begin:end]`` (and its padding) from rows of X and packed panels of Y.
 
-    `begin` is the first point of a panel. The totals are L1, squared L2 or L-infinity distances; `spread_x` is
-    work space, of the size that the plan says.
+    `begin` is the first point of a panel. The totals are what kernels compare (L1, squared L2, L-infinity);
+    `broadcast_x` is work space, of the size that the plan says.
     """
-    rows, points, _, columns, usual, _, _ = plan
-    own = tiles.has_own_step(Y)
-    steps = X.shape[1] // columns - own
-    chunk = chunk_length(steps, usual)
+    points, columns = plan.tile_points, plan.columns_per_step
+    norms = tiles.has_norm_step(Y)
+    steps = X.shape[1] // columns - norms
+    chunk = chunk_length(steps, plan.chunk_steps)
     for step in range(0, max(steps, 1), max(chunk, 1)):  # without columns one empty chunk writes the zeros
         length = min(chunk, steps - step)
-        for row in range(0, bottom - top, rows):
-            _spread(metric, X, top + row, step, length, spread_x)
+        for row in range(0, bottom - top, plan.tile_rows):
+            _broadcast_rows(plan.metric, X, top + row, step, length, broadcast_x)
             for point in range(begin, end, points):
-                y_at = (point * (steps + own) + step * points) * columns
-                _accumulate(metric, spread_x, Y, y_at, length, totals, row, point, step == 0)
-    if own and metric == 1:
+                y_at = (point * (steps + norms) + step * points) * columns
+                _accumulate(plan.metric, broadcast_x, Y, y_at, length, totals, row, point, step == 0)
+    if norms and plan.metric == L2:
         for point in range(begin, end, points):
-            y_at = (point * (steps + own) + steps * points) * columns
+            y_at = (point * (steps + norms) + steps * points) * columns
             for row in range(bottom - top):
                 tiles.complete(X, (top + row + 1) * X.shape[1] - columns, Y, y_at, points, totals, row, point)
 
 
+# As functions of their own: in the loops above, code for all metrics takes longer to compile.
 @inner
-def _spread(metric, X, row, begin, steps, buffer):  # type: ignore[no-untyped-def]
-    if metric == 0:
-        tiles.spread("l1", X, row, begin, steps, buffer)
-    elif metric == 1:
-        tiles.spread("l2", X, row, begin, steps, buffer)
-    else:
-        tiles.spread("linf", X, row, begin, steps, buffer)
+def _broadcast_rows(metric, X, row, begin, steps, buffer):  # type: ignore[no-untyped-def]
+    tiles.broadcast_rows(metric, X, row, begin, steps, buffer)
 
 
 @inner
-def _accumulate(metric, spread_x, Y, y_at, steps, totals, row, column, first):  # type: ignore[no-untyped-def]
-    if metric == 0:
-        tiles.accumulate("l1", spread_x, Y, y_at, steps, totals, row, column, first)
-    elif metric == 1:
-        tiles.accumulate("l2", spread_x, Y, y_at, steps, totals, row, column, first)
-    else:
-        tiles.accumulate("linf", spread_x, Y, y_at, steps, totals, row, column, first)
+def _accumulate(metric, broadcast_x, Y, y_at, steps, totals, row, column, first):  # type: ignore[no-untyped-def]
+    tiles.accumulate(metric, broadcast_x, Y, y_at, steps, totals, row, column, first)
 
 
 @kernel
 def fill(  # type: ignore[no-untyped-def]
-    metric, plan, root, same, symmetric, X, first, Y, y_first, y_last, ordinary, ordinary_keys, out
+    cut, root, same, symmetric, X, first, Y, y_first, y_last, ordinary, ordinary_keys, out
 ):
     """Write ``out[first : first + len(X), y_first:y_last]``; of a symmetric one the upper triangle and its mirror.
 
     Returns whether there are totals below and above the `ordinary` ones; where X and Y are the `same`, those of rows
-    with themselves do not count.
+    with themselves do not count. `cut` is the plan as a plain tuple, which is handed over faster than a named one.
     """
-    rows, points, side, columns, _, space, at_once = plan
+    plan = PanelPlan(*cut)
+    points, at_once = plan.tile_points, plan.block_points
     n = X.shape[0]
-    height = -(-min(X_ROWS, n) // rows) * rows
+    height = -(-min(X_ROWS, n) // plan.tile_rows) * plan.tile_rows
     width = -(-min(at_once, y_last - y_first) // points) * points
-    panels, spread_x = aligned(width * X.shape[1], Y), aligned(space, Y)
-    totals = aligned(height * width, ordinary).reshape((height, width))
+    panels, broadcast_x = aligned_like(width * X.shape[1], Y), aligned_like(plan.workspace, Y)
+    totals = aligned_like(height * width, ordinary).reshape((height, width))
     small, large = False, False
     for left in range(y_first, y_last, at_once):
         right = min(y_last, left + at_once)
         if symmetric and right <= first:
             continue
-        pack(Y, left, right, points, side, columns, panels)
+        pack(plan, Y, left, right, panels)
         for top in range(0, n, X_ROWS):
             bottom = min(n, top + X_ROWS)
             # Of a symmetric result the panels that are wholly to the left of the diagonal come from the mirror.
             begin = max(0, first + top - left) // points * points if symmetric else 0
             if begin < right - left:
-                distances_of_block(metric, plan, X, top, bottom, panels, begin, right - left, spread_x, totals)
+                distances_of_block(plan, X, top, bottom, panels, begin, right - left, broadcast_x, totals)
                 place = first + top, first + bottom, left, right
                 odd = _finish(totals, root, same, symmetric, *place, ordinary, ordinary_keys, out)
                 small, large = small or odd[0], large or odd[1]

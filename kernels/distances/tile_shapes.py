@@ -1,4 +1,8 @@
-"""How a tile of distances lies in the registers of the target."""
+"""How a tile of distances lies in the registers of the target: its rows and points, the lanes and steps of panels.
+
+The shapes are chosen here, `panels` makes its plan from them, and `tiles` writes code for them. `target` is asked each
+time, so that code can be made for another one than that of this machine.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,7 @@ import numpy as np
 
 from ..runtime.target import target
 
-__all__ = ["TileShape", "copies", "group", "own_steps", "square", "tile_shape"]
+__all__ = ["TileShape", "columns_per_lane", "copies", "norm_steps", "tile_shape", "transpose_width"]
 
 
 class TileShape(NamedTuple):
@@ -25,8 +29,8 @@ class TileShape(NamedTuple):
         return self.vectors * self.lanes
 
 
-def group(dtype: np.dtype[Any]) -> int:
-    """Columns that one lane of a panel holds: one float, or eight bytes."""
+def columns_per_lane(dtype: np.dtype[Any]) -> int:
+    """Return how many columns one lane of a panel holds: one float, or eight bytes."""
     return 1 if dtype.kind == "f" else 8
 
 
@@ -39,7 +43,7 @@ def tile_shape(metric: str, dtype: np.dtype[Any]) -> TileShape:
     """
     is_float = dtype.kind == "f"
     vector_bytes = target().vector_bytes if is_float else _integer_vector_bytes()
-    by_products = metric == "l2" and own_steps(dtype) > 0
+    by_products = metric == "l2" and norm_steps(dtype) > 0
     if vector_bytes == 64:
         rows, vectors = (4, 6) if is_float else (4, 4)
     elif "x86" not in target().features:
@@ -52,11 +56,11 @@ def tile_shape(metric: str, dtype: np.dtype[Any]) -> TileShape:
     return TileShape(rows, vectors, vector_bytes // point_bytes)
 
 
-def own_steps(dtype: np.dtype[Any]) -> int:
-    """How many steps a panel has beyond its columns: one, where squared distances of bytes are made from products.
+def norm_steps(dtype: np.dtype[Any]) -> int:
+    """Return how many steps a panel has beyond its columns: one, where squared distances of bytes come from products.
 
     |x - y|^2 = |x|^2 + |y|^2 - 2 x.y is exact in integers, and `vpdpbusd` makes 64 products at once. The step
-    beyond the columns holds what depends on one row alone. It is there for every metric, since panels do not
+    beyond the columns holds what depends on one row alone, its norm. It is there for every metric, since panels do not
     know what they are for.
     """
     return int(dtype.kind == "u" and "vnni" in target().features)
@@ -70,14 +74,14 @@ def _integer_vector_bytes() -> int:
     return 64 if "avx512bw" in features else 32 if "avx2" in features else 16
 
 
-def square(dtype: np.dtype[Any]) -> int:
-    """Rows, and lanes of a row, of the square that `transpose` turns: a vector register's lanes."""
-    return target().vector_bytes // (group(dtype) * dtype.itemsize)
+def transpose_width(dtype: np.dtype[Any]) -> int:
+    """Return the rows, and lanes of a row, that `transpose` takes at once: a vector register's lanes."""
+    return target().vector_bytes // (columns_per_lane(dtype) * dtype.itemsize)
 
 
 @cache
 def copies(metric: str, dtype: np.dtype[Any]) -> int:
-    """How many lanes `spread` fills with each value of X: all lanes of a vector, or one.
+    """Return how many lanes `broadcast_rows` fills with each value of X: all lanes of a vector, or one.
 
     All, where to broadcast a value costs the units that add: without AVX it is a shuffle, and on Zen 4
     each 512-bit broadcast costs an addition (51 against 58 Gelem/s of squared differences). AVX and Arm

@@ -1,12 +1,13 @@
-"""Vector code: what Numba's target can do, and the intrinsics that distances stand on.
+"""Register tiles in LLVM code, and what feeds them: the inner loops of every distance.
 
 `accumulate` is the register tile at the heart of every distance: `rows` x `vectors` accumulators, one
 vector of points of Y against one value of X in all lanes per operation, as in a matrix product. It is one
-emitter for every (metric, dtype) pair; a pair differs in three small functions, listed in `_TILES`.
-`transpose` turns a square block of rows into the panels that the tile reads. `spread` puts the values of a
-tile's rows of X into a row, each in as many copies as `copies` says.
+emitter for every metric and dtype; these differ in small functions, which `_tile_metrics` lists: there stand the
+formulas. Code for all metrics is written, and their number (`arguments.METRIC_CODES`) chooses among it.
+`transpose` turns a block of rows into the panels that the tile reads. `broadcast_rows` puts the values of a
+tile's rows of X into a row, each in as many copies as `tile_shapes.copies` says.
 
-Both are LLVM vector code, so the compiler chooses the instructions of its target; only `psadbw`, `pmaddwd`
+All are LLVM vector code, so the compiler chooses the instructions of its target; only `psadbw`, `pmaddwd`
 and `vpdpbusd`, which no portable pattern reaches reliably, are asked for by name where the target has them.
 
 Sums. A tile adds one column after the other to one accumulator per pair, and the caller adds up tiles
@@ -15,6 +16,8 @@ distance do not depend on tile, block, batch or thread.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 from llvmlite import ir
@@ -36,147 +39,170 @@ from ..simd.llvm import (
     shuffle,
     store,
 )
-from ._tile_metrics import Tile, sum_of_byte_products, tile_of, two_totals_each
-from .tile_shapes import copies, group, own_steps, square, tile_shape
+from ._tile_metrics import COMBINATIONS, STEPS, Tile, sum_of_byte_products, tile_of, two_totals_each
+from .arguments import METRIC_CODES, METRICS
+from .tile_shapes import columns_per_lane, copies, norm_steps, tile_shape, transpose_width
 
 __all__ = [
     "accumulate",
     "accumulate_few",
+    "broadcast_rows",
     "complete",
-    "has_own_step",
-    "own_terms",
-    "spread",
+    "has_norm_step",
+    "norm_terms",
     "transpose",
 ]
 
 
-def _has_own_step_twin(panels):  # type: ignore[no-untyped-def]
-    return own_steps(panels.dtype) > 0
+_NAMES = tuple(METRICS)
 
 
-@intrinsic(twin=_has_own_step_twin)
-def has_own_step(typingctx, panels):  # type: ignore[no-untyped-def]
+def _for_each_metric(b: ir.IRBuilder, code: ir.Value, emit: Callable[[str], None]) -> None:
+    """Write code for each metric, of which that with the number `code` is run."""
+    blocks = {name: b.append_basic_block(name) for name in METRICS}
+    end = b.append_basic_block("end")
+    choice = b.switch(code, blocks[_NAMES[-1]])
+    for name, block in blocks.items():
+        if name != _NAMES[-1]:
+            choice.add_case(ir.Constant(code.type, METRIC_CODES[name]), block)
+        b.position_at_end(block)
+        emit(name)
+        b.branch(end)
+    b.position_at_end(end)
+
+
+def _has_norm_step_twin(panels):  # type: ignore[no-untyped-def]
+    return norm_steps(panels.dtype) > 0
+
+
+@intrinsic(twin=_has_norm_step_twin)
+def has_norm_step(typingctx, panels):  # type: ignore[no-untyped-def]
     """Return whether panels of this dtype have a step beyond their columns: a constant of the compiled code."""
 
     def emit(context, b, signature, arguments):  # type: ignore[no-untyped-def]
-        return ir.Constant(ir.IntType(1), own_steps(np.dtype(str(panels.dtype))))
+        return ir.Constant(ir.IntType(1), norm_steps(np.dtype(str(panels.dtype))))
 
     return types.boolean(panels), emit
 
 
-def _spread_twin(metric, X, x_row, begin, steps, buffer):  # type: ignore[no-untyped-def]
-    shape, columns, lanes = tile_shape(metric, X.dtype), group(X.dtype), copies(metric, X.dtype)
+def _broadcast_rows_twin(metric, X, x_row, begin, steps, buffer):  # type: ignore[no-untyped-def]
+    metric = _NAMES[metric]
+    shape, columns, lanes = tile_shape(metric, X.dtype), columns_per_lane(X.dtype), copies(metric, X.dtype)
     rows = np.minimum(np.arange(x_row, x_row + shape.rows), len(X) - 1)
     x = X[rows, begin * columns : (begin + steps) * columns].reshape(shape.rows, steps, 1, columns)
     place = buffer[: steps * shape.rows * lanes * columns].reshape(steps, shape.rows, lanes, columns)
-    place[...] = x.swapaxes(0, 1) ^ 128 if metric == "l2" and own_steps(X.dtype) else x.swapaxes(0, 1)
+    place[...] = x.swapaxes(0, 1) ^ 128 if metric == "l2" and norm_steps(X.dtype) else x.swapaxes(0, 1)
 
 
-@intrinsic(twin=_spread_twin)
-def spread(typingctx, metric, X, x_row, begin, steps, buffer):  # type: ignore[no-untyped-def]
+@intrinsic(twin=_broadcast_rows_twin)
+def broadcast_rows(typingctx, metric, X, x_row, begin, steps, buffer):  # type: ignore[no-untyped-def]
     """Write some columns of a tile's rows of X, step by step, each value in so many `copies`.
 
-    ``spread(metric, X, x_row, begin, steps, buffer)``: `metric` is a literal string; the rows of `X` (n, D)
-    from `x_row` on (the last row stands in for those beyond it), from step `begin` on; a row is whole groups;
-    `buffer` is flat.
+    ``broadcast_rows(metric, X, x_row, begin, steps, buffer)``: the rows of `X` (n, D) from `x_row` on (the last row
+    stands in for those beyond it), from step `begin` on; a row is whole steps; `buffer` is flat.
     """
-    if not isinstance(metric, types.StringLiteral):
-        return None  # asked again with the literal
-    result = types.void(metric, X, x_row, begin, steps, buffer)
+    result = types.void(types.intp, X, x_row, begin, steps, buffer)
 
     def emit(context, b, signature, arguments):  # type: ignore[no-untyped-def]
-        name, dtype = metric.literal_value, np.dtype(str(X.dtype))
-        rows = tile_shape(name, dtype).rows
-        written = ir.VectorType(lane_type(X.dtype, context), copies(name, dtype))
-        x_rows = row_pointers(context, b, X, arguments[1], arguments[2], rows, written.element)
-        start = pointer_to(context, b, buffer, arguments[5], index(0), written)
-        with cgutils.for_range(b, arguments[4]) as loop:
-            x_step = b.add(arguments[3], loop.index)
-            for i in range(rows):
-                value = load(b, b.gep(x_rows[i], [x_step]))
-                if name == "l2" and own_steps(dtype):
-                    value = b.xor(value, ir.Constant(value.type, 0x8080808080808080))
-                value = broadcast(b, value, written)
-                store(b, value, b.gep(start, [b.add(b.mul(loop.index, index(rows)), index(i))]))
+        dtype = np.dtype(str(X.dtype))
+
+        def write(name: str) -> None:
+            rows = tile_shape(name, dtype).rows
+            written = ir.VectorType(lane_type(X.dtype, context), copies(name, dtype))
+            x_rows = row_pointers(context, b, X, arguments[1], arguments[2], rows, written.element)
+            start = pointer_to(context, b, buffer, arguments[5], index(0), written)
+            with cgutils.for_range(b, arguments[4]) as loop:
+                x_step = b.add(arguments[3], loop.index)
+                for i in range(rows):
+                    value = load(b, b.gep(x_rows[i], [x_step]))
+                    if name == "l2" and norm_steps(dtype):
+                        value = b.xor(value, ir.Constant(value.type, 0x8080808080808080))
+                    value = broadcast(b, value, written)
+                    store(b, value, b.gep(start, [b.add(b.mul(loop.index, index(rows)), index(i))]))
+
+        _for_each_metric(b, arguments[0], write)
         return context.get_dummy_value()
 
     return result, emit
 
 
-def _accumulate_twin(metric, spread_x, Y, y_at, steps, totals, row, column, first):  # type: ignore[no-untyped-def]
-    shape, columns, lanes = tile_shape(metric, Y.dtype), group(Y.dtype), copies(metric, Y.dtype)
-    x = spread_x[: steps * shape.rows * lanes * columns].reshape(steps, shape.rows, lanes, columns)
+def _accumulate_twin(metric, broadcast_x, Y, y_at, steps, totals, row, column, first):  # type: ignore[no-untyped-def]
+    metric = _NAMES[metric]
+    shape, columns, lanes = tile_shape(metric, Y.dtype), columns_per_lane(Y.dtype), copies(metric, Y.dtype)
+    x = broadcast_x[: steps * shape.rows * lanes * columns].reshape(steps, shape.rows, lanes, columns)
     x = x[:, :, :1].transpose(1, 2, 0, 3)
     y = Y[y_at:][: steps * shape.points * columns].reshape(steps, shape.points, columns).swapaxes(0, 1)
-    if metric == "l2" and own_steps(Y.dtype):
+    if metric == "l2" and norm_steps(Y.dtype):
         terms = y.astype(totals.dtype) * x.view(np.int8).astype(totals.dtype)
     else:
-        terms = np.abs(y.astype(totals.dtype) - x.astype(totals.dtype)) ** (2 if metric == "l2" else 1)
-    reduce = np.maximum if metric == "linf" else np.add
+        terms = STEPS[METRICS[metric].step](x.astype(totals.dtype), y.astype(totals.dtype))
+    reduce = COMBINATIONS[METRICS[metric].combination]
     tile = reduce.reduce(reduce.reduce(terms, axis=3), axis=2, initial=0)
     place = totals[row : row + shape.rows, column : column + shape.points]
     place[...] = tile if first else reduce(place, tile)
 
 
 @intrinsic(twin=_accumulate_twin)
-def accumulate(typingctx, metric, spread_x, Y, y_at, steps, totals, row, column, first):  # type: ignore[no-untyped-def]
-    """Add `steps` columns (groups) of a few rows of X and one panel of Y to a tile of `totals`.
+def accumulate(typingctx, metric, broadcast_x, Y, y_at, steps, totals, row, column, first):  # type: ignore[no-untyped-def]
+    """Add `steps` steps of a few rows of X and one panel of Y to a tile of `totals`.
 
-    ``accumulate(metric, spread_x, Y, y_at, steps, totals, row, column, first)``: `metric` is a literal string;
-    `spread_x` is what `spread` wrote; `Y` is flat and packed, the chunk begins at `y_at`; ``totals[row:, column:]``
-    is the corner of the tile; `first` says that its old content is void. Where panels have an own step, the
-    squared distances of bytes lack what it holds: the totals are sums of y (x - 128).
+    ``accumulate(metric, broadcast_x, Y, y_at, steps, totals, row, column, first)``: `broadcast_x` is what
+    `broadcast_rows` wrote; `Y` is flat and packed, the chunk begins at `y_at`; ``totals[row:, column:]`` is the corner
+    of the tile; `first` says that its old content is void. Where panels have a step of norms, the squared distances of
+    bytes lack what it holds: the totals are sums of y (x - 128).
     """
-    if not isinstance(metric, types.StringLiteral):
-        return None  # asked again with the literal
-    result = types.void(metric, spread_x, Y, y_at, steps, totals, row, column, first)
+    result = types.void(types.intp, broadcast_x, Y, y_at, steps, totals, row, column, first)
 
     def emit(context, b, signature, arguments):  # type: ignore[no-untyped-def]
-        name = metric.literal_value
         memory_type = context.get_data_type(totals.dtype)
         dtype = np.dtype(str(Y.dtype))
-        rows, vectors, lanes = tile_shape(name, dtype)
-        tile = tile_of(name, dtype)
-        vector = ir.VectorType(lane_type(Y.dtype, context), lanes)
-        written = ir.VectorType(vector.element, copies(name, dtype))
-        accumulator = tile.accumulators(vector)
 
-        sums = [cgutils.alloca_once(b, accumulator) for _ in range(rows * vectors)]
-        for place in sums:
-            b.store(ir.Constant(accumulator, None), place)
+        def write(name: str) -> None:
+            rows, vectors, lanes = tile_shape(name, dtype)
+            tile = tile_of(name, dtype)
+            vector = ir.VectorType(lane_type(Y.dtype, context), lanes)
+            written = ir.VectorType(vector.element, copies(name, dtype))
+            accumulator = tile.accumulators(vector)
 
-        x_start = pointer_to(context, b, spread_x, arguments[1], index(0), written)
-        y_start = pointer_to(context, b, Y, arguments[2], arguments[3], vector)
-        with cgutils.for_range(b, arguments[4]) as loop:
-            x_at, y_at = (b.mul(loop.index, index(count)) for count in (rows, vectors))
-            y_here = [load(b, b.gep(y_start, [b.add(y_at, index(j))])) for j in range(vectors)]
-            for i in range(rows):
-                x_here = broadcast_first(b, load(b, b.gep(x_start, [b.add(x_at, index(i))])), vector)
-                for j in range(vectors):
-                    place = sums[i * vectors + j]
-                    b.store(tile.step(b, b.load(place), x_here, y_here[j]), place)
+            sums = [cgutils.alloca_once(b, accumulator) for _ in range(rows * vectors)]
+            for place in sums:
+                b.store(ir.Constant(accumulator, None), place)
 
-        block = context.make_array(totals)(context, b, arguments[5])
-        width = cgutils.unpack_tuple(b, block.shape, 2)[1]
-        corner = b.add(b.mul(arguments[6], width), arguments[7])
-        stored = ir.VectorType(memory_type, lanes)
-        with b.if_else(arguments[8]) as (then, otherwise):
-            for branch, merge in ((then, None), (otherwise, tile.merge)):
-                with branch:
-                    for i in range(rows):
-                        for j in range(vectors):
-                            value = _to_memory(b, tile, b.load(sums[i * vectors + j]), stored)
-                            at = b.add(corner, b.add(b.mul(width, index(i)), index(j * lanes)))
-                            place = b.bitcast(b.gep(block.data, [at]), stored.as_pointer())
-                            store(b, merge(b, load(b, place), value) if merge else value, place)
+            x_start = pointer_to(context, b, broadcast_x, arguments[1], index(0), written)
+            y_start = pointer_to(context, b, Y, arguments[2], arguments[3], vector)
+            with cgutils.for_range(b, arguments[4]) as loop:
+                x_at, y_at = (b.mul(loop.index, index(count)) for count in (rows, vectors))
+                y_here = [load(b, b.gep(y_start, [b.add(y_at, index(j))])) for j in range(vectors)]
+                for i in range(rows):
+                    x_here = broadcast_first(b, load(b, b.gep(x_start, [b.add(x_at, index(i))])), vector)
+                    for j in range(vectors):
+                        place = sums[i * vectors + j]
+                        b.store(tile.step(b, b.load(place), x_here, y_here[j]), place)
+
+            block = context.make_array(totals)(context, b, arguments[5])
+            width = cgutils.unpack_tuple(b, block.shape, 2)[1]
+            corner = b.add(b.mul(arguments[6], width), arguments[7])
+            stored = ir.VectorType(memory_type, lanes)
+            with b.if_else(arguments[8]) as (then, otherwise):
+                for branch, merge in ((then, None), (otherwise, tile.merge)):
+                    with branch:
+                        for i in range(rows):
+                            for j in range(vectors):
+                                value = _to_memory(b, tile, b.load(sums[i * vectors + j]), stored)
+                                at = b.add(corner, b.add(b.mul(width, index(i)), index(j * lanes)))
+                                place = b.bitcast(b.gep(block.data, [at]), stored.as_pointer())
+                                store(b, merge(b, load(b, place), value) if merge else value, place)
+
+        _for_each_metric(b, arguments[0], write)
         return context.get_dummy_value()
 
     return result, emit
 
 
 def _accumulate_few_twin(metric, X, i, Y, places, begin, end, totals):  # type: ignore[no-untyped-def]
-    terms = np.abs(Y[places, begin:end] - X[i, begin:end]) ** (2 if metric == "l2" else 1)
-    reduce = np.maximum if metric == "linf" else np.add
+    definition = METRICS[_NAMES[metric]]
+    terms = STEPS[definition.step](X[i, begin:end], Y[places, begin:end])
+    reduce = COMBINATIONS[definition.combination]
     chunk = reduce.reduce(terms, axis=1, initial=0)
     totals[:] = reduce(totals, chunk) if begin else chunk
 
@@ -185,17 +211,15 @@ def _accumulate_few_twin(metric, X, i, Y, places, begin, end, totals):  # type: 
 def accumulate_few(typingctx, metric, X, i, Y, places, begin, end, totals):  # type: ignore[no-untyped-def]
     """Add the columns ``begin:end`` of row i of X and of a vector of scattered rows of Y to `totals`.
 
-    ``accumulate_few(metric, X, i, Y, places, begin, end, totals)``: `metric` is a literal string; `places` are
-    ``square(dtype)`` rows of Y; floats only. The same operations in the same order as of `accumulate`, with
-    its chunk: the same bits. The old content of `totals` is void where `begin` is 0.
+    ``accumulate_few(metric, X, i, Y, places, begin, end, totals)``: `places` are ``transpose_width(dtype)`` rows of Y;
+    floats only. The same operations in the same order as of `accumulate`, with its chunk: the same bits. The old
+    content of `totals` is void where `begin` is 0.
     """
-    if not isinstance(metric, types.StringLiteral):
-        return None  # asked again with the literal
-    result = types.void(metric, X, i, Y, places, begin, end, totals)
+    result = types.void(types.intp, X, i, Y, places, begin, end, totals)
 
     def emit(context, b, signature, arguments):  # type: ignore[no-untyped-def]
         dtype = np.dtype(str(Y.dtype))
-        lanes, tile = square(dtype), tile_of(metric.literal_value, dtype)
+        lanes = transpose_width(dtype)
         vector = ir.VectorType(lane_type(Y.dtype, context), lanes)
         _, _, _, _, _, first, end, _ = arguments
         columns = cgutils.unpack_tuple(b, context.make_array(Y)(context, b, arguments[3]).shape, 2)[1]
@@ -205,63 +229,70 @@ def accumulate_few(typingctx, metric, X, i, Y, places, begin, end, totals):  # t
         for lane in range(lanes):
             row = b.load(b.gep(starts, [index(lane)]))
             rows.append(pointer_to(context, b, Y, arguments[3], b.mul(row, columns), vector.element))
-        accumulator = tile.accumulators(vector)
-        total = cgutils.alloca_once(b, accumulator)
-        b.store(ir.Constant(accumulator, None), total)
 
-        def add(column: ir.Value, y_here: ir.Value) -> None:
-            x_here = broadcast(b, load(b, b.gep(x, [column])), vector)
-            b.store(tile.step(b, b.load(total), x_here, y_here), total)
+        def write(name: str) -> None:
+            tile = tile_of(name, dtype)
+            accumulator = tile.accumulators(vector)
+            total = cgutils.alloca_once(b, accumulator)
+            b.store(ir.Constant(accumulator, None), total)
 
-        squares = b.sdiv(b.sub(end, first), index(lanes))
-        with cgutils.for_range(b, squares) as loop:
-            column = b.add(first, b.mul(loop.index, index(lanes)))
-            turned = [load(b, b.bitcast(b.gep(row, [column]), vector.as_pointer())) for row in rows]
-            _transpose(b, turned)
-            for step in range(lanes):
-                add(b.add(column, index(step)), turned[step])
-        with cgutils.for_range_slice(b, b.add(first, b.mul(squares, index(lanes))), end, index(1), cgutils.intp_t) as (
-            column,
-            _,
-        ):
-            y_here = ir.Constant(vector, ir.Undefined)
-            for lane in range(lanes):
-                y_here = b.insert_element(y_here, load(b, b.gep(rows[lane], [column])), ir.IntType(32)(lane))
-            add(column, y_here)
+            def add(column: ir.Value, y_here: ir.Value) -> None:
+                x_here = broadcast(b, load(b, b.gep(x, [column])), vector)
+                b.store(tile.step(b, b.load(total), x_here, y_here), total)
 
-        stored = ir.VectorType(vector.element, lanes)
-        place = pointer_to(context, b, totals, arguments[7], index(0), stored)
-        value = _to_memory(b, tile, b.load(total), stored)
-        with b.if_else(b.icmp_signed("==", first, index(0))) as (then, otherwise):
-            with then:
-                store(b, value, place)
-            with otherwise:
-                store(b, tile.merge(b, load(b, place), value), place)
+            whole = b.sdiv(b.sub(end, first), index(lanes))
+            with cgutils.for_range(b, whole) as loop:
+                column = b.add(first, b.mul(loop.index, index(lanes)))
+                transposed = [load(b, b.bitcast(b.gep(row, [column]), vector.as_pointer())) for row in rows]
+                _transpose(b, transposed)
+                for step in range(lanes):
+                    add(b.add(column, index(step)), transposed[step])
+            with cgutils.for_range_slice(
+                b, b.add(first, b.mul(whole, index(lanes))), end, index(1), cgutils.intp_t
+            ) as (
+                column,
+                _,
+            ):
+                y_here = ir.Constant(vector, ir.Undefined)
+                for lane in range(lanes):
+                    y_here = b.insert_element(y_here, load(b, b.gep(rows[lane], [column])), ir.IntType(32)(lane))
+                add(column, y_here)
+
+            stored = ir.VectorType(vector.element, lanes)
+            place = pointer_to(context, b, totals, arguments[7], index(0), stored)
+            value = _to_memory(b, tile, b.load(total), stored)
+            with b.if_else(b.icmp_signed("==", first, index(0))) as (then, otherwise):
+                with then:
+                    store(b, value, place)
+                with otherwise:
+                    store(b, tile.merge(b, load(b, place), value), place)
+
+        _for_each_metric(b, arguments[0], write)
         return context.get_dummy_value()
 
     return result, emit
 
 
-def _own_terms_twin(panels, at, stride, steps):  # type: ignore[no-untyped-def]
-    lanes = square(panels.dtype)
+def _norm_terms_twin(panels, at, stride, steps):  # type: ignore[no-untyped-def]
+    lanes = transpose_width(panels.dtype)
     columns = np.lib.stride_tricks.as_strided(panels[at:], (steps, lanes, 8), (stride, 8, 1)).astype(np.int64)
     place = at + steps * stride
     panels[place : place + 8 * lanes].view(np.int64)[:] = (columns * (columns - 256)).sum(axis=(0, 2))
 
 
-@intrinsic(twin=_own_terms_twin)
-def own_terms(typingctx, panels, at, stride, steps):  # type: ignore[no-untyped-def]
-    """Write what of squared distances of bytes depends on the point alone behind a panel's steps.
+@intrinsic(twin=_norm_terms_twin)
+def norm_terms(typingctx, panels, at, stride, steps):  # type: ignore[no-untyped-def]
+    """Write the norms of points, as squared distances of bytes need them, behind a panel's steps.
 
-    ``own_terms(panels, at, stride, steps)``: ``square(uint8)`` points from the place `at` on, steps `stride` bytes
-    apart; a point's term is the sum of y (y - 256), see `complete`. Of other panels it is nothing.
+    ``norm_terms(panels, at, stride, steps)``: ``transpose_width(uint8)`` points from the place `at` on, steps `stride`
+    bytes apart; a point's term is the sum of y (y - 256), see `complete`. Of other panels it is nothing.
     """
     result = types.void(panels, at, stride, steps)
 
     def emit(context, b, signature, arguments):  # type: ignore[no-untyped-def]
         dtype = np.dtype(str(panels.dtype))
-        if own_steps(dtype):
-            vector = ir.VectorType(ir.IntType(64), square(dtype))
+        if norm_steps(dtype):
+            vector = ir.VectorType(ir.IntType(64), transpose_width(dtype))
             zero = ir.Constant(two_totals_each(vector), None)
             signs, half = constant_vector(vector, 0x8080808080808080), constant_vector(vector, 32)
             place = cgutils.alloca_once_value(b, ir.Constant(vector, None))
@@ -281,10 +312,10 @@ def own_terms(typingctx, panels, at, stride, steps):  # type: ignore[no-untyped-
 
 
 def _complete_twin(X, x_at, Y, y_at, points, totals, row, column):  # type: ignore[no-untyped-def]
-    own_x = X.reshape(-1)[x_at : x_at + 8].view(np.int64)
-    own_y = Y[y_at : y_at + 8 * points].view(np.int64)
+    norm_of_x = X.reshape(-1)[x_at : x_at + 8].view(np.int64)
+    norms_of_y = Y[y_at : y_at + 8 * points].view(np.int64)
     place = totals[row, column : column + points]
-    place[...] = own_x + own_y - 2 * place.astype(np.int64)
+    place[...] = norm_of_x + norms_of_y - 2 * place.astype(np.int64)
 
 
 @intrinsic(twin=_complete_twin)
@@ -298,27 +329,29 @@ def complete(typingctx, X, x_at, Y, y_at, points, totals, row, column):  # type:
     result = types.void(X, x_at, Y, y_at, points, totals, row, column)
 
     def emit(context, b, signature, arguments):  # type: ignore[no-untyped-def]
-        if own_steps(np.dtype(str(Y.dtype))):
-            lanes = square(np.dtype(str(Y.dtype)))
+        if norm_steps(np.dtype(str(Y.dtype))):
+            lanes = transpose_width(np.dtype(str(Y.dtype)))
             vector = ir.VectorType(ir.IntType(64), lanes)
             stored = ir.VectorType(context.get_data_type(totals.dtype), lanes)
             block = context.make_array(totals)(context, b, arguments[5])
             corner = b.add(b.mul(arguments[6], cgutils.unpack_tuple(b, block.shape, 2)[1]), arguments[7])
-            own_x = broadcast(b, load(b, pointer_to(context, b, X, arguments[0], arguments[1], vector.element)), vector)
-            own_x, one = resized(b, own_x, stored), constant_vector(stored, 1)
+            norm_of_x = broadcast(
+                b, load(b, pointer_to(context, b, X, arguments[0], arguments[1], vector.element)), vector
+            )
+            norm_of_x, one = resized(b, norm_of_x, stored), constant_vector(stored, 1)
             y_start = pointer_to(context, b, Y, arguments[2], arguments[3], vector)
             with cgutils.for_range(b, b.sdiv(arguments[4], index(lanes))) as loop:
-                own_y = resized(b, load(b, b.gep(y_start, [loop.index])), stored)
+                norms_of_y = resized(b, load(b, b.gep(y_start, [loop.index])), stored)
                 at = b.add(corner, b.mul(loop.index, index(lanes)))
                 place = b.bitcast(b.gep(block.data, [at]), stored.as_pointer())
-                store(b, b.sub(b.add(own_x, own_y), b.shl(load(b, place), one)), place)
+                store(b, b.sub(b.add(norm_of_x, norms_of_y), b.shl(load(b, place), one)), place)
         return context.get_dummy_value()
 
     return result, emit
 
 
 def _transpose_twin(source, source_at, stride, panel, panel_at, panel_stride):  # type: ignore[no-untyped-def]
-    columns, size = group(panel.dtype), square(panel.dtype)
+    columns, size = columns_per_lane(panel.dtype), transpose_width(panel.dtype)
     flat = source.reshape(-1)
     for row in range(size):
         for step in range(size):
@@ -328,15 +361,15 @@ def _transpose_twin(source, source_at, stride, panel, panel_at, panel_stride):  
 
 @intrinsic(twin=_transpose_twin)
 def transpose(typingctx, source, source_at, stride, panel, panel_at, panel_stride):  # type: ignore[no-untyped-def]
-    """Copy a square of lanes from rows of `source` into a panel, turned over its diagonal.
+    """Copy a square of lanes from rows of `source` into a panel, transposed.
 
     ``transpose(source, source_at, stride, panel, panel_at, panel_stride)``: C-contiguous arrays of one
-    dtype; places and strides count elements; the square has ``square(dtype)`` lanes a side.
+    dtype; places and strides count elements; the square has ``transpose_width(dtype)`` lanes a side.
     """
     result = types.void(source, source_at, stride, panel, panel_at, panel_stride)
 
     def emit(context, b, signature, arguments):  # type: ignore[no-untyped-def]
-        size = square(np.dtype(str(panel.dtype)))
+        size = transpose_width(np.dtype(str(panel.dtype)))
         vector = ir.VectorType(lane_type(panel.dtype, context), size)
         ahead = b.mul(arguments[2], index(size))
         rows = []
@@ -354,7 +387,7 @@ def transpose(typingctx, source, source_at, stride, panel, panel_at, panel_strid
 
 
 def _transpose(b: ir.IRBuilder, rows: list[ir.Value]) -> None:
-    """Turn a square of lanes over its diagonal, in place."""
+    """Transpose a square of lanes in place."""
     distance = 1
     while distance < len(rows):
         for upper in (row for row in range(len(rows)) if not row & distance):

@@ -33,8 +33,8 @@ _SCORES_THAT_TAKE_TIME = 8
 
 
 @inner
-def stack_scores(block, n, stack, turned, Z, X, ahead):  # type: ignore[no-untyped-def]
-    """Z[s, i] = block[i] . stack[s] for i < n if `turned`, else Z[i, s]; up to a whole `GROUP` of rows is written.
+def stack_scores(block, n, stack, transposed, Z, X, ahead):  # type: ignore[no-untyped-def]
+    """Z[s, i] = block[i] . stack[s] for i < n if `transposed`, else Z[i, s]; up to a whole `GROUP` of rows is written.
 
     Meanwhile rows `ahead` of `X` are asked for, as many as the work takes time for; returns how many.
     """
@@ -43,26 +43,26 @@ def stack_scores(block, n, stack, turned, Z, X, ahead):  # type: ignore[no-untyp
     share = -(-ahead.size // max(1, fours // 4))
     for s in range(0, fours, 4):
         rows = ahead[asked : asked + share] if scores >= _SCORES_THAT_TAKE_TIME else ahead[:0]
-        if turned:
+        if transposed:
             asked += score_strip(4, True, block, n, stack, s, Z, X, rows)
         else:
             asked += score_strip(4, False, block, n, stack, s, Z, X, rows)
     if scores - fours >= 2:
-        if turned:
+        if transposed:
             score_strip(2, True, block, n, stack, fours, Z, X, ahead[:0])
         else:
             score_strip(2, False, block, n, stack, fours, Z, X, ahead[:0])
     if scores % 2 == 1:
-        if turned:
+        if transposed:
             score_strip(1, True, block, n, stack, scores - 1, Z, X, ahead[:0])
         else:
             score_strip(1, False, block, n, stack, scores - 1, Z, X, ahead[:0])
     return asked
 
 
-def _score_strip_twin(scores, turned, block, n, stack, s, Z, X, ahead):  # type: ignore[no-untyped-def]
+def _score_strip_twin(scores, transposed, block, n, stack, s, Z, X, ahead):  # type: ignore[no-untyped-def]
     for k in range(s, s + scores):  # one by one: the bits of a product of matrices depend on its shape
-        if turned:
+        if transposed:
             Z[k, :n] = block[:n] @ stack[k]
         else:
             Z[:n, k] = block[:n] @ stack[k]
@@ -70,14 +70,14 @@ def _score_strip_twin(scores, turned, block, n, stack, s, Z, X, ahead):  # type:
 
 
 @intrinsic(twin=_score_strip_twin)
-def score_strip(typingctx, scores, turned, block, n, stack, s, Z, X, ahead):  # type: ignore[no-untyped-def]
-    """``Z[i, s + k] = block[i] . stack[s + k]`` for i < n, k < `scores` (a literal); Z.T if `turned` (a literal).
+def score_strip(typingctx, scores, transposed, block, n, stack, s, Z, X, ahead):  # type: ignore[no-untyped-def]
+    """``Z[i, s + k] = block[i] . stack[s + k]`` for i < n, k < `scores` (a literal); Z.T if `transposed` (a literal).
 
     Asks for two rows ``X[ahead[...]]`` with each tile, while there are any, and returns for how many.
     """
-    if not all(isinstance(each, (types.IntegerLiteral, types.BooleanLiteral)) for each in (scores, turned)):
+    if not all(isinstance(each, (types.IntegerLiteral, types.BooleanLiteral)) for each in (scores, transposed)):
         return None  # asked again with the literals
-    n_scores, turn = scores.literal_value, turned.literal_value
+    n_scores, turn = scores.literal_value, transposed.literal_value
     asking = n_scores == 4
 
     def emit(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
@@ -124,42 +124,42 @@ def score_strip(typingctx, scores, turned, block, n, stack, s, Z, X, ahead):  # 
                 e.store_part(totals, number * length, length, builder.gep(line, [left]))
         return builder.load(asked)
 
-    return types.intp(scores, turned, block, types.intp, stack, types.intp, Z, X, ahead), emit
+    return types.intp(scores, transposed, block, types.intp, stack, types.intp, Z, X, ahead), emit
 
 
 @inner
-def add_gradient(block, n, G, turned, total):  # type: ignore[no-untyped-def]
-    """total[s] += sum_i G[s, i] block[i] over i < n if `turned`, else of G[i, s]."""
+def add_gradient(block, n, G, transposed, total):  # type: ignore[no-untyped-def]
+    """total[s] += sum_i G[s, i] block[i] over i < n if `transposed`, else of G[i, s]."""
     scores = total.shape[0]
     fours = scores // 4 * 4
     for s in range(0, fours, 4):
-        if turned:
+        if transposed:
             gradient_strip(4, True, block, n, G, s, total)
         else:
             gradient_strip(4, False, block, n, G, s, total)
     if scores - fours >= 2:
-        if turned:
+        if transposed:
             gradient_strip(2, True, block, n, G, fours, total)
         else:
             gradient_strip(2, False, block, n, G, fours, total)
     if scores % 2 == 1:
-        if turned:
+        if transposed:
             gradient_strip(1, True, block, n, G, scores - 1, total)
         else:
             gradient_strip(1, False, block, n, G, scores - 1, total)
 
 
-def _gradient_strip_twin(scores, turned, block, n, G, s, total):  # type: ignore[no-untyped-def]
+def _gradient_strip_twin(scores, transposed, block, n, G, s, total):  # type: ignore[no-untyped-def]
     for k in range(s, s + scores):
-        total[k] += (G[k, :n] if turned else G[:n, k]) @ block[:n]
+        total[k] += (G[k, :n] if transposed else G[:n, k]) @ block[:n]
 
 
 @intrinsic(twin=_gradient_strip_twin)
-def gradient_strip(typingctx, scores, turned, block, n, G, s, total):  # type: ignore[no-untyped-def]
-    """``total[s + k] += sum_i G[i, s + k] block[i]`` over i < n, for k < `scores` (a literal); G.T if `turned`."""
-    if not all(isinstance(each, (types.IntegerLiteral, types.BooleanLiteral)) for each in (scores, turned)):
+def gradient_strip(typingctx, scores, transposed, block, n, G, s, total):  # type: ignore[no-untyped-def]
+    """``total[s + k] += sum_i G[i, s + k] block[i]`` over i < n, for k < `scores` (a literal); G.T if `transposed`."""
+    if not all(isinstance(each, (types.IntegerLiteral, types.BooleanLiteral)) for each in (scores, transposed)):
         return None  # asked again with the literals
-    n_scores, turn = scores.literal_value, turned.literal_value
+    n_scores, turn = scores.literal_value, transposed.literal_value
 
     def emit(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
         _, _, x, count, g, top, t = arguments
@@ -195,4 +195,4 @@ def gradient_strip(typingctx, scores, turned, block, n, G, s, total):  # type: i
             done, vectors = end, vectors // 2
         return context.get_dummy_value()
 
-    return types.void(scores, turned, block, types.intp, G, types.intp, total), emit
+    return types.void(scores, transposed, block, types.intp, G, types.intp, total), emit

@@ -1,8 +1,8 @@
 """Losses and scores of the models of a stack, for a block of rows.
 
-The formulas stand in `_losses` and `_rowwise`; here they are applied to the scores of one model after the other, so
-that a model's bits do not depend on others. Scores are (models, rows) for losses of one score, so that a vector holds
-many rows, and (rows, models x classes) for losses over classes.
+The formulas stand in `losses.formulas` and `losses.class_formulas`; here they are applied to the scores of one model
+after the other, so that a model's bits do not depend on others. Scores are (models, rows) for losses of one score, so
+that a vector holds many rows, and (rows, models x classes) for losses over classes.
 
 `targets` are the block's values, class indices, target probabilities (those that the loss does not need are empty)
 and weights. Loops run over whole groups of rows: beyond the block's end weights, values and scores are 0.
@@ -18,31 +18,30 @@ from typing import Any
 
 import numpy as np
 
-from ..losses.class_formulas import cross_entropy, multiclass_hinge, scratch
+from ..losses.class_formulas import CLASSWISE, scratch
 from ..losses.formulas import POINTWISE
+from ..losses.table import LOSSES, OF_ONE_SCORE, OVER_CLASSES
 from ..runtime.jit import inner
+from ..runtime.switch import switch
 from ..simd.functions import like
 from ..simd.rows import sum_of
 from ._stacked import GROUP
 
-__all__ = ["LOSSES", "NUMBER", "OF_CLASSES", "OVER_CLASSES", "SCORES", "SCORE_NUMBER", "VALUES", "desk"]
-
-OVER_CLASSES = ("softmax_cross_entropy", "multiclass_hinge")
-OF_CLASSES = (*OVER_CLASSES, "binary_cross_entropy", "hinge", "squared_hinge")
+__all__ = ["NUMBER", "SCORES", "SCORE_NUMBER", "STACKED_LOSSES", "STACKED_VALUES", "workspace"]
 
 
 @inner
-def desk(rows, classes, like_array):  # type: ignore[no-untyped-def]
-    """Return scratch for the functions below: of `_rowwise`, and a model's scores and slopes."""
-    scores, slopes = np.zeros((rows, classes), like_array.dtype), np.zeros((rows, classes), like_array.dtype)
-    return scratch(rows, classes, like_array), scores, slopes
+def workspace(rows, classes, like_array):  # type: ignore[no-untyped-def]
+    """Return scratch for the functions below: of `class_formulas`, and a model's scores and their gradient."""
+    scores, gradient = np.zeros((rows, classes), like_array.dtype), np.zeros((rows, classes), like_array.dtype)
+    return scratch(rows, classes, like_array), scores, gradient
 
 
 # ------------------------------------------------------------------------------------------ losses
 
 
 def _pointwise_losses(term: Callable[..., Any]) -> Callable[..., Any]:
-    """Apply a formula of `_losses` to the scores of each model: Z is (models, rows)."""
+    """Apply one of the `formulas` to the scores of each model: Z is (models, rows)."""
 
     @inner
     def terms(z, y, weight, delta, scale, values, g):  # type: ignore[no-untyped-def]
@@ -66,7 +65,7 @@ def _pointwise_losses(term: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _pointwise_values(term: Callable[..., Any]) -> Callable[..., Any]:
-    """As `_pointwise_losses`, without the slopes."""
+    """As `_pointwise_losses`, without the derivatives."""
 
     @inner
     def values_of(z, y, weight, delta, values):  # type: ignore[no-untyped-def]
@@ -87,41 +86,30 @@ def _pointwise_values(term: Callable[..., Any]) -> Callable[..., Any]:
     return block_values
 
 
-def _losses_over_classes(rows_of_model: Callable[..., Any]) -> Callable[..., Any]:
-    """Apply a formula of `_rowwise` to the scores of each model: Z is (rows, models x classes).
+def _classwise_losses(formula: Callable[..., Any]) -> Callable[..., Any]:
+    """Apply one of the `class_formulas` to the scores of each model: Z is (rows, models x classes).
 
-    Where G has no columns, no slopes are made.
+    Where G has no columns, no derivatives are made.
     """
 
     @inner
     def block_losses(Z, n, targets, delta, scale, work, G, totals):  # type: ignore[no-untyped-def]
         models, classes = totals.size, Z.shape[1] // totals.size
+        _, indices, P, weight = targets
         if models == 1:
-            totals[0] += rows_of_model(Z[:n], n, targets, scale, work[0], G[:n])
+            totals[0] += formula(Z[:n], indices, P, weight, scale, work[0], G[:n])
             return
-        scores, slopes = work[1][:n], work[2][:n] if G.size > 0 else G[:n]
+        scores, gradient = work[1][:n], work[2][:n] if G.size > 0 else G[:n]
         for m in range(models):
             left = m * classes
             for i in range(n):
                 scores[i] = Z[i, left : left + classes]
-            totals[m] += rows_of_model(scores, n, targets, scale, work[0], slopes)
+            totals[m] += formula(scores, indices, P, weight, scale, work[0], gradient)
             if G.size > 0:
                 for i in range(n):
-                    G[i, left : left + classes] = slopes[i]
+                    G[i, left : left + classes] = gradient[i]
 
     return block_losses
-
-
-@inner
-def _softmax_rows(Z, n, targets, scale, work, G):  # type: ignore[no-untyped-def]
-    _, indices, P, weight = targets
-    return cross_entropy(Z, indices, P, weight, scale, work, G)
-
-
-@inner
-def _multiclass_hinge_rows(Z, n, targets, scale, work, G):  # type: ignore[no-untyped-def]
-    _, indices, _, weight = targets
-    return multiclass_hinge(Z, indices, weight, scale, G)
 
 
 # ------------------------------------------------------------------------------------------ scores
@@ -183,52 +171,26 @@ def _right_classes(Z, n, targets, work, totals):  # type: ignore[no-untyped-def]
 # ------------------------------------------------------------------------------------ all of them
 
 
-def _numbered(*functions: Callable[..., None]) -> Callable[..., None]:
-    """Make one function of up to six: its first argument is the number of the one to call."""
-    zeroth, first, second, third, fourth, fifth = (*functions, *[functions[-1]] * (6 - len(functions)))
-    last = len(functions) - 1
-
-    @inner
-    def call(number, *args):  # type: ignore[no-untyped-def]
-        # Branches beyond the last are never compiled: what they compare with is known.
-        if number == 0 or last == 0:
-            zeroth(*args)
-        elif number == 1 or last == 1:
-            first(*args)
-        elif number == 2 or last == 2:
-            second(*args)
-        elif number == 3 or last == 3:
-            third(*args)
-        elif number == 4 or last == 4:
-            fourth(*args)
-        else:
-            fifth(*args)
-
-    return call
-
-
-_above_half, _above_zero = _right_signs(0.5), _right_signs(0.0)
-_over_classes = {
-    "softmax_cross_entropy": _losses_over_classes(_softmax_rows),
-    "multiclass_hinge": _losses_over_classes(_multiclass_hinge_rows),
-}
-assert tuple(_over_classes) == OVER_CLASSES
-
 #: The number of a loss among those of one score, or among those over classes.
-NUMBER = {loss: number for losses in (POINTWISE, OVER_CLASSES) for number, loss in enumerate(losses)}
+NUMBER = {loss: number for losses in (OF_ONE_SCORE, OVER_CLASSES) for number, loss in enumerate(losses)}
+
+#: From where on targets are of class 1.
+_THRESHOLDS = (0.5, 0.0)
 
 # The following have one function for losses of one score, and one for those over classes (true).
 
 #: ``losses(number, Z, n, targets, delta, scale, work, G, totals)`` adds each model's sum of weighted losses to
 #: `totals`, and leaves in G the derivatives times `scale` and weight.
-LOSSES = {
-    False: _numbered(*map(_pointwise_losses, POINTWISE.values())),
-    True: _numbered(*_over_classes.values()),
+STACKED_LOSSES = {
+    False: switch(*map(_pointwise_losses, POINTWISE.values())),
+    True: switch(*map(_classwise_losses, CLASSWISE.values())),
 }
 
 #: The same without derivatives; G has no columns.
-VALUES = LOSSES | {False: _numbered(*map(_pointwise_values, POINTWISE.values()))}
+STACKED_VALUES = STACKED_LOSSES | {False: switch(*map(_pointwise_values, POINTWISE.values()))}
 
 #: ``scores(number, Z, n, targets, work, totals)`` adds squared residuals, or the weights of rows predicted right.
-SCORES = {False: _numbered(_squared_residuals, _above_half, _above_zero), True: _numbered(_right_classes)}
-SCORE_NUMBER = dict.fromkeys(NUMBER, 0) | {"binary_cross_entropy": 1, "hinge": 2, "squared_hinge": 2}
+SCORES = {False: switch(_squared_residuals, *map(_right_signs, _THRESHOLDS)), True: switch(_right_classes)}
+SCORE_NUMBER = {
+    name: 0 if loss.class_1_from is None else 1 + _THRESHOLDS.index(loss.class_1_from) for name, loss in LOSSES.items()
+}

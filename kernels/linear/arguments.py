@@ -19,7 +19,7 @@ from ..arguments.scalars import (
     strength,
 )
 from ..arguments.targets import checked_classes, checked_target, refuse_empty, weights
-from ..losses.names import target_of
+from ..losses.table import DELTA, target_of
 
 
 class LinearArguments(NamedTuple):
@@ -134,7 +134,7 @@ def evaluation(
     W: ArrayLike,
     b: ArrayLike,
     sample_weight: ArrayLike | None = None,
-    delta: object = 1.35,
+    delta: object = DELTA,
 ) -> EvaluationArguments:
     """Settle the arguments of `linear_evaluation`; ``X`` alone decides the dtype."""
     target = target_of(loss)

@@ -82,7 +82,7 @@ def weighted_gram(
         for first in range(slab * per_slab, min(m, (slab + 1) * per_slab), step):
             _add_gram(*settled, first, min(m, (slab + 1) * per_slab, first + step), shape, totals[slab])
 
-    threads = 1 if n_threads is None and m * size * size < _SERIAL_PRODUCTS else parallel.resolve(n_threads)
+    threads = parallel.resolve(n_threads, small=m * size * size < _SERIAL_PRODUCTS)
     parallel.run(work, slabs, threads)
     total: NDArray[np.float64] = totals[0] if slabs == 1 else np.add.reduce(totals)
     _mirror(total)

@@ -1,4 +1,4 @@
-"""Objectives of linear models as their solvers need them: value, gradient and slopes in one pass over X.
+"""Objectives of linear models as their solvers need them: values and gradients in one pass over X.
 
 `linear_loss_gradient` is the public function; a solver asks for more. Several independent problems share a pass
 (one class against the rest, each with its own loss), the derivative of every row by its score comes back
@@ -6,7 +6,7 @@
 can be worked on in float64: they are widened a few at a time, in cache, so that the last digits cost no copy
 of the data.
 
-The formulas, the products and the rules of summation are those of `linear`: a slab of rows has its own float64
+The formulas, the products and the rules of summation are those of `gradient`: a slab of rows has its own float64
 sums, slabs are cut by the problem alone and added up in order.
 """
 
@@ -18,16 +18,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..losses.class_formulas import cross_entropy, scratch
+from ..losses.class_formulas import CLASSWISE, scratch
 from ..losses.formulas import POINTWISE
 from ..losses.means import ones
+from ..losses.table import LOSSES
 from ..runtime import parallel
 from ..runtime.jit import inner, kernel, readonly, scalar
 from ..simd.functions import like
 from ..simd.rows import prefetch, sum_of
 from ._products import ROWS, add_gradient, flush, scores
 
-__all__ = ["LOSSES", "Pass"]
+__all__ = ["SOLVER_LOSSES", "LossPass"]
 
 _SLABS = 64
 _SLAB_ROWS = 1024  # at least; a multiple of ROWS
@@ -37,18 +38,19 @@ _SLAB_BYTES = 1 << 26
 _SERIAL_PRODUCTS = 1 << 18
 _CALL_PRODUCTS = 1 << 28
 
-#: The losses: "binary_cross_entropy" takes targets in [0, 1]; "softmax_cross_entropy" class numbers, one problem
-#: with a score per class; the hinges class numbers, one problem per class, that class against the rest.
-LOSSES = ("binary_cross_entropy", "softmax_cross_entropy", "hinge", "squared_hinge", "smooth_hinge")
+#: Those of the table, and a hinge without a kink. Losses of probabilities take targets in [0, 1]; losses over classes
+#: take class numbers, one problem with a score per class; losses of signs class numbers, one problem per class, that
+#: class against the rest.
+SOLVER_LOSSES = (*(name for name, loss in LOSSES.items() if loss.in_solvers), "smooth_hinge")
 
 
-class Pass:
+class LossPass:
     """Sums over rows of weighted losses of linear scores, and their gradients.
 
     Parameters
     ----------
     loss : str
-        One of `LOSSES`.
+        One of `SOLVER_LOSSES`.
     X : ndarray of shape (n, D), float32 or float64, C-contiguous
     target : ndarray of shape (n,)
         Float targets for binary cross-entropy, class numbers (intp) otherwise.
@@ -87,7 +89,7 @@ class Pass:
         which: NDArray[np.intp],
         dtype: np.dtype[Any],
         parameter: NDArray[np.float64],
-        slopes: NDArray[Any] | None = None,
+        score_gradient: NDArray[Any] | None = None,
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return the sums of the losses and their gradients at `W` (classes, D) and `b` (classes,).
 
@@ -101,7 +103,7 @@ class Pass:
             What is computed in: that of `X`, or float64.
         parameter : ndarray of shape (problems,)
             Width of the smooth hinge's parabola for each problem; other losses have none.
-        slopes : ndarray of shape (all classes, n), of `dtype`, optional
+        score_gradient : ndarray of shape (all classes, n), of `dtype`, optional
             Receives the derivatives of the weighted losses by the scores, in the rows that `which` names.
 
         Returns
@@ -120,14 +122,14 @@ class Pass:
         settled = (readonly(self.X), readonly(W.astype(dtype)), readonly(b.astype(dtype)))
         rule = (readonly(which), positive, negative, readonly(parameter.astype(dtype)))
         data = (values, labels, self._weight is not None, weight)
-        slopes = _NO_SLOPES[dtype] if slopes is None else slopes
+        score_gradient = _NO_GRADIENT[dtype] if score_gradient is None else score_gradient
         step = max(ROWS, _CALL_PRODUCTS // max(1, classes * d) // ROWS * ROWS)
 
         def work(first: int, last: int) -> None:
             for slab in range(first, last):
                 top, bottom = slab * rows, min(n, (slab + 1) * rows)
                 for at in range(top, bottom, step):
-                    passes(*settled, data, rule, at, min(bottom, at + step), at == top, sums[slab], slopes)
+                    passes(*settled, data, rule, at, min(bottom, at + step), at == top, sums[slab], score_gradient)
 
         self._run(work, slabs, n * d * classes)
         total: NDArray[np.float64] = sums[0] if slabs == 1 else np.add.reduce(sums)
@@ -152,10 +154,7 @@ class Pass:
         return total
 
     def _run(self, work: Callable[[int, int], None], slabs: int, products: int) -> None:
-        if self._n_threads is None and products < _SERIAL_PRODUCTS:
-            work(0, slabs)
-        else:
-            parallel.run_ranges(work, slabs, parallel.resolve(self._n_threads), most=1)
+        parallel.run_ranges(work, slabs, self._n_threads, small=products < _SERIAL_PRODUCTS, most=1)
 
     def _settled(self, dtype: np.dtype[Any]) -> tuple[NDArray[Any], ...]:
         """Return target, weights and factors in `dtype`, cast once."""
@@ -176,7 +175,7 @@ def _slabs(n: int, d: int, classes: int) -> tuple[int, int]:
 
 _NO_LABELS = readonly(np.empty(0, np.intp))
 _NOTHING = {np.dtype(name): readonly(np.empty(0, name)) for name in ("f4", "f8")}
-_NO_SLOPES = {np.dtype(name): np.empty((0, 0), name) for name in ("f4", "f8")}
+_NO_GRADIENT = {np.dtype(name): np.empty((0, 0), name) for name in ("f4", "f8")}
 
 
 # ---------------------------------------------------------------------------------------- kernels
@@ -207,9 +206,9 @@ def _one_problem(term: Callable[..., Any]) -> Callable[..., Any]:
         n, last = Z.shape[0], total.shape[1] - 1
         z, g, values, scale = Z.reshape(Z.size), G.reshape(G.size), work[0], positive[0]
         for i in range(n):
-            value, slope = term(z[i], y[i], parameter)
+            value, derivative = term(z[i], y[i], parameter)
             values[i] = scale * weight[i] * value
-            g[i] = scale * weight[i] * slope
+            g[i] = scale * weight[i] * derivative
         total[0, last] += sum_of(values[:n])
 
     return add_rows
@@ -228,24 +227,29 @@ def _one_against_the_rest(term: Callable[..., Any]) -> Callable[..., Any]:
             parameter = parameters[k]
             for i in range(n):
                 mine = labels[i] == k
-                value, slope = term(Z[i, c], one if mine else -one, parameter)
+                value, derivative = term(Z[i, c], one if mine else -one, parameter)
                 factor = weight[i] * (positive[k] if mine else negative[k])
                 values[i] = factor * value
-                G[i, c] = factor * slope
+                G[i, c] = factor * derivative
             total[c, last] += sum_of(values[:n])
 
     return add_rows
 
 
-@inner
-def _softmax(Z, y, labels, weight, rule, work, G, total):  # type: ignore[no-untyped-def]
-    no_probabilities, scale = Z[:0], rule[1][0]
-    total[0, total.shape[1] - 1] += scale * cross_entropy(Z, labels, no_probabilities, weight, scale, work, G)
+def _over_classes(formula: Callable[..., Any]) -> Callable[..., Any]:
+    """Apply one of the `class_formulas` to the scores of the only problem, which has one per class."""
+
+    @inner
+    def add_rows(Z, y, labels, weight, rule, work, G, total):  # type: ignore[no-untyped-def]
+        no_probabilities, scale = Z[:0], rule[1][0]
+        total[0, total.shape[1] - 1] += scale * formula(Z, labels, no_probabilities, weight, scale, work, G)
+
+    return add_rows
 
 
 @inner
 def _begin(W, fresh, total):  # type: ignore[no-untyped-def]
-    """Return the space of a call: scores, slopes, what the formulas need, gradient of a few rows."""
+    """Return the space of a call: scores and their gradient, what the formulas need, the gradient of a few rows."""
     if fresh:
         total[:] = 0.0
     classes, columns = W.shape
@@ -281,7 +285,7 @@ def _passes(loss: str, add_rows: Callable[..., Any]) -> tuple[Callable[..., None
     """Make the kernels of one loss: on rows as they are, and on rows that are widened to float64."""
 
     @inner
-    def add(rows, at, W, b, data, rule, top, n, space, total, slopes):  # type: ignore[no-untyped-def]
+    def add(rows, at, W, b, data, rule, top, n, space, total, score_gradient):  # type: ignore[no-untyped-def]
         y, labels, weighted, weight = data
         Z, G, work, dW = space
         here = slice(top, top + n)
@@ -289,26 +293,26 @@ def _passes(loss: str, add_rows: Callable[..., Any]) -> tuple[Callable[..., None
         add_rows(Z[:n], y[here], labels[here], weight[here] if weighted else weight, rule, work, G[:n], total)
         add_gradient(rows, at, n, G, dW)
         flush(dW, total)
-        if slopes.size > 0:
+        if score_gradient.size > 0:
             which = rule[0]
             for c in range(which.size):
-                row = slopes[which[c], here]
+                row = score_gradient[which[c], here]
                 for i in range(n):
                     row[i] = G[i, c]
 
-    def as_they_are(X, W, b, data, rule, first, last, fresh, total, slopes):  # type: ignore[no-untyped-def]
+    def as_they_are(X, W, b, data, rule, first, last, fresh, total, score_gradient):  # type: ignore[no-untyped-def]
         space = _begin(W, fresh, total)
         for top in range(first, last, ROWS):
-            add(X, top, W, b, data, rule, top, min(ROWS, last - top), space, total, slopes)
+            add(X, top, W, b, data, rule, top, min(ROWS, last - top), space, total, score_gradient)
 
-    def widened(X, W, b, data, rule, first, last, fresh, total, slopes):  # type: ignore[no-untyped-def]
+    def widened(X, W, b, data, rule, first, last, fresh, total, score_gradient):  # type: ignore[no-untyped-def]
         space = _begin(W, fresh, total)
         rows = np.empty((ROWS, X.shape[1]), W.dtype)
         for top in range(first, last, ROWS):
             n = min(ROWS, last - top)
             prefetch(X, top + ROWS, min(top + 2 * ROWS, X.shape[0]))
             _widen(X, top, n, rows)
-            add(rows, 0, W, b, data, rule, top, n, space, total, slopes)
+            add(rows, 0, W, b, data, rule, top, n, space, total, score_gradient)
 
     made = []
     for function in (as_they_are, widened):
@@ -317,14 +321,16 @@ def _passes(loss: str, add_rows: Callable[..., Any]) -> tuple[Callable[..., None
     return made[0], made[1]
 
 
-_FORMULAS = {
-    "binary_cross_entropy": _one_problem(POINTWISE["binary_cross_entropy"]),
-    "softmax_cross_entropy": _softmax,
-    "hinge": _one_against_the_rest(POINTWISE["hinge"]),
-    "squared_hinge": _one_against_the_rest(POINTWISE["squared_hinge"]),
-    "smooth_hinge": _one_against_the_rest(_smooth_hinge),
-}
+def _add_rows_of(loss: str) -> Callable[..., Any]:
+    """Make what the losses of a table's row need: see `SOLVER_LOSSES`."""
+    if loss == "smooth_hinge":
+        return _one_against_the_rest(_smooth_hinge)
+    if loss in CLASSWISE:
+        return _over_classes(CLASSWISE[loss])
+    form = _one_against_the_rest if LOSSES[loss].target == "sign" else _one_problem
+    return form(POINTWISE[loss])
+
 
 _AS_THEY_ARE, _WIDENED = {}, {}
-for _loss, _add_rows in _FORMULAS.items():
-    _AS_THEY_ARE[_loss], _WIDENED[_loss] = _passes(_loss, _add_rows)
+for _loss in SOLVER_LOSSES:
+    _AS_THEY_ARE[_loss], _WIDENED[_loss] = _passes(_loss, _add_rows_of(_loss))

@@ -1,10 +1,10 @@
 """The formulas of losses over classes, for a few rows of scores at a time.
 
-As in `_losses` each formula stands once: the kernels on arrays of scores and the pass over X both call
+As in `formulas` each stands once: the kernels on arrays of scores and the pass over X both call
 these functions, with rows of an array or with scores they have just made.
 
 Few classes leave most of a vector register empty if a register holds one row. So up to `FEW` classes
-the scores are turned over first and a register holds the same class of many rows; beyond, a register
+the scores are transposed first and a register holds the same class of many rows; beyond, a register
 holds many classes of one row. Which way is taken depends on the number of classes alone.
 """
 
@@ -14,8 +14,10 @@ import numpy as np
 
 from ..runtime.jit import inner, scalar
 from ..simd.functions import exp, like, log, maximum
+from .table import OVER_CLASSES
 
 __all__ = [
+    "CLASSWISE",
     "FEW",
     "cross_entropy",
     "exponentials",
@@ -23,13 +25,14 @@ __all__ = [
     "multiclass_hinge",
     "rows_at_once",
     "scratch",
-    "turned_exponentials",
+    "transposed_exponentials",
 ]
 
+#: Classes up to which a register holds many rows, and beyond which one row.
 FEW = 32
 
 #: Entries that are worked on together where a register holds many rows.
-_TURNED_ENTRIES = 4096
+_TRANSPOSED_ENTRIES = 4096
 
 #: Bytes of scores that are worked on together where a register holds one row. Scores, exponentials and gradient, as
 #: many bytes each, stay in a first-level cache of 32 KB with room to spare.
@@ -39,7 +42,7 @@ _BYTES = 8192
 @inner
 def rows_at_once(classes, most, like_array):  # type: ignore[no-untyped-def]
     """How many rows of `classes` scores to take together; depends on their number and type alone."""
-    entries = _TURNED_ENTRIES if classes <= FEW else _BYTES // like_array.itemsize
+    entries = _TRANSPOSED_ENTRIES if classes <= FEW else _BYTES // like_array.itemsize
     return max(1, min(most, entries // max(1, classes)))
 
 
@@ -116,8 +119,8 @@ def exponentials(Z, keep_infinite, work):  # type: ignore[no-untyped-def]
 
 
 @inner
-def turned_exponentials(Z, keep_infinite, work):  # type: ignore[no-untyped-def]
-    """As `exponentials`, from and to a turned block: loops run over rows."""
+def transposed_exponentials(Z, keep_infinite, work):  # type: ignore[no-untyped-def]
+    """As `exponentials`, from and to a transposed block: loops run over rows."""
     n, classes = Z.shape
     T = work[0, : n * classes].reshape((classes, n))
     largest, total = work[1], work[2]
@@ -151,7 +154,7 @@ def cross_entropy(Z, y, P, weight, scale, work, dZ):  # type: ignore[no-untyped-
     `reference.loops`.
     """
     if Z.shape[1] <= FEW:
-        return _cross_entropy(Z, turned_exponentials(Z, True, work), y, P, weight, scale, work, dZ)
+        return _cross_entropy(Z, transposed_exponentials(Z, True, work), y, P, weight, scale, work, dZ)
     return _cross_entropy(Z, exponentials(Z, True, work), y, P, weight, scale, work, dZ)
 
 
@@ -192,8 +195,8 @@ def _cross_entropy(Z, E, y, P, weight, scale, work, dZ):  # type: ignore[no-unty
 
 
 @inner
-def multiclass_hinge(Z, y, weight, scale, dZ):  # type: ignore[no-untyped-def]
-    """Sum of w max_j (z_j + 1[j != y] - z_y).
+def multiclass_hinge(Z, y, P, weight, scale, work, dZ):  # type: ignore[no-untyped-def]
+    """Sum of w max_j (z_j + 1[j != y] - z_y); `P` and `work` are not read.
 
     Adds ``scale * w`` to dZ at the highest wrong class (the lowest index of equals) and takes it off
     at the true one, where the maximum is above 0.
@@ -219,3 +222,9 @@ def multiclass_hinge(Z, y, weight, scale, dZ):  # type: ignore[no-untyped-def]
                 dZ[i, rival] = share
                 dZ[i, true] = -share
     return value
+
+
+#: Loss -> ``formula(Z, y, P, weight, scale, work, dZ)``: rows of scores, their classes or (where not empty) target
+#: probabilities, their weights, what derivatives are multiplied by, what `scratch` returns, place for derivatives.
+CLASSWISE = {"softmax_cross_entropy": cross_entropy, "multiclass_hinge": multiclass_hinge}
+assert tuple(CLASSWISE) == OVER_CLASSES, "each loss over classes has its formula here, in the order of the table"

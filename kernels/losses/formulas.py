@@ -1,9 +1,9 @@
-"""The formulas: what one row adds to a loss, and its derivative with respect to the row's score.
+"""The formulas of losses of one score: what a row adds to the loss, and its derivative with respect to the score.
 
 Each is written once. The loops over arrays, the weighted ones, the pass over X and the training loops
 all call these functions, so that a loss cannot drift away from its gradient.
 
-Every function takes a score, a target and the loss's parameter (used by Huber alone) of one float type and
+Every function takes a score, a target and the loss's parameter delta (which most do not have) of one float type, and
 returns ``(value, derivative)``. NaN in gives NaN in both.
 """
 
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from ..runtime.jit import scalar
 from ..simd.functions import exp, like, log1p
+from .table import OF_ONE_SCORE
 
 __all__ = ["POINTWISE"]
 
@@ -80,6 +81,7 @@ def _huber(z, y, delta):  # type: ignore[no-untyped-def]
     return value, residual if inside else _sign(residual, delta)
 
 
+#: Loss -> ``formula(score, target, delta)``.
 POINTWISE = {
     "binary_cross_entropy": _binary_cross_entropy,
     "hinge": _hinge,
@@ -88,3 +90,4 @@ POINTWISE = {
     "absolute_error": _absolute_error,
     "huber": _huber,
 }
+assert tuple(POINTWISE) == OF_ONE_SCORE, "each loss of one score has its formula here, in the order of the table"

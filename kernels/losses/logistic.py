@@ -1,7 +1,6 @@
-"""exp, sigmoid and softplus, and the binary cross-entropy of logits with its gradient.
+"""The binary cross-entropy of logits, with its gradient.
 
-The functions are vectorised by the compiler because they are arithmetic without branches or calls (see
-`_math` for method, error bounds and sources). The loss takes logits, never probabilities: the naive
+The formula is `formulas.POINTWISE["binary_cross_entropy"]`. The loss takes logits, never probabilities: the naive
 ``-t log p - (1 - t) log(1 - p)`` is infinite or NaN as soon as p rounds to 0 or 1.
 """
 
@@ -11,13 +10,9 @@ from typing import Any
 
 from numpy.typing import ArrayLike, NDArray
 
-from ..arguments import targets
-from . import arguments
 from .means import pointwise_mean
 
 __all__ = ["binary_cross_entropy", "binary_cross_entropy_gradient"]
-_SERIAL_ENTRIES = 1 << 17
-_CALL_ENTRIES = 1 << 22
 
 
 def binary_cross_entropy(
@@ -59,7 +54,7 @@ def binary_cross_entropy(
     >>> round(binary_cross_entropy([0.0, 1e4], [1, 1]), 6)
     0.346574
     """
-    return _mean(z, t, sample_weight, n_threads, gradient=False)[0]
+    return pointwise_mean("binary_cross_entropy", z, t, sample_weight, n_threads, gradient=False, target_name="t")[0]
 
 
 def binary_cross_entropy_gradient(
@@ -91,12 +86,4 @@ def binary_cross_entropy_gradient(
     >>> dz
     array([-0.25,  0.  ])
     """
-    return _mean(z, t, sample_weight, n_threads, gradient=True)
-
-
-def _mean(
-    z: ArrayLike, t: ArrayLike, sample_weight: ArrayLike | None, n_threads: int | None, *, gradient: bool
-) -> tuple[float, NDArray[Any]]:
-    z, t = arguments.scores_and_target(z, t, "probability", "t")
-    weight, total = targets.weights(sample_weight, z.size, z.dtype)
-    return pointwise_mean("binary_cross_entropy", z, t, weight, total, n_threads, gradient=gradient)
+    return pointwise_mean("binary_cross_entropy", z, t, sample_weight, n_threads, gradient=True, target_name="t")

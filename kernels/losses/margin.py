@@ -1,7 +1,7 @@
 """Hinge losses: binary, squared, and over classes, with their (sub)gradients.
 
 All are means over n rows, Σ w l / Σ w with weights. float32 scores are worked on in float32, sums in
-float64 (see `_pointwise` for the bound), float64 throughout otherwise.
+float64 (see `means` for the bound), float64 throughout otherwise.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def hinge(z: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None,
     >>> hinge([0.5, 1.0], [1, 1])
     0.25
     """
-    return _mean("hinge", z, y, sample_weight, n_threads, gradient=False)[0]
+    return pointwise_mean("hinge", z, y, sample_weight, n_threads, gradient=False)[0]
 
 
 def hinge_gradient(
@@ -98,7 +98,7 @@ def hinge_gradient(
     >>> hinge_gradient([0.5, 1.0], [1, 1])
     (0.25, array([-0.5,  0. ]))
     """
-    return _mean("hinge", z, y, sample_weight, n_threads, gradient=True)
+    return pointwise_mean("hinge", z, y, sample_weight, n_threads, gradient=True)
 
 
 def squared_hinge(
@@ -127,7 +127,7 @@ def squared_hinge(
     >>> squared_hinge([0.5, 1.0], [1, 1])
     0.125
     """
-    return _mean("squared_hinge", z, y, sample_weight, n_threads, gradient=False)[0]
+    return pointwise_mean("squared_hinge", z, y, sample_weight, n_threads, gradient=False)[0]
 
 
 def squared_hinge_gradient(
@@ -157,7 +157,7 @@ def squared_hinge_gradient(
     >>> squared_hinge_gradient([0.5, -1.0], [1, 1])
     (2.125, array([-0.5, -2. ]))
     """
-    return _mean("squared_hinge", z, y, sample_weight, n_threads, gradient=True)
+    return pointwise_mean("squared_hinge", z, y, sample_weight, n_threads, gradient=True)
 
 
 def multiclass_hinge(
@@ -233,14 +233,6 @@ def multiclass_hinge_gradient(
     return _mean_over_classes(Z, y, sample_weight, n_threads, gradient=True)
 
 
-def _mean(
-    name: str, z: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None, n_threads: int | None, *, gradient: bool
-) -> tuple[float, NDArray[Any]]:
-    z, y = arguments.scores_and_target(z, y, "sign")
-    weight, total = targets.weights(sample_weight, z.size, z.dtype)
-    return pointwise_mean(name, z, y, weight, total, n_threads, gradient=gradient)
-
-
 def _mean_over_classes(
     Z: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None, n_threads: int | None, *, gradient: bool
 ) -> tuple[float, NDArray[Any]]:
@@ -256,11 +248,8 @@ def _mean_over_classes(
     def work(first: int, last: int) -> None:
         _sums_over_classes(scores, labels, w, weight is not None, scale, first, last, partial, dZ)
 
-    if n_threads is None and Z.size < _SERIAL_ENTRIES:
-        work(0, n_blocks)
-    else:
-        most = max(1, _CALL_ENTRIES // (PART * Z.shape[1]))
-        parallel.run_ranges(work, n_blocks, parallel.resolve(n_threads), most=most)
+    most = max(1, _CALL_ENTRIES // (PART * Z.shape[1]))
+    parallel.run_ranges(work, n_blocks, n_threads, small=Z.size < _SERIAL_ENTRIES, most=most)
     return mean_of_terms(partial, total), dZ
 
 
@@ -270,4 +259,4 @@ def _sums_over_classes(Z, y, weight, weighted, scale, first, last, partial, dZ):
     for block in range(first, last):
         top, bottom = block * PART, min(Z.shape[0], (block + 1) * PART)
         w = weight[top:bottom] if weighted else weight
-        partial[block] = rows_of_multiclass_hinge(Z[top:bottom], y[top:bottom], w, scale, dZ[top:bottom])
+        partial[block] = rows_of_multiclass_hinge(Z[top:bottom], y[top:bottom], Z[:0], w, scale, Z, dZ[top:bottom])

@@ -1,4 +1,4 @@
-"""Mean losses over arrays of scores, made from the formulas of `_losses`.
+"""Mean losses over arrays of scores, made from `formulas`.
 
 One kernel per loss serves loss and gradient, with and without weights. It works on blocks of `BLOCK`
 entries whose bounds depend on n alone, and leaves each block's sum in its own place; these are added
@@ -13,13 +13,16 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
+from ..arguments import scalars, targets
 from ..runtime import parallel
 from ..runtime.jit import inner, kernel, readonly
 from ..simd.functions import like
 from ..simd.rows import sum_of
+from . import arguments
 from .formulas import POINTWISE
+from .table import LOSSES
 
 __all__ = ["BLOCK", "PART", "mean_of_terms", "ones", "pointwise_mean"]
 
@@ -87,32 +90,30 @@ def mean_of_terms(partial: NDArray[np.float64], total: float) -> float:
 
 
 def pointwise_mean(
-    name: str,
-    z: NDArray[Any],
-    y: NDArray[Any],
-    weight: NDArray[Any] | None,
-    total: float,
+    loss: str,
+    z: ArrayLike,
+    y: ArrayLike,
+    sample_weight: ArrayLike | None,
     n_threads: int | None,
     *,
     gradient: bool,
-    parameter: float = 0.0,
+    delta: float | None = None,
+    target_name: str = "y",
 ) -> tuple[float, NDArray[Any]]:
-    """Return the mean loss of settled arrays, and its gradient (an empty array if not asked for)."""
-    n = z.size
-    dtype = z.dtype
+    """Return the mean of a loss of one score, and its gradient (an empty array if not asked for)."""
+    z, y = arguments.scores_and_target(z, y, LOSSES[loss].target, target_name)
+    n, dtype = z.size, z.dtype
+    weight, total = targets.weights(sample_weight, n, dtype)
+    parameter = dtype.type(0.0) if delta is None else scalars.checked_delta(delta, dtype)
     n_blocks = -(-n // BLOCK)
     partial = np.empty(n_blocks, np.float64)
     dz = np.empty_like(z) if gradient else _NO_GRADIENT[dtype]
     w = ones(dtype) if weight is None else readonly(weight)
     z, y = readonly(z), readonly(y)
-    scale, delta = dtype.type(1.0 / total), dtype.type(parameter)
-    sums = _KERNELS[name]
+    scale, sums = dtype.type(1.0 / total), _KERNELS[loss]
 
     def work(first: int, last: int) -> None:
-        sums(z, y, w, weight is not None, delta, scale, first, last, partial, dz)
+        sums(z, y, w, weight is not None, parameter, scale, first, last, partial, dz)
 
-    if n_threads is None and n < _SERIAL_ENTRIES:
-        work(0, n_blocks)
-    else:
-        parallel.run_ranges(work, n_blocks, parallel.resolve(n_threads), most=_CALL_ENTRIES // BLOCK)
+    parallel.run_ranges(work, n_blocks, n_threads, small=n < _SERIAL_ENTRIES, most=_CALL_ENTRIES // BLOCK)
     return mean_of_terms(partial, total), dz

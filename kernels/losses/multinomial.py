@@ -25,7 +25,7 @@ from .class_formulas import (
     log_probability,
     rows_at_once,
     scratch,
-    turned_exponentials,
+    transposed_exponentials,
 )
 from .means import PART, mean_of_terms, ones
 
@@ -247,12 +247,8 @@ _NO_ROWS = {np.dtype(name): np.empty((0, 0), name) for name in ("f4", "f8")}
 
 def _over_rows(work: Any, Z: NDArray[Any], n_threads: int | None) -> None:
     """Call ``work(first, last)`` for ranges of blocks of `PART` rows that cover Z."""
-    n_blocks = -(-Z.shape[0] // PART)
-    if n_threads is None and Z.size < _SERIAL_ENTRIES:
-        work(0, n_blocks)
-    else:
-        most = max(1, _CALL_ENTRIES // (PART * max(1, Z.shape[1])))
-        parallel.run_ranges(work, n_blocks, parallel.resolve(n_threads), most=most)
+    most = max(1, _CALL_ENTRIES // (PART * max(1, Z.shape[1])))
+    parallel.run_ranges(work, -(-Z.shape[0] // PART), n_threads, small=Z.size < _SERIAL_ENTRIES, most=most)
 
 
 @kernel
@@ -266,7 +262,7 @@ def _transform_rows(what, Z, first, last, out):  # type: ignore[no-untyped-def]
         bottom = min(end, top + together)
         rows, target = Z[top:bottom], out[top:bottom]
         if classes <= FEW:
-            _finish(what, rows, turned_exponentials(rows, what != _SOFTMAX, work), work, target)
+            _finish(what, rows, transposed_exponentials(rows, what != _SOFTMAX, work), work, target)
         else:
             _finish(what, rows, exponentials(rows, what != _SOFTMAX, work), work, target)
 

@@ -1,7 +1,7 @@
 """Losses of regression: squared, absolute and Huber error, with their (sub)gradients.
 
 All are means over n scores `z` and targets `y`, Σ w l / Σ w with weights. float32 scores are worked on
-in float32, sums in float64 (see `_pointwise` for the bound), float64 throughout otherwise.
+in float32, sums in float64 (see `means` for the bound), float64 throughout otherwise.
 """
 
 from __future__ import annotations
@@ -10,8 +10,6 @@ from typing import Any
 
 from numpy.typing import ArrayLike, NDArray
 
-from ..arguments import scalars, targets
-from . import arguments
 from .means import pointwise_mean
 
 __all__ = [
@@ -63,7 +61,7 @@ def squared_error(
     >>> squared_error([3.0, 0.0], [1.0, 0.0])
     1.0
     """
-    return _mean("squared_error", z, y, sample_weight, n_threads, gradient=False)[0]
+    return pointwise_mean("squared_error", z, y, sample_weight, n_threads, gradient=False)[0]
 
 
 def squared_error_gradient(
@@ -93,7 +91,7 @@ def squared_error_gradient(
     >>> squared_error_gradient([3.0, 0.0], [1.0, 0.0])
     (1.0, array([1., 0.]))
     """
-    return _mean("squared_error", z, y, sample_weight, n_threads, gradient=True)
+    return pointwise_mean("squared_error", z, y, sample_weight, n_threads, gradient=True)
 
 
 def absolute_error(
@@ -130,7 +128,7 @@ def absolute_error(
     >>> absolute_error([3.0, 0.0], [1.0, 0.0])
     1.0
     """
-    return _mean("absolute_error", z, y, sample_weight, n_threads, gradient=False)[0]
+    return pointwise_mean("absolute_error", z, y, sample_weight, n_threads, gradient=False)[0]
 
 
 def absolute_error_gradient(
@@ -160,7 +158,7 @@ def absolute_error_gradient(
     >>> absolute_error_gradient([3.0, 0.0], [1.0, 0.0])
     (1.0, array([0.5, 0. ]))
     """
-    return _mean("absolute_error", z, y, sample_weight, n_threads, gradient=True)
+    return pointwise_mean("absolute_error", z, y, sample_weight, n_threads, gradient=True)
 
 
 def huber(
@@ -208,7 +206,7 @@ def huber(
     >>> huber([3.0, 0.5], [1.0, 0.0], delta=1.0)
     0.8125
     """
-    return _huber(z, y, delta, sample_weight, n_threads, gradient=False)[0]
+    return pointwise_mean("huber", z, y, sample_weight, n_threads, gradient=False, delta=delta)[0]
 
 
 def huber_gradient(
@@ -243,27 +241,4 @@ def huber_gradient(
     >>> huber_gradient([3.0, 0.5], [1.0, 0.0], delta=1.0)
     (0.8125, array([0.5 , 0.25]))
     """
-    return _huber(z, y, delta, sample_weight, n_threads, gradient=True)
-
-
-def _mean(
-    name: str, z: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None, n_threads: int | None, *, gradient: bool
-) -> tuple[float, NDArray[Any]]:
-    z, y = arguments.scores_and_target(z, y, "real")
-    weight, total = targets.weights(sample_weight, z.size, z.dtype)
-    return pointwise_mean(name, z, y, weight, total, n_threads, gradient=gradient)
-
-
-def _huber(
-    z: ArrayLike,
-    y: ArrayLike,
-    delta: float,
-    sample_weight: ArrayLike | None,
-    n_threads: int | None,
-    *,
-    gradient: bool,
-) -> tuple[float, NDArray[Any]]:
-    z, y = arguments.scores_and_target(z, y, "real")
-    weight, total = targets.weights(sample_weight, z.size, z.dtype)
-    parameter = scalars.checked_delta(delta, z.dtype)
-    return pointwise_mean("huber", z, y, weight, total, n_threads, gradient=gradient, parameter=parameter)
+    return pointwise_mean("huber", z, y, sample_weight, n_threads, gradient=True, delta=delta)

@@ -1,10 +1,14 @@
-"""How a network lies in memory, and what a batch takes."""
+"""How a network lies in memory, and what a batch takes: the tables and arrays that the compiled loop is given.
+
+*Levels* are 0 (the columns of X) to the number of layers (the scores). Values of a level are a block of `products`, one
+row for each row of a batch, with ones for the intercepts; weights between two levels are a stack.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -12,18 +16,92 @@ from numpy.typing import ArrayLike, NDArray
 from ..runtime.jit import readonly
 from ..runtime.memory import aligned, padded
 from . import arguments
-from ._loop import ALONE, BACKWARD, BY_COLUMNS, BY_ROWS, BY_UNITS, FETCH, FORWARD, LOSS, MEET, SHARE, STEP, SUMMED_ROWS
 from .products import UNITS
 from .row_losses import LOSS_ROWS
 
 Array = NDArray[Any]
+
+#: Operations of a program; a line is operation, level, how threads share it, whether to meet afterwards.
+FETCH, FORWARD, LOSS, BACKWARD, STEP = range(5)
+SHARE, MEET = 2, 3
+BY_UNITS, BY_ROWS, BY_COLUMNS, ALONE = range(4)
+
+#: Rows of a table of levels: its units, length of a block's rows, begin of block (below 0: none), gradients and stack,
+#: activation, threshold of the hash below which a value is dropped, begin of the norms (below 0: none) and of what is
+#: kept of them.
+WIDTH, PITCH, BLOCK, GRADS, STACK, ACTIVATION, THRESHOLD, NORMS_AT, KEPT = range(9)
+
+#: Where a thread stands: the line of the program, counted from the first batch; round; members; what it is doing (as
+#: `training.batches` has it); how many members there may be; chunks to do before it comes back.
+PLACE, MEMBERS_NOW, STAGE, MOST, LIMIT = 0, 2, 3, 4, 5
+
+#: Rows that a gradient is summed over in the dtype of the rows, at most, where it is summed in float64 beyond that.
+SUMMED_ROWS = 256
+
+
+class Settings(NamedTuple):
+    """Numbers that hold for all batches of a call."""
+
+    loss: int  # place in `NETWORK_LOSSES`
+    rule: int  # place in `steps.RULES`
+    batch_size: int
+    chunk_rows: int  # rows that are worked on together
+    seed: int
+    batches_before: int
+    n_threads: int
+
+
+class Data(NamedTuple):
+    """What is trained on."""
+
+    X: Array  # (n, D)
+    indices: Array  # (n,) classes, or empty
+    targets: Array  # (n, C), or empty
+    weights: Array  # (n,), or empty
+
+
+class Batches(NamedTuple):
+    """What the batches of a call are made of, and what comes of each."""
+
+    order: Array  # numbers of rows
+    steps: Array  # (batches, 3): step size, and what Adam takes instead of it and of 1
+    losses: Array  # (batches,) sums
+
+
+class Model(NamedTuple):
+    """A network: its levels, and all that it has learned."""
+
+    levels: Array
+    parameters: Array  # stacks of weights, one behind the other
+    norms: Array  # (4, units): scales, shifts, running means and variances of levels that are normalised
+
+
+class Optimizer(NamedTuple):
+    """What a step takes beside the gradient."""
+
+    numbers: Array  # momentum, beta_1, beta_2, epsilon; share of a batch in running statistics
+    l2: Array  # (layers, columns of a stack)
+    weight_decay: Array  # likewise
+    moments: Array  # (2, parameters and norms)
+    totals: Array  # float64: gradient of what is more than a chunk
+
+
+class Workspace(NamedTuple):
+    """Values and gradients of one chunk of rows; all but the last array are shared by the threads."""
+
+    blocks: Array
+    grads: Array
+    normalized: Array  # for each normalised level a row of inverse deviations, then values before scale and shift
+    loss_sums: Array
+    own: Array
+
 
 #: Rows of a block, at least and at most, and multiply-adds of a chunk of rows: what a call takes at least.
 _LEAST_ROWS, _MOST_ROWS, _CHUNK_PRODUCTS = 16, 256, 1 << 30
 
 #: Seconds on one core, roughly: a multiply-add (of float32), the loss of a score, an operation, an update of a weight,
 #: to normalise a value.
-_PRODUCT, _TERM, _OPERATION, _UPDATE, _NORMALISED = 2.5e-11, 5e-9, 1e-7, 2e-10, 1e-9
+PRODUCT, _TERM, OPERATION, _UPDATE, _NORMALIZED = 2.5e-11, 5e-9, 1e-7, 2e-10, 1e-9
 
 #: Seconds that a compiled call should take at most, and below which a second thread costs more than it gains.
 CALL_SECONDS, SERIAL_SECONDS = 0.04, 5e-4
@@ -35,7 +113,7 @@ _ALONE_SECONDS = 1e-6
 _SHARED_ROWS, _FEW_WEIGHTS = 2 * LOSS_ROWS, 1 << 18
 
 
-class _Plan:
+class Plan:
     """How a network lies in memory, and what a batch takes: by its shape and dtype alone.
 
     Parameters
@@ -71,7 +149,7 @@ class _Plan:
         stacks = np.cumsum([0, 0, *self.products])
         self.size = int(stacks[-1])
         thresholds = [0, *(int(share * 2.0**63) for share in dropout), 0]
-        activations = [0, *[arguments.ACTIVATIONS.index(activation)] * (outputs - 1), 0]
+        activations = [0, *[list(arguments.ACTIVATIONS).index(activation)] * (outputs - 1), 0]
         self._fixed = [list(units), self.pitches, activations, thresholds, stacks[:-1].tolist()]
         self.batch_norm, self.streams = batch_norm, streams
         #: Begins of the norms of hidden layers, and the length of all.
@@ -81,15 +159,15 @@ class _Plan:
     def levels(self, rows: int) -> Array:
         """Return the kernels' table of levels, for blocks of so many rows."""
         units, pitches, activations, thresholds, stacks = self._fixed
-        # Slopes and values of a level have the same shape; the lowest has no slopes.
+        # Gradients and values of a level have the same shape; the lowest has no gradients.
         sizes = self._lengths(rows)
-        places, slopes = (np.cumsum([0, *each])[:-1].tolist() for each in (sizes, [0, *sizes[1:]]))
+        places, grads = (np.cumsum([0, *each])[:-1].tolist() for each in (sizes, [0, *sizes[1:]]))
         if self._streams(rows):
             places[0] = -1
         norms, kept = [-1] * len(units), [0] * len(units)
         if self.batch_norm:
             norms[1:-1], kept[1:-1] = self.norm_begins, self._kept(rows)[:-1]
-        table = [units, pitches, places, slopes, stacks, activations, thresholds, norms, kept]
+        table = [units, pitches, places, grads, stacks, activations, thresholds, norms, kept]
         return readonly(np.array(table, np.int64))
 
     def _lengths(self, rows: int) -> list[int]:
@@ -105,7 +183,7 @@ class _Plan:
         sizes: list[int] = [(rows + 1) * padded(pitch, self.dtype) for pitch in self.pitches[1:-1]]
         return np.cumsum([0, *sizes]).tolist()
 
-    def normals(self, rows: int) -> Array:
+    def normalized(self, rows: int) -> Array:
         """Make what is kept of normalised values of so many rows."""
         return aligned((self._kept(rows)[-1] if self.batch_norm else 0,), self.dtype)
 
@@ -113,17 +191,19 @@ class _Plan:
         """Make blocks for so many rows, with the ones that stand for the intercepts."""
         levels = self.levels(rows)
         flat = aligned((sum(self._lengths(rows)),), self.dtype)
-        for units, pitch, begin, norm_above in np.vstack([levels[:3, :-1], levels[7, 1:]]).T.tolist():
+        for units, pitch, begin, norm_above in np.vstack(
+            [levels[[WIDTH, PITCH, BLOCK], :-1], levels[NORMS_AT, 1:]]
+        ).T.tolist():
             if norm_above < 0:  # what is normalised needs no intercept
                 flat[begin : begin + rows * pitch].reshape(rows, pitch)[:, units] = 1
         return flat
 
-    def slopes(self, rows: int) -> Array:
-        """Make blocks for the slopes of so many rows."""
+    def grads(self, rows: int) -> Array:
+        """Make blocks for the gradients of so many rows."""
         return aligned((sum(self._lengths(rows)[1:]),), self.dtype)
 
     def own(self, rows: int) -> Array:
-        """Make what a thread has for itself: values or slopes of a level but the lowest, or a strip of a gradient.
+        """Make what a thread has for itself: values or gradients of a level but the lowest, or a strip of a gradient.
 
         Behind that there may be rows of the lowest level.
         """
@@ -133,9 +213,9 @@ class _Plan:
     def seconds(self, rows: int) -> list[tuple[int, int, float]]:
         """Return the operations on so many rows: which, of which level, and roughly how long it takes one core."""
         outputs, wide = len(self.units) - 1, self.dtype.itemsize // 4
-        products = [rows * product * _PRODUCT * wide for product in self.products]
+        products = [rows * product * PRODUCT * wide for product in self.products]
         steps = [product * _UPDATE * wide for product in self.products]
-        norms = [rows * count * _NORMALISED * wide * self.batch_norm for count in (*self.units[1:-1], 0)]
+        norms = [rows * count * _NORMALIZED * wide * self.batch_norm for count in (*self.units[1:-1], 0)]
         last = rows * self.units[-1]
         operations = [(FETCH, 0, rows * self.pitches[0] * wide * 1e-10)]
         operations += [(FORWARD, level, products[level - 1] + norms[level - 1]) for level in range(1, outputs + 1)]
@@ -197,23 +277,23 @@ def _needs(line: Array, before: Array) -> bool:
     return bool(other != STEP)
 
 
-def _units(weights: Sequence[ArrayLike]) -> list[int]:
+def units_of(weights: Sequence[ArrayLike]) -> list[int]:
     shapes = [np.shape(W) for W in weights]
     return [shapes[0][1], *(shape[0] for shape in shapes)]
 
 
-def _stacks(
-    plan: _Plan, weights: Sequence[ArrayLike], biases: Sequence[ArrayLike]
+def pack(
+    plan: Plan, weights: Sequence[ArrayLike], biases: Sequence[ArrayLike]
 ) -> tuple[Array, list[Array], list[Array]]:
     """Copy weights and intercepts to one flat array; return it, and views of both."""
     flat = aligned((plan.size,), plan.dtype)
-    views, shifts = _views(plan, flat)
+    views, shifts = views_of(plan, flat)
     for view, W in zip([*views, *shifts], [*weights, *biases], strict=True):
         view[...] = W
     return flat, views, shifts
 
 
-def _views(plan: _Plan, flat: Array) -> tuple[list[Array], list[Array]]:
+def views_of(plan: Plan, flat: Array) -> tuple[list[Array], list[Array]]:
     """Return the weights and the intercepts of each layer in a flat array of stacks."""
     weights, biases, at = [], [], 0
     for inputs, outputs, pitch in zip(plan.units, plan.units[1:], plan.pitches, strict=False):

@@ -1,7 +1,7 @@
-"""What a hidden layer does to its values: activation functions, their slopes, dropout.
+"""What a hidden layer does to its values: activation functions, their derivatives, dropout.
 
-A slope is made from the function's value, so that nothing but the values is kept for the way back. Loops run over the
-units of one row, which may be a part of all units: each entry's bits depend on that entry alone.
+A derivative is made from the function's value, so that nothing but the values is kept for the way back. Loops run over
+the units of one row, which may be a part of all units: each entry's bits depend on that entry alone.
 
 Dropout. Whether a value is dropped is a hash of what it belongs to (seed, step, layer, row of the batch, unit), and
 not one of a sequence of random numbers. So it is the same for any number of threads, and is not kept either: the way
@@ -18,11 +18,14 @@ from numba.core import types
 
 from ..runtime.jit import inner, intrinsic
 from ..simd.functions import like, maximum, sigmoids, tanh
+from .arguments import ACTIVATIONS
 
-__all__ = ["activate", "activation_slopes", "drop", "mixed", "restore"]
+__all__ = ["activate", "activate_backward", "drop", "drop_backward", "mixed"]
 
-# Places in `_validate.ACTIVATIONS`.
-_RELU, _LOGISTIC, _TANH = range(1, 4)
+_RELU, _LOGISTIC, _TANH = (list(ACTIVATIONS).index(name) for name in ("relu", "logistic", "tanh"))
+
+
+# A loop for each, and not one over a function chosen by number: that takes 9 % longer with 64-32-10 units.
 
 
 @inner
@@ -43,7 +46,7 @@ def activate(kind, z, a):  # type: ignore[no-untyped-def]
 
 
 @inner
-def activation_slopes(kind, a, d, g):  # type: ignore[no-untyped-def]
+def activate_backward(kind, a, d, g):  # type: ignore[no-untyped-def]
     """G = d times the activation's derivative, where its value is a; ReLU's is 0 at 0."""
     if kind == _RELU:
         for j in range(g.size):
@@ -67,8 +70,8 @@ def drop(key, first, threshold, scale, a):  # type: ignore[no-untyped-def]
 
 
 @inner
-def restore(key, first, threshold, scale, a, d, kept):  # type: ignore[no-untyped-def]
-    """Kept = what was in a before `drop`; d becomes the slope in that, 0 where it was dropped."""
+def drop_backward(key, first, threshold, scale, a, d, kept):  # type: ignore[no-untyped-def]
+    """Kept = what was in a before `drop`; d becomes the gradient in that, 0 where it was dropped."""
     for j in range(a.size):
         here = mixed(key, first + j) >= threshold
         kept[j] = a[j] / scale if here else like(scale, 0)

@@ -11,14 +11,26 @@ from numpy.typing import ArrayLike
 from ..arguments.arrays import Array, as_contiguous, floating, real
 from ..arguments.scalars import checked_l2, checked_momentum, checked_steps, count, flag, row_numbers
 from ..arguments.targets import checked_classes, checked_outputs, refuse_empty, weights
-from ..losses.names import LOSSES, NETWORK_LOSSES
+from ..losses.table import LOSSES, NETWORK_LOSSES
 
 #: What batch normalisation adds to a variance; share of a batch's means and variances in the running ones.
 NORM_EPSILON, NORM_SHARE = 1e-5, 0.1
 
 
-#: Activation functions; their places are their numbers in the kernels.
-ACTIVATIONS = ("identity", "relu", "logistic", "tanh")
+class Activation(NamedTuple):
+    """An activation function in words that Python understands: what hidden layers do to their values."""
+
+    formula: str  # of z
+    derivative: str  # of a, the function's value: all that the way back knows
+
+
+#: Activation functions; their places are their numbers in the kernels. `activations` has them compiled.
+ACTIVATIONS = {
+    "identity": Activation("z", "1"),
+    "relu": Activation("max(z, 0)", "a > 0"),
+    "logistic": Activation("1 / (1 + exp(-z))", "a * (1 - a)"),
+    "tanh": Activation("tanh(z)", "1 - a * a"),
+}
 
 
 class NetworkArguments(NamedTuple):
@@ -53,7 +65,7 @@ def network(
     if loss == "softmax_cross_entropy":
         y = checked_classes(y, n, "X has {} rows", outputs, dtype, True)
     else:
-        y = checked_outputs(y, LOSSES[loss], n, outputs, dtype)
+        y = checked_outputs(y, LOSSES[loss].target, n, outputs, dtype)
     weight, total = weights(sample_weight, n, dtype)
     if weight is not None:
         weight = as_contiguous(weight * (n / total), dtype)
@@ -77,18 +89,18 @@ def network_model(
     sizes = [count(size, f"units[{place}]") for place, size in enumerate(units)]
     if sizes[0] != X.shape[1]:
         raise ValueError(f"units[0] is {sizes[0]}, X has {X.shape[1]} columns; they must be equal")
-    flat, normalised = real(parameters, "parameters"), flag(batch_norm, "batch_norm")
-    wanted = sum((inputs + 1) * outputs for inputs, outputs in pairwise(sizes)) + 3 * normalised * sum(sizes[1:-1])
+    flat, normalized = real(parameters, "parameters"), flag(batch_norm, "batch_norm")
+    wanted = sum((inputs + 1) * outputs for inputs, outputs in pairwise(sizes)) + 3 * normalized * sum(sizes[1:-1])
     if flat.shape != (wanted,):
-        more = " with batch_norm" if normalised else ""
+        more = " with batch_norm" if normalized else ""
         raise ValueError(f"parameters has shape {flat.shape}; units {tuple(sizes)}{more} need ({wanted},)")
     flat = as_contiguous(flat, X.dtype)
-    norms = normalisations(flat, sizes) if normalised else None
+    norms = normalizations(flat, sizes) if normalized else None
     for place, (_, _, variances) in enumerate(norms or []):
         if (variances < 0).any():
             unit = int((variances < 0).argmax())
             raise ValueError(f"a running variance in parameters (layer {place + 1}, unit {unit}) is {variances[unit]}")
-    return X, layers(flat, sizes, normalised), norms
+    return X, layers(flat, sizes, normalized), norms
 
 
 def layers(parameters: Array, units: Sequence[int], batch_norm: bool = False) -> list[tuple[Array, Array]]:
@@ -96,7 +108,7 @@ def layers(parameters: Array, units: Sequence[int], batch_norm: bool = False) ->
     return [(weights, intercepts) for weights, intercepts, *_ in parts(parameters, units, batch_norm)]
 
 
-def normalisations(parameters: Array, units: Sequence[int]) -> list[Norm]:
+def normalizations(parameters: Array, units: Sequence[int]) -> list[Norm]:
     """Return views of scales, running means and variances of each hidden layer."""
     return [(scales, means, variances) for _, _, scales, means, variances in parts(parameters, units, True)[:-1]]
 

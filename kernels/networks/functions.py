@@ -1,6 +1,6 @@
 """Networks of fully connected layers: scores, loss and gradient, and training by mini-batches.
 
-Parameters are one flat vector, as optimisers have them. `_networks` has what the functions stand on.
+Parameters are one flat vector, as optimisers have them. The functions stand on `NetworkTraining` and `scores_of`.
 
 Sums. Gradients are summed in the dtype of X over at most 256 rows, beyond that in float64; losses in float64. What is
 summed in which order depends on the shapes alone: same bits for any number of threads.
@@ -237,8 +237,8 @@ def train_network(
 
     Notes
     -----
-    Cost: 3 P multiply-adds for each row. Work space: up to three copies of the parameters, and the values and slopes of
-    all layers for up to 256 rows; with `batch_norm` for all rows of a batch, which are then worked on in one go.
+    Cost: 3 P multiply-adds for each row. Work space: up to three copies of the parameters, and the values and gradients
+    of all layers for up to 256 rows; with `batch_norm` for all rows of a batch, which are then worked on in one go.
 
     Source of batch normalisation: S. Ioffe and C. Szegedy, "Batch normalization" (2015).
 
@@ -269,5 +269,5 @@ def train_network(
     return np.concatenate([part.ravel() for part in parts]), losses
 
 
-def _norms(settled: arguments.Network) -> list[Norm] | None:
+def _norms(settled: arguments.NetworkArguments) -> list[Norm] | None:
     return None if settled.norms is None else [Norm(*norm) for norm in settled.norms]

@@ -1,6 +1,6 @@
 """Vector code for networks: the products of a layer, made of tiles that stay in registers.
 
-A layer's weights are a *stack* and the values of its inputs a *block*, as in `_stacks`: the last column in use holds
+A layer's weights are a *stack* and the values of its inputs a *block*, as in `simd.rows`: the last column in use holds
 the intercepts and ones, then come zeros up to whole vectors. So products need no ends.
 
 `unit_strip` makes the values of a few units for all rows of a block. `outer_strip` makes a few rows of a sum of outer
@@ -69,10 +69,10 @@ def unit_strip(typingctx, units, block, first, last, stack, s, Z):  # type: igno
     return types.void(units, block, types.intp, types.intp, stack, types.intp, Z), emit
 
 
-def _outer_strip_twin(units, turned, descend, block, n, G, s, target, top, first, last, decay, step):  # type: ignore[no-untyped-def]
-    slopes = G[s : s + units, :n] if turned else G[:n, s : s + units].T
+def _outer_strip_twin(units, transposed, descend, block, G, s, target, top, first, last, decay, step):  # type: ignore[no-untyped-def]
+    weights = G[s : s + units, : len(block)] if transposed else G[: len(block), s : s + units].T
     rows = target[top : top + units, first:last]
-    gradient = slopes @ block[:n, first:last]
+    gradient = weights @ block[:, first:last]
     if descend:
         rows -= step * (gradient + decay[first:last] * rows)
     else:
@@ -80,21 +80,22 @@ def _outer_strip_twin(units, turned, descend, block, n, G, s, target, top, first
 
 
 @intrinsic(twin=_outer_strip_twin)
-def outer_strip(typingctx, units, turned, descend, block, n, G, s, target, top, first, last, decay, step):  # type: ignore[no-untyped-def]
-    """``target[top + k] = sum_i G[i, s + k] block[i]`` over i < n, for k < `units`, in the columns first to last.
+def outer_strip(typingctx, units, transposed, descend, block, G, s, target, top, first, last, decay, step):  # type: ignore[no-untyped-def]
+    """``target[top + k] = sum_i G[i, s + k] block[i]`` over all i, for k < `units`, in the columns first to last.
 
-    G.T if `turned`. If `descend`, ``w -= step (that + decay w)`` for these entries w of `target` instead. The three are
-    literals; `first` and `last` are multiples of a vector of the widest target.
+    G.T if `transposed`. If `descend`, ``w -= step (that + decay w)`` for these entries w of `target` instead. The three
+    are literals; `first` and `last` are multiples of a vector of the widest target.
     """
     literals = types.IntegerLiteral, types.BooleanLiteral
-    if not all(isinstance(each, literals) for each in (units, turned, descend)):
+    if not all(isinstance(each, literals) for each in (units, transposed, descend)):
         return None  # asked again with the literals
-    n_units, turn, steps = units.literal_value, turned.literal_value, descend.literal_value
+    n_units, transpose, steps = units.literal_value, transposed.literal_value, descend.literal_value
 
     def emit(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-        _, _, _, x, count, g, score, t, t_top, begin, end, shrink, size = arguments
+        _, _, _, x, g, score, t, t_top, begin, end, shrink, size = arguments
         e = Emitter(context, builder, block.dtype)
         x_first, columns = e.row(block, x, e.number(0))
+        count = cgutils.unpack_tuple(builder, context.make_array(block)(context, builder, x).shape, 2)[0]
         g_first, g_columns = e.row(G, g, e.number(0))
         rows = [e.row(target, t, builder.add(t_top, e.number(k)))[0] for k in range(n_units)]
         scores = [builder.add(score, e.number(k)) for k in range(n_units)]
@@ -108,10 +109,10 @@ def outer_strip(typingctx, units, turned, descend, block, n, G, s, target, top, 
                 row = builder.gep(x_first, [builder.mul(loop.index, columns)])
                 here = [e.load(row, place) for place in places]
                 for number, of_unit in zip(scores, sums, strict=True):
-                    line, column = (number, loop.index) if turn else (loop.index, number)
-                    slope = builder.load(builder.gep(g_first, [builder.add(builder.mul(line, g_columns), column)]))
+                    line, column = (number, loop.index) if transpose else (loop.index, number)
+                    weight = builder.load(builder.gep(g_first, [builder.add(builder.mul(line, g_columns), column)]))
                     for x_here, place in zip(here, of_unit, strict=True):
-                        builder.store(e.multiply_add(e.everywhere(slope), x_here, builder.load(place)), place)
+                        builder.store(e.multiply_add(e.everywhere(weight), x_here, builder.load(place)), place)
             for row, of_unit in zip(rows, sums, strict=True):
                 for place, total in zip(places, of_unit, strict=True):
                     value = builder.load(total)
@@ -124,8 +125,8 @@ def outer_strip(typingctx, units, turned, descend, block, n, G, s, target, top, 
         _in_tiles(e, begin, end, max(1, e.tile_sums // n_units), e.lanes, tile)
         return context.get_dummy_value()
 
-    arguments = block, types.intp, G, types.intp, target, types.intp, types.intp, types.intp, decay, block.dtype
-    return types.void(units, turned, descend, *arguments), emit
+    arguments = block, G, types.intp, target, types.intp, types.intp, types.intp, decay, block.dtype
+    return types.void(units, transposed, descend, *arguments), emit
 
 
 def _in_tiles(e: Emitter, begin: ir.Value, end: ir.Value, most: int, unit: int, tile: Any) -> None:

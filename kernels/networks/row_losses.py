@@ -9,19 +9,15 @@ import numpy as np
 
 from ..losses.class_formulas import cross_entropy
 from ..losses.formulas import POINTWISE
+from ..losses.table import NETWORK_LOSSES
 from ..runtime.jit import inner
+from ..runtime.switch import switch
 from ..simd.rows import sum_of
 
-__all__ = ["LOSSES", "LOSS_ROWS", "losses_of_rows"]
-
-#: Losses; their places are their numbers.
-LOSSES = ("softmax_cross_entropy", "binary_cross_entropy", "squared_error")
+__all__ = ["LOSS_ROWS", "losses_of_rows"]
 
 #: Rows of a task where rows are shared: whole cache lines.
 LOSS_ROWS = 32
-
-
-# ------------------------------------------------------------------------------------------------ loss
 
 
 def _pointwise_rows(term: Callable[..., Any]) -> Callable[..., Any]:
@@ -43,14 +39,14 @@ def _pointwise_rows(term: Callable[..., Any]) -> Callable[..., Any]:
     return rows
 
 
-_binary_cross_entropy_rows = _pointwise_rows(POINTWISE["binary_cross_entropy"])
-_squared_error_rows = _pointwise_rows(POINTWISE["squared_error"])
+#: The first of `NETWORK_LOSSES` is the one over classes; this is of those that are summed over the outputs.
+_sum_over_outputs = switch(*(_pointwise_rows(POINTWISE[name]) for name in NETWORK_LOSSES[1:]))
 
 
 @inner
-def losses_of_rows(loss, Z, G, n, first, last, order, indices, T, weight, scale, work, sums):  # type: ignore[no-untyped-def]
-    """Losses and slopes of groups of rows; `order` has the numbers of the n rows."""
-    outputs = Z.shape[1]
+def losses_of_rows(loss, Z, G, first, last, order, indices, T, weight, scale, work, sums):  # type: ignore[no-untyped-def]
+    """Losses of groups of rows, and their gradient G; `order` has the numbers of the rows."""
+    n, outputs = order.size, Z.shape[1]
     of_rows = np.empty(LOSS_ROWS, np.intp)
     targets, shares = np.empty((LOSS_ROWS if T.size > 0 else 0, outputs), T.dtype), np.ones(LOSS_ROWS, T.dtype)
     for group in range(first, last):
@@ -66,7 +62,5 @@ def losses_of_rows(loss, Z, G, n, first, last, order, indices, T, weight, scale,
         z, g, t = Z[at:end], G[at:end], targets[:rows]
         if loss == 0:
             sums[group] = cross_entropy(z, of_rows, t, shares, scale, work, g)
-        elif loss == 1:
-            sums[group] = _binary_cross_entropy_rows(z, t, shares, scale, work, g)
         else:
-            sums[group] = _squared_error_rows(z, t, shares, scale, work, g)
+            sums[group] = _sum_over_outputs(loss - 1, z, t, shares, scale, work, g)

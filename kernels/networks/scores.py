@@ -8,10 +8,24 @@ from typing import NamedTuple
 import numpy as np
 
 from ..runtime import parallel
-from ..runtime.jit import readonly
+from ..runtime.jit import kernel, readonly
+from ..simd.rows import copy_row, matrix
 from . import arguments
-from ._loop import evaluate
-from ._plan import _PRODUCT, CALL_SECONDS, SERIAL_SECONDS, Array, _Plan, _stacks, _units
+from ._forward import Part, activate_values, make_values
+from ._plan import (
+    BLOCK,
+    CALL_SECONDS,
+    PITCH,
+    PRODUCT,
+    SERIAL_SECONDS,
+    WIDTH,
+    Array,
+    Model,
+    Plan,
+    Workspace,
+    pack,
+    units_of,
+)
 
 __all__ = ["Norm", "folded", "scores_of"]
 
@@ -24,23 +38,38 @@ def scores_of(
     X: Array, weights: Sequence[Array], biases: Sequence[Array], *, activation: str, n_threads: int | None
 ) -> Array:
     """Return the scores of settled rows; what `network_scores` and the estimators stand on."""
-    plan = _Plan(_units(weights), activation, [0.0] * (len(weights) - 1), X.dtype)
-    flat, _, _ = _stacks(plan, weights, biases)
+    plan = Plan(units_of(weights), activation, [0.0] * (len(weights) - 1), X.dtype)
+    flat, _, _ = pack(plan, weights, biases)
     n, rows = len(X), min(plan.rows, max(1, len(X)))
     scores = np.empty((n, plan.units[-1]), X.dtype)
     task_rows = rows * max(1, _TASK_ROWS // rows)
-    levels, parameters, X = plan.levels(rows), readonly(flat), readonly(X)
+    none = np.empty(0, X.dtype)
+    model, X = Model(plan.levels(rows), readonly(flat), none.reshape(0, 0)), readonly(X)
 
     def work(first: int, last: int) -> None:
-        evaluate(X, levels, parameters, task_rows, rows, first, last, plan.blocks(rows), plan.own(rows), scores)
+        workspace = Workspace(plan.blocks(rows), none, none, none, plan.own(rows))
+        _evaluate(X, model, workspace, rows, first * task_rows, min(n, last * task_rows), scores)
 
-    seconds, tasks = sum(plan.products) * _PRODUCT * (X.itemsize // 4), -(-n // task_rows)
-    if n_threads is None and n * seconds < SERIAL_SECONDS:
-        work(0, tasks)
-    else:
-        most = max(1, int(CALL_SECONDS / (task_rows * seconds)))
-        parallel.run_ranges(work, tasks, parallel.resolve(n_threads), most=most)
+    seconds, tasks = sum(plan.products) * PRODUCT * (X.itemsize // 4), -(-n // task_rows)
+    most = max(1, int(CALL_SECONDS / (task_rows * seconds)))
+    parallel.run_ranges(work, tasks, n_threads, most=most, small=n * seconds < SERIAL_SECONDS)
     return scores
+
+
+@kernel
+def _evaluate(X, model, workspace, block_rows, first, last, scores):  # type: ignore[no-untyped-def]
+    """Scores of the rows `first` to `last`."""
+    levels, outputs, none = model.levels, model.levels.shape[1] - 1, np.empty(0, np.intp)
+    for top in range(first, last, block_rows):
+        n = min(block_rows, last - top)
+        block = matrix(workspace.blocks, levels[BLOCK, 0], n, levels[PITCH, 0])
+        for i in range(n):
+            copy_row(X, top + i, block, i)
+        for level in range(1, outputs + 1):
+            part = Part(level, 0, levels[WIDTH, level], 0, n)
+            make_values(part, model, workspace, X, none)
+            activate_values(part, model, workspace)
+        scores[top : top + n] = matrix(workspace.blocks, levels[BLOCK, outputs], n, levels[WIDTH, outputs])
 
 
 class Norm(NamedTuple):

@@ -1,34 +1,57 @@
-"""Networks of fully connected layers: how they lie in memory, what a batch takes, and their training and scores.
+"""The training of a network of fully connected layers, which keeps its state between calls.
 
 A batch of a small network takes microseconds. So many of them are done in one compiled call, which comes back to Python
-a few dozen times a second, for Ctrl-C; `_backprop` has the loop, and `_team` how threads share the work in it.
+a few dozen times a second, for Ctrl-C; `_loop` has that, and `runtime.team` how threads share the work in it.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ..losses.table import NETWORK_LOSSES
 from ..runtime import parallel
-from ..runtime.jit import jit_enabled, readonly
+from ..runtime.jit import readonly
 from ..runtime.memory import aligned
 from ..runtime.team import MEMBERS, leave, new_board, reset
+from ..training.batches import COMING, WORKING, Patience, checked_order, team_size, until_done
 from ._batch_norm import MEAN, NORMS, SCALE, SHIFT, VARIANCE
-from ._loop import ALONE, COMING, LIMIT, MEMBERS_NOW, MOST, PLACE, SHARE, STAGE, WORKING, train
-from ._plan import _OPERATION, CALL_SECONDS, SERIAL_SECONDS, Array, _Plan, _stacks, _units, _views
+from ._loop import train
+from ._plan import (
+    ALONE,
+    CALL_SECONDS,
+    LIMIT,
+    MEMBERS_NOW,
+    MOST,
+    OPERATION,
+    PLACE,
+    SERIAL_SECONDS,
+    SHARE,
+    STAGE,
+    Array,
+    Batches,
+    Data,
+    Model,
+    Optimizer,
+    Plan,
+    Settings,
+    Workspace,
+    pack,
+    units_of,
+    views_of,
+)
 from .arguments import NORM_SHARE
-from .row_losses import LOSS_ROWS, LOSSES
+from .row_losses import LOSS_ROWS
 from .scores import Norm
 from .steps import RULES
 
 __all__ = ["NetworkTraining"]
 
-#: Waits, at once and per second, after which the leader of a team goes on alone: the others have no CPU.
-_PATIENCE = 50, 5_000
+#: Waits after which the leader of a team goes on alone.
+_PATIENCE = Patience(at_once=50, per_second=5_000)
 
 
 class NetworkTraining:
@@ -111,22 +134,23 @@ class NetworkTraining:
         norm_share: float = NORM_SHARE,
         n_threads: int | None = None,
     ) -> None:
-        units, dtype = _units(weights), X.dtype
+        units, dtype = units_of(weights), X.dtype
         hidden = len(units) - 2
         shares = [float(dropout)] * hidden if isinstance(dropout, (int, float)) else list(dropout)
-        self._plan = plan = _Plan(units, activation, shares, dtype, norms is not None, rule == "gradient")
+        self._plan = plan = Plan(units, activation, shares, dtype, norms is not None, rule == "gradient")
         if rule == "sgd" and momentum:
             rule = "nesterov" if nesterov else "momentum"
-        self._loss, self._rule, self._seed, self._n_threads = LOSSES.index(loss), RULES.index(rule), seed, n_threads
+        self._loss, self._rule = NETWORK_LOSSES.index(loss), RULES.index(rule)
+        self._seed, self._n_threads = seed, n_threads
         self._betas = beta_1, beta_2
         none = np.empty(0, dtype)
         indices = np.ascontiguousarray(y, np.intp) if y.ndim == 1 else np.empty(0, np.intp)
         targets = np.empty((0, units[-1]), dtype) if y.ndim == 1 else np.ascontiguousarray(y, dtype)
         shares_of_rows = none if sample_weight is None else np.ascontiguousarray(sample_weight, dtype)
-        self._data = readonly(X), readonly(indices), readonly(targets), readonly(shares_of_rows)
+        self._data = Data(readonly(X), readonly(indices), readonly(targets), readonly(shares_of_rows))
         self._numbers = readonly(np.array([momentum, beta_1, beta_2, epsilon, norm_share], dtype))
-        self._penalties = tuple(self._per_column(strength) for strength in (l2, weight_decay))
-        self._parameters, self.weights, self.biases = _stacks(plan, weights, biases)
+        self._l2, self._weight_decay = self._per_column(l2), self._per_column(weight_decay)
+        self._parameters, self.weights, self.biases = pack(plan, weights, biases)
         self._norms = aligned((NORMS, plan.norm_size if plan.batch_norm else 0), dtype)
         self.norms: list[Norm] = []
         if norms is not None:
@@ -135,7 +159,7 @@ class NetworkTraining:
         self._trained = plan.size + 2 * self._norms.shape[1]
         self._moments = aligned((2, self._trained if kept else 0), dtype)
         self._totals = np.zeros(0)
-        self._desks: list[Array] = []
+        self._workspaces: list[Workspace] = []
         self._rows = 0
         self._board = new_board()
         self._last = np.zeros(0), np.ones(0, np.intp)
@@ -161,7 +185,7 @@ class NetworkTraining:
 
     def gradient(self) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
         """Return the gradient in weights and intercepts of each layer that `run` left with the rule "gradient"."""
-        weights, biases = _views(self._plan, self._totals)
+        weights, biases = views_of(self._plan, self._totals)
         biases[: len(self.norms)] = self._of_norms(SHIFT)
         return list(zip(weights, biases, strict=True))
 
@@ -216,31 +240,31 @@ class NetworkTraining:
         Ctrl-C ends it within a fraction of a second: weights, intercepts and `n_steps` are then as after the last
         batch that was completed.
         """
-        order = np.ascontiguousarray(order, np.intp)
-        n = len(self._data[0])
+        order = checked_order(order, len(self._data.X))
         if order.size == 0:
             return np.zeros(0)
-        if np.maximum.reduce(order.view(np.uintp)) >= n:  # negative numbers are very large ones
-            raise ValueError(f"order has a number outside 0..{n - 1}; X has {n} rows")
         # One row more than a block would make a last, shorter batch by itself the same steps as behind the others.
         batch_size = min(batch_size, order.size if self.norms else max(order.size, self._plan.rows + 1))
         batches = -(-order.size // batch_size)
         losses = np.zeros(batches)
         self._last = losses, np.diff(np.append(np.arange(0, order.size, batch_size), order.size))
         rows = batch_size if self.norms else min(batch_size, self._plan.rows)
-        program, operations = self._plan.program(rows), self._plan.seconds(rows)
-        chunk_seconds = sum(seconds + _OPERATION for _, _, seconds in operations)
-        chunks = -(-batch_size // rows)
-        n_threads = self._thread_count(program, batches * chunks * chunk_seconds)
-        self._make_room(rows, n_threads, chunks > 1 or RULES[self._rule] == "gradient")
-        constants = np.array([self._loss, batch_size, rows, self._rule, self._seed, self.n_steps, n_threads])
+        self._prepare(rows)
+        program, chunks = self._program, -(-batch_size // rows)
+        small = batches * chunks * self._chunk_seconds < SERIAL_SECONDS
+        most = 1 if (program[:, SHARE] == ALONE).all() else MEMBERS
+        n_threads = team_size(self._n_threads, most, small=small)
+        self._make_room(n_threads, chunks > 1 or RULES[self._rule] == "gradient")
+        settings = Settings(self._loss, self._rule, batch_size, rows, self._seed, self.n_steps, n_threads)
         arguments = (
-            *self._data, readonly(order), readonly(self._sizes(steps, batches)), self._plan.levels(rows), program,
-            readonly(constants), self._numbers, *self._penalties, self._parameters, self._moments, self._totals,
-            self._blocks, self._slopes, self._norms, self._normals, losses, np.zeros(-(-rows // LOSS_ROWS)),
-            self._board,
-        )  # fmt: skip
-        limit = max(1, int(CALL_SECONDS / chunk_seconds))
+            settings,
+            self._data,
+            Batches(readonly(order), readonly(self._sizes(steps, batches)), losses),
+            program,
+            Model(self._levels, self._parameters, self._norms),
+            Optimizer(self._numbers, self._l2, self._weight_decay, self._moments, self._totals),
+        )
+        limit = max(1, int(CALL_SECONDS / self._chunk_seconds))
         self._train(arguments, n_threads, limit, len(program) * chunks)
         return self.last_losses()
 
@@ -258,21 +282,19 @@ class NetworkTraining:
         ]
 
         def call(thread: int) -> bool:
-            everything: tuple[Any, ...] = (thread, *arguments, self._desks[thread], states[thread])
+            everything: tuple[Any, ...] = (thread, *arguments, self._workspaces[thread], self._board, states[thread])
             return bool(train(*everything))
 
         def work(thread: int) -> Iterator[None]:
-            state, waits, started = states[thread], 0, time.perf_counter()
+            state = states[thread]
+
+            def go_on() -> bool:
+                if state[STAGE] == WORKING:
+                    state[LIMIT] = limit
+                return call(thread)
+
             try:
-                while not call(thread):
-                    if state[STAGE] == WORKING:
-                        state[LIMIT] = limit
-                    else:
-                        time.sleep(0)  # the others do not get on: they may need this CPU
-                        waits += 1
-                        if waits > _PATIENCE[0] + _PATIENCE[1] * (time.perf_counter() - started):
-                            state[MOST] = 1
-                    yield
+                yield from until_done(go_on, state, STAGE, MOST, _PATIENCE)
             finally:
                 if thread == 0:
                     leave(self._board)
@@ -301,23 +323,21 @@ class NetworkTraining:
         of_mean, of_square = (np.where(correction > 0, correction, 1) for correction in corrections)
         return np.column_stack([size, size / of_mean, 1 / np.sqrt(of_square)]).astype(self._plan.dtype)
 
-    def _thread_count(self, program: Array, seconds: float) -> int:
-        """Return how many threads to use for so much work: a power of two."""
-        if self._n_threads is not None:
-            parallel.resolve(self._n_threads)  # refuses what is no number of threads, needed or not
-        alone = (program[:, SHARE] == ALONE).all()
-        if not jit_enabled() or alone or (self._n_threads is None and seconds < SERIAL_SECONDS):
-            return 1
-        wanted = min(MEMBERS, parallel.resolve(self._n_threads))
-        return 1 << (wanted.bit_length() - 1)
+    def _prepare(self, rows: int) -> None:
+        """Lay out chunks of so many rows, if the last call had others."""
+        if rows == self._rows:
+            return
+        self._program, self._levels = self._plan.program(rows), self._plan.levels(rows)
+        self._chunk_seconds = sum(seconds + OPERATION for _, _, seconds in self._plan.seconds(rows))
+        self._rows, self._workspaces = rows, []
 
-    def _make_room(self, rows: int, n_threads: int, totals: bool) -> None:
-        if rows != self._rows:
-            self._rows = rows
-            self._blocks, self._slopes = self._plan.blocks(rows), self._plan.slopes(rows)
-            self._normals = self._plan.normals(rows)
-            self._desks = []
-        while len(self._desks) < n_threads:
-            self._desks.append(self._plan.own(rows))
+    def _make_room(self, n_threads: int, totals: bool) -> None:
+        plan, rows = self._plan, self._rows
+        if not self._workspaces:
+            groups = np.zeros(-(-rows // LOSS_ROWS))
+            shared = plan.blocks(rows), plan.grads(rows), plan.normalized(rows), groups
+            self._workspaces = [Workspace(*shared, plan.own(rows))]
+        while len(self._workspaces) < n_threads:
+            self._workspaces.append(self._workspaces[0]._replace(own=plan.own(rows)))
         if totals:
             self._totals = np.zeros(self._trained)

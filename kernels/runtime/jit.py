@@ -30,22 +30,34 @@ import os
 import pickle
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar, cast
 
 import llvmlite
 import numba
 import numpy as np
-from numba.core import config, serialize
+from numba.core import config, serialize, types
 from numba.core.caching import _Cache
 from numba.core.compiler import CompileResult
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.dispatcher import Dispatcher
+from numba.core.typing import Signature
 
 from . import _cache_files, _live_code
 from ._cache_files import CacheInfo
 
-__all__ = ["CacheInfo", "cache_info", "inner", "intrinsic", "jit_enabled", "kernel", "readonly", "scalar", "stats"]
+__all__ = [
+    "KERNELS",
+    "CacheInfo",
+    "cache_info",
+    "inner",
+    "intrinsic",
+    "jit_enabled",
+    "kernel",
+    "readonly",
+    "scalar",
+    "stats",
+]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -61,7 +73,8 @@ _SWITCHES = (
 #: Kernels are named by their place below this package.
 _PACKAGE = __name__.removesuffix("runtime.jit")
 
-_kernels: list[Any] = []
+#: All that is called from Python, in the order in which modules were loaded.
+KERNELS: list[Any] = []
 
 if hasattr(os, "register_at_fork"):
     # A child forked while another thread compiles would wait for ever for that thread's lock.
@@ -83,7 +96,7 @@ def kernel(function: F) -> F:
         return function
     compiled: Any = inner(function)
     compiled._cache = _MachineCodeCache(compiled)
-    _kernels.append(compiled)
+    KERNELS.append(compiled)
     return cast(F, compiled)
 
 
@@ -91,7 +104,7 @@ def inner(function: F) -> F:
     """Compile a function on arrays that only kernels call: it is part of their machine code."""
     if not jit_enabled():
         return function
-    return cast(F, numba.njit(nogil=True, error_model="numpy", fastmath=set(REORDERED))(_told_apart(function)))
+    return cast(F, numba.njit(nogil=True, error_model="numpy", fastmath=set(REORDERED))(with_unique_qualname(function)))
 
 
 def scalar(function: F) -> F:
@@ -99,10 +112,10 @@ def scalar(function: F) -> F:
     if not jit_enabled():
         return function
     options = {"fastmath": set(IN_ORDER), "forceinline": True}
-    return cast(F, numba.njit(nogil=True, error_model="numpy", **options)(_told_apart(function)))
+    return cast(F, numba.njit(nogil=True, error_model="numpy", **options)(with_unique_qualname(function)))
 
 
-def _told_apart(function: F) -> F:
+def with_unique_qualname(function: F) -> F:
     """Give a function that a factory made a name that says what it was made with.
 
     In machine code a function is named by its qualified name, its types, and a number that counts the functions
@@ -150,7 +163,7 @@ def stats() -> dict[str, dict[str, int]]:
         ``{"distances.panels.fill": {"signatures": 1, "hits": 1, "misses": 0}, ...}``.
     """
     result = {}
-    for compiled in _kernels:
+    for compiled in KERNELS:
         counted = compiled.stats
         result[_name(compiled)] = {
             "signatures": len(compiled.signatures),
@@ -220,8 +233,21 @@ class _MachineCodeCache(_Cache):
 
     def _file(self, sig: Any, codegen: Any) -> str:
         """Name the file of one signature by all that its machine code depends on, besides the versions."""
-        key = repr((_live_code.digest(self._compiled), str(sig), codegen.magic_tuple()))
+        key = repr((_live_code.digest(self._compiled), _spelled(sig), codegen.magic_tuple()))
         return f"{self._stem}.{hashlib.sha256(key.encode()).hexdigest()[:32]}.bin"
+
+
+def _spelled(sig: Any) -> str:
+    """Spell a signature with the fields of named tuples: their types are called by those of what is in them alone."""
+    fields = [(kind.name, kind.fields) for kind in _tuples_in(sig) if isinstance(kind, types.BaseNamedTuple)]
+    return str(sig) + (repr(fields) if fields else "")
+
+
+def _tuples_in(kinds: Any) -> Iterator[Any]:
+    for kind in kinds.args if isinstance(kinds, Signature) else kinds:
+        if isinstance(kind, types.BaseTuple):
+            yield kind
+            yield from _tuples_in(kind.types)
 
 
 def _split(content: bytes) -> tuple[bytes, bytes]:

@@ -68,10 +68,13 @@ def default() -> tuple[int, str]:
     return min(((limit, source) for limit, source in limits if limit), key=lambda pair: pair[0])
 
 
-def resolve(n_threads: int | None) -> int:
-    """Return the number of threads that an argument `n_threads` asks for."""
+def resolve(n_threads: int | None, *, small: bool = False) -> int:
+    """Return the number of threads that an argument `n_threads` asks for: one where it says nothing and work is small.
+
+    Work is `small` where a second thread costs more than it gains.
+    """
     if n_threads is None:
-        return default()[0]
+        return 1 if small else default()[0]
     if isinstance(n_threads, bool) or not hasattr(n_threads, "__index__"):
         raise TypeError(f"n_threads must be None or a positive integer, got {n_threads!r}")
     wanted = n_threads.__index__()
@@ -103,7 +106,7 @@ def run(task: _Task, n_blocks: int, n_threads: int) -> None:
     # waits, and more may come before the next one.
     with crew, crew, crew, crew:
         _here.is_worker = True
-        _submit(crew.help, workers - 1)
+        submit(crew.help, workers - 1)
         crew.work()
     if crew.errors:
         raise crew.errors[0]
@@ -177,12 +180,18 @@ class _Crew:
             raise interrupt
 
 
-def run_ranges(work: Callable[[int, int], None], n_blocks: int, n_threads: int, *, most: int) -> None:
+def run_ranges(
+    work: Callable[[int, int], None], n_blocks: int, n_threads: int | None, *, most: int, small: bool = False
+) -> None:
     """Call ``work(first, last)`` for ranges that cover ``range(n_blocks)``, each of `most` blocks or fewer.
 
     There are a few more ranges than threads, so that a thread that is held up does not hold up the
-    call.
+    call. Small work (see `resolve`) is one range.
     """
+    if n_threads is None and small:
+        work(0, n_blocks)
+        return
+    n_threads = resolve(n_threads)
     step = max(1, min(-(-n_blocks // (4 * n_threads)), most))
     run(lambda task: work(task * step, min(n_blocks, (task + 1) * step)), -(-n_blocks // step), n_threads)
 
@@ -203,7 +212,7 @@ def insist(work: Callable[[], object]) -> None:
         raise interrupt
 
 
-def _submit(work: Callable[[_Inbox], None], n_helpers: int) -> None:
+def submit(work: Callable[[_Inbox], None], n_helpers: int) -> None:
     """Ask the pool for helpers, which put their inboxes back; fewer may come, for the caller works anyway."""
     for _ in range(n_helpers):
         try:

@@ -1,4 +1,4 @@
-"""What Numba compiles for, asked of the compiler."""
+"""What Numba compiles for, asked of the compiler: how wide vectors are, and instructions that code asks for by name."""
 
 from __future__ import annotations
 
@@ -19,12 +19,17 @@ class Target(NamedTuple):
     features: frozenset[str]
 
 
-@cache
 def target() -> Target:
+    """Return what Numba compiles for; all code that depends on it asks here."""
+    return _ask_compiler()
+
+
+@cache
+def _ask_compiler() -> Target:
     """Ask the compiler, not the CPU: ``NUMBA_CPU_NAME`` and ``NUMBA_CPU_FEATURES`` may say less.
 
-    A feature list can be empty although the CPU's name implies features, so the answer is read from
-    the assembly of two probes.
+    A feature list can be empty although the CPU's name implies features, so the answer is read from the assembly of
+    probes. Tests of code for other targets put another function in the place of this one.
     """
     triple, cpu, features = cpu_target.target_context.codegen().magic_tuple()
     floats = _assembly(_PROBE, cpu, features)

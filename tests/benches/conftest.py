@@ -108,7 +108,7 @@ class FakeEntry:
     regimes = ("typical",)
     formula = "2 x < 3 & y"
     accumulator = "float32"
-    specialisations = 1
+    specializations = 1
 
     def __init__(
         self,

@@ -75,8 +75,8 @@ def conv2d_gradient(
     shape = (len(a.X), len(a.W), *_places(a.X.shape, a.W.shape[2], a.stride, a.padding))
     weights, terms = a.W.tolist(), list(_terms(a))
     dX, dW, db = [], _nested(*a.W.shape), [0.0] * len(a.W)
-    slopes = arguments.output_gradient(dZ, shape, a.X.dtype).tolist()
-    for image, of_image in zip(a.X.tolist(), slopes, strict=True):
+    grads = arguments.output_gradient(dZ, shape, a.X.dtype).tolist()
+    for image, of_image in zip(a.X.tolist(), grads, strict=True):
         dx_image = _nested(*a.X.shape[1:])
         for (o, y, x, dy), (c, row, column, dx) in terms:
             d = of_image[o][y][x]
@@ -117,8 +117,8 @@ def _pool_gradient(
 ) -> Array:
     shape = (*a.X.shape[:2], *_places(a.X.shape, a.size, a.stride))
     windows, result = list(_windows(a)), []
-    slopes = arguments.output_gradient(dZ, shape, a.X.dtype).tolist()
-    for image, of_image in zip(a.X.tolist(), slopes, strict=True):
+    grads = arguments.output_gradient(dZ, shape, a.X.dtype).tolist()
+    for image, of_image in zip(a.X.tolist(), grads, strict=True):
         dx_image = _nested(*a.X.shape[1:])
         for c, y, x, pixels in windows:
             of_pixels = shares([image[c][row][column] for row, column in pixels])
@@ -194,11 +194,11 @@ def batch_norm_gradient(
     a = arguments.normalization(X, gamma, None, epsilon)
     dZ = arguments.output_gradient(dZ, a.X.shape, a.X.dtype)
     dX, dgamma, dbeta = [], [], []
-    for values, slopes, weight in zip(_of_channels(a.X), _of_channels(dZ), a.gamma.tolist(), strict=True):
+    for values, grads, weight in zip(_of_channels(a.X), _of_channels(dZ), a.gamma.tolist(), strict=True):
         standard, factor = _standard(values, a.epsilon)
-        dgamma.append(math.fsum(d * x for d, x in zip(slopes, standard, strict=True)))
-        dbeta.append(math.fsum(slopes))
+        dgamma.append(math.fsum(d * x for d, x in zip(grads, standard, strict=True)))
+        dbeta.append(math.fsum(grads))
         mean, along = dbeta[-1] / len(values), dgamma[-1] / len(values)
-        dX.append([weight * factor * (d - mean - x * along) for d, x in zip(slopes, standard, strict=True)])
+        dX.append([weight * factor * (d - mean - x * along) for d, x in zip(grads, standard, strict=True)])
     dtype = a.X.dtype
     return _as_images(dX, a.X), np.array(dgamma).astype(dtype), np.array(dbeta).astype(dtype)

@@ -10,12 +10,11 @@ from numpy.typing import ArrayLike
 
 from ...arguments.arrays import Array
 from ...linear import arguments
+from ...losses.table import LOSSES
 from ._common import dot, quiet
 from .losses import _TERMS, Term, _huber
 
 __all__ = ["linear_evaluation", "linear_loss_gradient", "train_linear"]
-
-_SIGN_OF_CLASS_1 = {"binary_cross_entropy": 0.5, "hinge": 0.0, "squared_hinge": 0.0}
 
 
 @quiet
@@ -49,10 +48,10 @@ def linear_loss_gradient(
         share = (1.0 if weights is None else float(weights[i])) / total
         value += share * row_value
         for c in range(classes):
-            slope = share * derivatives[c]
-            db[c] += slope
+            grad = share * derivatives[c]
+            db[c] += grad
             for d in range(columns):
-                dW[c][d] += slope * row[d]
+                dW[c][d] += grad * row[d]
     if penalty > 0:
         for c in range(classes):
             for d in range(columns):
@@ -151,13 +150,13 @@ def linear_evaluation(
         share = (1.0 if a.weight is None else float(a.weight[i])) / a.total
         for m, coefficients in enumerate(models):
             scores = [dot(row, w) + float(shift) for w, shift in zip(coefficients, a.b[m], strict=True)]
-            multiclass = loss in ("softmax_cross_entropy", "multiclass_hinge")
+            multiclass, class_1_from = LOSSES[loss].over_classes, LOSSES[loss].class_1_from
             losses[m] += share * term(scores if multiclass else scores[0], target)[0]
             if multiclass:
                 true = target if isinstance(target, int) else target.index(max(target))
                 mark = float(not any(math.isnan(z) for z in scores) and scores.index(max(scores)) == true)
-            elif loss in _SIGN_OF_CLASS_1:
-                positive = target >= _SIGN_OF_CLASS_1[loss]
+            elif class_1_from is not None:
+                positive = target >= class_1_from
                 mark = float(scores[0] >= 0 if positive else scores[0] < 0)
             else:
                 residual = scores[0] - target

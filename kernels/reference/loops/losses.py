@@ -16,6 +16,7 @@ from ...arguments import scalars
 from ...arguments.arrays import Array
 from ...arguments.targets import weights as checked_weights
 from ...losses import arguments
+from ...losses.table import DELTA
 from ._common import Row, quiet
 from .elementwise import _exp, _log_sum_exp, _softmax
 
@@ -133,7 +134,7 @@ _TERMS: dict[str, Term] = {
     "multiclass_hinge": _multiclass_hinge,
     "squared_error": _squared_error,
     "absolute_error": _absolute_error,
-    "huber": lambda z, y: _huber(z, y, 1.35),
+    "huber": lambda z, y: _huber(z, y, DELTA),
 }
 
 

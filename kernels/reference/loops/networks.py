@@ -32,7 +32,7 @@ def _activation(z: float, name: str) -> float:
     return _sigmoid(z) if name == "logistic" else z
 
 
-def _slope(a: float, name: str) -> float:
+def _derivative(a: float, name: str) -> float:
     """Return the derivative of an activation function where its value is a."""
     if name == "relu":
         return float(a > 0)
@@ -74,17 +74,17 @@ def _add_gradient(
 ) -> float:
     """Add ``share`` times the gradient of a row's loss to `gradient`; return the loss."""
     levels = _forward(row, layers, activation)
-    value, slopes = _network_term(loss, levels[-1], target)
+    value, grads = _network_term(loss, levels[-1], target)
     for place in range(len(layers) - 1, -1, -1):
         (W, _), (dW, db), inputs = layers[place], gradient[place], levels[place]
         below = [0.0] * len(inputs)
-        for unit, slope in enumerate(slopes):
-            db[unit] += share * slope
+        for unit, grad in enumerate(grads):
+            db[unit] += share * grad
             for d, a in enumerate(inputs):
-                dW[unit][d] += share * slope * a
-                below[d] += slope * W[unit][d]
+                dW[unit][d] += share * grad * a
+                below[d] += grad * W[unit][d]
         if place > 0:
-            slopes = [total * _slope(a, activation) for total, a in zip(below, inputs, strict=True)]
+            grads = [total * _derivative(a, activation) for total, a in zip(below, inputs, strict=True)]
     return value
 
 
@@ -113,31 +113,31 @@ def _add_normalized_gradient(
         else:
             values = [[value + shift for value, shift in zip(row, b, strict=True)] for row in values]
         levels.append(values)
-    total, slopes = 0.0, []
+    total, grads = 0.0, []
     for scores, target, share in zip(levels[-1], targets, shares, strict=True):
         value, of_row = _network_term(loss, scores, target)
         total += share * value
-        slopes.append([share * slope for slope in of_row])
+        grads.append([share * grad for grad in of_row])
     for place in range(len(layers) - 1, -1, -1):
         (W, _), (dW, db) = layers[place], gradient[place]
         for k in range(len(W)):
-            shift_slope = sum(row[k] for row in slopes)
-            db[k] += shift_slope
+            shift_grad = sum(row[k] for row in grads)
+            db[k] += shift_grad
             if place < len(layers) - 1:
                 x, deviations = kept[place]
-                scale_slope = sum(row[k] * x_row[k] for row, x_row in zip(slopes, x, strict=True))
-                of_scales[place][k] += scale_slope
+                scale_grad = sum(row[k] * x_row[k] for row, x_row in zip(grads, x, strict=True))
+                of_scales[place][k] += scale_grad
                 factor = norms[place][0][k] / deviations[k]
-                for row, x_row in zip(slopes, x, strict=True):
-                    row[k] = factor * (row[k] - shift_slope / n - x_row[k] * scale_slope / n)
-            for row, inputs in zip(slopes, levels[place], strict=True):
+                for row, x_row in zip(grads, x, strict=True):
+                    row[k] = factor * (row[k] - shift_grad / n - x_row[k] * scale_grad / n)
+            for row, inputs in zip(grads, levels[place], strict=True):
                 for d, a in enumerate(inputs):
                     dW[k][d] += row[k] * a
         if place > 0:
-            slopes = [
-                [sum(slope * w[d] for slope, w in zip(row, W, strict=True)) * _slope(a, activation)
+            grads = [
+                [sum(grad * w[d] for grad, w in zip(row, W, strict=True)) * _derivative(a, activation)
                  for d, a in enumerate(inputs)]
-                for row, inputs in zip(slopes, levels[place], strict=True)
+                for row, inputs in zip(grads, levels[place], strict=True)
             ]  # fmt: skip
     return total
 
@@ -210,11 +210,12 @@ def network_loss_gradient(
 ) -> tuple[float, Array]:
     """Loss of a network plus ``l2/2 · ‖W‖²``, and its gradient; see `kernels.network_loss_gradient`.
 
-    With slopes s of a layer's units and its inputs a, ``dW = s aᵀ`` and ``db = s``; the slopes of the layer before are
-    ``Wᵀ s`` times the derivative of the activation. Binary cross-entropy and squared error are summed over the scores.
+    With the gradient g in the values of a layer's units, before the activation, and its inputs a, ``dW = g aᵀ`` and
+    ``db = g``; that of the layer before is ``Wᵀ g`` times the derivative of the activation. Binary cross-entropy and
+    squared error are summed over the scores.
 
     With `batch_norm` hidden layers are normalised over the rows: with x = (z - mean(z)) / d and d = sqrt(variance +
-    1e-5), slopes s in ``scale x + shift`` become ``scale / d (s - mean(s) - x mean(s x))`` in z.
+    1e-5), a gradient g in ``scale x + shift`` becomes ``scale / d (g - mean(g) - x mean(g x))`` in z.
     """
     a = arguments.network(loss, X, y, parameters, units, activation, l2, sample_weight, batch_norm)
     layers, norms, n, penalty = _lists(a.layers), _norm_lists(a.norms), len(a.X), float(a.l2)

@@ -9,12 +9,11 @@ from numpy.typing import ArrayLike
 
 from ...arguments.arrays import Array
 from ...linear import arguments
+from ...losses.table import LOSSES
 from ._common import quiet, row_blocks
 from .losses import _TERMS, _huber, _sum
 
 __all__ = ["linear_evaluation", "linear_loss_gradient", "train_linear"]
-
-_SIGN_OF_CLASS_1 = {"binary_cross_entropy": 0.5, "hinge": 0.0, "squared_hinge": 0.0}
 
 
 @quiet
@@ -42,15 +41,15 @@ def linear_loss_gradient(
         block = x[rows]
         scores = block @ W.T
         scores += b
-        losses, slopes = terms(scores, targets[rows], True)
-        assert slopes is not None
+        losses, grads = terms(scores, targets[rows], True)
+        assert grads is not None
         if weights is None:
             value += _sum(losses, None)
         else:
             value += _sum(losses, weights[rows])
-            slopes = (slopes.T * weights[rows]).T
-        dW += slopes.T @ block
-        db += slopes.sum(axis=0, dtype=np.float64)
+            grads = (grads.T * weights[rows]).T
+        dW += grads.T @ block
+        db += grads.sum(axis=0, dtype=np.float64)
     value /= total
     dW /= total
     db /= total
@@ -97,13 +96,13 @@ def train_linear(
         scores = block @ w.T
         scores += b
         batch_weights = None if weights is None else weights[rows]
-        batch_losses, slopes = terms(scores, targets[rows], True)
-        assert slopes is not None
+        batch_losses, grads = terms(scores, targets[rows], True)
+        assert grads is not None
         losses[batch] = _sum(batch_losses, batch_weights) / len(rows)
-        slopes *= dtype.type(1 / len(rows))
+        grads *= dtype.type(1 / len(rows))
         if batch_weights is not None:
-            slopes = (slopes.T * batch_weights).T
-        move, move_b = slopes.T @ block, slopes.sum(axis=0)
+            grads = (grads.T * batch_weights).T
+        move, move_b = grads.T @ block, grads.sum(axis=0)
         if ridge > 0:
             move += ridge * w
         move *= step
@@ -144,7 +143,7 @@ def linear_evaluation(
     """
     a = arguments.evaluation(loss, X, y, W, b, sample_weight, delta)
     models, classes, columns = a.W.shape
-    multiclass = loss in ("softmax_cross_entropy", "multiclass_hinge")
+    multiclass, class_1_from = LOSSES[loss].over_classes, LOSSES[loss].class_1_from
     all_weights = np.ascontiguousarray(a.W.reshape(models * classes, columns).T)
     losses, marks = np.zeros(models), np.zeros(models)
     for rows in row_blocks(a.X):
@@ -157,8 +156,8 @@ def linear_evaluation(
             if multiclass:
                 true = target if target.ndim == 1 else target.argmax(axis=1)
                 mark = (z.argmax(axis=1) == true) & ~np.isnan(z).any(axis=1)
-            elif loss in _SIGN_OF_CLASS_1:
-                mark = np.where(target >= _SIGN_OF_CLASS_1[loss], z >= 0, z < 0)
+            elif class_1_from is not None:
+                mark = np.where(target >= class_1_from, z >= 0, z < 0)
             else:
                 mark = np.square(z - target)
             marks[m] += _sum(mark, weights)

@@ -15,6 +15,7 @@ from ...arguments import scalars
 from ...arguments.arrays import Array
 from ...arguments.targets import weights as checked_weights
 from ...losses import arguments
+from ...losses.table import DELTA
 from ._common import quiet, row_blocks, row_max_and_shift, row_sum
 from .elementwise import _exp_both_sides
 
@@ -54,22 +55,22 @@ def _binary_cross_entropy(z: Array, t: Array, gradient: bool) -> Terms:
     if not gradient:
         return losses, None
     # σ(z) - t over the common denominator, for full accuracy where t is 0 or 1.
-    slopes = up
-    slopes *= 1 - t
+    grads = up
+    grads *= 1 - t
     down *= t
-    slopes -= down
+    grads -= down
     e += 1
-    slopes /= e
-    return losses, slopes
+    grads /= e
+    return losses, grads
 
 
 def _hinge(z: Array, y: Array, gradient: bool) -> Terms:
     losses = np.maximum(1 - y * z, 0)
     if not gradient:
         return losses, None
-    slopes = np.sign(losses)  # 1 within the margin, 0 from the kink on, NaN for NaN
-    slopes *= y
-    return losses, np.subtract(0, slopes, out=slopes)
+    grads = np.sign(losses)  # 1 within the margin, 0 from the kink on, NaN for NaN
+    grads *= y
+    return losses, np.subtract(0, grads, out=grads)
 
 
 def _squared_hinge(z: Array, y: Array, gradient: bool) -> Terms:
@@ -139,13 +140,13 @@ def _multiclass_hinge(Z: Array, y: Array, gradient: bool) -> Terms:
     losses = np.maximum(slack, 0)
     if not gradient:
         return losses, None
-    slopes = others  # no longer needed
-    slopes[...] = 0
+    grads = others  # no longer needed
+    grads[...] = 0
     violated = slack > 0
-    slopes[rows, rival] = violated
-    slopes[rows, y] -= violated
-    slopes[np.isnan(slack)] = np.nan
-    return losses, slopes
+    grads[rows, rival] = violated
+    grads[rows, y] -= violated
+    grads[np.isnan(slack)] = np.nan
+    return losses, grads
 
 
 _TERMS: dict[str, Callable[[Array, Array, bool], Terms]] = {
@@ -156,7 +157,7 @@ _TERMS: dict[str, Callable[[Array, Array, bool], Terms]] = {
     "multiclass_hinge": _multiclass_hinge,
     "squared_error": _squared_error,
     "absolute_error": _absolute_error,
-    "huber": lambda z, y, gradient: _huber(z, y, gradient, z.dtype.type(1.35)),
+    "huber": lambda z, y, gradient: _huber(z, y, gradient, z.dtype.type(DELTA)),
 }
 
 
@@ -184,15 +185,15 @@ def _mean_gradient(
     value = 0.0
     gradient = np.empty_like(z)
     for rows in row_blocks(z):
-        losses, slopes = terms(z[rows], y[rows], True, *args)
-        assert slopes is not None
+        losses, grads = terms(z[rows], y[rows], True, *args)
+        assert grads is not None
         if weights is None:
             value += _sum(losses, None)
-            np.divide(slopes, total, out=gradient[rows])
+            np.divide(grads, total, out=gradient[rows])
         else:
             value += _sum(losses, weights[rows])
             shares = np.divide(weights[rows], total, dtype=np.float64).astype(z.dtype)
-            np.multiply(slopes.T, shares, out=gradient[rows].T)
+            np.multiply(grads.T, shares, out=gradient[rows].T)
     return value / total, gradient
 
 

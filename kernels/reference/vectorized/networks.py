@@ -36,7 +36,7 @@ def _activate(Z: Array, activation: str) -> Array:
     return Z
 
 
-def _times_slope(D: Array, A: Array, activation: str) -> Array:
+def _times_derivative(D: Array, A: Array, activation: str) -> Array:
     """Multiply by the derivative of the activation function, which is known from its values `A`."""
     if activation == "relu":
         D *= A > 0
@@ -111,23 +111,23 @@ def _backward(
     """
     kept: list[tuple[Array, Array]] = []
     levels = _forward(X, layers, activation, norms, kept, running_share)
-    losses, slopes = _NETWORK_TERMS[loss](levels[-1], y, True)
-    assert slopes is not None
+    losses, grads = _NETWORK_TERMS[loss](levels[-1], y, True)
+    assert grads is not None
     if losses.ndim == 2:
         losses = losses.sum(axis=1)
-    slopes = slopes * shares[:, None]
+    grads = grads * shares[:, None]
     gradients: list[Array] = []
     for place in range(len(layers) - 1, -1, -1):
-        vectors = [slopes.sum(axis=0)]
+        vectors = [grads.sum(axis=0)]
         if norms is not None and place < len(layers) - 1:
             x, inverse = kept[place]
             scale, *running = norms[place]
-            of_scale = (slopes * x).sum(axis=0)
-            slopes = (scale * inverse) * (slopes - vectors[0] / len(x) - x * (of_scale / len(x)))
+            of_scale = (grads * x).sum(axis=0)
+            grads = (scale * inverse) * (grads - vectors[0] / len(x) - x * (of_scale / len(x)))
             vectors += [of_scale, *map(np.zeros_like, running)]
-        gradients[:0] = [slopes.T @ levels[place], *vectors]
+        gradients[:0] = [grads.T @ levels[place], *vectors]
         if place > 0:
-            slopes = _times_slope(slopes @ layers[place][0], levels[place], activation)
+            grads = _times_derivative(grads @ layers[place][0], levels[place], activation)
     return losses, gradients
 
 
@@ -212,7 +212,7 @@ def train_network(
     flat = np.array(parameters, dtype)
     parts = arguments.parts(flat, units, batch_norm)
     layers = arguments.layers(flat, units, batch_norm)
-    norms = arguments.normalisations(flat, units) if batch_norm else None
+    norms = arguments.normalizations(flat, units) if batch_norm else None
     decay = np.concatenate(
         [np.full(part.size, penalty if part.ndim == 2 else 0, dtype) for layer in parts for part in layer]
     )

@@ -3,16 +3,10 @@
 from __future__ import annotations
 
 import os
-import sys
-import tracemalloc
 
 import numpy as np
-import pandas as pd
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from matplotlib.figure import Figure
-from scipy.sparse import csr_matrix
 from sklearn.metrics import (
     f1_score,
     log_loss,
@@ -38,13 +32,13 @@ from sklearn.model_selection import (
     cross_val_score,
 )
 
-from fastml import KNeighborsClassifier, KNeighborsRegressor, datasets, knn_cross_validation, model_selection
-from fastml.kernels import k_nearest
-from fastml.kernels.distances.nearest import _nearest, k_nearest_outside_group
-from fastml.kernels.reference import vectorized
+from fastml import KNeighborsClassifier, KNeighborsRegressor, datasets, knn_cross_validation
+from fastml.kernels.distances import arguments as distances_arguments
+from fastml.kernels.distances.nearest import k_nearest_outside_group
 from fastml.model_selection import _knn_cross_validation
 
-METRICS = ("l1", "l2", "linf")
+METRICS = tuple(distances_arguments.METRICS)
+
 needs_data = pytest.mark.skipif("FASTML_DATA" not in os.environ, reason="FASTML_DATA is not set")
 
 
@@ -63,15 +57,6 @@ def fold_by_fold(X, y, splits, ks, metrics, weights="uniform", model=KNeighborsC
 def named(parameter):
     """A name for a test, without the address that a function's own has."""
     return getattr(parameter, "__name__", str(parameter))
-
-
-@pytest.fixture
-def data(rng):
-    """Small whole numbers, so that most distances tie, and labels that have something to do with them."""
-    X = rng.integers(0, 5, (90, 3)).astype(np.uint8)
-    y = (X.sum(axis=1, dtype=int) // 3 + rng.integers(0, 2, 90)) % 4
-    y[:24] = np.arange(24) % 4  # enough of every class to stratify
-    return X, y
 
 
 # ------------------------------------------------------------------------------- same as each fold
@@ -377,107 +362,6 @@ def test_scores_from_probabilities_need_labels(data):
         knn_cross_validation(*data, n_neighbors=1, task="regression", scoring="neg_log_loss")
 
 
-# ---------------------------------------------------------------------------------------- targets
-
-
-@pytest.mark.parametrize(
-    "y",
-    [
-        np.round(np.arange(60) * 0.25).astype(int) * 1000,  # 16 values
-        np.arange(60) % 13 + 1900,  # not numbered from 0 or 1
-        np.arange(60) % 20.0,  # fewer than five rows for each
-        np.arange(60) % 20 * 2,
-    ],
-    ids=["thousands", "years", "rare", "even"],
-)
-@pytest.mark.filterwarnings("ignore:The least populated class")
-def test_many_whole_numbers_are_taken_for_labels_with_a_warning(rng, y):
-    X = rng.normal(size=(60, 2))
-    with pytest.warns(
-        UserWarning, match="y has .* different whole numbers, which are taken for labels; give task='reg"
-    ):
-        assert knn_cross_validation(X, y, n_neighbors=1, cv=3, random_state=0).task == "classification"
-    for task in ("classification", "regression"):  # told, so nothing to say
-        assert knn_cross_validation(X, y, n_neighbors=1, cv=3, random_state=0, task=task).task == task
-
-
-@pytest.mark.parametrize(
-    "y",
-    [
-        np.arange(60) % 12,
-        np.arange(60) % 12 + 1,
-        np.arange(60) % 10 * 1000.0,
-        np.arange(60) % 2 > 0,
-        np.array(list("abcdefghijklmno"))[np.arange(60) % 15],
-    ],
-    ids=["from 0", "from 1", "ten", "bool", "strings"],
-)
-def test_labels_are_taken_for_labels_silently(rng, y):
-    assert knn_cross_validation(rng.normal(size=(60, 2)), y, cv=3, random_state=0).task == "classification"
-
-
-@pytest.mark.filterwarnings("ignore:y has 60 different|The number of unique classes")
-def test_labels_too_rare_to_stratify(rng):
-    X, y = rng.normal(size=(60, 2)), np.arange(60) * 1000
-    for options in ({}, {"task": "classification"}):
-        with pytest.raises(ValueError, match=r"cv is 5; the most frequent label in y has 1 rows, .* task='regression'"):
-            knn_cross_validation(X, y, n_neighbors=1, **options)
-    assert knn_cross_validation(X, y, n_neighbors=1, task="regression").scores.shape == (1, 1, 5)
-    assert knn_cross_validation(X, y, n_neighbors=1, cv=KFold(5)).scores.max() == 0
-
-
-def test_targets_of_one_column(data):
-    X, y = data
-    for column in (y[:, np.newaxis], pd.DataFrame({"y": y}), y[:, np.newaxis] * 0.5):
-        flat = np.asarray(column).ravel()
-        expected = knn_cross_validation(X, flat, n_neighbors=[1, 5], cv=KFold(4))
-        found = knn_cross_validation(X, column, n_neighbors=[1, 5], cv=KFold(4))
-        assert np.array_equal(found.scores, expected.scores)
-        assert found.predictions.shape == (1, 2, 90)
-
-
-@pytest.mark.parametrize(
-    ("y", "error", "message"),
-    [
-        (np.eye(90, 2), ValueError, r"y has shape \(90, 2\); one label or number for each row is needed"),
-        (csr_matrix(np.eye(90, 2)), TypeError, r"y is sparse \(csr_matrix\); pass a dense array"),
-        (None, ValueError, "y is None"),
-        (np.array(["a", None] * 45, object), ValueError, r"y\[1\] is None; labels must not be missing"),
-        (np.array(["a", 2] * 45, object), TypeError, r"y holds objects \(int and str\)"),
-    ],
-    ids=["columns", "sparse", "None", "no label", "objects"],
-)
-def test_targets_that_are_refused(data, y, error, message):
-    with pytest.raises(error, match=message):
-        knn_cross_validation(data[0], y)
-
-
-def test_none_is_no_number(data):
-    y = np.array([1.5, None] + [2.5] * 88, object)
-    with pytest.raises(ValueError, match="is None; numbers must not be missing"):
-        knn_cross_validation(data[0], y, task="regression")
-
-
-def test_strings_of_variable_width_are_labels(data):
-    X, y = data
-    plain = np.array(["d", "bb", "c", "a"])[y]
-    found = knn_cross_validation(X, plain.astype(np.dtypes.StringDType()), n_neighbors=3, cv=KFold(4))
-    assert np.array_equal(found.scores, knn_cross_validation(X, plain, n_neighbors=3, cv=KFold(4)).scores)
-
-
-@pytest.mark.filterwarnings("ignore:The number of unique classes")
-@pytest.mark.needs_jit
-def test_memory_does_not_grow_with_rows_times_classes(rng):
-    X = rng.normal(size=(2000, 3))
-    options = {"n_neighbors": [1, 3], "cv": KFold(2), "task": "classification"}
-    knn_cross_validation(X[:50], np.arange(50), **options)
-    tracemalloc.start()
-    knn_cross_validation(X, np.arange(2000), **options)
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert peak < 8 * 2000 * 2000 / 10
-
-
 # ---------------------------------------------------------------------------------------- weights
 
 
@@ -574,253 +458,6 @@ def test_random_state(data):
         counts = np.bincount(first.test_fold[y == label], minlength=5)
         assert counts.max() - counts.min() <= 1
     assert not (np.diff(first.test_fold) >= 0).all()  # shuffled
-
-
-# ------------------------------------------------------------------------------------ the kernel
-
-
-@pytest.mark.parametrize("n_threads", [1, 2])
-@given(st.data())
-@settings(max_examples=25, deadline=None)
-def test_search_outside_the_group(n_threads, data):
-    """With groups the search is the one among the other groups' rows, also with ties, NaN, and few queries."""
-    n, m, d = data.draw(st.integers(1, 9)), data.draw(st.sampled_from([7, 40, 300])), data.draw(st.integers(0, 3))
-    rng = np.random.default_rng(data.draw(st.integers(0, 99)))
-    metric = data.draw(st.sampled_from(METRICS))
-    X, Y = rng.integers(0, 4, (n, d)).astype(float), rng.integers(0, 4, (m, d)).astype(float)
-    if d and data.draw(st.booleans()):
-        Y[rng.integers(m)] = np.nan
-    x_groups, y_groups = rng.integers(0, 4, n), rng.integers(0, 3, m)
-    smallest = min(int((y_groups != group).sum()) for group in x_groups)
-    if smallest == 0:
-        return
-    k = data.draw(st.integers(1, min(smallest, 20)))
-    distances, indices = _nearest(metric, X, x_groups, Y, y_groups, k, n_threads)
-    for i in range(n):
-        rows = np.flatnonzero(y_groups != x_groups[i])
-        expected = vectorized.k_nearest(X[[i]], Y[rows], k, metric=metric)
-        assert np.array_equal(indices[i], rows[expected[1][0]])
-        np.testing.assert_allclose(distances[i], expected[0][0], rtol=1e-15)
-
-
-def test_search_outside_the_group_with_y_cut_into_parts(rng):
-    Y = rng.integers(0, 3, (6000, 2)).astype(np.uint8)
-    groups = rng.integers(0, 3, 6000)
-    for n_threads in (1, 4):
-        _, indices = _nearest("l2", Y[:5], groups[:5], Y, groups, 40, n_threads)
-        for i in range(5):
-            rows = np.flatnonzero(groups != groups[i])
-            assert np.array_equal(indices[i], rows[k_nearest(Y[[i]], Y[rows], 40)[1][0]])
-
-
-def test_a_group_for_each_row_is_exclude_self(rng):
-    X = rng.integers(0, 4, (400, 2)).astype(np.float32)
-    own = np.arange(400)
-    for found, expected in zip(
-        k_nearest_outside_group(X, own, 7, metric="l1"),
-        k_nearest(X, X, 7, metric="l1", exclude_self=True),
-        strict=True,
-    ):
-        assert np.array_equal(found, expected)
-
-
-# --------------------------------------------------------------------------------- what is refused
-
-
-@pytest.mark.parametrize(
-    ("cv", "message"),
-    [
-        ([(np.arange(20, 90), np.arange(30)), (np.arange(30), np.arange(30, 90))], "fold 0 of cv has row 20 twice;"),
-        ([(np.arange(40), np.arange(40, 90)), (np.arange(89, 9, -1), np.arange(11))], "fold 1 of cv has row 10 twice;"),
-        ([(np.arange(90), np.arange(0))], "fold 0 of cv tests no row"),
-        ([(np.arange(0), np.arange(90))], "fold 0 of cv trains on no row"),
-        ([], "cv has no folds"),
-        ("five", "cv"),
-    ],
-    ids=["overlap", "overlap in disorder", "no test", "no training", "none", "five"],
-)
-def test_folds_that_are_refused(data, cv, message):
-    with pytest.raises(ValueError, match=message):
-        knn_cross_validation(*data, n_neighbors=1, cv=cv)
-
-
-@pytest.mark.parametrize(
-    ("options", "error", "message"),
-    [
-        ({"n_neighbors": []}, ValueError, "n_neighbors is empty"),
-        ({"metrics": []}, ValueError, "metrics is empty"),
-        ({"n_neighbors": [3, 0]}, ValueError, "n_neighbors is 0; it must be a positive integer"),
-        ({"n_neighbors": 2.0}, TypeError, r"n_neighbors is 2.0 \(float\)"),
-        ({"n_neighbors": np.array(2)}, TypeError, r"n_neighbors is array\(2\) \(ndarray\)"),
-        ({"n_neighbors": "12"}, TypeError, r"n_neighbors is '12' \(str\)"),
-        ({"metrics": None}, TypeError, "metric is None; it must be one of"),
-        ({"metrics": np.array("l2")}, TypeError, "metric is array"),
-        ({"n_neighbors": [1, 73]}, ValueError, "n_neighbors is 73; the smallest training set has 72 rows"),
-        ({"metrics": ["l2", "cosine"]}, ValueError, "metric is 'cosine'; it must be one of 'minkowski', 'l1'"),
-        ({"metrics": [2]}, TypeError, "metric is 2; it must be one of"),
-        ({"weights": "far"}, ValueError, "weights is 'far'"),
-        ({"weights": np.ones(90)}, ValueError, "weights is of type ndarray"),
-        ({"task": "both"}, ValueError, "task is 'both'"),
-        ({"cv": KFold(5), "random_state": 0}, ValueError, "random_state shuffles the folds of a number cv"),
-        ({"n_jobs": 0}, ValueError, "n_jobs is 0"),
-    ],
-    ids=str,
-)
-def test_wrong_arguments_are_named(data, options, error, message):
-    with pytest.raises(error, match=message):
-        knn_cross_validation(*data, **options)
-
-
-def test_wrong_data(data):
-    X, y = data
-    with pytest.raises(ValueError, match="inconsistent numbers of samples"):
-        knn_cross_validation(X, y[:-1])
-    with pytest.raises(ValueError, match="NaN"):
-        knn_cross_validation(np.where(X == 0, np.nan, X), y)
-    with pytest.raises(ValueError, match="Unknown label type"):
-        knn_cross_validation(X, y + 0.5, task="classification")
-
-
-# ---------------------------------------------------------------------------- the result and its plot
-
-
-@pytest.fixture
-def result(data):
-    return knn_cross_validation(*data, n_neighbors=[9, 1, 4], metrics=["l1", "chebyshev"], random_state=0)
-
-
-def test_table(result):
-    frame = pd.DataFrame(result.table)
-    assert frame["metric"].tolist() == ["l1"] * 3 + ["chebyshev"] * 3
-    assert frame["n_neighbors"].tolist() == [9, 1, 4, 9, 1, 4]
-    folds = frame[[f"score_fold_{fold}" for fold in range(5)]].to_numpy()
-    assert np.array_equal(folds, result.scores.reshape(6, 5))
-    np.testing.assert_allclose(frame["mean_score"], folds.mean(axis=1), rtol=1e-15)
-    np.testing.assert_allclose(frame["mean_error"], 1 - folds.mean(axis=1), rtol=1e-12)
-    np.testing.assert_allclose(frame["std_score"], folds.std(axis=1), rtol=1e-12)
-
-
-def test_best_is_the_first_of_the_highest(result, data):
-    best = result.table["mean_score"].index(max(result.table["mean_score"]))
-    assert result.best_params == {name: result.table[name][best] for name in ("metric", "n_neighbors")}
-    assert result.best_score == max(result.table["mean_score"])
-    assert KNeighborsClassifier(**result.best_params).fit(*data).effective_metric_
-    equal = knn_cross_validation(*data, n_neighbors=[3, 3], metrics=["l2", "euclidean"], random_state=0)
-    assert equal.best_index == (0, 0)
-
-
-def test_a_setting_without_a_score_is_not_the_best(data):
-    """A score may be NaN in some fold; where it is so for every setting, there is no best one."""
-    X, y = data
-
-    def unless_few(model, X, y):
-        return np.nan if len(y) < 20 else model.predict(X).mean()
-
-    undefined = knn_cross_validation(X, y, n_neighbors=[1, 2], metrics=["l1", "l2"], cv=KFold(5), scoring=unless_few)
-    for name in ("best_index", "best_params", "best_score"):
-        with pytest.raises(ValueError, match="no setting is the best: each has a score of NaN in some fold"):
-            getattr(undefined, name)
-    assert "best" not in str(undefined)
-    ax = Figure().subplots()
-    undefined.plot(ax)
-    assert len(ax.get_lines()) == 2  # no ring
-    assert ax.get_title("left") == ""
-    scores = np.array([[[np.nan, 1.0]], [[0.5, 0.5]]])
-    partly = model_selection.KNNCrossValidation("regression", ("l1", "l2"), (1,), scores, undefined.test_fold)
-    assert partly.best_params == {"metric": "l2", "n_neighbors": 1}
-    assert [line.endswith("best") for line in str(partly).splitlines()] == [False, False, True, False]
-
-
-def test_predictions_are_those_of_each_fold(data):
-    X, y = data
-    for labels in (y, np.array(["d", "b", "c", "a"])[y], y % 2 == 0):
-        result = knn_cross_validation(X, labels, n_neighbors=[2, 9], metrics=["l1", "l2"], cv=KFold(4, shuffle=True))
-        cv = PredefinedSplit(result.test_fold)
-        assert result.predictions.shape == (2, 2, 90)
-        assert result.predictions.dtype == labels.dtype
-        for i, metric in enumerate(["l1", "l2"]):
-            for j, k in enumerate([2, 9]):
-                model = KNeighborsClassifier(k, metric=metric)
-                assert np.array_equal(result.predictions[i, j], cross_val_predict(model, X, labels, cv=cv))
-
-
-def test_minkowski_is_l2(data):
-    X, y = data
-    result = knn_cross_validation(X, y, n_neighbors=[1, 4], metrics=["minkowski", "l2"], random_state=0)
-    assert np.array_equal(result.scores[0], result.scores[1])
-    assert result.metrics == ("minkowski", "l2")
-    assert KNeighborsClassifier(**result.best_params).fit(X, y).effective_metric_ == "euclidean"
-
-
-def test_text(result):
-    lines = str(result).splitlines()
-    assert lines[0].split() == ["metric", "k", "error", "rate", "accuracy", "±", "std"]
-    assert len(lines) == 1 + 6 + 1
-    (best,) = (line for line in lines if line.endswith("best"))
-    assert best.split()[:2] == [result.best_params["metric"], str(result.best_params["n_neighbors"])]
-    assert len(repr(result)) < 200
-
-
-def test_plot_against_k(result):
-    ax = Figure().subplots()
-    assert result.plot(ax) is ax
-    first, second, ring = ax.get_lines()
-    assert first.get_xdata().tolist() == [1, 4, 9]
-    np.testing.assert_allclose(second.get_ydata(), result.errors[1, [1, 2, 0]].mean(axis=1))
-    best = result.best_params
-    assert ring.get_xdata().tolist() == [best["n_neighbors"]]
-    np.testing.assert_allclose(ring.get_ydata(), [1 - result.best_score])
-    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["L1", "chebyshev"]
-    assert "error rate" in ax.get_ylabel()
-    assert str(best["n_neighbors"]) in ax.get_title("left")
-
-
-def test_plot_against_metric(data):
-    ax = Figure().subplots()
-    result = knn_cross_validation(*data, n_neighbors=3, metrics=METRICS, random_state=0)
-    result.plot(ax)
-    assert [label.get_text() for label in ax.get_xticklabels()] == ["L1", "L2", "L∞"]
-    np.testing.assert_allclose(ax.get_lines()[0].get_ydata(), result.errors.mean(axis=2)[:, 0])
-    assert "k = 3" in ax.get_xlabel()
-
-
-def test_plot_of_pooled_scores(data, rng):
-    ax = Figure().subplots()
-    result = knn_cross_validation(data[0], data[1] + rng.normal(size=90), n_neighbors=[1, 8], cv=LeaveOneOut())
-    result.plot(ax)
-    assert ax.get_ylabel() == "1 − R², of all predictions together"
-    np.testing.assert_allclose(ax.get_lines()[0].get_ydata(), result.errors[0, :, 0])
-
-
-def test_plot_makes_its_own_axes(result, monkeypatch):
-    monkeypatch.setenv("MPLBACKEND", "agg")
-    from matplotlib import pyplot
-
-    pyplot.switch_backend("agg")
-    ax = result.plot()
-    assert ax.get_lines()
-    pyplot.close(ax.figure)
-
-
-def test_without_matplotlib_the_message_says_what_to_install(result, monkeypatch):
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(ImportError, match=r"plots need matplotlib.*pip install matplotlib"):
-        result.plot()
-
-
-def test_progress(data, capsys):
-    knn_cross_validation(*data, n_neighbors=1, metrics=METRICS, progress=True)
-    shown = capsys.readouterr()
-    assert "270/270" in shown.err
-    knn_cross_validation(*data, n_neighbors=1, metrics=METRICS, progress=True, cv=TimeSeriesSplit(5))
-    assert "225/225" in capsys.readouterr().err  # three metrics, five folds of 15 rows
-    knn_cross_validation(*data, n_neighbors=1, progress=True, cv=RepeatedKFold(n_splits=3, n_repeats=2))
-    assert "180/180" in capsys.readouterr().err
-    assert "linf: 100%" in shown.err
-    assert shown.out == ""
-    for silent in (False, None):  # None: the captured stream is no terminal
-        knn_cross_validation(*data, n_neighbors=1, progress=silent)
-        assert capsys.readouterr() == ("", "")
 
 
 # ---------------------------------------------------------------------------------- known answers

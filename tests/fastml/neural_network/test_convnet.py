@@ -17,7 +17,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils.estimator_checks import check_estimator
 
 from fastml import ConvNetClassifier, DivergenceWarning, layers
-from fastml.kernels.convolution.plan import Plan
+from fastml.kernels.convolution.network import Plan
 from fastml.layers import AvgPool2D, BatchNorm, Conv2D, Dropout, Flatten, Linear, MaxPool2D, ReLU
 
 pytestmark = pytest.mark.needs_jit  # without, an epoch takes minutes

@@ -15,6 +15,7 @@ import pytest
 from fastml import kernels
 from fastml.kernels import catalogue
 from fastml.kernels.catalogue import ENTRIES
+from fastml.kernels.distances.arguments import METRICS
 from fastml.kernels.runtime.jit import jit_enabled
 
 CASES = [pytest.param(entry, dtype, id=f"{key}-{dtype}") for key, entry in ENTRIES.items() for dtype in entry.dtypes]
@@ -214,7 +215,7 @@ def test_a_kernel_missing_from_the_catalogue_is_noticed():
 
 
 def test_every_variant_has_an_entry():
-    metrics = {f"k_nearest[{metric}]" for metric in ("l1", "l2", "linf")}
+    metrics = {f"k_nearest[{metric}]" for metric in METRICS}
     images = {name for name, entry in ENTRIES.items() if entry.family == "convolution"}
     losses = {name for name in ENTRIES if f"{name}_gradient" in ENTRIES} - images
     assert len(losses) == 8
@@ -240,5 +241,5 @@ def test_entries_are_consistent(key):
         assert tolerance.reason
         assert 0 <= tolerance.rtol < 1e-3
         assert 0 <= tolerance.atol < 1e-2
-    assert entry.specialisations >= 1
+    assert entry.specializations >= 1
     assert entry.formula

@@ -11,7 +11,9 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-METRICS = ("l1", "l2", "linf")
+from fastml.kernels.distances import arguments as distances_arguments
+
+METRICS = tuple(distances_arguments.METRICS)
 ELEMENTWISE = ("exp", "sigmoid", "softplus")
 SOFTMAX_FAMILY = ("softmax", "log_softmax", "logsumexp")
 BINARY = ("binary_cross_entropy", "hinge", "squared_hinge")

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from fastml import kernels
+from fastml.kernels.distances import arguments as distances_arguments
 from fastml.kernels.runtime import parallel
 
 pytestmark = pytest.mark.needs_jit
@@ -18,7 +19,7 @@ pytestmark = pytest.mark.needs_jit
 THREADS = (2, 3, 8)
 FLOATS = ("float32", "float64")
 DTYPES = (*FLOATS, "uint8")
-METRICS = ("l1", "l2", "linf")
+METRICS = tuple(distances_arguments.METRICS)
 PAIRWISE = {
     "l1": kernels.pairwise_l1,
     "l2": kernels.pairwise_l2,
@@ -56,13 +57,13 @@ def parts(result) -> tuple[np.ndarray, ...]:
 def pool_use(monkeypatch):
     """A list that grows by one whenever work is handed to the pool."""
     used: list[int] = []
-    submit = parallel._submit
+    submit = parallel.submit
 
     def counted(work, n_helpers):
         used.append(n_helpers)
         return submit(work, n_helpers)
 
-    monkeypatch.setattr(parallel, "_submit", counted)
+    monkeypatch.setattr(parallel, "submit", counted)
     return used
 
 

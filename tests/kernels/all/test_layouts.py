@@ -10,6 +10,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 from fastml.kernels.catalogue import ENTRIES
+from fastml.kernels.distances.arguments import METRICS
 
 FLOATS = ("float32", "float64")
 
@@ -120,7 +121,7 @@ def test_layout_does_not_change_a_bit(entry, dtype, layout, tier, seed, same_bit
 
 
 @pytest.mark.parametrize("layout", ["f_order", "strided", "unaligned", "big_endian"])
-@pytest.mark.parametrize("metric", ["l1", "l2", "linf"])
+@pytest.mark.parametrize("metric", METRICS)
 def test_layouts_of_inputs_wider_than_a_block(kernel, rng, same_bits, metric, layout):
     """Packing in blocks: several row blocks and columns beyond one vector."""
     X, Y = rng.normal(size=(130, 77)).astype(np.float32), rng.normal(size=(203, 77)).astype(np.float32)

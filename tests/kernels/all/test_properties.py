@@ -15,13 +15,15 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.testing import assert_allclose, assert_array_equal
 
+from fastml.kernels.distances import arguments as distances_arguments
+
 # Fixtures are functions of the tier only, so that sharing them among examples is right.
 COMMON = {"deadline": None, "suppress_health_check": [HealthCheck.function_scoped_fixture], "database": None}
 settings.register_profile("fastml", max_examples=40, derandomize=True, **COMMON)
 settings.register_profile("fastml-search", max_examples=1000, print_blob=True, **COMMON)
 SETTINGS = settings.get_profile("fastml-search" if os.environ.get("FASTML_HYPOTHESIS") == "search" else "fastml")
 
-METRICS = ("l1", "l2", "linf")
+METRICS = tuple(distances_arguments.METRICS)
 FLOATS = ("float32", "float64")
 EPS = {"float32": 1.2e-7, "float64": 2.3e-16}
 REGRESSION = ("squared_error", "absolute_error", "huber")

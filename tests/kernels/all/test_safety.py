@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 import threading
 from collections.abc import Callable
 
 import numpy as np
 import pytest
 
-from checkout import python_path
+from checkout import run_python
 from fastml import kernels
 from fastml.kernels.runtime import parallel
 
@@ -65,18 +63,9 @@ def forked(function):
 """
 
 
-def run_python(code: str, timeout: float = 240, **changes: str) -> dict:
+def found_by(code: str, timeout: float = 240, **changes: str) -> dict:
     """Run `code` after SETUP in a fresh process; return the JSON object on its last line."""
-    done = subprocess.run(
-        [sys.executable, "-c", SETUP + code],
-        env={**os.environ, "PYTHONPATH": python_path(), **changes},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=timeout,
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
+    return json.loads(run_python(SETUP + code, timeout=timeout, **changes).splitlines()[-1])
 
 
 # --------------------------------------------------------------------------------------- threads
@@ -173,7 +162,7 @@ def test_no_call_changes_global_state(rng):
 @pytest.mark.slow
 def test_eight_threads_compile_for_the_first_time_together(tmp_path):
     """One name at a time and all at once: every thread needs code that nobody has yet."""
-    found = run_python(
+    found = found_by(
         """
 errors, results = [], []
 together = threading.Barrier(8)
@@ -192,8 +181,8 @@ def caller(number):
 threads = [threading.Thread(target=caller, args=(number,)) for number in range(8)]
 [thread.start() for thread in threads]
 [thread.join() for thread in threads]
-from fastml.kernels import _jit
-print(json.dumps({"errors": errors, "results": results, "misses": sum(c["misses"] for c in _jit.stats().values())}))
+from fastml.kernels.runtime import jit
+print(json.dumps({"errors": errors, "results": results, "misses": sum(c["misses"] for c in jit.stats().values())}))
 """,
         NUMBA_CACHE_DIR=str(tmp_path),
     )
@@ -210,7 +199,7 @@ print(json.dumps({"errors": errors, "results": results, "misses": sum(c["misses"
 @HAS_FORK
 @pytest.mark.slow
 def test_use_before_and_after_fork():
-    found = run_python(
+    found = found_by(
         """
 first = forked(work)                              # the child is the first to use anything
 parent = work()
@@ -244,7 +233,7 @@ print(json.dumps(found))
 @pytest.mark.slow
 def test_fork_while_another_thread_compiles(tmp_path):
     """The child inherits the compiler's lock, but not the thread that holds it."""
-    found = run_python(
+    found = found_by(
         """
 from numba.core.compiler_lock import global_compiler_lock
 kernels.exp, kernels.hinge  # loads the modules: an import must not be forked in the middle either
@@ -272,7 +261,7 @@ print(json.dumps({"child": np.frombuffer(child).tolist()}))
     "method", [pytest.param("fork", marks=HAS_FORK), "spawn", pytest.param("forkserver", marks=HAS_FORK)]
 )
 def test_multiprocessing(method):
-    found = run_python(
+    found = found_by(
         f"""
 parent = kernels.pairwise_l1(X, Y)
 if __name__ == "__main__":
@@ -289,17 +278,17 @@ if __name__ == "__main__":
 @pytest.mark.parametrize("backend", ["loky", "threading", "multiprocessing"])
 def test_joblib(backend):
     pytest.importorskip("joblib")
-    found = run_python(
+    found = found_by(
         f"""
 from joblib import Parallel, delayed
-from fastml.kernels import _threads
+from fastml.kernels.runtime import parallel
 parent = kernels.k_nearest(X, Y, 3)
 kernels.exp(z, n_threads=2)
 with Parallel(n_jobs=2, backend={backend!r}) as pool:
     parts = pool(delayed(kernels.k_nearest)(part, Y, 3) for part in np.array_split(X, 4))
-    counts = pool(delayed(_threads.default)() for _ in range(4))
+    counts = pool(delayed(parallel.default)() for _ in range(4))
 same = all(np.concatenate(side).tobytes() == whole.tobytes() for side, whole in zip(zip(*parts), parent))
-print(json.dumps({{"same": same, "threads": max(count for count, _ in counts), "cpus": _threads.default()[0]}}))
+print(json.dumps({{"same": same, "threads": max(count for count, _ in counts), "cpus": parallel.default()[0]}}))
 """
     )
     assert found["same"]

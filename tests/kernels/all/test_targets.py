@@ -34,9 +34,10 @@ HEAVY = ("linear", "training", "network", "convolution")
 AGREE = """
 import json, sys
 from fastml.cli import warmup
-from fastml.kernels import _jit, _simd, catalogue
+from fastml.kernels import catalogue
+from fastml.kernels.runtime import jit, target
 SPOIL = lambda result: result
-BLOCKS = {"distances.panels._add_squares"} if any(case == "pairwise_l2 uint8" for case in sys.argv) else set()
+BLOCKS = {"distances.panels._write_norms"} if any(case == "pairwise_l2 uint8" for case in sys.argv) else set()
 
 def sizes(entry):
     yield entry.sizes["tiny"], "typical"
@@ -56,9 +57,9 @@ for case in sys.argv[1:]:
         calls += 1
         if not error <= 1:
             failed.append([key, dtype, size, regime, error])
-called = {name for name, counts in _jit.stats().items() if counts["signatures"]}
+called = {name for name, counts in jit.stats().items() if counts["signatures"]}
 others = warmup.kernels_of_other_targets()
-print(json.dumps({"target": _simd.target()[:2], "calls": calls, "failed": failed,
+print(json.dumps({"target": target.target()[:2], "calls": calls, "failed": failed,
                   "idle": sorted(BLOCKS - called - others), "others": sorted(others & called)}))
 """
 

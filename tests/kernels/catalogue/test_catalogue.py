@@ -38,7 +38,7 @@ def test_entry_is_complete(entry):
     assert {"typical", "extreme", "tails"} <= set(entry.regimes)
     assert entry.limit in ("memory", "gemm")
     assert entry.unit in ("elem", "exp", "flop")
-    assert entry.specialisations >= len(entry.dtypes)
+    assert entry.specializations >= len(entry.dtypes)
     assert entry.formula
     assert all(len(t.reason) > 10 for t in entry.tolerance.values())
     for size in (*entry.sizes.values(), entry.loop_size, *entry.tail_sizes()):

@@ -13,13 +13,14 @@ from fastml import kernels
 from fastml.kernels.convolution import _batch_norm as convolution_batch_norm
 from fastml.kernels.convolution import _grid_loops
 from fastml.kernels.convolution import _products as convolution_products
-from fastml.kernels.convolution import plan as convolution_plan
 from fastml.kernels.convolution import training as convolution_training
-from fastml.kernels.convolution.layers import AveragePooling, Dropping, Flattening, MaxPooling, Normalization, Rectifier
-from fastml.kernels.convolution.network import Network
-from fastml.kernels.convolution.plan import Images, differentiated, scores_of_images, worked
-from fastml.kernels.convolution.product_layers import Convolution, Dense, table_of
-from fastml.kernels.convolution.training import SequenceTraining
+from fastml.kernels.convolution._products import ProductTable
+from fastml.kernels.convolution.buffers import Images
+from fastml.kernels.convolution.functions import _buffers_of, _channels_first, _fetch, _run
+from fastml.kernels.convolution.layers import AvgPool2D, BatchNorm, Dropout, Flatten, MaxPool2D, ReLU
+from fastml.kernels.convolution.network import Network, scores_of_images
+from fastml.kernels.convolution.product_layers import Conv2D, Linear
+from fastml.kernels.convolution.training import ConvNetTraining
 from fastml.kernels.reference import vectorized
 from fastml.kernels.runtime import parallel
 
@@ -38,6 +39,23 @@ def close(actual, expected, dtype):
     assert_allclose(
         actual, expected, **({"rtol": 1e-4, "atol": 1e-4} if dtype == "float32" else {"rtol": 1e-10, "atol": 1e-10})
     )
+
+
+def made_by(layer, X):
+    """What a layer of networks makes of X."""
+    buffers, n = _buffers_of(layer, X, {}), len(X)
+    _run([_fetch(X, buffers.input), *layer.forward(buffers, n)], layer, buffers, n, 1)
+    return _channels_first(buffers.output, n)
+
+
+def differentiated(layer, dZ, X, parameters=None):
+    """The gradient in X, and in the parameters, of a layer of networks."""
+    buffers, n = _buffers_of(layer, X, parameters or {}, training=True), len(X)
+    _run([_fetch(X, buffers.input), *layer.forward(buffers, n)], layer, buffers, n, 1)
+    buffers.output_grad.pixels(n)[...] = dZ.transpose(0, 2, 3, 1)
+    _run([*layer.backward(buffers, n), *layer.gradient(buffers, n)], layer, buffers, n, 1)
+    gradient = {name: layer.unpack(name, part) for name, part in buffers.gradient.items()}
+    return _channels_first(buffers.input_grad, n), gradient
 
 
 # -------------------------------------------------------------------------------------- convolutions
@@ -187,7 +205,7 @@ def test_the_gradient_of_pools_with_any_stride(rng, name, size, stride):
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
-@pytest.mark.parametrize(("name", "kind"), [("max_pool2d", MaxPooling), ("avg_pool2d", AveragePooling)])
+@pytest.mark.parametrize(("name", "kind"), [("max_pool2d", MaxPool2D), ("avg_pool2d", AvgPool2D)])
 def test_pools_agree_with_those_of_networks_and_with_numpy(rng, dtype, name, kind):
     """With ties and NaN, for windows that overlap, that leave gaps, and that leave a rest of lines and pixels."""
     for height, width in ((1, 1), (2, 2), (5, 4), (7, 9), (6, 33)):
@@ -199,11 +217,11 @@ def test_pools_agree_with_those_of_networks_and_with_numpy(rng, dtype, name, kin
             layer, at = kind(X.shape[1:], size, stride), {"size": size, "stride": stride}
             z = getattr(kernels, name)(X, **at)
             close(z, getattr(vectorized, name)(X, **at), dtype)
-            close(z, worked(layer, X, {}, 1), dtype)
+            close(z, made_by(layer, X), dtype)
             dZ = rng.normal(size=z.shape).astype(dtype)
             dX = getattr(kernels, f"{name}_gradient")(dZ, X, **at)
             close(dX, getattr(vectorized, f"{name}_gradient")(dZ, X, **at), dtype)
-            close(dX, differentiated(layer, dZ, X, {}, 1)[0], dtype)
+            close(dX, differentiated(layer, dZ, X)[0], dtype)
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
@@ -213,8 +231,8 @@ def test_a_normalisation_agrees_with_that_of_networks_for_all_threads_and_blocks
 ):
     X, dZ = (rng.normal(size=shape) + 5).astype(dtype), rng.normal(size=shape).astype(dtype)
     gamma, beta = rng.normal(size=(2, shape[1])).astype(dtype)
-    layer, statistics = Normalization(shape[1:], 0.0, 1e-5), {"running_mean": beta, "running_var": beta}
-    dX, gradient = differentiated(layer, dZ, X, {"weight": gamma, "bias": beta} | statistics, 1)
+    layer = BatchNorm(shape[1:], 0.0, 1e-5)
+    dX, gradient = differentiated(layer, dZ, X, {"weight": gamma, "bias": beta})
 
     def all_of(n):
         return kernels.batch_norm(X, gamma, beta, n_threads=n), *kernels.batch_norm_gradient(dZ, X, gamma, n_threads=n)
@@ -276,19 +294,17 @@ def chained(shape, *kinds):
 
 
 def parameters_of(layers, rng):
+    """Random ones; statistics as they are at first."""
     found = []
     for layer in layers:
-        of_layer = {}
-        if isinstance(layer, (Convolution, Dense)):
-            shape = layer.public_shape()
-            of_layer = {
-                "weight": rng.normal(size=shape) / np.sqrt(np.prod(shape[1:])),
-                "bias": rng.normal(size=shape[0]),
-            }
-        elif isinstance(layer, Normalization):
-            zeros, ones = np.zeros(layer.shape[0]), np.ones(layer.shape[0])
-            of_layer = {"weight": rng.uniform(0.5, 1.5, layer.shape[0]), "bias": rng.normal(size=layer.shape[0])}
-            of_layer |= {"running_mean": zeros, "running_var": ones}
+        of_layer = layer.initial_parameters(rng)
+        if "running_mean" in of_layer:
+            of_layer["weight"] = rng.uniform(0.5, 1.5, layer.shape[0])
+        elif of_layer:
+            shape = of_layer["weight"].shape
+            of_layer["weight"] = rng.normal(size=shape) / np.sqrt(np.prod(shape[1:]))
+        if of_layer:
+            of_layer["bias"] = rng.normal(size=layer.shape[0])
         found.append(of_layer)
     return found
 
@@ -297,27 +313,27 @@ def training_of(layers, parameters, X, y, dtype="float64", **settings):
     network = Network(layers, np.dtype(dtype))
     channels = X.shape[1]
     images = Images(X, np.zeros(channels, dtype), np.ones(channels, dtype))
-    return SequenceTraining(
+    return ConvNetTraining(
         network, "softmax_cross_entropy", images, y, network.pack(parameters), **{"n_threads": 1, "seed": 5} | settings
     )
 
 
 NETS = {
-    "convolution": [(Convolution, 5, 3, 1, 1), (Rectifier,)],
-    "stride": [(Convolution, 4, 3, 2, 1), (Convolution, 17, 2, 3, 1)],
-    "even kernels": [(Convolution, 3, 2, 1, 0), (Convolution, 3, 4, 1, 2)],
-    "max pool": [(Convolution, 4, 3, 1, 1), (MaxPooling, 2, 2), (Convolution, 3, 3, 1, 1), (MaxPooling, 3, 1)],
-    "average pool": [(AveragePooling, 2, 1), (Convolution, 4, 3, 1, 1), (AveragePooling, 2, 2)],
-    "normalised": [(Convolution, 6, 3, 1, 1), (Normalization, 0.1, 1e-5), (Rectifier,), (Flattening,), (Dense, 7)],
+    "convolution": [(Conv2D, 5, 3, 1, 1), (ReLU,)],
+    "stride": [(Conv2D, 4, 3, 2, 1), (Conv2D, 17, 2, 3, 1)],
+    "even kernels": [(Conv2D, 3, 2, 1, 0), (Conv2D, 3, 4, 1, 2)],
+    "max pool": [(Conv2D, 4, 3, 1, 1), (MaxPool2D, 2, 2), (Conv2D, 3, 3, 1, 1), (MaxPool2D, 3, 1)],
+    "average pool": [(AvgPool2D, 2, 1), (Conv2D, 4, 3, 1, 1), (AvgPool2D, 2, 2)],
+    "normalised": [(Conv2D, 6, 3, 1, 1), (BatchNorm, 0.1, 1e-5), (ReLU,), (Flatten,), (Linear, 7)],
     "normalised first": [
-        (Normalization, 0.1, 1e-5),
-        (Convolution, 3, 3, 1, 1),
-        (Rectifier,),
-        (Normalization, 0.1, 1e-5),
+        (BatchNorm, 0.1, 1e-5),
+        (Conv2D, 3, 3, 1, 1),
+        (ReLU,),
+        (BatchNorm, 0.1, 1e-5),
     ],
-    "normalised units": [(Dense, 9), (Normalization, 0.1, 1e-5), (Rectifier,), (Dense, 17), (Rectifier,)],
-    "dropout": [(Dropping, 0.3), (Convolution, 5, 3, 1, 1), (Rectifier,), (Dropping, 0.5), (Dense, 6), (Dropping, 0.2)],
-    "wide": [(Convolution, 65, 3, 1, 1), (Rectifier,), (Dense, 50), (Rectifier,)],
+    "normalised units": [(Linear, 9), (BatchNorm, 0.1, 1e-5), (ReLU,), (Linear, 17), (ReLU,)],
+    "dropout": [(Dropout, 0.3), (Conv2D, 5, 3, 1, 1), (ReLU,), (Dropout, 0.5), (Linear, 6), (Dropout, 0.2)],
+    "wide": [(Conv2D, 65, 3, 1, 1), (ReLU,), (Linear, 50), (ReLU,)],
 }
 
 
@@ -325,7 +341,7 @@ NETS = {
 def test_the_gradient_of_a_network_is_that_of_its_loss(rng, name):
     """Central differences along random directions, one for each parameter; a kink within a step would show."""
     shape = (2, 8, 7)
-    layers = chained(shape, *NETS[name], (Dense, 3))
+    layers = chained(shape, *NETS[name], (Linear, 3))
     parameters = parameters_of(layers, rng)
     X, y = rng.normal(size=(5, *shape)), rng.integers(0, 3, 5)
     weight, rows = rng.uniform(0.5, 2, 5), np.array([3, 0, 4, 1])
@@ -349,7 +365,7 @@ def test_the_gradient_of_a_network_is_that_of_its_loss(rng, name):
 
 
 def test_weights_keep_their_public_shapes(rng, same_bits):
-    layers = chained((3, 9, 8), *NETS["normalised"], (Dense, 3))
+    layers = chained((3, 9, 8), *NETS["normalised"], (Linear, 3))
     parameters = parameters_of(layers, rng)
     network = Network(layers, np.dtype(np.float64))
     for before, after in zip(parameters, network.unpack(network.pack(parameters)), strict=True):
@@ -360,7 +376,7 @@ def test_weights_keep_their_public_shapes(rng, same_bits):
 
 def test_a_linear_layer_sees_channel_line_pixel(rng):
     X, y = rng.normal(size=(4, 3, 2, 5)), np.zeros(4, np.intp)
-    layers = chained((3, 2, 5), (Flattening,), (Dense, 6))
+    layers = chained((3, 2, 5), (Flatten,), (Linear, 6))
     parameters = parameters_of(layers, rng)
     network = Network(layers, np.dtype(np.float64))
     images = Images(X, np.zeros(3), np.ones(3))
@@ -371,7 +387,7 @@ def test_a_linear_layer_sees_channel_line_pixel(rng):
 
 @pytest.mark.parametrize("rule", [{}, {"momentum": 0.9}, {"momentum": 0.8, "nesterov": True}, {"rule": "adam"}])
 def test_steps_are_the_documented_ones(rng, rule):
-    layers = chained((1, 4, 4), (Convolution, 3, 3, 1, 1), (Normalization, 0.1, 1e-5), (Rectifier,), (Dense, 3))
+    layers = chained((1, 4, 4), (Conv2D, 3, 3, 1, 1), (BatchNorm, 0.1, 1e-5), (ReLU,), (Linear, 3))
     parameters = parameters_of(layers, rng)
     X, y = rng.normal(size=(8, 1, 4, 4)), rng.integers(0, 3, 8)
     settings = {"l2": 0.3} | rule | ({"weight_decay": 0.5, "epsilon": 1e-4} if "rule" in rule else {})
@@ -401,7 +417,7 @@ def test_steps_are_the_documented_ones(rng, rule):
 
 
 def test_running_means_are_those_of_the_batches(rng):
-    layers = chained((2, 3, 3), (Normalization, 0.25, 1e-5), (Dense, 3))
+    layers = chained((2, 3, 3), (BatchNorm, 0.25, 1e-5), (Linear, 3))
     X, y = rng.normal(size=(12, 2, 3, 3)) + 2, rng.integers(0, 3, 12)
     training = training_of(layers, parameters_of(layers, rng), X, y)
     training.run(np.arange(12), 6, 0.0)
@@ -415,7 +431,7 @@ def test_running_means_are_those_of_the_batches(rng):
 
 
 def test_the_running_variance_stays_after_a_batch_of_one_value(rng):
-    layers = chained((5, 1, 1), (Dense, 4), (Normalization, 0.25, 1e-5), (Dense, 3))
+    layers = chained((5, 1, 1), (Linear, 4), (BatchNorm, 0.25, 1e-5), (Linear, 3))
     X, y = rng.normal(size=(7, 5, 1, 1)), rng.integers(0, 3, 7)
     training = training_of(layers, parameters_of(layers, rng), X, y)
     training.run(np.arange(6), 6, 0.0)
@@ -428,9 +444,7 @@ def test_the_running_variance_stays_after_a_batch_of_one_value(rng):
 
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_any_number_of_threads_trains_the_same_bits(rng, same_bits, dtype):
-    layers = chained(
-        (3, 12, 12), *NETS["max pool"], (Normalization, 0.1, 1e-5), (Rectifier,), (Dropping, 0.5), (Dense, 4)
-    )
+    layers = chained((3, 12, 12), *NETS["max pool"], (BatchNorm, 0.1, 1e-5), (ReLU,), (Dropout, 0.5), (Linear, 4))
     parameters = parameters_of(layers, rng)
     X, y = rng.normal(size=(40, 3, 12, 12)).astype(dtype), rng.integers(0, 4, 40)
     runs = [
@@ -445,7 +459,7 @@ def test_any_number_of_threads_trains_the_same_bits(rng, same_bits, dtype):
 
 
 def test_a_state_goes_on_as_if_nothing_had_been(rng, same_bits):
-    layers = chained((1, 5, 5), *NETS["normalised"], (Dropping, 0.5), (Dense, 3))
+    layers = chained((1, 5, 5), *NETS["normalised"], (Dropout, 0.5), (Linear, 3))
     parameters, order = parameters_of(layers, rng), rng.permutation(30)
     X, y = rng.normal(size=(30, 1, 5, 5)), rng.integers(0, 3, 30)
     once, first, second = (training_of(layers, parameters, X, y, rule="adam") for _ in range(3))
@@ -457,7 +471,7 @@ def test_a_state_goes_on_as_if_nothing_had_been(rng, same_bits):
 
 
 def test_bytes_are_fetched_batch_by_batch(rng, same_bits):
-    layers = chained((2, 6, 6), (Convolution, 3, 3, 1, 1), (Rectifier,), (Dense, 3))
+    layers = chained((2, 6, 6), (Conv2D, 3, 3, 1, 1), (ReLU,), (Linear, 3))
     parameters = parameters_of(layers, rng)
     X, y = rng.integers(0, 256, size=(10, 2, 6, 6)).astype(np.uint8), rng.integers(0, 3, 10)
     losses = [training_of(layers, parameters, x, y, "float32").run(np.arange(10), 4, 0.0) for x in (X, X.astype("f4"))]
@@ -466,7 +480,7 @@ def test_bytes_are_fetched_batch_by_batch(rng, same_bits):
 
 @pytest.mark.parametrize("when", ["forward", "step"])
 def test_an_interrupted_batch_is_done_or_undone_as_a_whole(rng, same_bits, monkeypatch, when):
-    layers = chained((1, 5, 5), *NETS["normalised"], (Dense, 3))
+    layers = chained((1, 5, 5), *NETS["normalised"], (Linear, 3))
     parameters = parameters_of(layers, rng)
     X, y = rng.normal(size=(12, 1, 5, 5)), rng.integers(0, 3, 12)
     whole, broken = (training_of(layers, parameters, X, y, rule="adam") for _ in range(2))
@@ -494,7 +508,7 @@ def test_an_interrupted_batch_is_done_or_undone_as_a_whole(rng, same_bits, monke
 @pytest.mark.needs_jit
 @pytest.mark.parametrize("where", ["parts", "rest"])
 def test_a_step_that_is_interrupted_again_and_again_is_taken_once(rng, same_bits, monkeypatch, where):
-    layers = chained((1, 5, 5), *NETS["normalised"], (Dense, 3))
+    layers = chained((1, 5, 5), *NETS["normalised"], (Linear, 3))
     parameters = parameters_of(layers, rng)
     X, y = rng.normal(size=(4, 1, 5, 5)), rng.integers(0, 3, 4)
     once = training_of(layers, parameters, X, y, rule="adam")
@@ -510,7 +524,7 @@ def test_a_step_that_is_interrupted_again_and_again_is_taken_once(rng, same_bits
 
     def trace(frame, event, argument):
         nonlocal events
-        if frame.f_code.co_filename != convolution_plan.__file__ or "complete" not in frame.f_code.co_name:
+        if frame.f_code.co_filename != convolution_training.__file__ or "complete" not in frame.f_code.co_name:
             return None
         if event == "line":
             events += 1
@@ -540,7 +554,7 @@ def test_a_step_that_is_interrupted_again_and_again_is_taken_once(rng, same_bits
 
 
 def test_rows_outside_are_refused(rng):
-    layers = chained((1, 2, 2), (Dense, 3))
+    layers = chained((1, 2, 2), (Linear, 3))
     training = training_of(layers, parameters_of(layers, rng), rng.normal(size=(3, 1, 2, 2)), np.array([0, 1, 2]))
     assert training.run([], 2, 0.1).shape == (0,)
     for order in ([0, 3], [-1]):
@@ -557,20 +571,22 @@ def test_the_product_is_its_twin(rng, dtype):
     for count, outer, inner, columns in ((1, 1, 1, 16), (7, 2, 3, 32), (9, 3, 5, 48), (8, 1, 17, 64), (13, 4, 2, 112)):
         left = rng.normal(size=4000).astype(dtype)
         right, added = rng.normal(size=9000).astype(dtype), rng.normal(size=4000).astype(dtype)
-        table = table_of(
-            groups=2, count=count, outer=outer, inner=inner, left_group=500, left_step=11, left_outer=150,
+        table = ProductTable(
+            groups=2, rows=count, outer=outer, inner=inner, left_group=500, left_step=11, left_outer=150,
             right_group=7, right_outer=inner * columns, right_inner=columns, added_group=3, added_row=1,
             result_group=count * columns, result_row=columns, left=5, right=2, result=4, left_image=9, result_image=0,
         )  # fmt: skip
         found, expected = np.zeros((2, 6000), dtype)
-        convolution_products.convolve(left, right, added, found, table, 1, 2, 0, columns)
-        convolution_products.product.twin(True, left, 14, right, 2, added, 0, expected, 4, table, 0, columns)
+        numbers = table.as_array()
+        convolution_products.convolve(left, right, added, found, numbers, 1, 2, 0, columns)
+        convolution_products.product.twin(True, left, 14, right, 2, added, expected, 4, numbers, 0, columns)
         close(found, expected, dtype)
-        found, expected = np.zeros((2, 6000), dtype)
-        convolution_products.collect(left, right, found, table, 1, 0, columns)
-        table = table.copy()
-        (
-            table[convolution_products.NUMBERS.index("added_group")],
-            table[convolution_products.NUMBERS.index("added_row")],
-        ) = count * columns, columns
-        assert found.any()
+        numbers = table._replace(added_group=table.result_group, added_row=table.result_row, added=4).as_array()
+        found, expected = np.ones(6000, dtype), np.zeros(6000, dtype)
+        convolution_products.weight_gradient(left, right, found, numbers, 2, 0, columns)
+        for at in (5, 14):
+            convolution_products.product.twin(False, left, at, right, 2, expected, expected, 4, numbers, 0, columns)
+        made = slice(4, 4 + 2 * count * columns)
+        close(found[made], expected[made], dtype)
+        assert (found[: made.start] == 1).all()
+        assert (found[made.stop :] == 1).all()

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 from fastml.kernels import k_nearest
 from fastml.kernels.arguments.arrays import UINT8
-from fastml.kernels.distances import _pruning, nearest, panels, tiles
+from fastml.kernels.distances import _pruning, nearest, tile_shapes
+from fastml.kernels.distances.arguments import L2, METRIC_CODES, METRICS
 from fastml.kernels.runtime import target
 from fastml.kernels.runtime.jit import jit_enabled
 
-METRICS = ("l1", "l2", "linf")
 DTYPES = ("float32", "float64")
 
 
@@ -29,8 +29,8 @@ def bounds(monkeypatch):
     """``bounds(one_in)``: bounds whatever the sizes, refusing rows with more than one pair in so many left; 0: none."""
 
     def use(one_in: int) -> None:
-        monkeypatch.setattr(_pruning, "pays", lambda *_: one_in > 0)
-        monkeypatch.setattr(_pruning, "_LEFT", one_in)
+        monkeypatch.setattr(_pruning, "is_worthwhile", lambda *_: one_in > 0)
+        monkeypatch.setattr(_pruning, "_ONE_IN", one_in)
 
     return use
 
@@ -179,7 +179,7 @@ def test_same_bits_with_exclusions(rng, bounds, metric, dtype):
 @settings(max_examples=25, deadline=None)
 @given(st.data())
 def test_same_bits_for_any_rows(data):
-    metric = data.draw(st.sampled_from(METRICS))
+    metric = data.draw(st.sampled_from(list(METRICS)))
     dtype = np.dtype(data.draw(st.sampled_from(DTYPES)))
     rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
     n, m, d = data.draw(st.tuples(st.integers(1, 100), st.integers(2, 600), st.integers(1, 200)))
@@ -190,8 +190,8 @@ def test_same_bits_for_any_rows(data):
     with pytest.MonkeyPatch.context() as patch:
         found = []
         for one_in in (0, 1, 5):
-            patch.setattr(_pruning, "pays", lambda *_, on=one_in > 0: on)
-            patch.setattr(_pruning, "_LEFT", one_in)
+            patch.setattr(_pruning, "is_worthwhile", lambda *_, on=one_in > 0: on)
+            patch.setattr(_pruning, "_ONE_IN", one_in)
             found.append(k_nearest(X, Y, k, metric=metric))
     assert same(found[0], found[1])
     assert same(found[0], found[2])
@@ -209,14 +209,19 @@ def test_the_comparison_notices_a_wrong_bound(rng, bounds, monkeypatch, metric, 
     bounds(1)
     assert same(k_nearest(X, Y, 5, metric=metric), want)
     if wrong == "scale":
-        right_numbers = _pruning._numbers
-        monkeypatch.setattr(_pruning, "_numbers", lambda *grid: right_numbers(*grid) * (0.7, 1, 1, 1))
+        right_precision = _pruning._precision
+
+        def wrong_precision(*grid):
+            precision = right_precision(*grid)
+            return precision._replace(steps_per_unit=0.7 * precision.steps_per_unit)
+
+        monkeypatch.setattr(_pruning, "_precision", wrong_precision)
     else:
         right, distance = _pruning._round_rows, want[0].mean()
 
-        def nearer(code, rows, origin, scale, rounded, radius):
-            right(code, rows, origin, scale, rounded, radius)
-            radius -= 0.3 * distance * scale
+        def nearer(code, rows, grid, rounded, radius):
+            right(code, rows, grid, rounded, radius)
+            radius -= 0.3 * distance * grid.scale
 
         monkeypatch.setattr(_pruning, "_round_rows", nearer)
     assert not same(k_nearest(X, Y, 5, metric=metric), want)
@@ -230,19 +235,18 @@ def test_distances_to_the_grid(rng, metric, dtype, kind):
     """Not below the true ones, and hardly above; in exact arithmetic, but for L2's root."""
     dtype = np.dtype(dtype)
     X = kind(rng, 12, 37, dtype)
-    grid = _pruning.grid(metric, X, X)
+    grid = _pruning.choose_grid(metric, X, X)
     if grid is None:
         assert kind in (tiny, largest, constant)
         return
     rounded, radius = np.empty(X.shape, np.uint8), np.empty(len(X))
-    code = panels.METRIC_CODES[metric]
-    _pruning._round_rows(code, X, grid.origin, dtype.type(grid.scale), rounded, radius)
+    _pruning._round_rows(METRIC_CODES[metric], X, grid, rounded, radius)
     for row, places, bound in zip(X, rounded, radius, strict=True):
         if not np.isfinite(row).all():
             assert bound == np.inf
             continue
         cells = zip(row.tolist(), grid.origin.tolist(), places.tolist(), strict=True)
-        beside = [abs((Fraction(x) - Fraction(o)) * Fraction(grid.scale) - place) for x, o, place in cells]
+        beside = [abs((Fraction(x) - Fraction(o)) * Fraction(float(grid.scale)) - place) for x, o, place in cells]
         if metric == "l2":
             assert sum(b * b for b in beside) <= Fraction(bound) ** 2
         else:
@@ -254,44 +258,47 @@ def test_distances_to_the_grid(rng, metric, dtype, kind):
 def test_a_bound_of_the_total_is_a_bound():
     """From the limit on, whole totals belong to pairs that are at least so many steps apart."""
     for code, steps in itertools.product(
-        (0, 1, 2), (0.0, 0.5, 1.0, 3.999999, 4.0, 1000.3, 46340.0, 1e9, 1e300, np.inf)
+        METRIC_CODES.values(), (0.0, 0.5, 1.0, 3.999999, 4.0, 1000.3, 46340.0, 1e9, 1e300, np.inf)
     ):
         limit = Fraction(int(_pruning._limit(code, np.float64(steps))))
         least = np.iinfo(np.int32).max
         if limit < least:
-            reached = Fraction(steps) ** 2 if code == 1 else Fraction(steps)
+            reached = Fraction(steps) ** 2 if code == L2 else Fraction(steps)
             assert reached <= limit <= reached * (1 + Fraction(1, 10**8)) + 2
 
 
 @pytest.mark.parametrize(("dtype", "eps"), [("float32", 2.0**-23), ("float64", 2.0**-52)])
 def test_what_is_out_of_reach_has_a_larger_total(dtype, eps):
-    """A total may be off by (D + 8) eps and by what underflows; even so, steps beyond the reach exceed it."""
+    """A total may be off by (D + 8) eps and by what underflows; even so, steps beyond the cutoff exceed it."""
     tiny, huge, scale = float(np.finfo(dtype).tiny), float(np.finfo(dtype).max) / 2, 3.7
-    for code, d, total in itertools.product((0, 1, 2), (64, 784, 33_025), (0.0, tiny, 1e-20, 1.0, 12345.6, 1e30)):
-        reach = float(_pruning._reach(code, total, float(d), scale, eps, tiny, huge))
-        true = Fraction(reach) / Fraction(scale)
-        true = true**2 if code == 1 else true
+    precision = _pruning.Precision(scale, eps, tiny, huge)
+    for code, d, total in itertools.product(
+        METRIC_CODES.values(), (64, 784, 33_025), (0.0, tiny, 1e-20, 1.0, 12345.6, 1e30)
+    ):
+        cutoff = float(_pruning._cutoff(code, total, float(d), precision))
+        true = Fraction(cutoff) / Fraction(scale)
+        true = true**2 if code == L2 else true
         least = true * (1 - Fraction(eps) * (d + 8)) - 8 * d * Fraction(tiny)
         assert least > Fraction(total) or total == 0
-        assert reach < 1.01 * (np.sqrt(total) if code == 1 else total) * scale + 1e-12
-        bound = _pruning._computed(code, 5.0, float(d), scale, eps, tiny)
+        assert cutoff < 1.01 * (np.sqrt(total) if code == L2 else total) * scale + 1e-12
+        bound = _pruning._computed(code, 5.0, float(d), precision)
         apart = Fraction(5) / Fraction(scale)
-        assert Fraction(float(bound)) >= (apart**2 if code == 1 else apart) * (1 + Fraction(eps) * (d + 7))
-    assert _pruning._reach(1, huge, 64.0, scale, eps, tiny, huge) == np.inf
-    assert _pruning._reach(1, np.inf, 64.0, scale, eps, tiny, huge) == np.inf
-    assert _pruning._reach(1, np.nan, 64.0, scale, eps, tiny, huge) == np.inf
+        assert Fraction(float(bound)) >= (apart**2 if code == L2 else apart) * (1 + Fraction(eps) * (d + 7))
+    assert _pruning._cutoff(L2, huge, 64.0, precision) == np.inf
+    assert _pruning._cutoff(L2, np.inf, 64.0, precision) == np.inf
+    assert _pruning._cutoff(L2, np.nan, 64.0, precision) == np.inf
 
 
-def test_where_bounds_pay():
+def test_where_pruning_is_worthwhile():
     big = 2000, 20_000, 784, 5
     fast = bool({"avx2", "avx512bw"} & target.target().features)
     for metric in METRICS:
-        assert not _pruning.pays(metric, UINT8, *big)
-        assert _pruning.pays(metric, np.dtype("f8"), *big) == fast
+        assert not _pruning.is_worthwhile(metric, UINT8, *big)
+        assert _pruning.is_worthwhile(metric, np.dtype("f8"), *big) == fast
         for n, m, d, k in ((20, 10**6, 784, 5), (2000, 20_000, 8, 5), (2000, 20_000, 784, 5000), (100, 100, 784, 1)):
-            assert not _pruning.pays(metric, np.dtype("f4"), n, m, d, k)
-    assert _pruning.pays("l1", np.dtype("f4"), *big) == fast
-    assert _pruning.pays("l2", np.dtype("f4"), *big) == bool(tiles.own_steps(UINT8))
+            assert not _pruning.is_worthwhile(metric, np.dtype("f4"), n, m, d, k)
+    assert _pruning.is_worthwhile("l1", np.dtype("f4"), *big) == fast
+    assert _pruning.is_worthwhile("l2", np.dtype("f4"), *big) == bool(tile_shapes.norm_steps(UINT8))
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -299,7 +306,7 @@ def test_whole_numbers_are_on_the_grid(rng, metric):
     """Bytes in floats, as pixels often come: rounding takes nothing from them."""
     X = whole_numbers(rng, 50, 40, np.dtype("f4"))
     X[0, :2] = 0, 255
-    grid = _pruning.grid(metric, X, X)
+    grid = _pruning.choose_grid(metric, X, X)
     assert grid is not None
     assert grid.scale == 1
     assert not grid.origin.any()

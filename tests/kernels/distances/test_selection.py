@@ -9,9 +9,9 @@ import pytest
 
 from fastml.kernels import k_nearest
 from fastml.kernels.distances import _selection
+from fastml.kernels.distances.arguments import METRICS
 from fastml.kernels.distances.nearest import k_nearest_outside_group
 
-METRICS = ("l1", "l2", "linf")
 DTYPES = ("float32", "float64", "uint8")
 
 
@@ -24,7 +24,7 @@ def selection(monkeypatch):
     """``selection(on)``: select from blocks of 50 rows, or of two for a neighbour, always or never."""
     monkeypatch.setattr(_selection, "_PART_ROWS", 50)
     monkeypatch.setattr(_selection, "_PART_ROWS_PER_NEIGHBOR", 2)
-    return lambda on: monkeypatch.setattr(_selection, "pays", lambda *_: on)
+    return lambda on: monkeypatch.setattr(_selection, "is_worthwhile", lambda *_: on)
 
 
 def rows_with_ties(rng, n: int, d: int, dtype: str) -> np.ndarray:
@@ -62,10 +62,10 @@ def test_groups_are_left_out(rng, selection, dtype):
 
 
 def test_it_is_used_for_many_neighbours_of_many_pairs():
-    assert _selection.pays(200, 20_000, 5_000)
-    assert not _selection.pays(200, 20_000, 100)
-    assert not _selection.pays(1, 100, 100)
-    assert not _selection.pays(10_000, 63, 63)
+    assert _selection.is_worthwhile(200, 20_000, 5_000)
+    assert not _selection.is_worthwhile(200, 20_000, 100)
+    assert not _selection.is_worthwhile(1, 100, 100)
+    assert not _selection.is_worthwhile(10_000, 63, 63)
 
 
 @pytest.mark.needs_jit

@@ -1,31 +1,24 @@
-"""Vector code against its NumPy twins, for the target at hand and for targets that are made up."""
+"""Tiles of distances against their NumPy twins, for the target at hand and for targets that are made up."""
 
 from __future__ import annotations
 
 import itertools
-import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 
 import numpy as np
 import pytest
 
-from checkout import python_path
-from fastml.kernels.distances import _tile_metrics, panels, tiles
-from fastml.kernels.linear import _products as linear_products
+from fastml.kernels.distances import _tile_metrics, panels, tile_shapes, tiles
+from fastml.kernels.distances.arguments import L2, METRIC_CODES, METRICS
+from fastml.kernels.runtime import target as runtime_target
 from fastml.kernels.runtime.jit import inner
 from fastml.kernels.runtime.target import Target
 from fastml.kernels.runtime.target import target as the_target
 from fastml.kernels.simd import comparisons
-from fastml.kernels.simd.rows import prefetch
 
 pytestmark = pytest.mark.needs_jit
 
-METRICS = ("l1", "l2", "linf")
 DTYPES = ("float32", "float64", "uint8")
-FLOATS = ("float32", "float64")
 
 # What LLVM can lower anywhere: without "x86" no instruction is asked for by name.
 MADE_UP = {
@@ -33,6 +26,7 @@ MADE_UP = {
     "portable, 256 bits": Target("made up", 32, frozenset()),
     "portable, 512 bits": Target("made up", 64, frozenset()),
 }
+
 X86 = {
     "SSE2": Target("made up", 16, frozenset({"x86"})),
     "AVX": Target("made up", 32, frozenset({"x86"})),
@@ -52,7 +46,7 @@ def can_run(target: Target) -> bool:
 
 
 def forget() -> None:
-    for remembered in (tiles.tile_shape, tiles.copies, panels._tile_plan):
+    for remembered in (tile_shapes.tile_shape, tile_shapes.copies, panels.plan):
         remembered.cache_clear()
 
 
@@ -61,49 +55,12 @@ def as_target(monkeypatch) -> Iterator:
     """``as_target(target)``: emit code for another target, until the end of the test."""
 
     def pretend(target: Target) -> None:
-        for module in (tiles, linear_products):
-            monkeypatch.setattr(module, "target", lambda: target)
+        monkeypatch.setattr(runtime_target, "_ask_compiler", lambda: target)
         forget()
 
     yield pretend
     monkeypatch.undo()
     forget()
-
-
-# ------------------------------------------------------------------------------------ the target
-
-
-def test_target_is_that_of_the_compiler():
-    target = the_target()
-    assert target.cpu
-    assert target.vector_bytes in (16, 32, 64)
-    assert target.features <= {"x86", "fma", "avx2", "avx512bw", "vnni"}
-
-
-@pytest.mark.targets
-@pytest.mark.skipif("x86" not in the_target().features, reason="names of x86 CPUs")
-@pytest.mark.parametrize(
-    ("cpu", "vector_bytes", "features"),
-    [
-        ("generic", 16, {"x86"}),
-        ("x86-64-v2", 16, {"x86"}),
-        ("x86-64-v3", 32, {"x86", "fma", "avx2"}),
-        ("x86-64-v4", 64, {"x86", "fma", "avx512bw"}),
-        ("alderlake", 32, {"x86", "fma", "avx2", "vnni"}),
-        ("znver4", 64, {"x86", "fma", "avx512bw", "vnni"}),
-    ],
-)
-def test_target_follows_numbas_settings_and_not_the_cpu(cpu, vector_bytes, features):
-    code = (
-        "import json\nfrom fastml.kernels.runtime.target import target\nt = target()\n"
-        "print(json.dumps([*t[:2], [*t[2]]]))"
-    )
-    environment = {**os.environ, "PYTHONPATH": python_path(), "NUMBA_CPU_NAME": cpu, "NUMBA_CPU_FEATURES": ""}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    name, width, found = json.loads(done.stdout)
-    assert (name, width) == (cpu, vector_bytes)
-    assert features <= set(found) <= features | {"avx2"}
 
 
 # ------------------------------------------------------------------------------------ tile shapes
@@ -116,10 +73,10 @@ def test_tiles_fit_registers_and_blocks(as_target, metric, dtype, target):
     target = (MADE_UP | X86)[target]
     as_target(target)
     dtype = np.dtype(dtype)
-    rows, vectors, lanes = shape = tiles.tile_shape(metric, dtype)
+    rows, vectors, lanes = shape = tile_shapes.tile_shape(metric, dtype)
     assert shape.points == vectors * lanes
     registers = 32 if target.vector_bytes == 64 or "x86" not in target.features else 16
-    width = target.vector_bytes if dtype.kind == "f" else tiles._integer_vector_bytes()
+    width = target.vector_bytes if dtype.kind == "f" else tile_shapes._integer_vector_bytes()
     assert width <= target.vector_bytes
     wide = metric == "l2" and "vnni" not in target.features
     point_bytes = dtype.itemsize if dtype.kind == "f" else 16 if wide else 8
@@ -129,8 +86,8 @@ def test_tiles_fit_registers_and_blocks(as_target, metric, dtype, target):
     # Panels fill blocks without a rest, and squares fill panels.
     assert panels.X_ROWS % rows == 0
     assert panels.Y_POINTS % shape.points == 0
-    side = tiles.square(dtype)
-    assert side * tiles.group(dtype) * dtype.itemsize == target.vector_bytes
+    side = tile_shapes.transpose_width(dtype)
+    assert side * tile_shapes.columns_per_lane(dtype) * dtype.itemsize == target.vector_bytes
     assert side & (side - 1) == 0
 
 
@@ -139,49 +96,44 @@ def test_tiles_fit_registers_and_blocks(as_target, metric, dtype, target):
 def test_a_plan_fits_its_work_space_and_the_cache(as_target, dtype, target):
     as_target((MADE_UP | X86)[target])
     for metric, n, d in itertools.product(METRICS, (1, 8, 9, 5000), (0, 1, 30, 784, 3072, 10**6)):
-        _, points, _, columns, chunk, space, block = panels.plan(metric, dtype, n, d)
+        plan = panels.plan(metric, dtype, n, d)
+        block, chunk = plan.block_points, plan.chunk_steps
         assert block % panels.POINTS_STEP == 0
-        assert panels.POINTS_STEP % points == 0
+        assert panels.POINTS_STEP % plan.tile_points == 0
         assert panels.POINTS_STEP % comparisons.KEYS_AT_ONCE == 0
-        step_bytes = columns * dtype.itemsize
+        step_bytes = plan.columns_per_step * dtype.itemsize
         assert block * chunk * step_bytes <= 512 * 1024
         # Of few columns all make one chunk, of more each chunk has half to one and a half times the usual length.
-        shape = tiles.tile_shape(metric, dtype)
+        shape = tile_shapes.tile_shape(metric, dtype)
         longest = chunk * 3 // 2
-        assert space >= shape.rows * longest * tiles.copies(metric, dtype) * columns
+        assert plan.workspace >= shape.rows * longest * tile_shapes.copies(metric, dtype) * plan.columns_per_step
 
 
 # ------------------------------------------------------------------------------------ accumulate
 
 
 def accumulator(metric: str):
-    """Compile one tile afresh, with the spreading of X before it, for whatever the target is now."""
-    lanes = max(tiles.copies(metric, np.dtype(dtype)) * tiles.group(np.dtype(dtype)) for dtype in DTYPES)
-    most = max(tiles.tile_shape(metric, np.dtype(dtype)).rows for dtype in DTYPES) * lanes
+    """Compile one tile afresh, with the broadcasting of X before it, for whatever the target is now."""
+    lanes = max(
+        tile_shapes.copies(metric, np.dtype(dtype)) * tile_shapes.columns_per_lane(np.dtype(dtype)) for dtype in DTYPES
+    )
+    most = max(tile_shapes.tile_shape(metric, np.dtype(dtype)).rows for dtype in DTYPES) * lanes
 
-    def l1(X, x_row, begin, Y, y_at, steps, totals, row, column, first):
+    code = METRIC_CODES[metric]
+
+    def run(X, x_row, begin, Y, y_at, steps, totals, row, column, first):
         buffer = np.empty(most * steps, X.dtype)
-        tiles.spread("l1", X, x_row, begin, steps, buffer)
-        tiles.accumulate("l1", buffer, Y, y_at, steps, totals, row, column, first)
+        tiles.broadcast_rows(code, X, x_row, begin, steps, buffer)
+        tiles.accumulate(code, buffer, Y, y_at, steps, totals, row, column, first)
 
-    def l2(X, x_row, begin, Y, y_at, steps, totals, row, column, first):
-        buffer = np.empty(most * steps, X.dtype)
-        tiles.spread("l2", X, x_row, begin, steps, buffer)
-        tiles.accumulate("l2", buffer, Y, y_at, steps, totals, row, column, first)
-
-    def linf(X, x_row, begin, Y, y_at, steps, totals, row, column, first):
-        buffer = np.empty(most * steps, X.dtype)
-        tiles.spread("linf", X, x_row, begin, steps, buffer)
-        tiles.accumulate("linf", buffer, Y, y_at, steps, totals, row, column, first)
-
-    return inner({"l1": l1, "l2": l2, "linf": linf}[metric])
+    return inner(run)
 
 
 def accumulate_twins(metric, X, x_row, begin, Y, y_at, steps, totals, row, column, first) -> None:
-    shape, columns = tiles.tile_shape(metric, X.dtype), tiles.group(X.dtype)
+    shape, columns = tile_shapes.tile_shape(metric, X.dtype), tile_shapes.columns_per_lane(X.dtype)
     buffer = np.empty(shape.rows * shape.lanes * steps * columns, X.dtype)
-    tiles.spread.twin(metric, X, x_row, begin, steps, buffer)
-    tiles.accumulate.twin(metric, buffer, Y, y_at, steps, totals, row, column, first)
+    tiles.broadcast_rows.twin(METRIC_CODES[metric], X, x_row, begin, steps, buffer)
+    tiles.accumulate.twin(METRIC_CODES[metric], buffer, Y, y_at, steps, totals, row, column, first)
 
 
 def panels_of(rng, kind: str, dtype: np.dtype, size: int | tuple[int, int]) -> np.ndarray:
@@ -212,8 +164,8 @@ def totals_dtypes(metric: str, dtype: str) -> list[str]:
 @np.errstate(all="ignore")
 def check_accumulate(rng, metric: str, dtype_name: str) -> None:
     dtype = np.dtype(dtype_name)
-    rows, _, _ = shape = tiles.tile_shape(metric, dtype)
-    columns, points = tiles.group(dtype), shape.points
+    rows, _, _ = shape = tile_shapes.tile_shape(metric, dtype)
+    columns, points = tile_shapes.columns_per_lane(dtype), shape.points
     run = accumulator(metric)
     cases = itertools.product(totals_dtypes(metric, dtype_name), ("random", "extreme", "not finite"), (0, 1, 2, 5, 33))
     for totals_dtype, kind, steps in cases:
@@ -265,7 +217,7 @@ def test_accumulate_of_bytes_for_narrower_x86(rng, as_target, metric, target):
 
 @pytest.mark.parametrize("target", [*MADE_UP, *X86])
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_spread_agrees_with_its_twin(rng, as_target, dtype, target):
+def test_broadcast_rows_agrees_with_its_twin(rng, as_target, dtype, target):
     """Bit for bit, with one copy of a value and with as many as a vector has lanes."""
     if not can_run((MADE_UP | X86)[target]):
         pytest.skip("this CPU, or Numba's target, lacks the instructions")
@@ -274,14 +226,18 @@ def test_spread_agrees_with_its_twin(rng, as_target, dtype, target):
 
     @inner
     def run(X, x_row, begin, steps, buffer):
-        tiles.spread("l2", X, x_row, begin, steps, buffer)
+        tiles.broadcast_rows(L2, X, x_row, begin, steps, buffer)
 
-    rows, copies, columns = tiles.tile_shape("l2", dtype).rows, tiles.copies("l2", dtype), tiles.group(dtype)
+    rows, copies, columns = (
+        tile_shapes.tile_shape("l2", dtype).rows,
+        tile_shapes.copies("l2", dtype),
+        tile_shapes.columns_per_lane(dtype),
+    )
     X = rng.integers(0, 255, (rows + 1, 40 * columns)).astype(dtype)
     for x_row, steps in itertools.product((0, 1, rows), (0, 1, 7, 33)):
         got, want = (np.zeros(steps * rows * copies * columns + 64, dtype) for _ in range(2))
         run(X, x_row, 5, steps, got)
-        tiles.spread.twin("l2", X, x_row, 5, steps, want)
+        tiles.broadcast_rows.twin(L2, X, x_row, 5, steps, want)
         np.testing.assert_array_equal(got, want)
 
 
@@ -313,7 +269,7 @@ def test_a_nan_or_an_infinity_reaches_its_own_pairs_only(rng):
     """What the twin says of NaN and infinity, said without the twin."""
     dtype = np.dtype(np.float32)
     for metric, of_infinities in (("l1", np.nan), ("l2", np.nan), ("linf", np.nan)):
-        rows, _, _ = shape = tiles.tile_shape(metric, dtype)
+        rows, _, _ = shape = tile_shapes.tile_shape(metric, dtype)
         points, steps = shape.points, 5
         X = rng.normal(size=(steps, rows)).astype(dtype)
         Y = rng.normal(size=(steps, points)).astype(dtype)
@@ -338,9 +294,9 @@ def test_bytes_reach_their_largest_sums(as_target, target):
             pytest.skip("this CPU, or Numba's target, lacks the instructions")
         as_target((MADE_UP | X86)[target])
     dtype = np.dtype(np.uint8)
-    by_products = tiles.own_steps(dtype)
+    by_products = tile_shapes.norm_steps(dtype)
     for metric, value in (("l1", 255), ("l2", 0 if by_products else 255**2), ("linf", 255)):
-        rows, _, _ = shape = tiles.tile_shape(metric, dtype)
+        rows, _, _ = shape = tile_shapes.tile_shape(metric, dtype)
         steps = 2 * panels.CHUNK_BYTES // 8
         X = np.full((rows, steps * 8), 255, dtype)
         Y = np.zeros(steps * shape.points * 8, dtype)
@@ -357,22 +313,26 @@ def test_squared_distances_of_bytes_from_products(rng, as_target, target, totals
         pytest.skip("this CPU, or Numba's target, lacks the instructions")
     as_target(X86[target])
     dtype = np.dtype(np.uint8)
-    rows, points, lanes = tiles.tile_shape("l2", dtype).rows, tiles.tile_shape("l2", dtype).points, tiles.square(dtype)
+    rows, points, lanes = (
+        tile_shapes.tile_shape("l2", dtype).rows,
+        tile_shapes.tile_shape("l2", dtype).points,
+        tile_shapes.transpose_width(dtype),
+    )
 
     @inner
-    def run(X, Y, stride, steps, spread_x, totals):
+    def run(X, Y, stride, steps, broadcast_x, totals):
         for at in range(0, stride, 8 * lanes):
-            tiles.own_terms(Y, at, stride, steps)
-        tiles.spread("l2", X, 0, 0, steps, spread_x)
-        tiles.accumulate("l2", spread_x, Y, 0, steps, totals, 0, 0, True)
+            tiles.norm_terms(Y, at, stride, steps)
+        tiles.broadcast_rows(L2, X, 0, 0, steps, broadcast_x)
+        tiles.accumulate(L2, broadcast_x, Y, 0, steps, totals, 0, 0, True)
         for row in range(rows):
             tiles.complete(X, (row + 1) * X.shape[1] - 8, Y, stride * steps, points, totals, row, 0)
 
-    def run_twins(X, Y, stride, steps, spread_x, totals):
+    def run_twins(X, Y, stride, steps, broadcast_x, totals):
         for at in range(0, stride, 8 * lanes):
-            tiles.own_terms.twin(Y, at, stride, steps)
-        tiles.spread.twin("l2", X, 0, 0, steps, spread_x)
-        tiles.accumulate.twin("l2", spread_x, Y, 0, steps, totals, 0, 0, True)
+            tiles.norm_terms.twin(Y, at, stride, steps)
+        tiles.broadcast_rows.twin(L2, X, 0, 0, steps, broadcast_x)
+        tiles.accumulate.twin(L2, broadcast_x, Y, 0, steps, totals, 0, 0, True)
         for row in range(rows):
             tiles.complete.twin(X, (row + 1) * X.shape[1] - 8, Y, stride * steps, points, totals, row, 0)
 
@@ -386,8 +346,8 @@ def test_squared_distances_of_bytes_from_products(rng, as_target, target, totals
         packed[:steps] = Y.reshape(points, steps, 8).swapaxes(0, 1)
         for function in (run, run_twins):
             totals = np.full((rows, points), 77, totals_dtype)
-            spread_x = np.empty(rows * steps * tiles.copies("l2", dtype) * 8, dtype)
-            function(whole, packed.ravel(), points * 8, steps, spread_x, totals)
+            broadcast_x = np.empty(rows * steps * tile_shapes.copies("l2", dtype) * 8, dtype)
+            function(whole, packed.ravel(), points * 8, steps, broadcast_x, totals)
             np.testing.assert_array_equal(totals, want, err_msg=f"{steps=} {kind=} {function.__name__}")
 
 
@@ -399,7 +359,7 @@ def check_transpose(rng, dtype: np.dtype) -> None:
     def run(source, source_at, stride, panel, panel_at, panel_stride):
         tiles.transpose(source, source_at, stride, panel, panel_at, panel_stride)
 
-    side, columns = tiles.square(dtype), tiles.group(dtype)
+    side, columns = tile_shapes.transpose_width(dtype), tile_shapes.columns_per_lane(dtype)
     width = side * columns
     for extra in (0, 1, 5):
         stride, panel_stride = width + extra, width + 2 * extra * columns
@@ -420,130 +380,3 @@ def test_transpose_moves_every_bit_to_its_place(rng, as_target, dtype, target):
     if target != "own":
         as_target(MADE_UP[target])
     check_transpose(rng, dtype)
-
-
-# ---------------------------------------------------------------------------- below and lowest_bit
-
-
-@pytest.mark.parametrize("dtype", [np.int32, np.int64])
-def test_below_agrees_with_its_twin(rng, dtype):
-    @inner
-    def run(keys, at, threshold, mask, ceiling):
-        return comparisons.below(keys, at, threshold, mask, ceiling)
-
-    info = np.iinfo(dtype)
-    interesting = np.array([info.min, info.min + 1, -1, 0, 1, 2, 5, info.max - 1, info.max])
-    for _ in range(200):
-        keys = rng.choice(interesting, 3 * comparisons.KEYS_AT_ONCE).astype(dtype)
-        some = rng.random(keys.size) < 0.5
-        keys[some] = rng.integers(info.min, info.max, int(some.sum()), dtype=dtype)
-        at = int(rng.integers(0, 2 * comparisons.KEYS_AT_ONCE))
-        threshold, ceiling = (int(value) for value in rng.choice(interesting[interesting >= 0], 2))
-        mask = int(rng.choice([info.max, -1]))
-        arguments = keys, at, threshold, mask, ceiling
-        assert run(*arguments) == comparisons.below.twin(*arguments), arguments
-
-
-def test_below_orders_the_bits_of_floats_as_neighbours_are_ordered():
-    """Zero of either sign, then numbers, then infinity, then every NaN alike."""
-
-    @inner
-    def run(keys, at, threshold, mask, ceiling):
-        return comparisons.below(keys, at, threshold, mask, ceiling)
-
-    values = np.full(comparisons.KEYS_AT_ONCE, np.inf, np.float32)
-    values[:5] = [-0.0, 0.0, 1.0, np.nan, -np.nan]
-    keys = values.view(np.int32)
-    mask, nan = np.iinfo(np.int32).max, int(np.float32(np.nan).view(np.int32))
-
-    def places(threshold: float) -> list[int]:
-        bits = run(keys, 0, int(np.float32(threshold).view(np.int32)), mask, nan)
-        return [place for place in range(comparisons.KEYS_AT_ONCE) if bits >> place & 1]
-
-    assert places(0.5) == [0, 1]
-    assert places(np.inf) == [0, 1, 2]
-    assert places(np.nan) == [place for place in range(comparisons.KEYS_AT_ONCE) if place not in (3, 4)]
-
-
-def test_lowest_bit_agrees_with_its_twin(rng):
-    @inner
-    def run(bits):
-        return comparisons.lowest_bit(bits)
-
-    single = [1 << place for place in range(63)]
-    more = [int(value) for value in rng.integers(1, 2**63 - 1, 500)]
-    for bits in [*single, -(2**63), -1, -2, *more]:
-        assert run(bits) == comparisons.lowest_bit.twin(bits), bits
-    assert [run(bits) for bits in single] == list(range(63))
-
-
-# -------------------------------------------------------------------------------------- products
-
-
-def dot_of(rows: int, classes: int):
-    if (rows, classes) == (4, 4):
-        return inner(lambda X, top, W, c, b, Z, row: linear_products.dot(4, 4, X, top, W, c, b, Z, row))
-    if (rows, classes) == (4, 1):
-        return inner(lambda X, top, W, c, b, Z, row: linear_products.dot(4, 1, X, top, W, c, b, Z, row))
-    return inner(lambda X, top, W, c, b, Z, row: linear_products.dot(1, 1, X, top, W, c, b, Z, row))
-
-
-def add_outer_of(rows: int, classes: int):
-    if (rows, classes) == (4, 4):
-        return inner(lambda X, top, G, row, c, dW: linear_products.add_outer(4, 4, X, top, G, row, c, dW))
-    if (rows, classes) == (4, 1):
-        return inner(lambda X, top, G, row, c, dW: linear_products.add_outer(4, 1, X, top, G, row, c, dW))
-    return inner(lambda X, top, G, row, c, dW: linear_products.add_outer(1, 1, X, top, G, row, c, dW))
-
-
-COLUMNS = (0, 1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 70)
-
-
-@pytest.mark.parametrize("target", ["own", "Arm, 128 bits"])
-@pytest.mark.parametrize("tile", [(4, 4), (4, 1), (1, 1)], ids=str)
-@pytest.mark.parametrize("dtype", FLOATS)
-def test_products_agree_with_their_twins(rng, as_target, dtype, tile, target):
-    """Around the width of a vector, with NaN and infinity that belong to other rows and columns."""
-    if target != "own":
-        as_target(MADE_UP[target])
-    rows, classes = tile
-    dot, add_outer = dot_of(*tile), add_outer_of(*tile)
-    for columns in COLUMNS:
-        # Small whole numbers: sums are exact in any order.
-        X, W = (rng.integers(-8, 9, (9, columns)).astype(dtype) for _ in range(2))
-        X[[2, 3 + rows]], W[[1, 2 + classes]] = np.nan, np.inf
-        b = rng.integers(-8, 9, 9).astype(dtype)
-        got = rng.integers(-8, 9, (9, 9)).astype(dtype)
-        want = got.copy()
-        dot(X, 3, W, 2, b, got, 4)
-        linear_products.dot.twin(rows, classes, X, 3, W, 2, b, want, 4)
-        np.testing.assert_array_equal(got, want, err_msg=f"dot, {columns} columns")
-
-        G = rng.integers(-8, 9, (9, 9)).astype(dtype)
-        got = rng.integers(-8, 9, (9, columns + 1)).astype(dtype)
-        want = got.copy()
-        add_outer(X, 3, G, 4, 2, got)
-        linear_products.add_outer.twin(rows, classes, X, 3, G, 4, 2, want)
-        np.testing.assert_array_equal(got, want, err_msg=f"add_outer, {columns} columns")
-
-
-@pytest.mark.parametrize("dtype", FLOATS)
-def test_products_hand_on_nan_and_infinity(dtype):
-    columns = 2 * the_target().vector_bytes // np.dtype(dtype).itemsize + 1
-    for place in (0, columns // 2, columns - 2, columns - 1):
-        for bad in (np.nan, np.inf):
-            X, W = np.ones((4, columns), dtype), np.ones((1, columns), dtype)
-            X[1, place] = bad
-            Z = np.zeros((4, 1), dtype)
-            dot_of(4, 1)(X, 0, W, 0, np.zeros(1, dtype), Z, 0)
-            np.testing.assert_array_equal(Z[:, 0], [columns, bad, columns, columns])
-
-
-def test_prefetch_touches_nothing(rng):
-    run = inner(lambda X, first, last: prefetch(X, first, last))
-    X = rng.normal(size=(5, 33)).astype("f4")
-    before = X.copy()
-    for first, last in ((0, 5), (4, 4), (5, 5), (9, 5), (0, 0)):
-        run(X, first, last)
-    run(X[:0], 0, 0)
-    assert X.tobytes() == before.tobytes()

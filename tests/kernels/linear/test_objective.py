@@ -1,4 +1,4 @@
-"""What the linear models are made of: passes over rows, weighted products, sampled Hessians, the minimiser."""
+"""What solvers of linear models take of rows: weighted products, and value, gradient and slopes in one pass."""
 
 from __future__ import annotations
 
@@ -8,12 +8,10 @@ from scipy.special import log_expit, log_softmax, softmax
 
 from fastml.kernels import linear_loss_gradient
 from fastml.kernels.linear.gram import weighted_gram
-from fastml.kernels.linear.objective import Pass
-from fastml.solvers.blas import one_blas_thread
-from fastml.solvers.hessians import Hessians, factorize, sample_rows
-from fastml.solvers.quasi_newton import Minimizer
+from fastml.kernels.linear.objective import LossPass
 
 FLOAT64 = np.dtype(np.float64)
+
 
 # ------------------------------------------------------------------------------------- weighted products
 
@@ -53,9 +51,9 @@ def test_passes_are_the_sums_of_linear_loss_gradient(loss, n, columns, weighted,
     X, y, weight, W, b = problem(loss, n, columns, rng)
     weight = weight if weighted else np.ones(n)
     one = np.ones(1)
-    rows = Pass(loss, X, y, weight if weighted else None, one, one)
+    rows = LossPass(loss, X, y, weight if weighted else None, one, one)
     slopes = np.empty((len(b), n))
-    values, gradients = rows(W, b, which=np.arange(len(b)), dtype=FLOAT64, parameter=np.zeros(1), slopes=slopes)
+    values, gradients = rows(W, b, which=np.arange(len(b)), dtype=FLOAT64, parameter=np.zeros(1), score_gradient=slopes)
     one_score = len(b) == 1
     settled = (W[0], b[0]) if one_score else (W, b)
     value, dW, db = linear_loss_gradient(loss, X, y, *settled, sample_weight=weight)
@@ -80,13 +78,13 @@ def test_float32_rows_in_float64(loss, rng):
     X, y, weight, W, b = problem(loss, 3000, 40, rng)
     X, y = X.astype(np.float32), y if loss.startswith("softmax") else y.astype(np.float32)
     one, which = np.ones(1), np.arange(len(b))
-    found = Pass(loss, X, y, weight, one, one)(W, b, which=which, dtype=FLOAT64, parameter=np.zeros(1))
-    wide = Pass(loss, X.astype(np.float64), y, weight, one, one)
+    found = LossPass(loss, X, y, weight, one, one)(W, b, which=which, dtype=FLOAT64, parameter=np.zeros(1))
+    wide = LossPass(loss, X.astype(np.float64), y, weight, one, one)
     for n_threads in (1, 2, 7):
         wide._n_threads = n_threads
         expected = wide(W, b, which=which, dtype=FLOAT64, parameter=np.zeros(1))
         assert all(np.array_equal(ours, theirs) for ours, theirs in zip(found, expected, strict=True))
-    single = Pass(loss, X, y, weight, one, one)(W, b, which=which, dtype=np.dtype("f4"), parameter=np.zeros(1))
+    single = LossPass(loss, X, y, weight, one, one)(W, b, which=which, dtype=np.dtype("f4"), parameter=np.zeros(1))
     assert single[1] == pytest.approx(found[1], rel=1e-4, abs=1e-3)
     assert not np.array_equal(single[1], found[1])
 
@@ -96,9 +94,9 @@ def test_one_class_against_the_rest(loss, rng):
     X, labels, weight = rng.normal(size=(500, 9)), rng.integers(0, 3, 500), rng.random(500)
     W, b, positive, negative = rng.normal(size=(3, 9)), rng.normal(size=3), rng.random(3), rng.random(3)
     widths, slopes = np.array([0.1, 1e-9, 5.0]), np.zeros((3, 500))
-    rows = Pass(loss, X, labels, weight, positive, negative)
+    rows = LossPass(loss, X, labels, weight, positive, negative)
     which = np.array([2, 0])
-    values, gradients = rows(W[which], b[which], which=which, dtype=FLOAT64, parameter=widths, slopes=slopes)
+    values, gradients = rows(W[which], b[which], which=which, dtype=FLOAT64, parameter=widths, score_gradient=slopes)
     for place, k in enumerate(which):
         sign = np.where(labels == k, 1.0, -1.0)
         factor = weight * np.where(labels == k, positive[k], negative[k])
@@ -124,165 +122,5 @@ def test_one_class_against_the_rest(loss, rng):
 def test_sums_of_rows(dtype, rng):
     X, A = rng.normal(size=(1100, 6)).astype(dtype), rng.normal(size=(5, 1100))
     one = np.ones(1)
-    found = Pass("hinge", X, np.zeros(1100, np.intp), None, one, one).combine(A)
+    found = LossPass("hinge", X, np.zeros(1100, np.intp), None, one, one).combine(A)
     assert found == pytest.approx(A @ np.column_stack([X, np.ones(1100)]), rel=1e-9, abs=1e-10)
-
-
-# ------------------------------------------------------------------------------------- sampled Hessians
-
-
-def test_samples_keep_sums(rng):
-    curvature = rng.exponential(size=10_000) ** 4
-    curvature[::7] = 0
-    rows, weights = sample_rows(curvature, 1000)
-    assert 850 <= len(rows) <= 1000
-    assert np.array_equal(rows, np.unique(rows))
-    assert (curvature[rows] > 0).all()
-    assert (weights >= curvature[rows]).all()
-    assert weights.sum() == pytest.approx(curvature.sum(), rel=0.01)
-    large = np.flatnonzero(curvature > 100 * curvature.mean())
-    assert large.size
-    assert np.isin(large, rows).all()
-    everything = sample_rows(curvature, len(curvature))
-    assert np.array_equal(everything[0], np.flatnonzero(curvature))
-    assert np.array_equal(everything[1], curvature[curvature > 0])
-
-
-def test_factors_solve_whatever_the_units(rng):
-    A = rng.normal(size=(20, 6))
-    units = 10.0 ** np.arange(-9, 9, 3)
-    H = (A.T @ A) * units * units[:, np.newaxis]
-    x = rng.normal(size=6) / units
-    with one_blas_thread():
-        assert factorize(H.copy()).solve(H @ x) == pytest.approx(x, rel=1e-9)
-        singular = np.ones((3, 3))
-        assert np.isfinite(factorize(singular.copy()).solve(np.ones(3))).all()
-        zero = factorize(np.zeros((2, 2)))
-        assert np.isfinite(zero.solve(np.ones(2))).all()
-        with pytest.raises(ValueError, match="too large"):
-            factorize(np.full((2, 2), np.inf))
-
-
-@pytest.mark.needs_jit
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_hessians_of_centred_rows(dtype, rng):
-    """As of a centred copy, in more rows than are centred at a time."""
-    X = (8 * rng.integers(-100, 100, size=(9000, 4)) + [0, 0, 1e8, 5e8]).astype(dtype)
-    center, penalty, curvature = X.mean(axis=0, dtype=np.float64), np.array([0.1, 0.1, 0.1, 0.1, 0.0]), rng.random(9000)
-    rows, g = np.flatnonzero(curvature > 0.3), rng.normal(size=5)
-    found = Hessians(X, penalty, True, FLOAT64, None, center)
-    Z = np.column_stack([X[rows] - center, np.ones(len(rows))])
-    H = (Z * curvature[rows, np.newaxis]).T @ Z + np.diag(penalty)
-    with one_blas_thread():
-        whole = found.of_class(rows, curvature[rows]).solve(g)
-        diagonal = found.diagonal(rows, curvature[rows]).solve(g)
-    assert whole == pytest.approx(np.linalg.solve(H, g), rel=1e-9)
-    assert diagonal == pytest.approx(g / H.diagonal(), rel=1e-12)
-
-
-# ---------------------------------------------------------------------------------------- the minimiser
-
-
-class Quartics:
-    """Problems ``sum_j a_j (w_j - c_j)^2 / 2 + (w_j - c_j)^4``, with a poor preconditioner."""
-
-    def __init__(self, scales, centres):
-        self.scales, self.centres = scales, centres
-        self.calls = 0
-
-    def evaluate(self, W, which):
-        self.calls += 1
-        away = W - self.centres[which]
-        values = (0.5 * self.scales[which] * away**2 + away**4).sum(axis=1)
-        return values, self.scales[which] * away + 4 * away**3
-
-    def rounded(self, W):
-        return W
-
-    def noise(self, values):
-        return 1e-16 * values
-
-    def precondition(self, G, which):
-        return G / np.sqrt(self.scales[which])
-
-    def converged(self, values, G, decrease, which):
-        return np.abs(G).max(axis=1) <= 1e-8
-
-
-def test_a_kink_close_by_is_found():
-    """A step of 1 leads far beyond a kink at 1e-7, where the slope turns from -1 to a little more than 0."""
-
-    class Kink(Quartics):
-        def evaluate(self, W, which):
-            self.calls += 1
-            w, bend, width = W[:, :1], 1e-7, 1e-9
-            inside = np.clip((w - bend) / width, 0, 1)
-            values = -w + np.where(w > bend, (w - bend) * inside - 0.5 * width * inside**2, 0.0)
-            return (values + 0.01 * w + 0.5 * w**2)[:, 0], inside - 0.99 + w
-
-        def precondition(self, G, which):
-            return G
-
-        def converged(self, values, G, decrease, which):
-            return np.abs(G[:, 0]) <= 0.5
-
-    objective = Kink(np.ones((1, 1)), np.zeros((1, 1)))
-    minimizer = Minimizer(objective, np.zeros((1, 1)))
-    while minimizer.active.size:
-        minimizer.step()
-    assert not minimizer.stalled.any()
-    assert 0 < minimizer.W[0, 0] < 1e-5
-    assert objective.calls < 20
-
-
-def test_a_first_step_that_is_far_too_short_is_lengthened():
-    """Only a step that went too far bounds the search."""
-
-    class Timid(Quartics):
-        def precondition(self, G, which):
-            return 1e-7 * G
-
-    objective = Timid(np.ones((2, 3)), np.array([[1.0, -2.0, 3.0], [1e-4, 0.0, 0.0]]))
-    minimizer = Minimizer(objective, np.zeros((2, 3)))
-    while minimizer.active.size:
-        assert minimizer.rounds < 200
-        minimizer.step()
-    assert not minimizer.stalled.any()
-    assert minimizer.W == pytest.approx(objective.centres, abs=1e-6)
-
-
-def test_several_problems_at_once_are_those_one_by_one(rng):
-    scales, centres = 10.0 ** rng.uniform(-1, 3, (4, 12)), 3 * rng.normal(size=(4, 12))
-
-    def minimized(which):
-        objective = Quartics(scales[which], centres[which])
-        minimizer = Minimizer(objective, np.zeros((len(which), 12)))
-        while minimizer.active.size:
-            assert minimizer.rounds < 200
-            minimizer.step()
-        assert not minimizer.stalled.any()
-        return minimizer
-
-    together = minimized([0, 1, 2, 3])
-    assert together.W == pytest.approx(centres, abs=1e-3)
-    assert np.abs(together.gradients).max() <= 1e-8
-    assert len(set(together.n_iter.tolist())) > 1
-    for k in range(4):
-        alone = minimized([k])
-        assert np.array_equal(alone.W[0], together.W[k])
-        assert alone.n_iter[0] == together.n_iter[k]
-
-
-def test_what_rounding_stops_is_told():
-    class Rough(Quartics):
-        def evaluate(self, W, which):
-            values, G = super().evaluate(W, which)
-            return values, G + 1.0  # a gradient that no value agrees with
-
-    objective = Rough(np.ones((1, 3)), np.zeros((1, 3)))
-    minimizer = Minimizer(objective, np.zeros((1, 3)))
-    while minimizer.active.size:
-        assert minimizer.rounds < 200
-        minimizer.step()
-    assert minimizer.stalled.all()
-    assert minimizer.values[0] == 0

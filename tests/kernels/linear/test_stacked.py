@@ -58,21 +58,21 @@ def test_rows_are_copied_whole_and_nothing_else_is_written(rng, dtype, D):
     np.testing.assert_array_equal(block[:, D:], 7)
 
 
-@pytest.mark.parametrize("turned", [True, False])
+@pytest.mark.parametrize("transposed", [True, False])
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("scores", [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 13, 24])
-def test_scores_are_products_and_every_row_is_asked_for_once(rng, same_bits, dtype, scores, turned):
+def test_scores_are_products_and_every_row_is_asked_for_once(rng, same_bits, dtype, scores, transposed):
     for D in (1, 16, 40, 100):
         block, stack = stack_of(rng, (ROWS,), D, dtype), stack_of(rng, (scores,), D, dtype)
         X, ahead = rng.normal(size=(40, D)).astype(dtype), rng.integers(0, 40, ROWS)
         for n in (1, 3, 4, GROUP, GROUP + 1, ROWS):
-            Z = np.full((scores, ROWS) if turned else (ROWS, scores), np.nan, dtype)
-            asked = _stacked.stack_scores(block, n, stack, turned, Z, X, ahead)
+            Z = np.full((scores, ROWS) if transposed else (ROWS, scores), np.nan, dtype)
+            asked = _stacked.stack_scores(block, n, stack, transposed, Z, X, ahead)
             assert 0 <= asked <= len(ahead)
             if jit.jit_enabled() and n == ROWS:
                 assert asked == (len(ahead) if scores >= 8 else 0)
             exact = block.astype(np.longdouble) @ stack.T.astype(np.longdouble)
-            Z = Z.T if turned else Z
+            Z = Z.T if transposed else Z
             size = np.abs(block) @ np.abs(stack).T + 1
             assert (np.abs(Z[:n] - exact[:n]) <= 8 * np.finfo(dtype).eps * size[:n]).all()
             whole = -(-n // GROUP) * GROUP
@@ -95,17 +95,17 @@ def test_a_score_has_the_same_bits_in_every_tile(rng, same_bits, dtype):
         same_bits(np.ascontiguousarray(part.T), whole[first:last])
 
 
-@pytest.mark.parametrize("turned", [True, False])
+@pytest.mark.parametrize("transposed", [True, False])
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("scores", [1, 2, 3, 4, 5, 6, 7, 8, 11])
-def test_gradients_are_added_for_the_rows_that_are_there(rng, dtype, scores, turned):
+def test_gradients_are_added_for_the_rows_that_are_there(rng, dtype, scores, transposed):
     for D in (1, 16, 17, 40, 64, 100, 200):
         block, start = stack_of(rng, (ROWS,), D, dtype), stack_of(rng, (scores,), D, dtype)
         G = rng.normal(size=(ROWS, scores)).astype(dtype)
         for n in (0, 1, 3, GROUP, ROWS):
             spoiled, total = block.copy(), start.copy()
             spoiled[n:] = np.nan
-            _stacked.add_gradient(spoiled, n, np.ascontiguousarray(G.T) if turned else G, turned, total)
+            _stacked.add_gradient(spoiled, n, np.ascontiguousarray(G.T) if transposed else G, transposed, total)
             assert_allclose(total, start + G[:n].T @ block[:n], rtol=0, atol=100 * np.finfo(dtype).eps)
 
 
@@ -132,17 +132,17 @@ def test_the_twins_do_the_same(rng, dtype):
     """They stand in for the intrinsics where nothing is compiled."""
     block, stack = stack_of(rng, (ROWS,), 40, dtype), stack_of(rng, (6,), 40, dtype)
     X, nothing = np.zeros((1, 40), dtype), np.zeros(0, np.intp)
-    for turned in (True, False):
-        Z, twin = (np.zeros((6, ROWS) if turned else (ROWS, 6), dtype) for _ in range(2))
-        _stacked.stack_scores(block, 20, stack, turned, Z, X, nothing)
+    for transposed in (True, False):
+        Z, twin = (np.zeros((6, ROWS) if transposed else (ROWS, 6), dtype) for _ in range(2))
+        _stacked.stack_scores(block, 20, stack, transposed, Z, X, nothing)
         for first, width in ((0, 4), (4, 2)):
-            _stacked.score_strip.twin(width, turned, block, 20, stack, first, twin, X, nothing)
-        written = (slice(None), slice(20)) if turned else (slice(20),)
+            _stacked.score_strip.twin(width, transposed, block, 20, stack, first, twin, X, nothing)
+        written = (slice(None), slice(20)) if transposed else (slice(20),)
         assert_allclose(twin[written], Z[written], rtol=1e-4, atol=1e-4)
         total, other = stack.copy(), stack.copy()
-        _stacked.add_gradient(block, 20, Z, turned, total)
+        _stacked.add_gradient(block, 20, Z, transposed, total)
         for first, width in ((0, 4), (4, 2)):
-            _stacked.gradient_strip.twin(width, turned, block, 20, Z, first, other)
+            _stacked.gradient_strip.twin(width, transposed, block, 20, Z, first, other)
         assert_allclose(other, total, rtol=1e-3, atol=1e-3)
     one, two = np.zeros((1, 40), dtype), np.zeros((1, 40), dtype)
     copy(stack[:, :40].copy(), np.array([3]), one)

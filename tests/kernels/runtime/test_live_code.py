@@ -168,8 +168,8 @@ def module_of(source: str, file: str = "first.py", **names: object) -> ModuleTyp
     attributes.__dict__.update(used=lambda: 1, other=lambda: 2, unused=threading.Lock())
     module.__dict__.update(K=attributes, **names)
     exec(compile(source, file, "exec"), module.__dict__)
-    while jit._kernels and jit._kernels[-1].py_func.__module__ == "made_up":
-        jit._kernels.pop()
+    while jit.KERNELS and jit.KERNELS[-1].py_func.__module__ == "made_up":
+        jit.KERNELS.pop()
     return module
 
 
@@ -298,7 +298,7 @@ if sys.argv[1] == "1":
     import numpy as np
     from fastml.kernels import sigmoid
     sigmoid(np.array([0.5]))
-print(json.dumps({jit._name(compiled): _live_code.digest(compiled) for compiled in jit._kernels}))
+print(json.dumps({jit._name(compiled): _live_code.digest(compiled) for compiled in jit.KERNELS}))
 """
 
 
@@ -331,7 +331,7 @@ def test_every_kernel_has_a_digest_that_all_processes_agree_on(copied):
     here = {}
     for module in pkgutil.walk_packages(kernels.__path__, "fastml.kernels."):
         importlib.import_module(module.name)
-    for compiled in jit._kernels:
+    for compiled in jit.KERNELS:
         here[jit._name(compiled)] = _live_code.digest(compiled)
     assert len(here) > 50
     assert len(set(here.values())) == len(here)

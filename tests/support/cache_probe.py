@@ -1,0 +1,70 @@
+"""A process of its own that calls one small kernel, and says what it found in the cache."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from checkout import python_path
+
+SIGMOID = 1 / (1 + math.exp(-0.5))
+
+# One small kernel: its result, its counts, and what the cache says of itself.
+PROBE = """
+import json, sys
+import numpy as np
+from fastml.kernels import sigmoid
+from fastml.kernels.runtime import jit
+{before}
+value = float(sigmoid(np.array([0.5]))[0])
+counts = jit.stats()["losses.elementwise.sigmoid_entries"]
+{after}
+print(json.dumps({{"value": value, **counts, **jit.cache_info()._asdict()}}))
+"""
+
+
+def environment(cache: Path | None, **changes: str | None) -> dict[str, str]:
+    """What a probe sees: nothing of the caller's settings of Numba, and a cache folder of its own."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("NUMBA_", "XDG_"))}
+    # An installed package is found anyway; the first entry is for a run from the source tree.
+    changes.setdefault("PYTHONPATH", python_path())
+    changes["NUMBA_CACHE_DIR"] = None if cache is None else str(cache)
+    for name, value in changes.items():
+        clean.pop(name, None)
+        if value is not None:
+            clean[name] = value
+    return clean
+
+
+def probe(cache: Path | None, *, before: str = "", after: str = "", warning: str = "", **changes: str | None) -> dict:
+    """Run PROBE in a fresh process and return what it found; it may say `warning` and nothing else."""
+    done = subprocess.run(
+        [sys.executable, "-c", PROBE.format(before=before, after=after)],
+        env=environment(cache, **changes),
+        cwd=tempfile.gettempdir(),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    if warning:
+        assert done.stderr.count("Warning") == done.stderr.count(f"RuntimeWarning: {warning}") == 1
+    else:
+        assert done.stderr == "", "a fault of the cache must not be seen"
+    return json.loads(done.stdout)
+
+
+def is_right(found: dict) -> bool:
+    return found["value"] == pytest.approx(SIGMOID, rel=1e-15)
+
+
+def files(cache: Path) -> list[Path]:
+    return sorted(path for path in cache.rglob("*") if path.is_file())
