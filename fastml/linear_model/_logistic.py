@@ -13,7 +13,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from ..solvers.blas import one_blas_thread
 from ..solvers.hessians import Factor
-from ..solvers.objective import Array, RowObjective, minimize, narrow_rows, print_step
+from ..solvers.objective import Array, RowObjective, minimize, print_step, rotate_wide_rows
 from ..solvers.quasi_newton import Minimizer
 from ..utils import parameters
 from ..utils.sample_weight import weights_of_classes
@@ -49,7 +49,7 @@ class LogisticRegression(LinearClassifier):
     fit_intercept : bool, default=True
         Whether to fit intercepts; without, they are 0.
     class_weight : dict, "balanced" or None, default=None
-        Weights of the classes, which multiply those of the rows. "balanced" makes all classes count the same.
+        LinearWeights of the classes, which multiply those of the rows. "balanced" makes all classes count the same.
     random_state : int, RandomState or None, default=None
         Not used, because nothing here is random; it exists so that calls written for scikit-learn run.
     max_iter : int, default=100
@@ -136,7 +136,7 @@ class LogisticRegression(LinearClassifier):
         y : array-like of shape (n,)
             Labels: numbers or strings, of two classes or more.
         sample_weight : array-like of shape (n,), optional
-            Weights of the rows, not negative. A weight of 2 counts as the row twice.
+            LinearWeights of the rows, not negative. A weight of 2 counts as the row twice.
 
         Returns
         -------
@@ -152,7 +152,7 @@ class LogisticRegression(LinearClassifier):
         if (factors != 1).any():
             with np.errstate(over="ignore"):
                 weight = factors[codes] if weight is None else weight * factors[codes]
-        narrow, rotation = narrow_rows(rows)
+        narrow, rotation = rotate_wide_rows(rows)
         objective = _Likelihood(narrow, codes, len(self.classes_), weight, C, tol, fit_intercept, n_threads)
         start = objective.centered(self._start(objective, rows.shape[1], rotation))
         minimizer = Minimizer(objective, start.reshape(1, -1), memory=0 if objective.exact else 15)

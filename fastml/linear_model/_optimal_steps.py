@@ -9,7 +9,7 @@ import numpy as np
 
 from ..kernels.losses.table import LOSSES
 from ..training.batches import Batches, Rates, Rows
-from ..training.step_sizes import given_sizes
+from ..training.step_sizes import scheduled_sizes
 from ._sgd_columns import LinearTask
 
 __all__ = ["step_sizes"]
@@ -30,7 +30,7 @@ class StepSettings(Protocol):
 def step_sizes(model: StepSettings, task: LinearTask, batches: Batches) -> Rates:
     """Return the function that gives the sizes of `count` steps of a linear model after `done` ones."""
     if not (isinstance(model.learning_rate, str) and model.learning_rate == "optimal"):
-        return given_sizes(model.learning_rate, model.eta0, model.power_t)
+        return scheduled_sizes(model.learning_rate, model.eta0, model.power_t)
     alpha = model.alpha
     # scikit-learn begins with 1 / alpha^(1/4), L. Bottou's guess of a typical weight.
     first = min(alpha**-0.25, _stable(task, batches))

@@ -15,7 +15,7 @@ from ..kernels.losses.table import LOSSES
 from ..training.batches import Rows
 from ._one_vs_rest import OneVsRestTraining, one_vs_rest_evaluation
 
-__all__ = ["LinearColumns", "LinearTask", "ModelSettings", "Weights"]
+__all__ = ["LinearColumns", "LinearTask", "LinearWeights", "ModelSettings"]
 
 Array = NDArray[Any]
 
@@ -23,7 +23,7 @@ Array = NDArray[Any]
 _NEVER = np.iinfo(np.intp).max
 
 
-class Weights(NamedTuple):
+class LinearWeights(NamedTuple):
     """Weights (C, D) and intercepts (C,) of one linear model."""
 
     coef: Array
@@ -55,7 +55,7 @@ class LinearTask:
     fit_intercept: bool
     delta: float
     n_threads: int | None
-    score: Callable[[Weights, Rows], float] | None = None
+    score: Callable[[LinearWeights, Rows], float] | None = None
 
     @property
     def is_regression(self) -> bool:
@@ -69,7 +69,7 @@ class ModelSettings:
 
     Attributes
     ----------
-    weights : Weights
+    weights : LinearWeights
         What it begins with.
     l2, l1, momentum : float
         Penalties and momentum.
@@ -79,7 +79,7 @@ class ModelSettings:
         The step from which its weights are averaged.
     """
 
-    weights: Weights
+    weights: LinearWeights
     l2: float
     l1: float
     momentum: float
@@ -158,7 +158,7 @@ class LinearColumns:
             task.loss, rows.X, rows.y, W, b, sample_weight=rows.weight, delta=task.delta, n_threads=task.n_threads
         )
         if task.score is not None:
-            scores = np.array([task.score(Weights(*one), rows) for one in zip(W, b, strict=True)])
+            scores = np.array([task.score(LinearWeights(*one), rows) for one in zip(W, b, strict=True)])
         elif task.is_regression:
             scores = r_squared(scores, rows)
         return losses, scores
@@ -169,10 +169,10 @@ class LinearColumns:
         finite = [np.isfinite(W).all() and np.isfinite(b).all() for W, b in zip(training.W, training.b, strict=True)]
         return np.array(finite)
 
-    def weights(self, column: int) -> Weights:
+    def weights(self, column: int) -> LinearWeights:
         """Return a copy of a model's weights."""
         W, b = self._source(column)
-        return Weights(W[column].copy(), b[column].copy())
+        return LinearWeights(W[column].copy(), b[column].copy())
 
     def state(self, column: int) -> dict[str, Any] | None:
         """Return a copy of all that a model needs to go on training, if that is more than its weights."""

@@ -18,12 +18,12 @@ from ..kernels.arguments import arrays
 from ..training.batches import Array
 from ..training.callbacks import Hooks
 from ..training.data import IterativeEstimator, TrainingData, prepare
-from ..training.loop import loss_in_training, train
+from ..training.loop import mean_training_loss, train
 from ..training.outcomes import Initial, Outcome, max_steps, new_run, outcome, solver_state, store_run, warn_of_outcome
 from ..training.progress import Progress
 from ..training.run import Run
 from ._optimal_steps import step_sizes
-from ._sgd_columns import LinearColumns, LinearTask, ModelSettings, Weights
+from ._sgd_columns import LinearColumns, LinearTask, LinearWeights, ModelSettings
 
 __all__ = [
     "SHARED",
@@ -31,8 +31,8 @@ __all__ = [
     "SharedTraining",
     "fit_one",
     "fit_together",
-    "identity",
     "outcome_of",
+    "parameter_key",
     "prepare_together",
 ]
 
@@ -99,7 +99,7 @@ def prepare_together(
     intercept_init: ArrayLike | None = None,
     **more: Any,
 ) -> SharedTraining:
-    """Check data, and prepare the training of a model and of those that share it; see `_SGD.fit` and `data.prepare`."""
+    """Check data, and prepare the training of a model and of those that share it; see `SGDModel.fit`, `prepare`."""
     data = prepare(model, X, y, sampling=model.sampling, **more)
     task = LinearTask(
         data.targets.loss,
@@ -138,7 +138,7 @@ def fit_together(
     """
     data, batches = shared.data, shared.data.batches
     columns: dict[Any, int] = {}
-    places = [columns.setdefault(identity(model, TRAJECTORY), len(columns)) for model in models]
+    places = [columns.setdefault(parameter_key(model, TRAJECTORY), len(columns)) for model in models]
     firsts = [models[places.index(column)] for column in range(len(columns))]
     again = partial and hasattr(firsts[0], "coef_")
     done = firsts[0].t_ - 1 if again else 0
@@ -194,10 +194,10 @@ def _initial_objective(model: SGDEstimator, shared: SharedTraining) -> Initial:
         with np.errstate(over="ignore"):
             return float(0.5 * begin.l2 * np.square(coef).sum() + begin.l1 * np.abs(coef).sum())
 
-    return Initial(penalty, lambda: loss_in_training(LinearColumns(shared.task, [settings()]), shared.data.batches))
+    return Initial(penalty, lambda: mean_training_loss(LinearColumns(shared.task, [settings()]), shared.data.batches))
 
 
-def identity(model: object, names: Sequence[str]) -> tuple[Any, ...]:
+def parameter_key(model: object, names: Sequence[str]) -> tuple[Any, ...]:
     """Return something that is equal for models with the same values of these parameters."""
     values = [getattr(model, name, None) for name in names]
     # Arrays, functions and the like are the same if they are one object: comparing them takes more than ==.
@@ -222,19 +222,19 @@ def _settings(model: SGDEstimator, shared: SharedTraining, again: bool, state: A
     )
 
 
-def _initial_weights(model: SGDEstimator, shared: SharedTraining, again: bool) -> Weights:
+def _initial_weights(model: SGDEstimator, shared: SharedTraining, again: bool) -> LinearWeights:
     """Return what a model begins with: given, from before, or new weights."""
     x = shared.data.rows.X
     shape = (shared.data.targets.n_scores, x.shape[1])
     if again or (model.warm_start and hasattr(model, "coef_")):
         if np.atleast_2d(model.coef_).shape != shape:
             raise ValueError(f"coef_ of the last fit has shape {model.coef_.shape}; a warm start needs {shape}")
-        begin = Weights(model.coef_.reshape(shape).astype(x.dtype), model.intercept_.astype(x.dtype))
+        begin = LinearWeights(model.coef_.reshape(shape).astype(x.dtype), model.intercept_.astype(x.dtype))
     elif model.init == "zeros":
-        begin = Weights(np.zeros(shape, x.dtype), np.zeros(shape[0], x.dtype))
+        begin = LinearWeights(np.zeros(shape, x.dtype), np.zeros(shape[0], x.dtype))
     else:
         rng = np.random.default_rng(shared.data.init)
         normal = rng.normal(scale=model.init_scale, size=(shape[0], shape[1] + 1)).astype(x.dtype)
-        begin = Weights(normal[:, :-1], normal[:, -1] * bool(model.fit_intercept))
+        begin = LinearWeights(normal[:, :-1], normal[:, -1] * bool(model.fit_intercept))
     coef, intercept = shared.given
-    return Weights(begin.coef if coef is None else coef, begin.intercept if intercept is None else intercept)
+    return LinearWeights(begin.coef if coef is None else coef, begin.intercept if intercept is None else intercept)

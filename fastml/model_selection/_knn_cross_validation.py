@@ -31,7 +31,7 @@ from ..kernels import k_nearest
 from ..kernels.distances import arguments as distances_arguments
 from ..kernels.distances.nearest import k_nearest_outside_group
 from ..neighbors.voting import (
-    Weights,
+    NeighborWeights,
     check_weights,
     checked_metric,
     weights_of,
@@ -182,7 +182,7 @@ def knn_cross_validation(
     *,
     n_neighbors: int | Iterable[int] | None = None,
     metrics: str | Iterable[str] = "l2",
-    weights: Weights = "uniform",
+    weights: NeighborWeights = "uniform",
     cv: Any = 5,
     groups: ArrayLike | None = None,
     random_state: Any = None,

@@ -26,7 +26,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import has_fit_parameter
 
 from ..linear_model import SGDClassifier, SGDRegressor
-from ..linear_model.sgd_fitting import SHARED, fit_together, identity, outcome_of, prepare_together
+from ..linear_model.sgd_fitting import SHARED, fit_together, outcome_of, parameter_key, prepare_together
 from ..training.history import COLUMNS, History
 from ..training.outcomes import Outcome, last_outcome, undecided
 from ..training.progress import SweepProgress
@@ -212,7 +212,7 @@ def sweep(
             model._check_parameters()  # of all of them, before hours go into the first
     _share_seed(models)
     data = _Data(X, y, X_val, y_val, sample_weight, sample_weight_val)
-    known = select == "auto" or all(map(_has_our_fit, models))
+    known = select == "auto" or all(map(_can_share_training, models))
     if select != "auto" and known:
         _check_select(select, models[0], {name for model in models for name in _figures_of(model, data)})
     fits = [_FitResult(History().arrays(), Outcome("left out", None, False)) for _ in models]
@@ -286,12 +286,12 @@ def _groups(models: list[BaseEstimator]) -> list[list[int]]:
     """Return the places of models that can train together."""
     groups: dict[Any, list[int]] = {}
     for place, model in enumerate(models):
-        together = _has_our_fit(model) and not model.warm_start
-        groups.setdefault((type(model), identity(model, SHARED)) if together else place, []).append(place)
+        together = _can_share_training(model) and not model.warm_start
+        groups.setdefault((type(model), parameter_key(model, SHARED)) if together else place, []).append(place)
     return list(groups.values())
 
 
-def _has_our_fit(model: BaseEstimator) -> bool:
+def _can_share_training(model: BaseEstimator) -> bool:
     """Say whether a fit of this model is nothing but `fit_together`; a derived class may do more."""
     # A callback of scikit-learn's protocol follows one call of `fit`.
     return type(model) in (SGDClassifier, SGDRegressor) and not hasattr(model, "_skl_callbacks")
@@ -333,7 +333,7 @@ def _check_select(select: str, model: BaseEstimator, given: Collection[str]) -> 
 
 def _fit(models: list[BaseEstimator], data: _Data, bar: SweepProgress) -> list[_FitResult]:
     """Fit models that can train together, or a single one; return what became of each."""
-    if not _has_our_fit(models[0]):
+    if not _can_share_training(models[0]):
         return [_fit_alone(models[0], data)]
     shared = prepare_together(models[0], data.X, data.y, **data.arguments())
     learned = {name: value for name, value in vars(models[0]).items() if name.endswith("_")}

@@ -14,7 +14,7 @@ from ..kernels import k_nearest
 from ..kernels.distances import arguments as distances_arguments
 from ..utils import parameters
 from ..utils.validation import validate_data
-from .voting import Weights, check_weights, checked_metric, weights_of
+from .voting import NeighborWeights, check_weights, checked_metric, weights_of
 
 __all__ = ["KNeighbors"]
 
@@ -26,7 +26,7 @@ class KNeighbors(MultiOutputMixin, BaseEstimator):
         self,
         n_neighbors: int = 5,
         *,
-        weights: Weights = "uniform",
+        weights: NeighborWeights = "uniform",
         p: float = 2,
         metric: str = "minkowski",
         n_jobs: int | None = None,

@@ -11,9 +11,17 @@ from numpy.typing import ArrayLike, NDArray
 from ..kernels.arguments import arrays
 from ..kernels.distances import arguments as distances_arguments
 
-__all__ = ["Weights", "check_weights", "checked_metric", "mean_over_ranks", "most_votes", "vote_shares", "weights_of"]
+__all__ = [
+    "NeighborWeights",
+    "check_weights",
+    "checked_metric",
+    "mean_over_ranks",
+    "most_votes",
+    "vote_shares",
+    "weights_of",
+]
 
-Weights = Literal["uniform", "distance"] | Callable[[NDArray[np.float64]], ArrayLike] | None
+NeighborWeights = Literal["uniform", "distance"] | Callable[[NDArray[np.float64]], ArrayLike] | None
 
 #: Votes, or sums over outputs, that are made at once: 512 KB, so that they stay in the cache.
 _AT_ONCE = 1 << 16
@@ -36,7 +44,7 @@ def checked_metric(metric: str, p: float = 2) -> distances_arguments.Metric:
     raise ValueError(f"p is {p!r}; it must be 1, 2 or infinity")
 
 
-def check_weights(weights: Weights) -> None:
+def check_weights(weights: NeighborWeights) -> None:
     """Refuse what cannot say how much a neighbour counts."""
     if isinstance(weights, str):
         came, known = repr(weights), weights in ("uniform", "distance")
@@ -47,7 +55,7 @@ def check_weights(weights: Weights) -> None:
 
 
 def weights_of(
-    distances: NDArray[Any], weights: Weights, rows: NDArray[np.intp] | None = None
+    distances: NDArray[Any], weights: NeighborWeights, rows: NDArray[np.intp] | None = None
 ) -> NDArray[np.float64] | None:
     """Return what each neighbour counts, (n, k) like `distances`; None where all count the same.
 

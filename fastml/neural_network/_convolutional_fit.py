@@ -13,10 +13,10 @@ from ..kernels.convolution.buffers import Images
 from ..kernels.convolution.network import Network, Weights, scores_of_images
 from ..kernels.convolution.training import ConvNetTraining
 from ..training.batches import Array, Rows
-from ..training.data import TrainingData, computed_in
-from ..training.loop import loss_in_training
+from ..training.data import TrainingData, training_dtype
+from ..training.loop import mean_training_loss
 from ..training.outcomes import Initial, warn_of_outcome
-from ._fit import Column, NetworkEstimator, begin, l2_of, run_network, solver_settings, targets_of
+from ._fit import Column, NetworkEstimator, as_kernel_targets, l2_strength, run_network, solver_settings, starting_point
 
 __all__ = ["as_images", "channel_scales", "fit_images"]
 
@@ -85,7 +85,7 @@ class _Column(Column):
     def __init__(self, task: _Task, weights: Weights, *, done: int, state: dict[str, Any] | None) -> None:
         self._task = task
         training = ConvNetTraining(
-            task.network, task.loss, task.images(task.rows.X), targets_of(task.loss, task.rows.y), weights,
+            task.network, task.loss, task.images(task.rows.X), as_kernel_targets(task.loss, task.rows.y), weights,
             sample_weight=task.rows.weight, n_threads=task.n_threads, **task.settings,
         )  # fmt: skip
         super().__init__(training, task, done=done, state=state)
@@ -124,26 +124,26 @@ def fit_images(
     model: ConvNetEstimator, X: Any, y: Any, *, partial: bool = False, resume: bool = False, **more: Any
 ) -> None:
     """Train a network, show its progress, and say what went wrong."""
-    beginning = begin(model, X, y, partial=partial, resume=resume, **more)
-    data = beginning.data
-    if data.idle and beginning.continues:
+    start = starting_point(model, X, y, partial=partial, resume=resume, **more)
+    data = start.data
+    if data.idle and start.continues:
         return
     batches, rows = data.batches, data.rows
-    dtype = computed_in(rows.X)
-    if not beginning.continues:
+    dtype = training_dtype(rows.X)
+    if not start.continues:
         model._scale_channels(rows.X if batches.rows is None else rows.X[batches.rows])
     layers, network = model._new_network(data.targets.n_scores, dtype)
-    weights = _initial(model, data, network, beginning.continues)
+    weights = _initial(model, data, network, start.continues)
     model.layers_ = layers
     task = _Task(
         network, data.targets.loss, rows, lambda x: as_images(x, model._channels(), dtype),
         solver_settings(model, data), data.n_threads, data.score,
     )  # fmt: skip
-    column = _Column(task, weights, done=beginning.done, state=beginning.state)
-    run = run_network(model, column, beginning, partial=partial)
+    column = _Column(task, weights, done=start.done, state=start.state)
+    run = run_network(model, column, start, partial=partial)
     initial = Initial(
         lambda: _penalty(model, data, network, weights),
-        lambda: loss_in_training(_Column(task, weights, done=0, state=None), batches),
+        lambda: mean_training_loss(_Column(task, weights, done=0, state=None), batches),
     )
     warn_of_outcome(model, run, data.evaluations, initial, partial=partial)
 
@@ -151,7 +151,7 @@ def fit_images(
 def _penalty(model: ConvNetEstimator, data: TrainingData, network: Network, weights: Weights) -> float:
     with np.errstate(over="ignore"):
         squares = float(np.square(weights.flat[: network.places.penalized], dtype=np.float64).sum())
-    return 0.5 * l2_of(model, data) * squares
+    return 0.5 * l2_strength(model, data) * squares
 
 
 def _initial(model: ConvNetEstimator, data: TrainingData, network: Network, continues: bool) -> Weights:

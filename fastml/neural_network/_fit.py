@@ -13,7 +13,7 @@ from sklearn.metrics import r2_score
 from .. import kernels
 from ..training.batches import Array, Rows
 from ..training.callbacks import Hooks
-from ..training.data import IterativeEstimator, TrainingData, computed_in, prepare
+from ..training.data import IterativeEstimator, TrainingData, prepare, training_dtype
 from ..training.loop import train
 from ..training.outcomes import (
     check_same_data,
@@ -26,9 +26,18 @@ from ..training.outcomes import (
 )
 from ..training.progress import Progress
 from ..training.run import Checkpoint, Run
-from ..training.step_sizes import given_sizes
+from ..training.step_sizes import scheduled_sizes
 
-__all__ = ["Beginning", "Column", "NetworkEstimator", "begin", "l2_of", "run_network", "solver_settings", "targets_of"]
+__all__ = [
+    "Column",
+    "NetworkEstimator",
+    "StartingPoint",
+    "as_kernel_targets",
+    "l2_strength",
+    "run_network",
+    "solver_settings",
+    "starting_point",
+]
 
 
 class NetworkEstimator(IterativeEstimator, Protocol):
@@ -48,7 +57,7 @@ class NetworkEstimator(IterativeEstimator, Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class Beginning:
+class StartingPoint:
     """What a training begins from.
 
     Attributes
@@ -72,9 +81,9 @@ class Beginning:
     checkpoint: Checkpoint | None
 
 
-def begin(
+def starting_point(
     model: NetworkEstimator, X: ArrayLike, y: ArrayLike, *, partial: bool, resume: bool, **more: Any
-) -> Beginning:
+) -> StartingPoint:
     """Prepare data, and say what a model goes on from, if it does."""
     before = last_checkpoint(model) if resume else None
     data = prepare(
@@ -83,17 +92,17 @@ def begin(
     )  # fmt: skip
     if before is not None:
         check_same_data(before, data)
-        return Beginning(data, True, 0, before.checkpoint.state, before.checkpoint)
+        return StartingPoint(data, True, 0, before.checkpoint.state, before.checkpoint)
     if partial and hasattr(model, "t_"):
         state = solver_state(model)
         _check_dtype(state, data.rows.X)
-        return Beginning(data, True, model.t_ - 1, _without_weights(state), None)
-    return Beginning(data, bool(model.warm_start) and hasattr(model, "t_"), 0, None, None)
+        return StartingPoint(data, True, model.t_ - 1, _without_weights(state), None)
+    return StartingPoint(data, bool(model.warm_start) and hasattr(model, "t_"), 0, None, None)
 
 
 def _check_dtype(state: dict[str, Any] | None, X: Array) -> None:
     """Refuse rows that would be trained in another dtype than those before."""
-    now = computed_in(X)
+    now = training_dtype(X)
     if state is not None and state["parameters"].dtype != now:
         before = state["parameters"].dtype
         raise ValueError(f"X is {X.dtype}, to be trained in {now}; partial_fit goes on in {before}, as it began")
@@ -104,9 +113,9 @@ def _without_weights(state: dict[str, Any] | None) -> dict[str, Any] | None:
     return None if state is None else {name: state[name] for name in ("moments", "n_steps", "memory")}
 
 
-def run_network(model: NetworkEstimator, column: Column, beginning: Beginning, *, partial: bool) -> Run:
+def run_network(model: NetworkEstimator, column: Column, start: StartingPoint, *, partial: bool) -> Run:
     """Train a network, show its progress, and let the model take what became of it."""
-    data, batches = beginning.data, beginning.data.batches
+    data, batches = start.data, start.data.batches
     run = new_run(model, 0, batches, data.evaluations, partial=partial, idle=data.idle)
     run.wants_checkpoint = not partial
     hooks = progress = None
@@ -115,14 +124,14 @@ def run_network(model: NetworkEstimator, column: Column, beginning: Beginning, *
         hooks = Hooks(model, epochs, data.given, lambda: column.weights(0))
         if model.verbose:
             progress = Progress(max_steps(model, batches), batches, type(model).__name__)
-    rates = given_sizes(model.learning_rate, model.learning_rate_init, model.power_t)
+    rates = scheduled_sizes(model.learning_rate, model.learning_rate_init, model.power_t)
     arguments = column, [run], batches, [rates], data.evaluations
     if progress is None:
-        train(*arguments, hooks=hooks, resume=beginning.checkpoint)
+        train(*arguments, hooks=hooks, resume=start.checkpoint)
     else:
         with progress:
-            train(*arguments, hooks=hooks, progress=progress, resume=beginning.checkpoint)
-    store_run(model, run, beginning.done, -(-run.steps // batches.steps))
+            train(*arguments, hooks=hooks, progress=progress, resume=start.checkpoint)
+    store_run(model, run, start.done, -(-run.steps // batches.steps))
     store_checkpoint(model, run, data)
     if hooks is not None:
         hooks.end()
@@ -134,7 +143,7 @@ def solver_settings(model: NetworkEstimator, data: TrainingData) -> dict[str, An
     adam = model.solver == "adam"
     return {
         "rule": model.solver,
-        "l2": l2_of(model, data),
+        "l2": l2_strength(model, data),
         "momentum": 0.0 if adam else model.momentum,
         "nesterov": model.nesterovs_momentum,
         "beta_1": model.beta_1,
@@ -145,7 +154,7 @@ def solver_settings(model: NetworkEstimator, data: TrainingData) -> dict[str, An
     }
 
 
-def l2_of(model: NetworkEstimator, data: TrainingData) -> float:
+def l2_strength(model: NetworkEstimator, data: TrainingData) -> float:
     """Return what is beside half the sum of squares: the penalty is added to the weighted sum of a batch's losses."""
     return float(model.alpha) / (data.batches.size * data.mean_weight)
 
@@ -229,7 +238,7 @@ def _memory(settings: dict[str, Any]) -> str:
     return "velocities" if settings["momentum"] else "nothing but weights"
 
 
-def targets_of(loss: str, y: Array) -> Array:
+def as_kernel_targets(loss: str, y: Array) -> Array:
     """Return targets as the kernels of networks take them: classes (n,), else (n, C)."""
     return y if loss == "softmax_cross_entropy" else y.reshape(len(y), -1)
 

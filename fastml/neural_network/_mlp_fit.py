@@ -15,9 +15,9 @@ from ..kernels.networks.scores import Norm, folded, scores_of
 from ..kernels.networks.training import NetworkTraining
 from ..training.batches import Array, Rows
 from ..training.data import TrainingData
-from ..training.loop import loss_in_training
+from ..training.loop import mean_training_loss
 from ..training.outcomes import Initial, warn_of_outcome
-from ._fit import Column, NetworkEstimator, begin, l2_of, run_network, solver_settings, targets_of
+from ._fit import Column, NetworkEstimator, as_kernel_targets, l2_strength, run_network, solver_settings, starting_point
 
 __all__ = ["Layers", "NetworkColumn", "NetworkTask", "fit_network", "hidden_sizes"]
 
@@ -85,7 +85,7 @@ class NetworkColumn(Column):
     ) -> None:
         self._task = task
         training = NetworkTraining(
-            task.loss, task.rows.X, targets_of(task.loss, task.rows.y), layers.weights, layers.biases,
+            task.loss, task.rows.X, as_kernel_targets(task.loss, task.rows.y), layers.weights, layers.biases,
             norms=layers.norms or None, activation=task.activation, sample_weight=task.rows.weight,
             n_threads=task.n_threads, **task.settings,
         )  # fmt: skip
@@ -130,16 +130,16 @@ def fit_network(
     model: MLPEstimator, X: Any, y: Any, *, partial: bool = False, resume: bool = False, **more: Any
 ) -> None:
     """Train a network, show its progress, and say what went wrong."""
-    beginning = begin(model, X, y, partial=partial, resume=resume, **more)
-    data = beginning.data
-    if data.idle and beginning.continues:
+    start = starting_point(model, X, y, partial=partial, resume=resume, **more)
+    data = start.data
+    if data.idle and start.continues:
         return
-    layers, task = _initial(model, data, beginning.continues), _task(model, data)
-    network = NetworkColumn(task, layers, done=beginning.done, state=beginning.state)
-    run = run_network(model, network, beginning, partial=partial)
+    layers, task = _initial(model, data, start.continues), _task(model, data)
+    network = NetworkColumn(task, layers, done=start.done, state=start.state)
+    run = run_network(model, network, start, partial=partial)
     initial = Initial(
         lambda: _penalty(model, data, layers),
-        lambda: loss_in_training(NetworkColumn(task, layers), data.batches),
+        lambda: mean_training_loss(NetworkColumn(task, layers), data.batches),
     )
     warn_of_outcome(model, run, data.evaluations, initial, partial=partial)
 
@@ -155,7 +155,7 @@ def _task(model: MLPEstimator, data: TrainingData) -> NetworkTask:
 def _penalty(model: MLPEstimator, data: TrainingData, layers: Layers) -> float:
     with np.errstate(over="ignore"):
         squares = sum(float(np.square(W, dtype=np.float64).sum()) for W in layers.weights)
-    return 0.5 * l2_of(model, data) * squares
+    return 0.5 * l2_strength(model, data) * squares
 
 
 def hidden_sizes(model: MLPEstimator) -> list[int]:

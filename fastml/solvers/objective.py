@@ -14,7 +14,7 @@ from .blas import one_blas_thread
 from .hessians import Factor, Hessians, sample_rows
 from .quasi_newton import Minimizer
 
-__all__ = ["RowObjective", "measured", "minimize", "narrow_rows", "narrows"]
+__all__ = ["RowObjective", "can_rotate", "mean_and_spread", "minimize", "rotate_wide_rows"]
 
 Array = NDArray[np.float64]
 
@@ -53,24 +53,24 @@ _ROTATION_PRODUCTS = 2e10
 _GOOD = 0.02
 
 
-def narrows(X: NDArray[Any]) -> bool:
-    """Say whether `narrow_rows` turns these rows: where they are wide, and the price is small."""
+def can_rotate(X: NDArray[Any]) -> bool:
+    """Say whether `rotate_wide_rows` turns these rows: where they are wide, and the price is small."""
     n, columns = X.shape
     if columns <= n or columns * n * n > _ROTATION_PRODUCTS:
         return False
-    mean, spread = measured(X, None)
+    mean, spread = mean_and_spread(X, None)
     size = np.abs(mean) + spread
     return bool(size.max() <= _MIXED * size[size > 0].min(initial=np.inf))
 
 
-def narrow_rows(X: NDArray[Any]) -> tuple[NDArray[Any], Array | None]:
+def rotate_wide_rows(X: NDArray[Any]) -> tuple[NDArray[Any], Array | None]:
     """Turn wide rows into rows with as many columns as there are rows, by a rotation that is returned.
 
     The coefficients of a minimum lie in the space that the rows span: with ``X = Z @ Q.T`` those of `X` are
     ``Q @ v`` for coefficients v of Z, and have the same norm. None stands for no rotation. Columns of units that
     differ by far are left alone: the small ones would drown in the rounding errors of the large ones.
     """
-    if not narrows(X):
+    if not can_rotate(X):
         return X, None
     with one_blas_thread():
         Q, R = np.linalg.qr(X.T.astype(np.float64))
@@ -125,7 +125,7 @@ class RowObjective:
         n_threads: int | None,
     ) -> None:
         self.X = X
-        mean, self.spread = measured(X, weight)
+        mean, self.spread = mean_and_spread(X, weight)
         if not np.isfinite(self.spread).all():
             raise ValueError("X has values too large: their squares cannot be summed in float64")
         self._size = np.abs(mean) + self.spread
@@ -268,7 +268,7 @@ class RowObjective:
         return np.arange(self.scores) if self.scores > 1 else which
 
 
-def measured(X: NDArray[Any], weight: Array | None) -> tuple[Array, Array]:
+def mean_and_spread(X: NDArray[Any], weight: Array | None) -> tuple[Array, Array]:
     """Return means and standard deviations of the columns, from some of the rows that count."""
     rows = np.arange(len(X)) if weight is None else np.flatnonzero(weight)
     rows = rows[:: -(-len(rows) // _MEASURED_ROWS)]

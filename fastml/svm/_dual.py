@@ -13,7 +13,7 @@ from sklearn.utils import check_random_state
 from ..kernels.linear.dual import crammer_singer_epoch, hinge_epoch
 from ..kernels.linear.objective import LossPass
 from ..kernels.runtime import parallel
-from ..solvers.objective import Array, measured
+from ..solvers.objective import Array, mean_and_spread
 from ._problems import ROUNDING, Problems, Settings, Solution
 
 __all__ = ["crammer_singer", "descend", "solve_dual"]
@@ -35,7 +35,7 @@ def descend(problems: Problems, which: NDArray[np.intp], start: Solution | None)
     s, n = problems.settings, len(problems.X)
     center = np.zeros(problems.X.shape[1])
     if s.free:
-        mean, spread = measured(problems.X, problems.cost)
+        mean, spread = mean_and_spread(problems.X, problems.cost)
         if (np.abs(mean) > spread).any():
             # Rows far from 0 are much alike, and the descent would take small steps: it gets copies that are not.
             center, problems = mean, problems.with_rows(problems.X - mean)

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.exceptions import ConvergenceWarning
 
 from ..linear_model.base import LinearClassifier
-from ..solvers.objective import Array, narrows
+from ..solvers.objective import Array, can_rotate
 from ..utils import parameters
 from ..utils.sample_weight import weights_of_classes
 from ..utils.validation import unchanged_if_refused
@@ -180,7 +180,7 @@ class LinearSVC(LinearClassifier):
                 rows, 1 - codes if binary else codes, cost,
                 factors[1:] if binary else factors, factors[:1] if binary else np.ones(len(factors)), settings,
             )  # fmt: skip
-            solution = _solve(problems, _forms(rows, settings) if self.dual == "auto" else [self.dual])
+            solution = _solve(problems, _forms_to_try(rows, settings) if self.dual == "auto" else [self.dual])
         if (solution.gap > solution.goal).any():
             shares = solution.gap / np.maximum(solution.objective, np.finfo(np.float64).tiny)
             warnings.warn(
@@ -231,11 +231,11 @@ def _costs(C: float, weight: Array | None, factors: Array, codes: NDArray[np.int
     return cost
 
 
-def _forms(X: NDArray[Any], s: Settings) -> list[bool]:
+def _forms_to_try(X: NDArray[Any], s: Settings) -> list[bool]:
     """Return whether to solve the dual, and for data that may be too hard for that what to try next."""
     n, columns = X.shape
     if s.squared:
-        return [True, False] if columns > n and not narrows(X) else [False]
+        return [True, False] if columns > n and not can_rotate(X) else [False]
     if n > _DUAL_SHARE * columns:
         return [False]
     # The smooth hinges lead to a kink slowly. Where that takes no time, they have no order of rows to depend on.

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..solvers.objective import Array, RowObjective, minimize, narrow_rows, print_step
+from ..solvers.objective import Array, RowObjective, minimize, print_step, rotate_wide_rows
 from ..solvers.quasi_newton import Minimizer
 from ._dual import descend
 from ._problems import Problems, Solution
@@ -24,7 +24,7 @@ _LEAST_WIDTH = 1e-7
 def solve_primal(problems: Problems) -> Solution:
     """Solve the primal: the squared hinge as it is, the hinge through smooth ones of ever smaller width."""
     s, which = problems.settings, np.arange(problems.count)
-    narrow, rotation = narrow_rows(problems.X)
+    narrow, rotation = rotate_wide_rows(problems.X)
     objective = _Margins(problems, narrow)
     start = np.zeros((problems.count, narrow.shape[1] + 1))
     minimizer = Minimizer(objective, start, memory=0 if objective.exact else 15)

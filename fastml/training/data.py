@@ -22,7 +22,12 @@ from .history import Evaluations
 from .targets import Targets
 
 __all__ = [
-    "IterativeEstimator", "TrainingData", "TrainingSettings", "computed_in", "prepare", "scored_by_r_squared"
+    "IterativeEstimator",
+    "TrainingData",
+    "TrainingSettings",
+    "prepare",
+    "scored_by_r_squared",
+    "training_dtype"
 ]  # fmt: skip
 
 #: What each seed is for, so that no random number depends on how many are drawn for something else.
@@ -83,7 +88,7 @@ class IterativeEstimator(TrainingSettings, Protocol):
     def _attributes(self, weights: Any) -> dict[str, Any]:
         """Return the fitted attributes that say these weights."""
 
-    def _with(self, weights: Any, *, names: bool = True) -> Self:
+    def _fitted_with(self, weights: Any, *, names: bool = True) -> Self:
         """Return a fitted copy with these weights; without the names of the columns for rows that have none."""
 
 
@@ -151,7 +156,7 @@ def prepare(
     x, y = _checked(model, X, y, n_threads, reset=not continues)
     targets = _targets(model, y, classes, partial, continues)
     weight = _weight(sample_weight, len(x), "sample_weight", as_it_is=partial)
-    dtype = computed_in(x)
+    dtype = training_dtype(x)
     rows = Rows(x, targets.encode(y, dtype), _as(weight, dtype))
     counted = _counted(targets, y, weight)
     idle = partial and counted is not None and not counted.any()
@@ -218,7 +223,7 @@ def _checked(
     return x, targets
 
 
-def computed_in(X: Array) -> np.dtype[Any]:
+def training_dtype(X: Array) -> np.dtype[Any]:
     """Return the dtype that checked rows or images are trained in: bytes stay bytes until they are fetched."""
     return np.dtype(np.float32) if X.dtype == np.uint8 else X.dtype
 
@@ -345,6 +350,6 @@ def _scorer(model: IterativeEstimator, targets: Targets) -> Any:
 
     def score(weights: Any, rows: Rows) -> float:
         more = {} if rows.weight is None else {"sample_weight": rows.weight}
-        return float(scorer(model._with(weights, names=False), rows.X, targets.decode(rows.y), **more))
+        return float(scorer(model._fitted_with(weights, names=False), rows.X, targets.decode(rows.y), **more))
 
     return score

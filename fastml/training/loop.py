@@ -24,7 +24,7 @@ from .batches import Batches, Rates, Rows
 from .history import COLUMNS, Evaluations
 from .run import Checkpoint, Run, Status
 
-__all__ = ["Trainable", "loss_in_training", "train"]
+__all__ = ["Trainable", "mean_training_loss", "train"]
 
 
 class Trainable(Protocol):
@@ -56,7 +56,7 @@ class Trainable(Protocol):
         """Forget all other columns."""
 
 
-def loss_in_training(model: Trainable, batches: Batches) -> tuple[float, float]:
+def mean_training_loss(model: Trainable, batches: Batches) -> tuple[float, float]:
     """Return the mean loss of all rows, batch by batch, in steps of size 0, of the first column; what they count."""
     order = np.arange(batches.n) if batches.rows is None else batches.rows
     lengths = batches.lengths(order)

@@ -63,7 +63,7 @@ class IterativeModel(CallbackSupportMixin, StateFiles, BaseEstimator):
         if getattr(self, "class_weight", None) == "balanced":
             raise ValueError("class_weight='balanced' needs all rows at once; partial_fit takes a dictionary")
 
-    def _with(self, weights: Any, *, names: bool = True) -> Self:
+    def _fitted_with(self, weights: Any, *, names: bool = True) -> Self:
         """Return a fitted copy with these weights; without the names of the columns for rows that have none."""
         fitted = copy.copy(self)
         for name, value in self._attributes(weights).items():

@@ -159,7 +159,7 @@ def new_run(
     stopping = EarlyStopping(watched, tol=model.tol, patience=model.n_iter_no_change, keep=keep)
 
     def called(callback: Any) -> Any:
-        return lambda row, weights: callback(FitState(**row, _estimator=lambda: model._with(weights())))
+        return lambda row, weights: callback(FitState(**row, _estimator=lambda: model._fitted_with(weights())))
 
     callbacks = [called(callback) for callback in callables(model.callbacks)]
     return Run(column, max_steps(model, batches), stopping, history, callbacks)

@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 
 from .batches import Rates
 
-__all__ = ["given_sizes"]
+__all__ = ["scheduled_sizes"]
 
 
-def given_sizes(rate: Any, first: float, power: float) -> Rates:
+def scheduled_sizes(rate: Any, first: float, power: float) -> Rates:
     """Return the function for "constant", "invscaling", a function of t or a list of sizes."""
     if callable(rate):
         return lambda done, count: _sizes([rate(done + t) for t in range(1, count + 1)], "learning_rate(t)")

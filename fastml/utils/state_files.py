@@ -187,9 +187,9 @@ class _Writer:
 
     def named(self, values: dict[str, Any], kind: str) -> dict[str, Any]:
         """Turn values with names."""
-        return {name: self._turned(value, f"{kind} {name}") for name, value in values.items()}
+        return {name: self._encoded(value, f"{kind} {name}") for name, value in values.items()}
 
-    def _turned(self, value: Any, name: str) -> Any:
+    def _encoded(self, value: Any, name: str) -> Any:
         if isinstance(value, np.generic):
             value = value.item()
         if value is None or isinstance(value, (bool, int, float, str)):
@@ -197,13 +197,13 @@ class _Writer:
         if isinstance(value, np.ndarray):
             return self._array(value, name)
         if isinstance(value, dict):
-            pairs = [[self._turned(part, name) for part in pair] for pair in value.items()]
+            pairs = [[self._encoded(part, name) for part in pair] for pair in value.items()]
             return {"dict": pairs}
         if isinstance(value, self._records):
-            fields = {field: self._turned(getattr(value, field), name) for field in _fields(type(value))}
+            fields = {field: self._encoded(getattr(value, field), name) for field in _fields(type(value))}
             return {"record": type(value).__name__, "fields": fields}
         if type(value) in (list, tuple):
-            return {type(value).__name__: [self._turned(part, name) for part in value]}
+            return {type(value).__name__: [self._encoded(part, name) for part in value]}
         raise TypeError(
             f"{name} is or has {value!r} ({type(value).__name__}); a file holds numbers, texts, arrays, None, and "
             "tuples, lists and dictionaries of them"
@@ -230,11 +230,11 @@ class _Reader:
     def named(self, values: dict[str, Any]) -> dict[str, Any]:
         """Turn values with names back."""
         try:
-            return {_present(name): self._turned(value) for name, value in values.items()}
+            return {_present(name): self._decoded(value) for name, value in values.items()}
         except Exception as error:
             raise ValueError(f"{self._path} is a damaged {_TITLE} ({error!r})") from error
 
-    def _turned(self, value: Any) -> Any:
+    def _decoded(self, value: Any) -> Any:
         if not isinstance(value, dict):
             return value
         if "array" in value:
@@ -245,12 +245,12 @@ class _Reader:
             return array.reshape(value["shape"])
         if "record" in value:
             record = self._records[_present(value["record"])]
-            return record(**{_present(name): self._turned(part) for name, part in value["fields"].items()})
+            return record(**{_present(name): self._decoded(part) for name, part in value["fields"].items()})
         if "dict" in value:
-            return {self._turned(key): self._turned(part) for key, part in value["dict"]}
+            return {self._decoded(key): self._decoded(part) for key, part in value["dict"]}
         if "list" in value:
-            return [self._turned(part) for part in value["list"]]
-        return tuple(self._turned(part) for part in value["tuple"])
+            return [self._decoded(part) for part in value["list"]]
+        return tuple(self._decoded(part) for part in value["tuple"])
 
 
 def _present(name: str) -> str:

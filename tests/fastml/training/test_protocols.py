@@ -65,4 +65,4 @@ def test_estimators_have_what_their_training_reads(rng, name):
 
 def test_members_are_found():
     assert "batch_size" in members(TrainingSettings)
-    assert {"max_iter", "t_", "_new_targets", "_with"} <= members(IterativeEstimator)
+    assert {"max_iter", "t_", "_new_targets", "_fitted_with"} <= members(IterativeEstimator)
