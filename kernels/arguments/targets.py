@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from .arrays import INTP, Array, as_contiguous, real
-
-Target = Literal["probability", "sign", "real"]
-
 
 # Target probabilities often come from a softmax in float16 or from rounded tables; a sum further
 # from 1 than this is a mistake and not rounding.

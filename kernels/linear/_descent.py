@@ -4,26 +4,31 @@ A batch is cut into parts, a part into blocks of rows. A block is copied, its sc
 meanwhile the rows of the next block are asked for: rows in random order take longer to come than to be worked on. The
 rows are asked for in a few portions, because the CPU can wait for some dozens of cache lines at a time only.
 
-The sum over a part's blocks, and a balanced tree over the parts of a round (`_team`) make the gradient; over several
-rounds it is summed in float64. All threads that take part do the same update on models of their own, which costs less
-than to wait for one of them.
+The sum over a part's blocks, and a balanced tree over the parts of a round (`runtime.team`) make the gradient; over
+several rounds it is summed in float64. All threads that take part do the same update on models of their own, which
+costs less than to wait for one of them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..runtime.jit import inner, kernel, scalar
 from ..runtime.team import MEMBERS, begin, come, is_closed, members_of, shared, taken_in, write_mark
 from ..simd.functions import like
 from ..simd.rows import copy_row, prefetch_item, prefetch_row
+from ..training.batches import COMING, WAITING, WORKING
 from ..training.steps import gradient_step, momentum_step, nesterov_step, soft_threshold
 from ._stacked import GROUP, add_gradient, stack_scores
 from ._stacked_losses import STACKED_LOSSES, workspace
 
-__all__ = ["BATCH", "COMING", "MOST", "SLOTS", "STAGE", "TRAINING", "WORKING", "cut"]
+__all__ = ["BATCH", "MOST", "SLOTS", "STAGE", "TRAINING", "Settings", "Shared", "Workspace", "cut"]
+
+Array = NDArray[Any]
 
 #: Sums that are kept while parts are added up two by two.
 SLOTS = MEMBERS.bit_length()
@@ -31,7 +36,39 @@ SLOTS = MEMBERS.bit_length()
 # Where a thread stands: batch, rows of it that came in former rounds, parts of the round that this thread has done,
 # round, its members, what the thread is doing, and how many members there may be.
 BATCH, STAGE, MOST = 0, 5, 6
-WORKING, WAITING, COMING = range(3)
+
+
+class Settings(NamedTuple):
+    """What stays the same in a training."""
+
+    table: Array  # (4, M): l2, l1, momentum, and whether that is Nesterov's, of each model
+    average_from: Array  # (M,)
+    delta: Any
+
+
+class Shared(NamedTuple):
+    """What the threads of a team share."""
+
+    parameters: Array  # (M, C, columns), as they are at the begin of the call, and those of the leader afterwards
+    velocity: Array
+    average: Array
+    losses: Array  # (batches, M)
+    sums: Array  # (2, threads, M * C, columns), of the threads' parts in this round and in the last one
+    part_losses: Array  # (2, threads, M)
+    board: Array
+
+
+class Workspace(NamedTuple):
+    """What a thread has for itself."""
+
+    parameters: Array
+    velocity: Array
+    sums: Array  # (SLOTS, M * C, columns)
+    part_losses: Array  # (SLOTS, M)
+    wide_sums: Array  # (M * C, columns), float64
+    block: Array  # of rows
+    Z: Array  # scores of the block
+    G: Array  # the gradient in these
 
 
 @inner
@@ -165,10 +202,11 @@ def _add(target, source):  # type: ignore[no-untyped-def]
 
 
 @inner
-def _update(columns, gradient, parameters, velocity, average, average_from, settings, steps, fit_intercept, done):  # type: ignore[no-untyped-def]
+def _update(columns, gradient, parameters, velocity, average, settings, steps, fit_intercept, done):  # type: ignore[no-untyped-def]
     models, classes, width = parameters.shape
     for m in range(models):
-        l2, l1, momentum, nesterov, step = settings[0, m], settings[1, m], settings[2, m], settings[3, m] != 0, steps[m]
+        table, average_from, step = settings.table, settings.average_from[m], steps[m]
+        l2, l1, momentum, nesterov = table[0, m], table[1, m], table[2, m], table[3, m] != 0
         zero = like(step, 0)
         for c in range(classes):
             w, g, v = parameters[m, c], gradient[m * classes + c], velocity[m, c]
@@ -176,8 +214,8 @@ def _update(columns, gradient, parameters, velocity, average, average_from, sett
             if fit_intercept:
                 at = slice(columns, columns + 1)
                 _descend(w[at], g[at], v[at], step, zero, zero, momentum, nesterov)
-            if average.size > 0 and done >= average_from[m]:
-                share = like(step, 1) / like(step, done - average_from[m] + 1)
+            if average.size > 0 and done >= average_from:
+                share = like(step, 1) / like(step, done - average_from + 1)
                 mean = average[m, c]
                 for d in range(width):
                     mean[d] = _moved(mean[d], w[d], share)
@@ -188,11 +226,12 @@ def _training(over_classes: bool) -> Callable[..., bool]:
     transposed, block_losses = not over_classes, STACKED_LOSSES[over_classes]
 
     def train(  # type: ignore[no-untyped-def]
-        thread, X, y, indices, P, weight, order, steps, settings, average_from, delta, constants, first_parameters,
-        first_velocity, average, losses, shared_sums, shared_losses, board, parameters, velocity, sums, part_losses,
-        wide_sums, block, Z, G, state,
-    ):  # fmt: skip
+        thread, data, order, steps, settings, constants, team, own, state
+    ):
         """Go on until all batches are done (true), or until it is time to look at Python."""
+        X, y, indices, P, weight = data
+        parameters, velocity, sums, part_losses, wide_sums, block, Z, G = own
+        shared_sums, shared_losses, board, delta = team.sums, team.part_losses, team.board, settings.delta
         loss, batch_size, least, most, fit_intercept, steps_before, limit, n_threads = constants
         batch, first, done, number, members, stage, allowed = state
         models, classes, width = parameters.shape
@@ -210,8 +249,8 @@ def _training(over_classes: bool) -> Callable[..., bool]:
             number, members, batch = taken_in(board, thread)
             if number < 0:
                 return is_closed(board)
-            parameters[:] = first_parameters
-            velocity[:] = first_velocity
+            parameters[:] = team.parameters
+            velocity[:] = team.velocity
             stage = WORKING
 
         while batch < steps.shape[0]:
@@ -273,7 +312,7 @@ def _training(over_classes: bool) -> Callable[..., bool]:
                 _gather_up(shared_sums[number % 2], shared_losses[number % 2], sharing, sums, part_losses)
             if thread == 0:
                 for m in range(models):
-                    losses[batch, m] += part_losses[0, m]
+                    team.losses[batch, m] += part_losses[0, m]
             if first > 0 or not last:
                 if first == 0:
                     wide_sums[:] = 0
@@ -282,7 +321,7 @@ def _training(over_classes: bool) -> Callable[..., bool]:
                 if first > 0:
                     sums[0] = wide_sums
                 _update(
-                    columns, sums[0], parameters, velocity, average if thread == 0 else average[:0], average_from,
+                    columns, sums[0], parameters, velocity, team.average if thread == 0 else team.average[:0],
                     settings, steps[batch], fit_intercept != 0, steps_before + batch + 1,
                 )  # fmt: skip
                 batch, first = batch + 1, 0

@@ -145,7 +145,7 @@ _NOTHING = {np.dtype(name): (readonly(np.empty(0, name)), readonly(np.empty((0, 
 
 
 def _with_penalty(
-    total: NDArray[np.float64], a: arguments.Linear, W: NDArray[Any], over_classes: bool
+    total: NDArray[np.float64], a: arguments.LinearArguments, W: NDArray[Any], over_classes: bool
 ) -> tuple[float, NDArray[Any], Any]:
     """Take the parts out of the sums and add the penalty's."""
     value, dW, db = float(total[-1, 0]) / a.total, total[:-1, :-1], total[:-1, -1]
@@ -163,7 +163,11 @@ def _with_penalty(
 
 
 def _pass(loss: str, rows_of_scores: Callable[..., Any]) -> Callable[..., None]:
-    """Make the kernel of one loss: the rows ``first:last`` of one slab."""
+    """Make the kernel of one loss: the rows ``first:last`` of one slab.
+
+    It takes 13 arguments one by one: with rows and targets in a tuple, as `_descent` has them, a gradient of 100 rows
+    of 10 columns takes 9 % longer.
+    """
 
     def linear_pass(X, weight, W, b, weighted, y, indices, P, scale, first, last, fresh, total):  # type: ignore[no-untyped-def]
         classes, columns = W.shape

@@ -1,4 +1,4 @@
-"""Objectives of linear models as their solvers need them: value, gradient and row gradients in one pass over X.
+"""Objectives of linear models as their solvers need them: values and gradients in one pass over X.
 
 `linear_loss_gradient` is the public function; a solver asks for more. Several independent problems share a pass
 (one class against the rest, each with its own loss), the derivative of every row by its score comes back

@@ -5,7 +5,7 @@ block of rows becomes a product of matrices, which uses a CPU better than what o
 own penalties, step sizes and momentum, and the same bits as if it were trained alone.
 
 A batch takes microseconds. So many of them are done in one compiled call, which comes back to Python a few dozen times
-a second, for Ctrl-C; `_descent` has the loop, and `_team` how threads share the work in it.
+a second, for Ctrl-C; `_descent` has the loop, and `runtime.team` how threads share the work in it.
 
 Sums. A gradient is summed in the dtype of X over at most 2,048 rows of a part and 8 parts, beyond that in float64;
 losses in float64 per block of 32 rows. So errors stay under 1e-6 of the sum of magnitudes for any batch. What is
@@ -14,7 +14,6 @@ summed in which order depends on the batch and on the shape of X alone: same bit
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -23,12 +22,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..losses.table import DELTA, OVER_CLASSES
 from ..runtime import parallel
-from ..runtime.jit import jit_enabled, kernel, readonly
+from ..runtime.jit import kernel, readonly
 from ..runtime.memory import aligned, padded
-from ..runtime.team import MEMBERS, leave, new_board, reset
+from ..runtime.team import leave, new_board, reset
 from ..simd.rows import copy_row
+from ..training.batches import COMING, WORKING, Patience, checked_order, team_size, until_done
 from . import arguments
-from ._descent import BATCH, COMING, MOST, SLOTS, STAGE, TRAINING, WORKING, cut
+from ._descent import BATCH, MOST, SLOTS, STAGE, TRAINING, Settings, Shared, Workspace, cut
+from ._rows import rows_of
 from ._stacked import GROUP, stack_scores
 from ._stacked_losses import NUMBER, SCORE_NUMBER, SCORES, STACKED_VALUES, workspace
 
@@ -50,7 +51,7 @@ _PRODUCT, _TERM, _BYTE, _UPDATE, _PART = 2.5e-11, 2e-9, 1e-10, 2e-10, 3e-7
 _CALL_SECONDS, _SERIAL_SECONDS = 0.04, 5e-4
 
 #: Waits, at once and per second, after which the leader of a team goes on alone: the others have no CPU.
-_PATIENCE = 5, 200
+_PATIENCE = Patience(5, 200)
 
 #: Rows of an evaluation that one thread does in one go.
 _TASK_ROWS = 1024
@@ -226,8 +227,8 @@ def linear_evaluation(
     task_rows = max(plan.block_rows, _TASK_ROWS)
     tasks = -(-n // task_rows)
     sums = np.empty((tasks, 2, models))
-    weight = _or_nothing(a.weight, dtype)
-    settled = NUMBER[loss], SCORE_NUMBER[loss], readonly(a.X), *_targets(loss, a.y, dtype), weight, a.delta, parameters
+    rows = rows_of(loss, a.X, a.y, a.weight)
+    settled = NUMBER[loss], SCORE_NUMBER[loss], rows, a.delta, parameters
     evaluate = _EVALUATION[loss in OVER_CLASSES]
 
     def work(first: int, last: int) -> None:
@@ -305,7 +306,7 @@ class LinearTraining:
         W, dtype = np.asarray(W), X.dtype
         models, classes, columns = W.shape
         self._loss, self._n_threads = loss, n_threads
-        self._data = (readonly(X), *_targets(loss, y, dtype), _or_nothing(sample_weight, dtype))
+        self._rows = rows_of(loss, X, y, sample_weight)
         self._parameters = _stack(W, b, dtype)
         self._velocity = np.zeros_like(self._parameters)
         self._average = None if average_from is None else np.zeros_like(self._parameters)
@@ -314,7 +315,8 @@ class LinearTraining:
             row[:] = value
         begin = np.empty(models, np.intp)
         begin[:] = 0 if average_from is None else average_from
-        self._settings = (readonly(settings), readonly(begin), dtype.type(delta), fit_intercept)
+        self._settings = Settings(readonly(settings), readonly(begin), dtype.type(delta))
+        self._fit_intercept = fit_intercept
         self._plan = _plan(self._parameters.shape[2], classes, dtype)
         self._workspaces = [self._workspace(self._parameters, self._velocity)]
         self._board = new_board()
@@ -376,12 +378,9 @@ class LinearTraining:
         Ctrl-C ends it within a fraction of a second: `W`, `b` and `n_steps` are then as after the last batch that
         was completed.
         """
-        order = np.ascontiguousarray(order, np.intp)
-        n, models = len(self._data[0]), len(self.W)
+        order, models = checked_order(order, len(self._rows.X)), len(self.W)
         if order.size == 0:
             return np.zeros((0, models))
-        if np.maximum.reduce(order.view(np.uintp)) >= n:  # negative numbers are very large ones
-            raise ValueError(f"order has a number outside 0..{n - 1}; X has {n} rows")
         batch_size = min(batch_size, order.size)
         batches = -(-order.size // batch_size)
         sizes = np.empty((batches, models), self._parameters.dtype)
@@ -391,35 +390,29 @@ class LinearTraining:
         part_seconds = (
             self._plan.seconds(min(part_rows, batch_size), models) + self._plan.update_seconds(models) / parts
         )
-        n_threads = self._thread_count(parts, batches * part_seconds * -(-batch_size // part_rows))
+        small = batches * part_seconds * -(-batch_size // part_rows) < _SERIAL_SECONDS
+        n_threads = team_size(self._n_threads, parts, small=small)
         while len(self._workspaces) < n_threads:
             self._workspaces.append(self._workspace(np.zeros_like(self._parameters), np.zeros_like(self._velocity)))
-        sums = self._workspaces[0][2]
+        sums = self._workspaces[0].sums
         met = n_threads if n_threads > 1 else 0
-        begin, average_from, delta, fit_intercept = self._settings
         limit = max(1, int(_CALL_SECONDS / part_seconds))
-        arguments = (
-            *self._data, readonly(order), readonly(sizes), begin, average_from, delta,
-            readonly(np.array([
-                NUMBER[self._loss], batch_size, self._plan.least, self._plan.most, fit_intercept, self.n_steps, limit,
-                n_threads,
-            ])),
+        constants = np.array((
+            NUMBER[self._loss], batch_size, self._plan.least, self._plan.most, self._fit_intercept, self.n_steps, limit,
+            n_threads,
+        ))  # fmt: skip
+        team = Shared(
             self._parameters, self._velocity, self._parameters[:0] if self._average is None else self._average, losses,
             aligned((2, met, *sums.shape[1:]), sums.dtype), np.zeros((2, met, models)), self._board,
         )  # fmt: skip
+        arguments = self._rows, readonly(order), readonly(sizes), self._settings, readonly(constants), team
         train, before = TRAINING[self._loss in OVER_CLASSES], self.n_steps
 
         def work(thread: int) -> Iterator[None]:
             state = np.array((0, 0, 0, 0, 1, COMING if thread else WORKING, n_threads))
-            started, waits = time.perf_counter(), 0
+            own = self._workspaces[thread]
             try:
-                while not train(thread, *arguments, *self._workspaces[thread], state):
-                    if state[STAGE] != WORKING:
-                        time.sleep(0)  # the others do not get on: they may need this CPU
-                        waits += 1
-                        if waits > _PATIENCE[0] + _PATIENCE[1] * (time.perf_counter() - started):
-                            state[MOST] = 1
-                    yield
+                yield from until_done(lambda: train(thread, *arguments, own, state), state, STAGE, MOST, _PATIENCE)
             finally:
                 if thread == 0:
                     leave(self._board)
@@ -430,20 +423,12 @@ class LinearTraining:
         lengths = np.diff(np.append(np.arange(0, order.size, batch_size), order.size))
         return losses / lengths[:, np.newaxis]
 
-    def _thread_count(self, parts: int, seconds: float) -> int:
-        """Return how many threads to use for so much work: a power of two."""
-        allowed = parallel.resolve(self._n_threads)
-        if not jit_enabled() or (self._n_threads is None and seconds < _SERIAL_SECONDS):
-            return 1
-        wanted = min(parts, MEMBERS, allowed)
-        return 1 << (wanted.bit_length() - 1)
-
-    def _workspace(self, parameters: NDArray[Any], velocity: NDArray[Any]) -> tuple[NDArray[Any], ...]:
+    def _workspace(self, parameters: NDArray[Any], velocity: NDArray[Any]) -> Workspace:
         """Make what a thread has for itself: a model to work on, sums, a block of rows."""
         (models, classes, width), dtype = parameters.shape, parameters.dtype
         scores = models * classes
         sums = aligned((SLOTS, scores, width), dtype), np.zeros((SLOTS, models)), np.zeros((scores, width))
-        return parameters, velocity, *sums, *_block(self._loss, self._plan.block_rows, parameters)
+        return Workspace(parameters, velocity, *sums, *_block(self._loss, self._plan.block_rows, parameters))
 
 
 class _Plan(NamedTuple):
@@ -496,22 +481,6 @@ def _block(loss: str, rows: int, parameters: NDArray[Any]) -> tuple[NDArray[Any]
     return aligned((rows, width), dtype), aligned(shape, dtype), aligned(shape, dtype)
 
 
-def _targets(loss: str, y: NDArray[Any], dtype: np.dtype[Any]) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-    """Return y as (values, class indices, target probabilities), two of them empty."""
-    values, indices, rows = np.empty(0, dtype), np.empty(0, np.intp), np.empty((0, 1), dtype)
-    if y.ndim == 2:
-        rows = np.ascontiguousarray(y, dtype)
-    elif loss in OVER_CLASSES:
-        indices = np.ascontiguousarray(y, np.intp)
-    else:
-        values = np.ascontiguousarray(y, dtype)
-    return readonly(values), readonly(indices), readonly(rows)
-
-
-def _or_nothing(weight: NDArray[Any] | None, dtype: np.dtype[Any]) -> NDArray[Any]:
-    return readonly(np.empty(0, dtype) if weight is None else np.ascontiguousarray(weight, dtype))
-
-
 # ---------------------------------------------------------------------------------------- kernels
 
 
@@ -520,8 +489,9 @@ def _evaluation(over_classes: bool) -> Callable[..., None]:
     transposed, values, scores = not over_classes, STACKED_VALUES[over_classes], SCORES[over_classes]
 
     def evaluate(  # type: ignore[no-untyped-def]
-        loss, score, X, y, indices, P, weight, delta, parameters, task_rows, sums, first, last, block, Z
+        loss, score, data, delta, parameters, task_rows, sums, first, last, block, Z
     ):
+        X, y, indices, P, weight = data
         models, classes, width = parameters.shape
         columns, rows = X.shape[1], block.shape[0]
         stack = parameters.reshape((models * classes, width))

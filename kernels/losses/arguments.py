@@ -5,12 +5,10 @@ from __future__ import annotations
 from numpy.typing import ArrayLike
 
 from ..arguments.arrays import Array, floating
-from ..arguments.targets import Target, checked_classes, checked_target, refuse_empty
-
-# -- scores, targets, weights ----------------------------------------------------------------------
+from ..arguments.targets import checked_classes, checked_target, refuse_empty
 
 
-def scores_and_target(z: ArrayLike, y: ArrayLike, target: Target, name: str = "y") -> tuple[Array, Array]:
+def scores_and_target(z: ArrayLike, y: ArrayLike, target: str, name: str = "y") -> tuple[Array, Array]:
     """Settle scores ``z`` (n,) and a target (n,) of the same dtype for a mean over n >= 1 entries.
 
     `target` says what the values may be: "probability" in [0, 1] (bool counts as 0 and 1), "sign"

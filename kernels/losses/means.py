@@ -104,7 +104,7 @@ def pointwise_mean(
     z, y = arguments.scores_and_target(z, y, LOSSES[loss].target, target_name)
     n, dtype = z.size, z.dtype
     weight, total = targets.weights(sample_weight, n, dtype)
-    parameter = dtype.type(0) if delta is None else scalars.checked_delta(delta, dtype)
+    parameter = dtype.type(0.0) if delta is None else scalars.checked_delta(delta, dtype)
     n_blocks = -(-n // BLOCK)
     partial = np.empty(n_blocks, np.float64)
     dz = np.empty_like(z) if gradient else _NO_GRADIENT[dtype]
