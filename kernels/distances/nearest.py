@@ -8,7 +8,7 @@ Order. Distances are compared as integers: the bits of floats that are not negat
 the floats, with NaN above infinity. So one selection serves all dtypes, NaN comes last without a
 branch, and (distance, index) is an exact total order.
 
-Pruning. Of large float problems most pairs are dismissed by a bound from rows rounded to bytes (see `_pruning`).
+Pruning. Of large float problems most pairs are pruned by a bound from rows rounded to bytes (see `_pruning`).
 
 Symmetry. Where Y is X, each pair's distance is made once if that pays (see `_symmetric`).
 
