@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..networks.row_losses import LOSS_ROWS, LOSSES
+from ..losses.table import NETWORK_LOSSES
+from ..networks.row_losses import LOSS_ROWS
 from ..networks.steps import RULES
 from ..runtime import parallel
 from ..runtime.jit import readonly
@@ -84,7 +85,8 @@ class ConvNetTraining:
         if rule == "sgd" and momentum:
             rule = "nesterov" if nesterov else "momentum"
         self.network, self.weights = network, weights.copy()
-        self._loss, self._rule, self._n_threads, self._seed = LOSSES.index(loss), RULES.index(rule), n_threads, seed
+        self._loss, self._rule = NETWORK_LOSSES.index(loss), RULES.index(rule)
+        self._n_threads, self._seed = n_threads, seed
         self._betas, self._dropout = (beta_1, beta_2), dropout
         self._images = images
         self._outputs = network.layers[-1].shape[0]

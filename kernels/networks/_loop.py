@@ -29,6 +29,7 @@ from ..runtime.jit import inner, kernel
 from ..runtime.team import begin, come, is_closed, members_of, shared, taken_in, write_mark
 from ..simd.functions import like
 from ..simd.rows import copy_row, matrix
+from ..training.batches import COMING, WAITING, WORKING
 from ._backward import COLUMNS, backward, step_from_totals, step_of_weights
 from ._forward import Chunk, Part, forward
 from ._plan import (
@@ -37,15 +38,12 @@ from ._plan import (
     BLOCK,
     BY_COLUMNS,
     BY_ROWS,
-    COMING,
     FETCH,
     FORWARD,
     GRADS,
     LOSS,
     PITCH,
-    WAITING,
     WIDTH,
-    WORKING,
 )
 from .products import UNITS
 from .row_losses import LOSS_ROWS, losses_of_rows

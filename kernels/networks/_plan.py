@@ -31,10 +31,9 @@ BY_UNITS, BY_ROWS, BY_COLUMNS, ALONE = range(4)
 #: kept of them.
 WIDTH, PITCH, BLOCK, GRADS, STACK, ACTIVATION, THRESHOLD, NORMS_AT, KEPT = range(9)
 
-#: Where a thread stands: the line of the program, counted from the first batch; round; members; what it is doing; how
-#: many members there may be; chunks to do before it comes back.
+#: Where a thread stands: the line of the program, counted from the first batch; round; members; what it is doing (as
+#: `training.batches` has it); how many members there may be; chunks to do before it comes back.
 PLACE, MEMBERS_NOW, STAGE, MOST, LIMIT = 0, 2, 3, 4, 5
-WORKING, WAITING, COMING = range(3)
 
 #: Rows that a gradient is summed over in the dtype of the rows, at most, where it is summed in float64 beyond that.
 SUMMED_ROWS = 256
@@ -43,7 +42,7 @@ SUMMED_ROWS = 256
 class Settings(NamedTuple):
     """Numbers that hold for all batches of a call."""
 
-    loss: int  # place in `row_losses.LOSSES`
+    loss: int  # place in `NETWORK_LOSSES`
     rule: int  # place in `steps.RULES`
     batch_size: int
     chunk_rows: int  # rows that are worked on together

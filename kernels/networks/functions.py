@@ -269,5 +269,5 @@ def train_network(
     return np.concatenate([part.ravel() for part in parts]), losses
 
 
-def _norms(settled: arguments.Network) -> list[Norm] | None:
+def _norms(settled: arguments.NetworkArguments) -> list[Norm] | None:
     return None if settled.norms is None else [Norm(*norm) for norm in settled.norms]

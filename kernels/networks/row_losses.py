@@ -9,13 +9,12 @@ import numpy as np
 
 from ..losses.class_formulas import cross_entropy
 from ..losses.formulas import POINTWISE
+from ..losses.table import NETWORK_LOSSES
 from ..runtime.jit import inner
+from ..runtime.switch import switch
 from ..simd.rows import sum_of
 
-__all__ = ["LOSSES", "LOSS_ROWS", "losses_of_rows"]
-
-#: Losses; their places are their numbers.
-LOSSES = ("softmax_cross_entropy", "binary_cross_entropy", "squared_error")
+__all__ = ["LOSS_ROWS", "losses_of_rows"]
 
 #: Rows of a task where rows are shared: whole cache lines.
 LOSS_ROWS = 32
@@ -40,8 +39,8 @@ def _pointwise_rows(term: Callable[..., Any]) -> Callable[..., Any]:
     return rows
 
 
-_binary_cross_entropy_rows = _pointwise_rows(POINTWISE["binary_cross_entropy"])
-_squared_error_rows = _pointwise_rows(POINTWISE["squared_error"])
+#: The first of `NETWORK_LOSSES` is the one over classes; this is of those that are summed over the outputs.
+_sum_over_outputs = switch(*(_pointwise_rows(POINTWISE[name]) for name in NETWORK_LOSSES[1:]))
 
 
 @inner
@@ -63,7 +62,5 @@ def losses_of_rows(loss, Z, G, first, last, order, indices, T, weight, scale, wo
         z, g, t = Z[at:end], G[at:end], targets[:rows]
         if loss == 0:
             sums[group] = cross_entropy(z, of_rows, t, shares, scale, work, g)
-        elif loss == 1:
-            sums[group] = _binary_cross_entropy_rows(z, t, shares, scale, work, g)
         else:
-            sums[group] = _squared_error_rows(z, t, shares, scale, work, g)
+            sums[group] = _sum_over_outputs(loss - 1, z, t, shares, scale, work, g)

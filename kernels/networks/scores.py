@@ -51,11 +51,8 @@ def scores_of(
         _evaluate(X, model, workspace, rows, first * task_rows, min(n, last * task_rows), scores)
 
     seconds, tasks = sum(plan.products) * PRODUCT * (X.itemsize // 4), -(-n // task_rows)
-    if n_threads is None and n * seconds < SERIAL_SECONDS:
-        work(0, tasks)
-    else:
-        most = max(1, int(CALL_SECONDS / (task_rows * seconds)))
-        parallel.run_ranges(work, tasks, parallel.resolve(n_threads), most=most)
+    most = max(1, int(CALL_SECONDS / (task_rows * seconds)))
+    parallel.run_ranges(work, tasks, n_threads, most=most, small=n * seconds < SERIAL_SECONDS)
     return scores
 
 

@@ -6,23 +6,23 @@ a few dozen times a second, for Ctrl-C; `_loop` has that, and `runtime.team` how
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ..losses.table import NETWORK_LOSSES
 from ..runtime import parallel
-from ..runtime.jit import jit_enabled, readonly
+from ..runtime.jit import readonly
 from ..runtime.memory import aligned
 from ..runtime.team import MEMBERS, leave, new_board, reset
+from ..training.batches import COMING, WORKING, Patience, checked_order, team_size, until_done
 from ._batch_norm import MEAN, NORMS, SCALE, SHIFT, VARIANCE
 from ._loop import train
 from ._plan import (
     ALONE,
     CALL_SECONDS,
-    COMING,
     LIMIT,
     MEMBERS_NOW,
     MOST,
@@ -31,7 +31,6 @@ from ._plan import (
     SERIAL_SECONDS,
     SHARE,
     STAGE,
-    WORKING,
     Array,
     Batches,
     Data,
@@ -45,14 +44,14 @@ from ._plan import (
     views_of,
 )
 from .arguments import NORM_SHARE
-from .row_losses import LOSS_ROWS, LOSSES
+from .row_losses import LOSS_ROWS
 from .scores import Norm
 from .steps import RULES
 
 __all__ = ["NetworkTraining"]
 
-#: Waits, at once and per second, after which the leader of a team goes on alone: the others have no CPU.
-_PATIENCE = 50, 5_000
+#: Waits after which the leader of a team goes on alone.
+_PATIENCE = Patience(at_once=50, per_second=5_000)
 
 
 class NetworkTraining:
@@ -141,7 +140,8 @@ class NetworkTraining:
         self._plan = plan = Plan(units, activation, shares, dtype, norms is not None, rule == "gradient")
         if rule == "sgd" and momentum:
             rule = "nesterov" if nesterov else "momentum"
-        self._loss, self._rule, self._seed, self._n_threads = LOSSES.index(loss), RULES.index(rule), seed, n_threads
+        self._loss, self._rule = NETWORK_LOSSES.index(loss), RULES.index(rule)
+        self._seed, self._n_threads = seed, n_threads
         self._betas = beta_1, beta_2
         none = np.empty(0, dtype)
         indices = np.ascontiguousarray(y, np.intp) if y.ndim == 1 else np.empty(0, np.intp)
@@ -149,7 +149,7 @@ class NetworkTraining:
         shares_of_rows = none if sample_weight is None else np.ascontiguousarray(sample_weight, dtype)
         self._data = Data(readonly(X), readonly(indices), readonly(targets), readonly(shares_of_rows))
         self._numbers = readonly(np.array([momentum, beta_1, beta_2, epsilon, norm_share], dtype))
-        self._penalties = tuple(self._per_column(strength) for strength in (l2, weight_decay))
+        self._l2, self._weight_decay = self._per_column(l2), self._per_column(weight_decay)
         self._parameters, self.weights, self.biases = pack(plan, weights, biases)
         self._norms = aligned((NORMS, plan.norm_size if plan.batch_norm else 0), dtype)
         self.norms: list[Norm] = []
@@ -240,12 +240,9 @@ class NetworkTraining:
         Ctrl-C ends it within a fraction of a second: weights, intercepts and `n_steps` are then as after the last
         batch that was completed.
         """
-        order = np.ascontiguousarray(order, np.intp)
-        n = len(self._data.X)
+        order = checked_order(order, len(self._data.X))
         if order.size == 0:
             return np.zeros(0)
-        if np.maximum.reduce(order.view(np.uintp)) >= n:  # negative numbers are very large ones
-            raise ValueError(f"order has a number outside 0..{n - 1}; X has {n} rows")
         # One row more than a block would make a last, shorter batch by itself the same steps as behind the others.
         batch_size = min(batch_size, order.size if self.norms else max(order.size, self._plan.rows + 1))
         batches = -(-order.size // batch_size)
@@ -254,7 +251,9 @@ class NetworkTraining:
         rows = batch_size if self.norms else min(batch_size, self._plan.rows)
         self._prepare(rows)
         program, chunks = self._program, -(-batch_size // rows)
-        n_threads = self._thread_count(batches * chunks * self._chunk_seconds)
+        small = batches * chunks * self._chunk_seconds < SERIAL_SECONDS
+        most = 1 if (program[:, SHARE] == ALONE).all() else MEMBERS
+        n_threads = team_size(self._n_threads, most, small=small)
         self._make_room(n_threads, chunks > 1 or RULES[self._rule] == "gradient")
         settings = Settings(self._loss, self._rule, batch_size, rows, self._seed, self.n_steps, n_threads)
         arguments = (
@@ -263,7 +262,7 @@ class NetworkTraining:
             Batches(readonly(order), readonly(self._sizes(steps, batches)), losses),
             program,
             Model(self._levels, self._parameters, self._norms),
-            Optimizer(self._numbers, *self._penalties, self._moments, self._totals),
+            Optimizer(self._numbers, self._l2, self._weight_decay, self._moments, self._totals),
         )
         limit = max(1, int(CALL_SECONDS / self._chunk_seconds))
         self._train(arguments, n_threads, limit, len(program) * chunks)
@@ -283,20 +282,19 @@ class NetworkTraining:
         ]
 
         def call(thread: int) -> bool:
-            return bool(train(thread, *arguments, self._workspaces[thread], self._board, states[thread]))
+            everything: tuple[Any, ...] = (thread, *arguments, self._workspaces[thread], self._board, states[thread])
+            return bool(train(*everything))
 
         def work(thread: int) -> Iterator[None]:
-            state, waits, started = states[thread], 0, time.perf_counter()
+            state = states[thread]
+
+            def go_on() -> bool:
+                if state[STAGE] == WORKING:
+                    state[LIMIT] = limit
+                return call(thread)
+
             try:
-                while not call(thread):
-                    if state[STAGE] == WORKING:
-                        state[LIMIT] = limit
-                    else:
-                        time.sleep(0)  # the others do not get on: they may need this CPU
-                        waits += 1
-                        if waits > _PATIENCE[0] + _PATIENCE[1] * (time.perf_counter() - started):
-                            state[MOST] = 1
-                    yield
+                yield from until_done(go_on, state, STAGE, MOST, _PATIENCE)
             finally:
                 if thread == 0:
                     leave(self._board)
@@ -324,16 +322,6 @@ class NetworkTraining:
         corrections = (1 - beta ** (self.n_steps + np.arange(1.0, batches + 1)) for beta in self._betas)
         of_mean, of_square = (np.where(correction > 0, correction, 1) for correction in corrections)
         return np.column_stack([size, size / of_mean, 1 / np.sqrt(of_square)]).astype(self._plan.dtype)
-
-    def _thread_count(self, seconds: float) -> int:
-        """Return how many threads to use for so much work: a power of two."""
-        if self._n_threads is not None:
-            parallel.resolve(self._n_threads)  # refuses what is no number of threads, needed or not
-        alone = (self._program[:, SHARE] == ALONE).all()
-        if not jit_enabled() or alone or (self._n_threads is None and seconds < SERIAL_SECONDS):
-            return 1
-        wanted = min(MEMBERS, parallel.resolve(self._n_threads))
-        return 1 << (wanted.bit_length() - 1)
 
     def _prepare(self, rows: int) -> None:
         """Lay out chunks of so many rows, if the last call had others."""

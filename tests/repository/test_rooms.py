@@ -151,17 +151,12 @@ def is_private(name: str | None) -> bool:
 ABOUT_ALL = {"tests/kernels/all": "kernels/", "tests/repository": ""}
 
 
-#: What tests of all rooms together mirror.
-MIRRORED = {"tests/repository": "fastml", "tests/kernels/all": "kernels"}
-
-
 def private_uses(texts: Sources) -> list[str]:
     """Return the imports of something with an underscore from another folder; a test may, from the room it mirrors."""
     return [
         str(taken)
         for taken in imports(texts)
-        if room_of(taken.target)
-        not in (room_of(taken.file), room_of(taken.file).removeprefix("tests/"), MIRRORED.get(room_of(taken.file)))
+        if room_of(taken.target) not in (room_of(taken.file), room_of(taken.file).removeprefix("tests/"))
         and not taken.target.startswith(ABOUT_ALL.get(room_of(taken.file), "nowhere"))
         and (is_private(taken.name) or is_private(PurePosixPath(taken.target).stem))
     ]

@@ -88,7 +88,10 @@ for batch_norm in (False, True):
     for loss, gradient in found[1:]:
         assert abs(loss - found[0][0]) < 1e-12
         np.testing.assert_allclose(gradient, found[0][1], rtol=0, atol=1e-12)
-entry = next(entry for entry in catalogue.ENTRIES if entry.key == "network_scores[softsign]")
+entry = catalogue.ENTRIES["network_scores[softsign]"]
+inputs = entry.make(entry.sizes["tiny"], "float32", entry.regimes[0], 0)
+scores = kernels.network_scores(*inputs.args, **inputs.kwargs)
+assert catalogue.check(entry, scores, entry.reference(inputs), "float32") <= 1
 X = np.concatenate([rng.normal(size=(100, 2)) - 1.5, rng.normal(size=(100, 2)) + 1.5])
 y = np.repeat(["left", "right"], 100)
 model = MLPClassifier(hidden_layer_sizes=(8,), activation="softsign", max_epochs=20, random_state=0).fit(X, y)
