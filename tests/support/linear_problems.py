@@ -5,17 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.testing import assert_allclose
 
-MULTICLASS = ("softmax_cross_entropy", "multiclass_hinge")
-
-LOSSES = (
-    "binary_cross_entropy",
-    "hinge",
-    "squared_hinge",
-    "squared_error",
-    "absolute_error",
-    "huber",
-    *MULTICLASS,
-)
+from fastml.kernels.losses.table import OVER_CLASSES as MULTICLASS
 
 FLOATS = ("float32", "float64")
 

@@ -9,18 +9,7 @@ from scipy.optimize._numdiff import approx_derivative
 
 from fastml import check_gradient, kernels
 from fastml.inspection import GradientCheck
-
-LOSSES = (
-    "binary_cross_entropy",
-    "softmax_cross_entropy",
-    "hinge",
-    "squared_hinge",
-    "multiclass_hinge",
-    "squared_error",
-    "absolute_error",
-    "huber",
-)
-OVER_CLASSES = ("softmax_cross_entropy", "multiclass_hinge")
+from fastml.kernels.losses.table import LOSSES, OVER_CLASSES
 
 
 def linear_arguments(loss, rng, loss_args, n=9):

@@ -12,6 +12,8 @@ import pytest
 
 from fastml import kernels
 from fastml.kernels.distances import arguments as distances_arguments
+from fastml.kernels.losses.table import LOSSES
+from fastml.kernels.losses.table import OVER_CLASSES as MULTICLASS
 from fastml.kernels.runtime import parallel
 
 pytestmark = pytest.mark.needs_jit
@@ -28,16 +30,6 @@ PAIRWISE = {
 }
 ELEMENTWISE = ("exp", "sigmoid", "softplus")
 SOFTMAX_FAMILY = ("softmax", "log_softmax", "logsumexp")
-MULTICLASS = ("softmax_cross_entropy", "multiclass_hinge")
-LOSSES = (
-    "binary_cross_entropy",
-    "hinge",
-    "squared_hinge",
-    "squared_error",
-    "absolute_error",
-    "huber",
-    *MULTICLASS,
-)
 
 # Lengths on both sides of every power of two that a block, tile or panel may have as its border.
 BORDERS = sorted({max(1, 2**p + d) for p in range(2, 14) for d in (-1, 0, 1)})

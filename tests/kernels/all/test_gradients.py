@@ -8,17 +8,9 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy.optimize import approx_fprime, check_grad
 from scipy.optimize._numdiff import approx_derivative
 
-MULTICLASS = ("softmax_cross_entropy", "multiclass_hinge")
-LOSSES = (
-    "binary_cross_entropy",
-    "softmax_cross_entropy",
-    "hinge",
-    "squared_hinge",
-    "multiclass_hinge",
-    "squared_error",
-    "absolute_error",
-    "huber",
-)
+from fastml.kernels.losses.table import LOSSES
+from fastml.kernels.losses.table import OVER_CLASSES as MULTICLASS
+
 N = 7
 
 

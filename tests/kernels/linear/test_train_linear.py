@@ -10,9 +10,11 @@ from numpy.testing import assert_allclose
 
 from fastml import kernels
 from fastml.kernels.linear.training import LinearTraining, linear_evaluation
+from fastml.kernels.losses.table import LOSSES
+from fastml.kernels.losses.table import OVER_CLASSES as MULTICLASS
 from fastml.kernels.reference import vectorized
 from fastml.kernels.runtime.jit import jit_enabled
-from linear_problems import FLOATS, LOSSES, MULTICLASS, close, data, many
+from linear_problems import FLOATS, close, data, many
 
 # ---------------------------------------------------------------------------------- public function
 

@@ -14,9 +14,11 @@ from fastml import kernels
 from fastml.kernels.linear import _descent
 from fastml.kernels.linear import training as linear_training
 from fastml.kernels.linear.training import LinearTraining
+from fastml.kernels.losses.table import LOSSES
+from fastml.kernels.losses.table import OVER_CLASSES as MULTICLASS
 from fastml.kernels.reference import vectorized
 from fastml.kernels.runtime import parallel, team
-from linear_problems import FLOATS, LOSSES, MULTICLASS, close, data, many
+from linear_problems import FLOATS, close, data, many
 
 # Rows, columns and rows of a batch on both sides of vectors, groups, blocks and parts.
 SHAPES = [
