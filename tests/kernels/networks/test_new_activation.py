@@ -94,7 +94,7 @@ scores = kernels.network_scores(*inputs.args, **inputs.kwargs)
 assert catalogue.check(entry, scores, entry.reference(inputs), "float32") <= 1
 X = np.concatenate([rng.normal(size=(100, 2)) - 1.5, rng.normal(size=(100, 2)) + 1.5])
 y = np.repeat(["left", "right"], 100)
-model = MLPClassifier(hidden_layer_sizes=(8,), activation="softsign", max_epochs=20, random_state=0).fit(X, y)
+model = MLPClassifier((8,), activation="softsign", batch_size=10, max_iter=50, tol=None, random_state=0).fit(X, y)
 assert model.score(X, y) > 0.95
 print("all of it")
 """
