@@ -109,7 +109,7 @@ _TRAINED_AS = {"LinearSVC": "LogisticRegression", "SGDClassifier": "train_linear
 
 
 def kernels_of_other_targets() -> set[str]:
-    """Name the kernels that nothing here reaches on Numba's target, as `_jit.stats` names them."""
+    """Name the kernels that nothing here reaches on Numba's target, as `jit.stats` names them."""
     import numpy as np
 
     from fastml.kernels.distances import tile_shapes

@@ -20,7 +20,7 @@ FLOATS = ("float32", "float64")
 
 
 def stated_bounds(text: str) -> dict[str, float]:
-    """Read the bounds in ulp from the docstring of `_math`, so that it cannot say something else than is tested."""
+    """Read the bounds in ulp from the docstring of `functions`, so that it cannot say something else than is tested."""
     return {
         name: float(re.search(rf"^{name}[ .].*?At most ([\d.]+) ulp", text, re.MULTILINE | re.DOTALL)[1])
         for name in ("exp", "log1p", "log")
