@@ -151,6 +151,8 @@ class Sources:
                 for alias in node.names:
                     if name == (alias.asname or alias.name):
                         return self._home(str(origin), alias.name)
+                    if alias.name == "*" and str(origin) in self.modules and name in self._defined(str(origin)):
+                        return frozenset({str(origin)})
         return frozenset()
 
     def _search(self, package: str, name: str) -> frozenset[str]:
@@ -189,13 +191,17 @@ def _chain(node: ast.AST) -> tuple[ast.Name | None, list[str]]:
 
 
 def _rows(table: ast.Dict, name: str) -> Sequence[str]:
-    """Return where a table sends `name`: it has ``name: module``, or ``module: (name, …)``."""
-    try:
-        rows = ast.literal_eval(table)
-    except ValueError:
-        return ()
-    homes = [key for key, value in rows.items() if isinstance(value, (tuple, list)) and name in value]
-    homes += [value for key, value in rows.items() if key == name]
+    """Return where a table sends `name`: it has ``name: module``, or ``module: (name, …)``; other rows are skipped."""
+    homes: list[object] = []
+    for row in zip(table.keys, table.values, strict=True):
+        try:
+            key, value = (ast.literal_eval(part) for part in row if part is not None)
+        except ValueError:
+            continue
+        if isinstance(value, (tuple, list)) and name in value:
+            homes.append(key)
+        elif key == name:
+            homes.append(value)
     return [home for home in homes if isinstance(home, str)]
 
 
