@@ -54,7 +54,7 @@ from .panels import (
     scattering_step,
 )
 
-__all__ = ["k_nearest", "k_nearest_outside_group"]
+__all__ = ["k_nearest"]
 
 #: Below this many pairs x columns a second thread costs more than it gains.
 _SERIAL_ELEMENTS = 1 << 20
