@@ -75,13 +75,12 @@ def _fit_conv_net(dtype: str) -> None:
     """Fit one batch with all layers, also on bytes."""
     import numpy as np
 
-    from fastml import ConvNetClassifier
-    from fastml import layers as of
+    from fastml import ConvNetClassifier, layers
 
     X = np.arange(6 * 9 * 9).reshape(6, 1, 9, 9) % 7
     listed = [
-        of.Dropout(), of.Conv2D(4), of.BatchNorm(), of.ReLU(), of.AvgPool2D(), of.Conv2D(4, stride=2), of.MaxPool2D(),
-        of.Conv2D(4), of.Linear(4), of.Dropout(),
+        layers.Dropout(), layers.Conv2D(4), layers.BatchNorm(), layers.ReLU(), layers.AvgPool2D(),
+        layers.Conv2D(4, stride=2), layers.MaxPool2D(), layers.Conv2D(4), layers.Linear(4), layers.Dropout(),
     ]  # fmt: skip
     for images in (X.astype(dtype), *[X.astype(np.uint8)] * (dtype == "float32")):
         ConvNetClassifier(listed, max_iter=1, tol=None, random_state=0, n_jobs=2).fit(images, [0, 1, 2] * 2)

@@ -159,7 +159,7 @@ class LinearRegression(_LeastSquares):
         y : array-like of shape (n,) or (n, T)
             Targets.
         sample_weight : array-like of shape (n,), optional
-            LinearWeights of the rows, not negative. A weight of 2 counts as the row twice.
+            Weights of the rows, not negative. A weight of 2 counts as the row twice.
 
         Returns
         -------
@@ -234,7 +234,7 @@ class Ridge(_LeastSquares):
         y : array-like of shape (n,) or (n, T)
             Targets.
         sample_weight : array-like of shape (n,), optional
-            LinearWeights of the rows, not negative. A weight of 2 counts as the row twice.
+            Weights of the rows, not negative. A weight of 2 counts as the row twice.
 
         Returns
         -------

@@ -49,7 +49,7 @@ class LogisticRegression(LinearClassifier):
     fit_intercept : bool, default=True
         Whether to fit intercepts; without, they are 0.
     class_weight : dict, "balanced" or None, default=None
-        LinearWeights of the classes, which multiply those of the rows. "balanced" makes all classes count the same.
+        Weights of the classes, which multiply those of the rows. "balanced" makes all classes count the same.
     random_state : int, RandomState or None, default=None
         Not used, because nothing here is random; it exists so that calls written for scikit-learn run.
     max_iter : int, default=100
@@ -136,7 +136,7 @@ class LogisticRegression(LinearClassifier):
         y : array-like of shape (n,)
             Labels: numbers or strings, of two classes or more.
         sample_weight : array-like of shape (n,), optional
-            LinearWeights of the rows, not negative. A weight of 2 counts as the row twice.
+            Weights of the rows, not negative. A weight of 2 counts as the row twice.
 
         Returns
         -------

@@ -15,7 +15,7 @@ from ._sgd_columns import LinearTask
 __all__ = ["step_sizes"]
 
 #: Rows to look at, and steps of the power method, for the curvature of the mean loss.
-_ROWS, _POWERS = 2000, 15
+_ROWS, _POWER_ITERATIONS = 2000, 15
 
 
 class StepSettings(Protocol):
@@ -46,8 +46,8 @@ def _stable(task: LinearTask, batches: Batches) -> float:
     the mean square of the rows where theirs is the largest.
     """
     eigenvalue, mean_square = _second_moments(task.rows, task.fit_intercept)
-    of_one = 0 if batches.size == batches.n else 1 / batches.size
-    bound = LOSSES[task.loss].step_curvature * ((1 - of_one) * eigenvalue + of_one * mean_square)
+    single_row_share = 0 if batches.size == batches.n else 1 / batches.size
+    bound = LOSSES[task.loss].step_curvature * ((1 - single_row_share) * eigenvalue + single_row_share * mean_square)
     return float(f"{1 / bound:.1e}") if bound > 0 else math.inf
 
 
@@ -61,7 +61,7 @@ def _second_moments(rows: Rows, with_intercept: bool) -> tuple[float, float]:
     if total == 0:
         weight, total = np.ones(len(x)), float(len(x))
     vector, eigenvalue = np.ones(x.shape[1]), 0.0
-    for _ in range(_POWERS):
+    for _ in range(_POWER_ITERATIONS):
         vector = x.T @ (weight * (x @ (vector / np.linalg.norm(vector)))) / total
         eigenvalue = float(np.linalg.norm(vector))
         if eigenvalue == 0:

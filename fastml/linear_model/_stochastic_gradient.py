@@ -134,7 +134,7 @@ class SGDClassifier(CheckedScore, ClassifierMixin, Probabilities, SGDModel):
     Attributes
     ----------
     coef_ : ndarray of shape (1, D) or (C, D)
-        LinearWeights, in the dtype of the training.
+        Weights, in the dtype of the training.
     intercept_ : ndarray of shape (1,) or (C,)
         Intercepts.
     classes_ : ndarray of shape (C,)
@@ -375,7 +375,7 @@ class SGDRegressor(CheckedScore, RegressorMixin, SGDModel):
     Attributes
     ----------
     coef_ : ndarray of shape (D,)
-        LinearWeights.
+        Weights.
     intercept_ : ndarray of shape (1,)
         The intercept.
     history_, n_iter_, t_, best_step_, n_features_in_, feature_names_in_

@@ -1,7 +1,7 @@
 """L-BFGS for several independent smooth convex problems at once, on top of a preconditioner.
 
 The linear models' objectives are sums over rows, and a pass over the rows is what costs. So whatever can be done
-besides to save a pass is done: the inverse Hessian that L-BFGS starts from is a good approximation (`_curvature`)
+besides to save a pass is done: the inverse Hessian that L-BFGS starts from is a good approximation (`hessians`)
 and not a multiple of the identity, and problems that share their rows (one class against the rest) share their
 passes, each with its own step, its own memory and its own end.
 

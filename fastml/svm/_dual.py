@@ -34,13 +34,13 @@ def descend(problems: Problems, which: NDArray[np.intp], start: Solution | None)
     """Descend the duals of some problems side by side, from zeros or from a solution of all problems."""
     s, n = problems.settings, len(problems.X)
     center = np.zeros(problems.X.shape[1])
-    if s.free:
+    if s.free_intercept:
         mean, spread = mean_and_spread(problems.X, problems.cost)
         if (np.abs(mean) > spread).any():
             # Rows far from 0 are much alike, and the descent would take small steps: it gets copies that are not.
             center, problems = mean, problems.with_rows(problems.X - mean)
-    constant, norms = s.constant, _squared_norms(problems.X)
-    if s.free:
+    constant, norms = s.intercept_scaling, _squared_norms(problems.X)
+    if s.free_intercept:
         # As long as the rows, but so long that a proximal step moves the intercept by 1 if all rows pull one way.
         total = float(np.add.reduce(problems.cost))
         constant = math.sqrt(max(float(np.add.reduce(norms)) / n, 1 / total))
@@ -93,7 +93,7 @@ class _CoordinateDescent:
         problems = self._problems
         rows = problems.losses("hinge", problems.X, 1)
         self._moving[:-1] = rows.combine((self._alpha * self._signs)[np.newaxis])[0, :-1]
-        self._moving[-1] = intercept / self._constant if problems.settings.free else 0.0
+        self._moving[-1] = intercept / self._constant if problems.settings.free_intercept else 0.0
         self._is_done()
 
     def run(self) -> Iterator[None]:
@@ -115,7 +115,7 @@ class _CoordinateDescent:
                 yield
             self.epochs += 1
             margins = (extremes[0] if extremes[0] < 0 else -math.inf, extremes[1] if extremes[1] > 0 else math.inf)
-            if s.free:
+            if s.free_intercept:
                 drift = self._constant * float(self._alpha @ self._signs)
                 if extremes[1] - extremes[0] <= abs(drift) * self._constant:
                     moving[-1] += drift
@@ -134,13 +134,13 @@ class _CoordinateDescent:
         rows = problems.losses("hinge", problems.X, 1)
         below, sums = problems.dual_objectives(rows, dual, which)
         w = sums[:, :-1]
-        b = np.array([self._constant * (moving[-1] if s.free else self._constant * sums[0, -1])])
+        b = np.array([self._constant * (moving[-1] if s.free_intercept else self._constant * sums[0, -1])])
         primal = problems.primal_objectives(w, b, which, 1)
         gap = float(primal[0] - below[0])
         if gap < self.gap:
             self.w, self.b, self.dual = w[0], float(b[0]), dual[0]
             self.objective, self.gap = float(primal[0]), gap
-        if not s.free:
+        if not s.free_intercept:
             moving[:-1], moving[-1] = w[0], self._constant * sums[0, -1]
         if s.verbose:
             print(f"class {self._k}, epoch {self.epochs}: objective {primal[0]:.10g}, gap {gap:.1e}")
@@ -169,7 +169,7 @@ def _multiclass_hinge(X: NDArray[Any], codes: NDArray[np.intp], cost: Array, W: 
 def crammer_singer(X: NDArray[Any], codes: NDArray[np.intp], cost: Array, n_classes: int, s: Settings) -> Solution:
     """Solve Crammer and Singer's dual by coordinate descent, a row's variables at a time."""
     n, columns = X.shape
-    norms = _squared_norms(X) + s.constant**2
+    norms = _squared_norms(X) + s.intercept_scaling**2
     random = np.random.default_rng(check_random_state(s.random_state).randint(np.iinfo(np.int32).max))
     alpha, W = np.zeros((n, n_classes)), np.zeros((n_classes, columns + 1))
     step = max(1, _CALL_PRODUCTS // (2 * n_classes * (columns + 1)))
@@ -182,20 +182,20 @@ def crammer_singer(X: NDArray[Any], codes: NDArray[np.intp], cost: Array, n_clas
         worst = 0.0
         for first in range(0, n, step):
             some = order[first : first + step]
-            worst = max(worst, crammer_singer_epoch(X, codes, some, norms, cost, s.constant, alpha, W))
+            worst = max(worst, crammer_singer_epoch(X, codes, some, norms, cost, s.intercept_scaling, alpha, W))
         epoch += 1
         if epoch < check and worst > 0 and epoch < s.max_iter:
             continue
         check = epoch + max(5, epoch // 3)
         sums = combined.combine(np.ascontiguousarray(alpha.T))
-        W[:, :-1], W[:, -1] = sums[:, :-1], s.constant * sums[:, -1]
+        W[:, :-1], W[:, -1] = sums[:, :-1], s.intercept_scaling * sums[:, -1]
         half_norms = 0.5 * float(np.einsum("ij,ij->", W, W))
-        objective = half_norms + _multiclass_hinge(X, codes, cost, W[:, :-1], s.constant * W[:, -1])
+        objective = half_norms + _multiclass_hinge(X, codes, cost, W[:, :-1], s.intercept_scaling * W[:, -1])
         goal = s.tol * max(objective, ROUNDING * float(np.add.reduce(cost)))
         below = -half_norms - float(alpha.sum() - alpha[np.arange(n), codes].sum())
         if best is None or objective - below < best.gap[0]:
             best = Solution(
-                W[:, :-1].copy(), s.constant * W[:, -1], alpha.T.copy(), np.array([objective]),
+                W[:, :-1].copy(), s.intercept_scaling * W[:, -1], alpha.T.copy(), np.array([objective]),
                 np.array([objective - below]), np.array([goal]), epoch,
             )  # fmt: skip
         if s.verbose:

@@ -76,7 +76,7 @@ class _Margins(RowObjective):
             problems.negative,
             problems=problems.count,
             penalty=np.append(np.ones(X.shape[1]), problems.ridge),
-            fit_intercept=s.constant > 0,
+            fit_intercept=s.intercept_scaling > 0,
             n_threads=s.n_threads,
         )
         self._costs = [problems.costs(k) for k in range(problems.count)]
@@ -110,7 +110,7 @@ class _Margins(RowObjective):
 
     def _gaps(self, primal: Array, excess: Array, G: Array, near: NDArray[np.bool_], which: NDArray[np.intp]) -> Array:
         """Return duality gaps: those of free intercepts take a pass, which is made for problems that are near."""
-        if not self._settings.free:
+        if not self._settings.free_intercept:
             penalty = self.penalty if self.fit_intercept else np.ones_like(self.penalty)
             gap: Array = 0.5 * np.einsum("ij,ij,j->i", G, G, 1 / penalty) + excess
             return gap

@@ -22,8 +22,8 @@ class Settings(NamedTuple):
     squared: bool
     C: float
     tol: float
-    constant: float  # value of the column that the intercept belongs to, 0 without intercept
-    free: bool  # whether the intercept is not penalised
+    intercept_scaling: float  # value of the column that the intercept belongs to, 0 without intercept
+    free_intercept: bool  # whether the intercept is not penalised
     max_iter: int
     verbose: bool
     random_state: Any
@@ -61,7 +61,7 @@ class Problems:
         #: Objectives below this are rounding errors of their terms.
         self.smallest = ROUNDING * np.array([np.add.reduce(self.costs(k)) for k in range(self.count)])
         #: What is added to the objective for the square of half an intercept.
-        self.ridge = 1 / s.constant**2 if s.constant > 0 and not s.free else 0.0
+        self.ridge = 1 / s.intercept_scaling**2 if s.intercept_scaling > 0 and not s.free_intercept else 0.0
 
     def with_rows(self, X: NDArray[Any]) -> Problems:
         """Return the same problems with other rows."""
@@ -86,7 +86,7 @@ class Problems:
         `dual` (m, n) holds dual variables times signs. Where intercepts are free these must sum to 0: those of one
         sign are scaled down here until they do.
         """
-        if self.settings.free:
+        if self.settings.free_intercept:
             for a in dual:
                 up, down = a[a > 0].sum(), -a[a < 0].sum()
                 if up > down:

@@ -127,12 +127,12 @@ class _Loop:
         #: Rows that the model was last given.
         self._given = np.empty(0, np.intp)
         #: Weights of the last evaluation, for runs that diverge after it.
-        self._sound: list[Any] = []
+        self._last_finite: list[Any] = []
 
     def run(self) -> None:
         self._start = time.perf_counter()
         try:
-            self._sound = self._weights()
+            self._last_finite = self._weights()
             if self._resume is not None:
                 self._resume_from(self._resume)
             for run in [run for run in self._active if not run.max_steps]:
@@ -146,7 +146,7 @@ class _Loop:
                 sound = bool(finite[run.column])
                 if sound and run.wants_checkpoint and run.checkpoint is None:
                     run.checkpoint = self._checkpoint(run, self._model.state(run.column))
-                weights = self._model.weights(run.column) if sound else self._sound[run.column]
+                weights = self._model.weights(run.column) if sound else self._last_finite[run.column]
                 run.end("interrupted", self._done, weights, None)
 
     def _resume_from(self, checkpoint: Checkpoint) -> None:
@@ -159,7 +159,7 @@ class _Loop:
             weights = np.ones(len(checkpoint.losses)) if checkpoint.weights is None else checkpoint.weights
             self._losses.append((checkpoint.losses[:, np.newaxis], weights))
         if checkpoint.sound is not None:
-            self._sound = [checkpoint.sound]
+            self._last_finite = [checkpoint.sound]
         if self._progress is not None:
             self._progress.advance(checkpoint.done, self._active)
         is_over = run.max_steps < checkpoint.done or (run.max_steps == checkpoint.done and checkpoint.evaluated)
@@ -174,7 +174,7 @@ class _Loop:
             self._take_losses(self._model.last_losses()[:missing])  # type: ignore[attr-defined]
         losses, weights = self._since_evaluation()
         return run.checkpoint_at(
-            self._done, losses[run.column].copy(), weights, self._sound[run.column], state=state,
+            self._done, losses[run.column].copy(), weights, self._last_finite[run.column], state=state,
             epoch_at=self._epoch_at, order=self._order, seconds=time.perf_counter() - self._start,
         )  # fmt: skip
 
@@ -229,7 +229,7 @@ class _Loop:
             step = self._done - count + at + 1
             run.diverged_at = (step, float(column[at]))
             run.history.add(**self._row(run, step) | {"train_loss": float(column[at])})
-            run.end("diverged", step, self._sound[run.column], None)
+            run.end("diverged", step, self._last_finite[run.column], None)
             self._active.remove(run)
         self._forget()
 
@@ -271,7 +271,7 @@ class _Loop:
         if scheduled:
             self._losses.clear()
             self._evaluated_at = self._done
-            self._sound = self._weights()
+            self._last_finite = self._weights()
 
     def _values(self, batch: NDArray[np.intp]) -> tuple[dict[str, NDArray[np.float64]], float]:
         """Return losses and scores of all columns, and what the batches of the running loss count."""
@@ -314,6 +314,6 @@ class _Loop:
         self._model.keep(columns)
         self._rates = [self._rates[column] for column in columns]
         self._losses = [(losses[:, columns], counts) for losses, counts in self._losses]
-        self._sound = [self._sound[column] for column in columns]
+        self._last_finite = [self._last_finite[column] for column in columns]
         for run in self._active:
             run.column = columns.index(run.column)

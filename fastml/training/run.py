@@ -19,7 +19,7 @@ __all__ = ["Checkpoint", "DivergenceWarning", "EarlyStopping", "Run", "Status"]
 Status = Literal["running", "max_iter", "converged", "stopped", "interrupted", "diverged"]
 
 #: Rows of the first batches that tell whether the loss is much larger later; of those that count.
-_TELLING = 30
+_ROWS_OF_FIRST_LOSS = 30
 
 
 class DivergenceWarning(RuntimeWarning):
@@ -169,8 +169,8 @@ class Run:
     _seen: tuple[int, int] = 0, -1
     _best: Any = None
     #: Training loss of each of these rows, and what its batches count; the most that those of one do.
-    _parts: list[tuple[float, float]] = field(default_factory=list)
-    _most: float = 0.0
+    _batch_losses: list[tuple[float, float]] = field(default_factory=list)
+    _largest_weight: float = 0.0
     #: Rows of the first batches that count, and the largest loss of one of these batches.
     _first: tuple[int, float] = 0, -math.inf
 
@@ -181,12 +181,12 @@ class Run:
         Of batches of so few rows that one says little the largest of the first few, and None before these are done.
         """
         rows, largest = self._first
-        return largest if rows >= _TELLING else None
+        return largest if rows >= _ROWS_OF_FIRST_LOSS else None
 
     def note_first_losses(self, losses: NDArray[np.float64], rows: NDArray[np.intp]) -> None:
         """Look at the mean losses of the first batches, and at how many rows in them count."""
         before, largest = self._first
-        first = (before + np.cumsum(rows) - rows < _TELLING) & (rows > 0)
+        first = (before + np.cumsum(rows) - rows < _ROWS_OF_FIRST_LOSS) & (rows > 0)
         self._first = before + int(rows[first].sum()), float(np.max(losses[first], initial=largest))
 
     def resume_from(self, checkpoint: Checkpoint) -> None:
@@ -199,7 +199,10 @@ class Run:
         self._seen = rows, checkpoint.done if checkpoint.evaluated else -1
         self._best, self.best_step = checkpoint.best, checkpoint.best_step
         if checkpoint.first_loss is not None:
-            self._first = _TELLING if checkpoint.first_rows is None else checkpoint.first_rows, checkpoint.first_loss
+            self._first = (
+                _ROWS_OF_FIRST_LOSS if checkpoint.first_rows is None else checkpoint.first_rows,
+                checkpoint.first_loss,
+            )
 
     def checkpoint_at(
         self, done: int, losses: NDArray[np.float64], weights: NDArray[np.float64], sound: Any, **more: Any
@@ -217,7 +220,7 @@ class Run:
             first_loss=self._first[1] if self._first[0] else None,
             converged=self.status == "converged",
             weights=weights[:0] if step == done else weights,
-            counts=np.array([count for _, count in self._parts[:rows]]),
+            counts=np.array([count for _, count in self._batch_losses[:rows]]),
             first_rows=self._first[0],
             **more,
         )
@@ -239,8 +242,8 @@ class Run:
 
     def _look(self, row: dict[str, float], count: float) -> tuple[bool, bool]:
         """Show a row to early stopping, with the training loss that is to be judged by; return what it says."""
-        self._parts.append((row["train_loss"], count))
-        self._most = max(self._most, count)
+        self._batch_losses.append((row["train_loss"], count))
+        self._largest_weight = max(self._largest_weight, count)
         return self.stopping.update(row | {"train_loss": self.recent_loss()})
 
     def recent_loss(self, enough: float = 0.0) -> float:
@@ -249,12 +252,12 @@ class Run:
         It is that of the last evaluation, but if its batches count less than half of what those of another one did, or
         less than `enough`, the mean over them and those before.
         """
-        enough = max(enough, self._most / 2)
-        last, total = self._parts[-1]
+        enough = max(enough, self._largest_weight / 2)
+        last, total = self._batch_losses[-1]
         if total >= enough:
             return last
         total = loss = 0.0
-        for part, count in reversed(self._parts):
+        for part, count in reversed(self._batch_losses):
             if count > 0:  # the loss of batches that do not count is NaN
                 total, loss = total + count, loss + count * part
             if total >= enough:
@@ -268,7 +271,7 @@ class Run:
         `loss` is that of all rows before any step, and `enough` what they count: the first batches may be without those
         of large losses, the last ones full of them.
         """
-        if self.first_loss is None or not self._parts:
+        if self.first_loss is None or not self._batch_losses:
             return False
         return self.recent_loss(enough) > 2 * (max(self.first_loss, loss) + penalty)
 

@@ -59,7 +59,7 @@ _STEPS = {"float32": (1e-25, 1e25), "float64": (1e-200, 1e200)}
 _CALL_ELEMENTS = 4 * panels.CALL_ELEMENTS
 
 #: A distance made alone costs as much as several of a tile: with more than one in so many not pruned, tiles are faster.
-_ONE_IN = 10
+_PAIRS_PER_SURVIVOR = 10
 
 #: After a block that refused most rows so many blocks go without, and each time this happens so many times as many.
 _PATIENCE = 4
@@ -198,7 +198,7 @@ def fill_heaps(
         refused[:] = False
         part, whole = (begin, min(y_last, begin + step)), (y_first, y_last, stride)
         left, begin = _prune(
-            (plan, byte_plan), grid, precision, queries, y, y_groups, part, whole, like, rule, _ONE_IN
+            (plan, byte_plan), grid, precision, queries, y, y_groups, part, whole, like, rule, _PAIRS_PER_SURVIVOR
         )  # fmt: skip
         yield
         stride = 0

@@ -33,7 +33,7 @@ def backward(part, chunk, settings, model, optimizer, workspace):  # type: ignor
 
     The part is in tasks of `COLUMNS` units.
     """
-    levels, level, row, n, own = model.levels, part.level, part.row, part.n, workspace.own
+    levels, level, row, n, own = model.levels, part.level, part.row, part.n, workspace.thread_buffer
     units, above, pitch = levels[WIDTH, level], levels[WIDTH, level + 1], levels[PITCH, level]
     pitch_above = levels[PITCH, level + 1]
     values = matrix(workspace.blocks, levels[BLOCK, level] + row * pitch, n, pitch)
@@ -84,7 +84,7 @@ def _through_norms(level, first, last, G, rule, model, optimizer, workspace, ste
             continue
         _narrow(of_norms[which], gradient)
         m, v = optimizer.moments[0, there], optimizer.moments[1, there]
-        move(rule, norms[which, here], gradient, none, none, m, v, step, optimizer.numbers)
+        move(rule, norms[which, here], gradient, none, none, m, v, step, optimizer.hyperparameters)
 
 
 @inner
@@ -107,7 +107,7 @@ def step_of_weights(level, top, bottom, begin_at, end_at, chunk, rule, X, model,
     the whole batch the gradient goes to the totals, that of a few rows after that of others.
     A plain step is taken in registers. Where the lowest level has no block, its rows are fetched again.
     """
-    levels, own, n, step = model.levels, workspace.own, chunk.rows.size, chunk.step
+    levels, own, n, step = model.levels, workspace.thread_buffer, chunk.rows.size, chunk.step
     units, pitch, above = levels[WIDTH, level], levels[PITCH, level - 1], levels[PITCH, level]
     stack = matrix(model.parameters, levels[STACK, level], units, pitch)
     gradient, l2, weight_decay = (
@@ -156,7 +156,7 @@ def step_of_weights(level, top, bottom, begin_at, end_at, chunk, rule, X, model,
                     m, v = optimizer.moments[0, here], optimizer.moments[1, here]
                     move(
                         rule, model.parameters[here], strip, l2[left:right], weight_decay[left:right], m, v, step,
-                        optimizer.numbers,
+                        optimizer.hyperparameters,
                     )  # fmt: skip
 
 
@@ -173,4 +173,4 @@ def step_from_totals(level, top, bottom, begin_at, end_at, rule, model, optimize
         _narrow(totals[here], gradient)
         totals[here] = 0
         m, v = optimizer.moments[0, here], optimizer.moments[1, here]
-        move(rule, model.parameters[here], gradient, l2, weight_decay, m, v, step, optimizer.numbers)
+        move(rule, model.parameters[here], gradient, l2, weight_decay, m, v, step, optimizer.hyperparameters)

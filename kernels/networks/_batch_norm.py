@@ -84,7 +84,7 @@ def _subtract(part, mean):  # type: ignore[no-untyped-def]
 
 @inner
 def _scale_and_shift(z, inverse, scale, shift, kept):  # type: ignore[no-untyped-def]
-    """Kept = z times inverse; z = scale times that plus shift."""
+    """``kept = z * inverse``; ``z = scale * kept + shift``."""
     for j in range(z.size):
         kept[j] = z[j] * inverse[j]
     for j in range(z.size):

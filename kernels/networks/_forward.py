@@ -110,7 +110,7 @@ def make_values(part, model, workspace, X, ahead):  # type: ignore[no-untyped-de
 
     Where the lowest level has no block, `ahead` are the rows that they are made from.
     """
-    levels, own, level, n = model.levels, workspace.own, part.level, part.n
+    levels, own, level, n = model.levels, workspace.thread_buffer, part.level, part.n
     below, pitch, at = levels[PITCH, level - 1], levels[PITCH, level], levels[BLOCK, level - 1]
     stack = matrix(model.parameters, levels[STACK, level], levels[WIDTH, level], below)
     most = n if at >= 0 else few_rows(own)
@@ -128,7 +128,7 @@ def activate_values(part, model, workspace):  # type: ignore[no-untyped-def]
     """Put the activations of what is in the thread's own array where others read them."""
     levels, level, n = model.levels, part.level, part.n
     kind, pitch = levels[ACTIVATION, level], levels[PITCH, level]
-    Z = matrix(workspace.own, 0, n, pitch)
+    Z = matrix(workspace.thread_buffer, 0, n, pitch)
     values = matrix(workspace.blocks, levels[BLOCK, level] + part.row * pitch, n, pitch)
     for i in range(n):
         activate(kind, Z[i, part.first : part.last], values[i, part.first : part.last])
@@ -142,8 +142,8 @@ def forward(part, chunk, settings, model, optimizer, workspace, X, ahead):  # ty
     make_values(part, model, workspace, X, ahead)
     if levels[NORMS_AT, level] >= 0:
         kept = matrix(workspace.normalized, levels[KEPT, level], n + 1, pitch)
-        share = optimizer.numbers[4] if training else like(optimizer.numbers[4], 0)
-        Z = matrix(workspace.own, 0, n, pitch)
+        share = optimizer.hyperparameters[4] if training else like(optimizer.hyperparameters[4], 0)
+        Z = matrix(workspace.thread_buffer, 0, n, pitch)
         normalize(Z, part.first, part.last, n, model.norms, levels[NORMS_AT, level], kept, share)
     activate_values(part, model, workspace)
     threshold = levels[THRESHOLD, level]

@@ -118,7 +118,7 @@ def _operate(tasks, chunk, settings, data, model, optimizer, workspace, work):  
         outputs = levels[WIDTH, level]
         Z = matrix(workspace.blocks, levels[BLOCK, level], n, outputs)
         G = matrix(workspace.grads, levels[GRADS, level], n, outputs)
-        scale = like(optimizer.numbers[0], 1) / like(optimizer.numbers[0], chunk.batch_rows)
+        scale = like(optimizer.hyperparameters[0], 1) / like(optimizer.hyperparameters[0], chunk.batch_rows)
         losses_of_rows(
             settings.loss, Z, G, first, last, chunk.rows, data.indices, data.targets, data.weights, scale, work,
             workspace.loss_sums,
@@ -134,7 +134,9 @@ def _operate(tasks, chunk, settings, data, model, optimizer, workspace, work):  
         rule = settings.rule
         step_of_weights(level, top, low, begin_at, end_at, chunk, rule, data.X, model, optimizer, workspace)
         if chunk.is_last and not chunk.is_whole and rule != GRADIENT:
-            step_from_totals(level, top, low, begin_at, end_at, rule, model, optimizer, workspace.own, chunk.step)
+            step_from_totals(
+                level, top, low, begin_at, end_at, rule, model, optimizer, workspace.thread_buffer, chunk.step
+            )
 
 
 @kernel

@@ -79,7 +79,7 @@ class Model(NamedTuple):
 class Optimizer(NamedTuple):
     """What a step takes beside the gradient."""
 
-    numbers: Array  # momentum, beta_1, beta_2, epsilon; share of a batch in running statistics
+    hyperparameters: Array  # momentum, beta_1, beta_2, epsilon; share of a batch in running statistics
     l2: Array  # (layers, columns of a stack)
     weight_decay: Array  # likewise
     moments: Array  # (2, parameters and norms)
@@ -93,7 +93,7 @@ class Workspace(NamedTuple):
     grads: Array
     normalized: Array  # for each normalised level a row of inverse deviations, then values before scale and shift
     loss_sums: Array
-    own: Array
+    thread_buffer: Array
 
 
 #: Rows of a block, at least and at most, and multiply-adds of a chunk of rows: what a call takes at least.
@@ -202,7 +202,7 @@ class Plan:
         """Make blocks for the gradients of so many rows."""
         return aligned((sum(self._lengths(rows)[1:]),), self.dtype)
 
-    def own(self, rows: int) -> Array:
+    def thread_buffer(self, rows: int) -> Array:
         """Make what a thread has for itself: values or gradients of a level but the lowest, or a strip of a gradient.
 
         Behind that there may be rows of the lowest level.

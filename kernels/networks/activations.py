@@ -47,7 +47,7 @@ def activate(kind, z, a):  # type: ignore[no-untyped-def]
 
 @inner
 def activate_backward(kind, a, d, g):  # type: ignore[no-untyped-def]
-    """G = d times the activation's derivative, where its value is a; ReLU's is 0 at 0."""
+    """``g = d`` times the activation's derivative, where its value is a; ReLU's is 0 at 0."""
     if kind == _RELU:
         for j in range(g.size):
             g[j] = d[j] if a[j] > like(a[j], 0) else like(a[j], 0)
@@ -71,7 +71,7 @@ def drop(key, first, threshold, scale, a):  # type: ignore[no-untyped-def]
 
 @inner
 def drop_backward(key, first, threshold, scale, a, d, kept):  # type: ignore[no-untyped-def]
-    """Kept = what was in a before `drop`; d becomes the gradient in that, 0 where it was dropped."""
+    """``kept`` = what was in a before `drop`; d becomes the gradient in that, 0 where it was dropped."""
     for j in range(a.size):
         here = mixed(key, first + j) >= threshold
         kept[j] = a[j] / scale if here else like(scale, 0)

@@ -47,7 +47,7 @@ def scores_of(
     model, X = Model(plan.levels(rows), readonly(flat), none.reshape(0, 0)), readonly(X)
 
     def work(first: int, last: int) -> None:
-        workspace = Workspace(plan.blocks(rows), none, none, none, plan.own(rows))
+        workspace = Workspace(plan.blocks(rows), none, none, none, plan.thread_buffer(rows))
         _evaluate(X, model, workspace, rows, first * task_rows, min(n, last * task_rows), scores)
 
     seconds, tasks = sum(plan.products) * PRODUCT * (X.itemsize // 4), -(-n // task_rows)

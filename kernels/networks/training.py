@@ -336,8 +336,8 @@ class NetworkTraining:
         if not self._workspaces:
             groups = np.zeros(-(-rows // LOSS_ROWS))
             shared = plan.blocks(rows), plan.grads(rows), plan.normalized(rows), groups
-            self._workspaces = [Workspace(*shared, plan.own(rows))]
+            self._workspaces = [Workspace(*shared, plan.thread_buffer(rows))]
         while len(self._workspaces) < n_threads:
-            self._workspaces.append(self._workspaces[0]._replace(own=plan.own(rows)))
+            self._workspaces.append(self._workspaces[0]._replace(thread_buffer=plan.thread_buffer(rows)))
         if totals:
             self._totals = np.zeros(self._trained)

@@ -30,7 +30,7 @@ def bounds(monkeypatch):
 
     def use(one_in: int) -> None:
         monkeypatch.setattr(_pruning, "is_worthwhile", lambda *_: one_in > 0)
-        monkeypatch.setattr(_pruning, "_ONE_IN", one_in)
+        monkeypatch.setattr(_pruning, "_PAIRS_PER_SURVIVOR", one_in)
 
     return use
 
@@ -191,7 +191,7 @@ def test_same_bits_for_any_rows(data):
         found = []
         for one_in in (0, 1, 5):
             patch.setattr(_pruning, "is_worthwhile", lambda *_, on=one_in > 0: on)
-            patch.setattr(_pruning, "_ONE_IN", one_in)
+            patch.setattr(_pruning, "_PAIRS_PER_SURVIVOR", one_in)
             found.append(k_nearest(X, Y, k, metric=metric))
     assert same(found[0], found[1])
     assert same(found[0], found[2])
