@@ -37,6 +37,9 @@ Shape = tuple[int, int, int]
 class Layer:
     """What layers have in common; one that only says so changes nothing and has no parameters.
 
+    In training `backward` may trust only the signs of its output: layers above may multiply it in place, as `Dropout`
+    does, or set it to 0 where the gradient is 0 too. What else it must know of it `forward` keeps in `buffers.array`.
+
     Parameters
     ----------
     input_shape : tuple of int
@@ -67,7 +70,7 @@ class Layer:
     def in_place(self, training: bool) -> bool:
         """Whether the output lies where the input lay.
 
-        In training that is for layers that keep signs: a ReLU looks at its output on the way back.
+        In training that is for layers that keep signs: a ReLU looks at those of its output on the way back.
         """
         return False
 

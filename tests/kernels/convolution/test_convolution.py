@@ -333,6 +333,12 @@ NETS = {
     ],
     "normalised units": [(Linear, 9), (BatchNorm, 0.1, 1e-5), (ReLU,), (Linear, 17), (ReLU,)],
     "dropout": [(Dropout, 0.3), (Conv2D, 5, 3, 1, 1), (ReLU,), (Dropout, 0.5), (Linear, 6), (Dropout, 0.2)],
+    "dropout after each": [
+        layer
+        for each in [(Conv2D, 5, 3, 1, 1), (ReLU,), (MaxPool2D, 2, 1), (AvgPool2D, 2, 1), (BatchNorm, 0.1, 1e-5)]
+        for layer in (each, (Dropout, 0.2))
+    ],
+    "dropout after rows": [(Flatten,), (Dropout, 0.1), (Dropout, 0.2), (Linear, 9), (Dropout, 0.2)],
     "wide": [(Conv2D, 65, 3, 1, 1), (ReLU,), (Linear, 50), (ReLU,)],
 }
 

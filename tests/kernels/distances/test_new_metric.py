@@ -2,69 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import re
-import shutil
-import subprocess
-import sys
-from pathlib import Path
-from typing import NamedTuple
-
 import pytest
 
-from checkout import ROOT
+from guides import blocks_of, copy_with, page, run_on_copy
 
 pytestmark = [pytest.mark.needs_jit, pytest.mark.slow]
 
-PAGE = (ROOT / "docs" / "adding_a_metric.md").read_text("utf-8")
-
-
-class Step(NamedTuple):
-    """A file that the page names, and the code it shows for it."""
-
-    file: str
-    code: str
-
-
-def steps() -> list[Step]:
-    parts = re.findall(r"^\d+\. `([^`]+)`(.*?)(?=^\d+\. `|\Z)", PAGE, re.MULTILINE | re.DOTALL)
-    return [
-        Step(file, "".join(re.findall(r"^```py\n(.*?)^```$", text, re.MULTILINE | re.DOTALL))) for file, text in parts
-    ]
-
-
-def replaced(text: str, old: str, new: str) -> str:
-    assert text.count(old) == 1, old
-    return text.replace(old, new)
-
-
-def with_metric(step: Step, text: str) -> str:
-    """Return a file with what the page adds to it: entries where they belong, functions at the end."""
-    name = Path(step.file).name
-    if name == "arguments.py":
-        return replaced(text, '    "linf": MetricDefinition(', f'{step.code}    "linf": MetricDefinition(')
-    if '"pairwise_linf"' in text:
-        text = replaced(text, '"pairwise_linf"', '"pairwise_linf", "pairwise_hamming"')
-    if "vectorized" in step.file:
-        old = '            if metric == "l2":\n                np.multiply('
-        text = replaced(text, old, step.code.rstrip() + old.lstrip())
-        return text + replaced(pairwise_of_loops(), "@quiet\n", "")
-    return f"{text}\n\n{step.code}"
-
-
-def pairwise_of_loops() -> str:
-    [code] = [step.code for step in steps() if "loops" in step.file]
-    return "\n\n@quiet\n" + code[code.index("def pairwise_hamming") :]
-
-
 TRY = """
 import numpy as np
-import fastml
 from fastml import KNeighborsClassifier, kernels, knn_cross_validation
 from fastml.kernels import catalogue
 from fastml.kernels.reference import loops, vectorized
 
-assert fastml.__file__.startswith(COPY) and kernels.__file__.startswith(COPY)
 rng = np.random.default_rng(0)
 for dtype in ("float32", "uint8"):
     for n, m, d in ((1, 1, 0), (5, 7, 3), (13, 131, 70), (90, 300, 33)):
@@ -100,23 +49,10 @@ assert result.scores.shape[0] == 2
 """
 
 
-def test_the_page_names_seven_files_each_of_which_is_there():
-    files = [step.file for step in steps()]
-    assert len(set(files)) == len(files) == 7
-    assert "seven\ncode files" in PAGE or "seven code files" in PAGE
-    assert all((ROOT / file).is_file() for file in files)
-
-
 def test_a_metric_added_as_the_page_says_works_in_all_tiers_and_models(tmp_path):
-    copy = tmp_path / "fastml"
-    ignored = shutil.ignore_patterns("__pycache__", "kernels")
-    shutil.copytree(ROOT / "fastml", copy, ignore=ignored)
-    shutil.copytree(ROOT / "kernels", copy / "kernels", ignore=shutil.ignore_patterns("__pycache__"))
-    for step in steps():
-        file = copy / step.file
-        file.write_text(with_metric(step, file.read_text("utf-8")), "utf-8")
-    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
-    code = TRY.replace("COPY", repr(str(copy)))
-    command = [sys.executable, "-c", code]
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    guide = page("adding_a_metric.md")
+    blocks = blocks_of(guide)
+    assert "seven code files" in guide
+    assert len({block.file for block in blocks}) == 7
+    copy_with(blocks, tmp_path)
+    run_on_copy(TRY, tmp_path)

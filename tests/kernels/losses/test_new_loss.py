@@ -2,46 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import re
-import shutil
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
+
+from guides import blocks_of, copy_with, page, run_on_copy
 
 pytestmark = [pytest.mark.slow, pytest.mark.needs_jit]
 
-ROOT = next(folder for folder in Path(__file__).parents if (folder / "setup.cfg").exists())
-
-FILES = [
-    "kernels/catalogue/losses.py",
-    "kernels/losses/formulas.py",
-    "kernels/losses/regression.py",
-    "kernels/losses/table.py",
-    "kernels/reference/loops/losses.py",
-    "kernels/reference/vectorized/losses.py",
-]
-
-#: A block of the guide: its file, where it goes in there, and the code.
-BLOCK = re.compile(
-    r"^`(?P<file>\S+\.py)`, (?:(?P<how>before|into) `(?P<where>[^`]+)`|at the end)[^\n]*\n"
-    r"(?:[^`\n].*\n)*(?:`[^`]+`\.\n)?\n```py\n(?P<code>.*?)^```$",
-    flags=re.MULTILINE | re.DOTALL,
-)
-
 #: The three tiers agree, as far as the catalogue says; linear models have the loss; so has the estimator.
 USE = """
-import sys
-
 import numpy as np
-
-import fastml
 from fastml import SGDRegressor, kernels
 from fastml.kernels import catalogue
 
-assert fastml.__file__.startswith(sys.argv[1]), fastml.__file__
 ours = [entry for key, entry in catalogue.ENTRIES.items() if "log_cosh" in key]
 assert [entry.key for entry in ours] == [
     "log_cosh", "log_cosh_gradient", "linear_loss_gradient[log_cosh]", "train_linear[log_cosh]",
@@ -72,39 +44,13 @@ except ValueError as error:
     assert "log_cosh" in str(error), error
 else:
     raise AssertionError("there is no loss of that name")
-print("good")
 """
 
 
-def apply(text: str, how: str | None, where: str | None, code: str) -> str:
-    """Return the text of a module with code where the guide says."""
-    if how == "into":
-        head, table, tail = re.split(rf"(^{where}\b.*?^}}$)", text, maxsplit=1, flags=re.MULTILINE | re.DOTALL)
-        return head + table[:-1] + code + table[-1] + tail
-    if how == "before":
-        at = re.search(rf"^(#:.*\n)*{where}\b", text, flags=re.MULTILINE)
-        assert at is not None
-        return f"{text[: at.start()]}{code}\n\n{text[at.start() :]}"
-    for name in re.findall(r"^def (\w+)", code, flags=re.MULTILINE):
-        text = text.replace("__all__ = [", f'__all__ = ["{name}", ', 1)
-    return f"{text}\n\n{code}"
-
-
 def test_a_new_loss_is_known_everywhere(tmp_path):
-    left_out = shutil.ignore_patterns("__pycache__", "kernels")
-    shutil.copytree(ROOT / "fastml", tmp_path / "fastml", ignore=left_out)
-    shutil.copytree(ROOT / "kernels", tmp_path / "fastml" / "kernels", ignore=left_out)
-    page = (ROOT / "docs" / "adding_a_loss.md").read_text("utf-8")
-    blocks = list(BLOCK.finditer(page))
-    assert len(blocks) == page.count("\n```py\n")
-    assert sorted({block["file"] for block in blocks}) == FILES
-    for block in blocks:
-        path = tmp_path / "fastml" / block["file"]
-        path.write_text(apply(path.read_text("utf-8"), block["how"], block["where"], block["code"]), "utf-8")
-    formulas = tmp_path / "fastml" / "kernels" / "losses" / "formulas.py"
-    formulas.write_text(formulas.read_text("utf-8").replace("like, log1p\n", "like, log1p, tanh\n"), "utf-8")
-    done = subprocess.run(
-        [sys.executable, "-c", USE, str(tmp_path)],
-        cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(tmp_path)}, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    guide = page("adding_a_loss.md")
+    blocks = blocks_of(guide)
+    assert "Six code files" in guide
+    assert len({block.file for block in blocks}) == 6
+    copy_with(blocks, tmp_path)
+    run_on_copy(USE, tmp_path)

@@ -2,78 +2,20 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-import fastml
-from fastml import kernels
 from fastml.kernels.networks.activations import activate, activate_backward
 from fastml.kernels.networks.arguments import ACTIVATIONS
-
-#: Of each file what is put where: before a line of it, which it has once.
-EDITS = {
-    "networks/arguments.py": [
-        (
-            "}\n\n\nclass NetworkArguments",
-            '    "softsign": Activation("z / (1 + abs(z))", "(1 - abs(a)) * (1 - abs(a))"),\n',
-        )
-    ],
-    "networks/activations.py": [
-        ("\n# A loop for each", '_SOFTSIGN = list(ACTIVATIONS).index("softsign")\n'),
-        (
-            "    else:\n        for j in range(a.size):\n            a[j] = z[j]\n",
-            """    elif kind == _SOFTSIGN:
-        for j in range(a.size):
-            a[j] = z[j] / (like(z[j], 1) + abs(z[j]))
-""",
-        ),
-        (
-            "    else:\n        for j in range(g.size):\n            g[j] = d[j]\n",
-            """    elif kind == _SOFTSIGN:
-        for j in range(g.size):
-            g[j] = d[j] * ((like(a[j], 1) - abs(a[j])) * (like(a[j], 1) - abs(a[j])))
-""",
-        ),
-    ],
-    "reference/loops/networks.py": [
-        (
-            '    return _sigmoid(z) if name == "logistic" else z\n',
-            '    if name == "softsign":\n        return z / (1 + abs(z))\n',
-        ),
-        (
-            '    return a * (1 - a) if name == "logistic" else 1.0\n',
-            '    if name == "softsign":\n        return (1 - abs(a)) ** 2\n',
-        ),
-    ],
-    "reference/vectorized/networks.py": [
-        ("    return Z\n", '    if activation == "softsign":\n        return np.divide(Z, 1 + np.abs(Z), out=Z)\n'),
-        ("    return D\n", '    if activation == "softsign":\n        D *= np.square(1 - np.abs(A))\n'),
-    ],
-    "catalogue/networks.py": [
-        (
-            "}\n\n\nclass _Normal",
-            '    "softsign": (lambda z: z / (1 + np.abs(z)), lambda z: (1 + np.abs(z)) ** -2.0, 2, 0),\n',
-        ),
-        ('    yield _scores("relu", batch_norm=True)\n', '    yield _scores("softsign")\n'),
-    ],
-}
+from guides import blocks_of, copy_with, page, run_on_copy
 
 PROGRAM = """
-from sys import argv
 import numpy as np
-import fastml
 from fastml import MLPClassifier, kernels
 from fastml.kernels import catalogue
 from fastml.kernels.reference import loops, vectorized
 
-assert fastml.__file__.startswith(argv[1]) and kernels.__file__.startswith(argv[1])
 rng = np.random.default_rng(0)
 X, units = rng.normal(size=(40, 5)), (5, 7, 6, 3)
 y, p = rng.integers(0, 3, 40), rng.normal(size=111)
@@ -96,38 +38,18 @@ X = np.concatenate([rng.normal(size=(100, 2)) - 1.5, rng.normal(size=(100, 2)) +
 y = np.repeat(["left", "right"], 100)
 model = MLPClassifier((8,), activation="softsign", batch_size=10, max_iter=50, tol=None, random_state=0).fit(X, y)
 assert model.score(X, y) > 0.95
-print("all of it")
 """
-
-
-def edited(text: str, edits: list[tuple[str, str]]) -> str:
-    """Put lines into a file, each before a place that is there once."""
-    for place, lines in edits:
-        assert text.count(place) == 1, place
-        text = text.replace(place, lines + place)
-    return text
 
 
 @pytest.mark.slow
 @pytest.mark.needs_jit
 def test_a_new_activation_takes_five_files(tmp_path):
-    package = tmp_path / "fastml"
-    shutil.copytree(Path(fastml.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__", "kernels"))
-    shutil.copytree(Path(kernels.__file__).parent, package / "kernels", ignore=shutil.ignore_patterns("__pycache__"))
-    assert len(EDITS) == 5
-    for file, edits in EDITS.items():
-        path = package / "kernels" / file
-        path.write_text(edited(path.read_text("utf-8"), edits), "utf-8")
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, str(tmp_path)],
-        env=os.environ | {"PYTHONPATH": str(tmp_path)},
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == "all of it"
+    guide = page("adding_an_activation.md")
+    blocks = blocks_of(guide)
+    assert "Five code files" in guide
+    assert len({block.file for block in blocks}) == 5
+    copy_with(blocks, tmp_path)
+    run_on_copy(PROGRAM, tmp_path)
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
