@@ -50,7 +50,7 @@ class Grid:
     ----------
     flat : ndarray
         All entries; those that hold no channel of the image stay 0.
-    fixed : ndarray
+    readonly : ndarray
         The same, read-only.
     place : ndarray of int64
         Where the images lie, as the kernels want it.
@@ -76,7 +76,7 @@ class Grid:
         self.line, self.image, self.dilation = pixels * self.pitch, lines * pixels * self.pitch, dilation
         self.begin = border * (self.line + self.pitch)
         self.flat = aligned((images * self.image,), dtype)
-        self.fixed = readonly(self.flat)
+        self.readonly = readonly(self.flat)
         step, length = dilation * self.line, ((width - 1) * dilation + 1) * self.pitch
         place = [self.begin, self.image, step, height, length, width, dilation * self.pitch]
         self.place = readonly(np.array(place, np.int64))

@@ -150,7 +150,7 @@ class ReLU(Layer):
         values, grad = buffers.output, buffers.input_grad
         if grad is not None:
             yield Task(
-                lambda first, last: relu_backward(values.fixed, values.place, grad.flat, grad.place, first, last)
+                lambda first, last: relu_backward(values.readonly, values.place, grad.flat, grad.place, first, last)
             )
 
 
@@ -230,13 +230,13 @@ class MaxPool2D(_Pool):
     def forward(self, buffers: Buffers, n: int) -> Iterator[Task]:
         """Take the largest values, and keep where they are."""
         x, out, window = buffers.input, buffers.output, (self._index(buffers), self.size, self.stride)
-        yield Task(lambda first, last: max_pool(x.fixed, x.place, out.flat, out.place, *window, first, last))
+        yield Task(lambda first, last: max_pool(x.readonly, x.place, out.flat, out.place, *window, first, last))
 
     def backward(self, buffers: Buffers, n: int) -> Iterator[Task]:
         """Add the gradient of each window to its largest value."""
         given, grad, index = buffers.output_grad, buffers.input_grad, readonly(self._index(buffers))
         if grad is not None:
-            arguments = given.fixed, given.place, index, grad.flat, grad.place, self.size, self.stride
+            arguments = given.readonly, given.place, index, grad.flat, grad.place, self.size, self.stride
             yield Task(lambda first, last: max_pool_backward(*arguments, first, last))
 
 
@@ -246,13 +246,13 @@ class AvgPool2D(_Pool):
     def forward(self, buffers: Buffers, n: int) -> Iterator[Task]:
         """Take means."""
         x, out, window = buffers.input, buffers.output, (self.size, self.stride)
-        yield Task(lambda first, last: avg_pool(x.fixed, x.place, out.flat, out.place, *window, first, last))
+        yield Task(lambda first, last: avg_pool(x.readonly, x.place, out.flat, out.place, *window, first, last))
 
     def backward(self, buffers: Buffers, n: int) -> Iterator[Task]:
         """Share the gradient of each window among its values."""
         given, grad = buffers.output_grad, buffers.input_grad
         if grad is not None:
-            arguments = given.fixed, given.place, grad.flat, grad.place, self.size, self.stride
+            arguments = given.readonly, given.place, grad.flat, grad.place, self.size, self.stride
             yield Task(lambda first, last: avg_pool_backward(*arguments, first, last))
 
 
@@ -351,13 +351,13 @@ class BatchNorm(Layer):
         """Normalise by mean and variance of the batch, or by the running ones."""
         x, out, work = buffers.input, buffers.output, self._workspace(buffers)
         lines = readonly(work.lines)
-        apply = Task(lambda first, last: normalize(x.fixed, x.place, lines, out.flat, out.place, first, last))
+        apply = Task(lambda first, last: normalize(x.readonly, x.place, lines, out.flat, out.place, first, last))
         if not buffers.training:
             yield Task.whole_batch(lambda: self._use_running(buffers, work))
             yield apply
             return
         means, deviations = work.sums, work.products
-        yield Task(lambda first, last: channel_deviations(x.fixed, x.place, means, deviations, first, last))
+        yield Task(lambda first, last: channel_deviations(x.readonly, x.place, means, deviations, first, last))
         yield Task.whole_batch(lambda: self._use_batch(buffers, work, n))
         yield apply
 
@@ -381,12 +381,12 @@ class BatchNorm(Layer):
         """Make the gradient: mean and variance of the batch depend on all values too."""
         grad, x, work = buffers.output_grad, buffers.input, self._workspace(buffers)
         lines, sums, products = readonly(work.lines), work.sums, work.products
-        places, mean = (grad.fixed, grad.place, x.fixed, x.place), lines[0]
+        places, mean = (grad.readonly, grad.place, x.readonly, x.place), lines[0]
         yield Task(lambda first, last: grad_sums(*places, mean, sums, products, first, last))
         yield Task.whole_batch(lambda: self._join_grad(buffers, work, n))
         if buffers.input_grad is not None:
             yield Task(
-                lambda first, last: normalize_backward(grad.flat, grad.place, x.fixed, x.place, lines, first, last)
+                lambda first, last: normalize_backward(grad.flat, grad.place, x.readonly, x.place, lines, first, last)
             )
 
     def _join_grad(self, buffers: Buffers, work: _Workspace, n: int) -> None:

@@ -78,13 +78,17 @@ class _Product(Layer):
     def _sum_grad(self, buffers: Buffers) -> Task:
         """Add up the gradient in the output: that in the intercepts."""
         grad, sums = buffers.output_grad, self._sums(buffers)
-        return Task(lambda first, last: channel_sums(grad.fixed, grad.place, sums, first, last))
+        return Task(lambda first, last: channel_sums(grad.readonly, grad.place, sums, first, last))
 
     def _gradient(self, buffers: Buffers, n: int, tables: list[ProductTable]) -> Iterator[Task]:
         """Make the gradient in the parameters: the parts that `tables` say, by columns."""
         cuts = _cuts(buffers.output.pitch, _COLUMNS, buffers.dtype)
         parts = [(table, *cut) for table in [each.as_array() for each in tables] for cut in cuts]
-        left, right, result = buffers.input.fixed, buffers.output_grad.fixed, buffers.gradient["weight"].reshape(-1)
+        left, right, result = (
+            buffers.input.readonly,
+            buffers.output_grad.readonly,
+            buffers.gradient["weight"].reshape(-1),
+        )
         images = n if tables[0].left_image else 1
 
         def weights(first: int, last: int) -> None:
@@ -156,7 +160,7 @@ class Conv2D(_Product):
             result_group=out.line, result_row=out.pitch, left_image=x.image, result=out.begin, result_image=out.image,
         )  # fmt: skip
         weights, biases = buffers.parameters["weight"].reshape(-1), buffers.parameters["bias"]
-        arguments = x.fixed, weights, biases, out.flat, table.as_array()
+        arguments = x.readonly, weights, biases, out.flat, table.as_array()
         yield Task(lambda first, last: convolve(*arguments, first, last, 0, units))
 
     def backward(self, buffers: Buffers, n: int) -> Iterator[Task]:
@@ -167,7 +171,7 @@ class Conv2D(_Product):
             return
         if self.stride > 1:
             dilated = self._dilated(buffers)
-            places = given.fixed, given.place, dilated.flat, dilated.place
+            places = given.readonly, given.place, dilated.flat, dilated.place
             yield Task(lambda first, last: copy_lines(*places, first, last))
             given = dilated
         inner, zeros = kernel * given.pitch, readonly(np.zeros(grad.pitch, buffers.dtype))
@@ -178,7 +182,7 @@ class Conv2D(_Product):
             result_image=grad.image,
         )  # fmt: skip
         weights = readonly(self._transposed(buffers).reshape(-1))
-        arguments = given.fixed, weights, zeros, grad.flat, table.as_array()
+        arguments = given.readonly, weights, zeros, grad.flat, table.as_array()
         yield Task(lambda first, last: convolve(*arguments, first, last, 0, grad.pitch))
 
     def _dilated(self, buffers: Buffers) -> Grid:
@@ -245,7 +249,7 @@ class Linear(_Product):
             result=out.begin,
         )  # fmt: skip
         weights, biases = buffers.parameters["weight"].reshape(-1), buffers.parameters["bias"]
-        arguments = x.fixed, weights, biases, out.flat, table.as_array()
+        arguments = x.readonly, weights, biases, out.flat, table.as_array()
         parts = _cuts(units, _COLUMNS, buffers.dtype)
 
         def make(first: int, last: int) -> None:
@@ -270,7 +274,9 @@ class Linear(_Product):
 
         yield Task(make, len(parts))
         if result is not grad:
-            yield Task(lambda first, last: copy_lines(result.fixed, result.place, grad.flat, grad.place, first, last))
+            yield Task(
+                lambda first, last: copy_lines(result.readonly, result.place, grad.flat, grad.place, first, last)
+            )
 
     def gradient(self, buffers: Buffers, n: int) -> Iterator[Task]:
         """Multiply the values with the gradient in the output."""
