@@ -97,14 +97,14 @@ def pointwise_mean(
     n_threads: int | None,
     *,
     gradient: bool,
-    delta: float | None = None,
+    delta: object = 0.0,
     target_name: str = "y",
 ) -> tuple[float, NDArray[Any]]:
     """Return the mean of a loss of one score, and its gradient (an empty array if not asked for)."""
     z, y = arguments.scores_and_target(z, y, LOSSES[loss].target, target_name)
     n, dtype = z.size, z.dtype
     weight, total = targets.weights(sample_weight, n, dtype)
-    parameter = dtype.type(0.0) if delta is None else scalars.checked_delta(delta, dtype)
+    parameter = scalars.checked_delta(delta, dtype) if LOSSES[loss].has_delta else dtype.type(0.0)
     n_blocks = -(-n // BLOCK)
     partial = np.empty(n_blocks, np.float64)
     dz = np.empty_like(z) if gradient else _NO_GRADIENT[dtype]

@@ -536,7 +536,7 @@ def assert_uses_vectors_and_calls_nothing(folder: Path, kernel: str) -> None:
 @pytest.mark.slow
 @ELEMENTWISE
 def test_elementwise_functions_use_vectors_and_call_nothing(compiled_code, name):
-    assert_uses_vectors_and_calls_nothing(compiled_code, f"logistic.{name}_entries")
+    assert_uses_vectors_and_calls_nothing(compiled_code, f"losses.elementwise.{name}_entries")
 
 
 @X86
@@ -545,7 +545,7 @@ def test_elementwise_functions_use_vectors_and_call_nothing(compiled_code, name)
 @pytest.mark.targets
 @ELEMENTWISE
 def test_elementwise_functions_use_vectors_on_other_targets(code_of_another_target, name):
-    assert_uses_vectors_and_calls_nothing(code_of_another_target, f"logistic.{name}_entries")
+    assert_uses_vectors_and_calls_nothing(code_of_another_target, f"losses.elementwise.{name}_entries")
 
 
 @X86

@@ -13,7 +13,7 @@ from fastml.kernels.losses.class_formulas import CLASSWISE
 from fastml.kernels.losses.formulas import POINTWISE
 from fastml.kernels.losses.table import LOSSES, NETWORK_LOSSES, OF_ONE_SCORE, OVER_CLASSES, target_of
 from fastml.kernels.networks.arguments import NETWORK_LOSSES as CHECKED_BY_NETWORKS
-from fastml.kernels.runtime.jit import inner, kernel
+from fastml.kernels.runtime.jit import inner
 from fastml.kernels.runtime.switch import switch
 
 
@@ -74,7 +74,7 @@ def _times(factor):
 def test_a_switch_takes_any_number_of_functions(functions):
     choose = switch(*map(_times, range(functions)))
 
-    @kernel
+    @inner
     def call(number, x):  # type: ignore[no-untyped-def]
         return choose(number, x)
 
