@@ -228,7 +228,7 @@ def linear_evaluation(
     tasks = -(-n // task_rows)
     sums = np.empty((tasks, 2, models))
     rows = rows_of(loss, a.X, a.y, a.weight)
-    settled = NUMBER[loss], SCORE_NUMBER[loss], rows, a.delta, parameters
+    settled = NUMBER[loss], SCORE_NUMBER[loss], tuple(rows), a.delta, parameters
     evaluate = _EVALUATION[loss in OVER_CLASSES]
 
     def work(first: int, last: int) -> None:
@@ -405,12 +405,15 @@ class LinearTraining:
             self._parameters, self._velocity, self._parameters[:0] if self._average is None else self._average, losses,
             aligned((2, met, *sums.shape[1:]), sums.dtype), np.zeros((2, met, models)), self._board,
         )  # fmt: skip
-        arguments = self._rows, readonly(order), readonly(sizes), self._settings, readonly(constants), team
+        arguments = (
+            tuple(self._rows), readonly(order), readonly(sizes), tuple(self._settings), readonly(constants),
+            tuple(team),
+        )  # fmt: skip
         train, before = TRAINING[self._loss in OVER_CLASSES], self.n_steps
 
         def work(thread: int) -> Iterator[None]:
             state = np.array((0, 0, 0, 0, 1, COMING if thread else WORKING, n_threads))
-            own = self._workspaces[thread]
+            own = tuple(self._workspaces[thread])
             try:
                 yield from until_done(lambda: train(thread, *arguments, own, state), state, STAGE, MOST, _PATIENCE)
             finally:

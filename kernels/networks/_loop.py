@@ -44,6 +44,12 @@ from ._plan import (
     LOSS,
     PITCH,
     WIDTH,
+    Batches,
+    Data,
+    Model,
+    Optimizer,
+    Settings,
+    Workspace,
 )
 from .products import UNITS
 from .row_losses import LOSS_ROWS, losses_of_rows
@@ -141,7 +147,12 @@ def _operate(tasks, chunk, settings, data, model, optimizer, workspace, work):  
 
 @kernel
 def train(thread, settings, data, batches, program, model, optimizer, workspace, board, state):  # type: ignore[no-untyped-def]
-    """Go on until all batches are done (true), or until it is time to look at Python."""
+    """Go on until all batches are done (true), or until it is time to look at Python.
+
+    What has fields comes as plain tuples, which are handed over in a tenth of the time of named ones.
+    """
+    settings, data, batches = Settings(*settings), Data(*data), Batches(*batches)
+    model, optimizer, workspace = Model(*model), Optimizer(*optimizer), Workspace(*workspace)
     place, number, members, stage, allowed, limit = state
     order, batch_size, chunk_rows = batches.order, settings.batch_size, settings.chunk_rows
     lines, chunks = program.shape[0], -(-batch_size // chunk_rows)

@@ -48,7 +48,7 @@ def scores_of(
 
     def work(first: int, last: int) -> None:
         workspace = Workspace(plan.blocks(rows), none, none, none, plan.thread_buffer(rows))
-        _evaluate(X, model, workspace, rows, first * task_rows, min(n, last * task_rows), scores)
+        _evaluate(X, tuple(model), tuple(workspace), rows, first * task_rows, min(n, last * task_rows), scores)
 
     seconds, tasks = sum(plan.products) * PRODUCT * (X.itemsize // 4), -(-n // task_rows)
     most = max(1, int(CALL_SECONDS / (task_rows * seconds)))
@@ -58,7 +58,8 @@ def scores_of(
 
 @kernel
 def _evaluate(X, model, workspace, block_rows, first, last, scores):  # type: ignore[no-untyped-def]
-    """Scores of the rows `first` to `last`."""
+    """Scores of the rows `first` to `last`; the model and the workspace come as plain tuples (see `_loop.train`)."""
+    model, workspace = Model(*model), Workspace(*workspace)
     levels, outputs, none = model.levels, model.levels.shape[1] - 1, np.empty(0, np.intp)
     for top in range(first, last, block_rows):
         n = min(block_rows, last - top)

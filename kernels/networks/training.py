@@ -256,14 +256,10 @@ class NetworkTraining:
         n_threads = team_size(self._n_threads, most, small=small)
         self._make_room(n_threads, chunks > 1 or RULES[self._rule] == "gradient")
         settings = Settings(self._loss, self._rule, batch_size, rows, self._seed, self.n_steps, n_threads)
-        arguments = (
-            settings,
-            self._data,
-            Batches(readonly(order), readonly(self._sizes(steps, batches)), losses),
-            program,
-            Model(self._levels, self._parameters, self._norms),
-            Optimizer(self._numbers, self._l2, self._weight_decay, self._moments, self._totals),
-        )
+        batch = Batches(readonly(order), readonly(self._sizes(steps, batches)), losses)
+        model = Model(self._levels, self._parameters, self._norms)
+        optimizer = Optimizer(self._numbers, self._l2, self._weight_decay, self._moments, self._totals)
+        arguments = tuple(settings), tuple(self._data), tuple(batch), program, tuple(model), tuple(optimizer)
         limit = max(1, int(CALL_SECONDS / self._chunk_seconds))
         self._train(arguments, n_threads, limit, len(program) * chunks)
         return self.last_losses()
@@ -282,7 +278,8 @@ class NetworkTraining:
         ]
 
         def call(thread: int) -> bool:
-            everything: tuple[Any, ...] = (thread, *arguments, self._workspaces[thread], self._board, states[thread])
+            own: tuple[Any, ...] = tuple(self._workspaces[thread]), self._board, states[thread]
+            everything: tuple[Any, ...] = (thread, *arguments, *own)
             return bool(train(*everything))
 
         def work(thread: int) -> Iterator[None]:
