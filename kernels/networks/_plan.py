@@ -155,9 +155,15 @@ class Plan:
         #: Begins of the norms of hidden layers, and the length of all.
         widths = np.cumsum([0, *(padded(count, dtype) for count in units[1:-1])])
         self.norm_begins, self.norm_size = widths[:-1].tolist(), int(widths[-1])
+        self._tables: dict[int, Array] = {}  # by rows: what takes a tenth of a small call
 
     def levels(self, rows: int) -> Array:
         """Return the kernels' table of levels, for blocks of so many rows."""
+        if rows not in self._tables:
+            self._tables[rows] = self._table(rows)
+        return self._tables[rows]
+
+    def _table(self, rows: int) -> Array:
         units, pitches, activations, thresholds, stacks = self._fixed
         # Gradients and values of a level have the same shape; the lowest has no gradients.
         sizes = self._lengths(rows)
