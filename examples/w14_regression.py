@@ -44,7 +44,7 @@ class Found(NamedTuple):
 
     result: SweepResult
     test_loss: float
-    penalised: float
+    penalized: float
 
 
 def faces(sizes: Sequence[int], seed: int) -> list[Part]:
@@ -107,7 +107,7 @@ def main(argv: Sequence[str] | None = None) -> Found:
     )
     best, fitted = result.best_params, result.best_estimator
     test_loss = half_mse(fitted, test)
-    penalised = test_loss + best["alpha"] / 2 * float(np.sum(fitted.coef_**2))
+    penalized = test_loss + best["alpha"] / 2 * float(np.sum(fitted.coef_**2))
 
     print(f"\n{len(grid)} results, {seconds:.1f} s: the least validation loss, by batch and step")
     print(f"  {'batch':>6}" + "".join(f"{f'step {step:g}':>14}" for step in STEPS))
@@ -118,13 +118,13 @@ def main(argv: Sequence[str] | None = None) -> Found:
     titles = f"{'best':<10} {'batch':>6} {'step':>7} {'epochs':>7} {'λ':>7} {'validation':>11} {'test':>8}"
     print(f"\n{titles} {'with penalty':>13}")
     found = best["batch_size"], best["eta0"], best["max_iter"], best["alpha"], result.best_value, test_loss
-    more = f"{penalised:>14.2f}", "  (on real faces)"
+    more = f"{penalized:>14.2f}", "  (on real faces)"
     for name, row, end in zip(("found", "published"), (found, KNOWN), more, strict=True):
         batch, step, epochs, penalty, validation, on_test = row
         print(f"{name:<10} {batch:>6} {step:>7g} {epochs:>7} {penalty:>7g} {validation:>11.2f} {on_test:>8.2f}{end}")
     if options.plot:
         draw(result, options.plot)
-    return Found(result, test_loss, penalised)
+    return Found(result, test_loss, penalized)
 
 
 def _more(parser: argparse.ArgumentParser) -> None:

@@ -44,7 +44,7 @@ def plan(
     base : Side, optional
         The base with its own catalogue; what it lists and the head does not has the verdict "gone".
     """
-    from fastml.cli.warmup import select
+    from fastml.kernels.catalogue import select
 
     listed = _listed(head)
     names = [item["name"] for item in listed]
@@ -67,7 +67,7 @@ def plan(
 
 def _add_gone(outcome: Outcome, base: Side, only: str | None) -> None:
     """Add what the base has and the head does not; a base so old that it cannot say what it has is remarked upon."""
-    from fastml.cli.warmup import select
+    from fastml.kernels.catalogue import select
 
     try:
         listed = _listed(base)

@@ -41,7 +41,7 @@ def _peers(options: argparse.Namespace) -> int:
     os.environ.update({"OMP_NUM_THREADS": str(n_threads), "MKL_NUM_THREADS": str(n_threads)})
 
     from fastml.cli import info
-    from fastml.cli.warmup import select
+    from fastml.kernels.catalogue import select
 
     from ..measuring.documents import write_text
     from . import run, table

@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from fastml.cli.warmup import select
 from fastml.datasets import Dataset
+from fastml.kernels.catalogue import select
 
 from .known_answers import Question, questions
 

@@ -16,7 +16,7 @@ from . import scaling, tiles
 from .case import compile_cases, measure_case
 from .known_answers import PUBLISHED_SECONDS, Question
 from .plan import GENERATED, Options, Plan, make_plan
-from .summary import summarise
+from .summary import summarize
 
 __all__ = ["SCHEMA", "STUDIES", "Progress", "answers", "run"]
 
@@ -102,7 +102,7 @@ def run(
         document["limits"] = asdict(limits)
         _add_shares(document["cases"], limits)
     document["seconds"] = time.perf_counter() - started
-    document["summary"] = summarise(document)
+    document["summary"] = summarize(document)
     return document
 
 

@@ -7,13 +7,13 @@ from typing import Any
 from .case import SPEEDUPS
 from .plan import GENERATED
 
-__all__ = ["exit_code", "group_title", "groups", "summarise"]
+__all__ = ["exit_code", "group_title", "groups", "summarize"]
 
 #: A ratio this near to 1 is not told from 1 by these readings; nor is any that the shortest readings contradict.
 NOISE = 0.05
 
 
-def summarise(document: dict[str, Any]) -> dict[str, Any]:
+def summarize(document: dict[str, Any]) -> dict[str, Any]:
     """Return what stands at the top of the report and decides the exit code."""
     cases = document["cases"]
     return {

@@ -248,7 +248,10 @@ _ACCUMULATES = {
 
 def _accumulations(metric: str, lines: list[str]) -> int:
     kind = "u" if any(re.search(r"psadbw|pmaddwd|vpdp|pmaxub|pminub", line) for line in lines) else "f"
-    found = sum(bool(re.match(_ACCUMULATES[metric, kind], line)) for line in lines)
+    pattern = _ACCUMULATES.get((metric, kind))
+    if pattern is None:  # nobody has said how this metric adds up
+        return 0
+    found = sum(bool(re.match(pattern, line)) for line in lines)
     return found // 2 if (metric, kind) == ("linf", "u") else found  # one of two is the difference's own
 
 

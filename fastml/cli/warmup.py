@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import multiprocessing
-import re
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -119,7 +118,7 @@ def kernels_of_other_targets() -> set[str]:
 
 def main(*, only: str | None = None, jobs: int | None = None) -> int:
     """Warm up, print the table and return the exit code: 0, or 1 if an entry failed."""
-    from fastml.kernels.catalogue import ENTRIES
+    from fastml.kernels.catalogue import ENTRIES, select
     from fastml.kernels.runtime import jit, parallel
 
     if not jit.jit_enabled():
@@ -138,26 +137,6 @@ def main(*, only: str | None = None, jobs: int | None = None) -> int:
     print(render(outcomes, time.perf_counter() - start, jobs))
     print(f"cache: {cache.path} ({cache.reason})")
     return 1 if any(outcome.error for outcome in outcomes) else 0
-
-
-def select(names: Iterable[str], pattern: str | None) -> list[str]:
-    """Return the names that `pattern` matches: part of the name, or with ``*`` and ``?`` the whole of it.
-
-    Case does not matter; brackets mean themselves, because keys contain them.
-
-    >>> select(["hinge", "squared_hinge", "k_nearest[l1]"], "hinge")
-    ['hinge', 'squared_hinge']
-    >>> select(["hinge", "squared_hinge", "k_nearest[l1]"], "h*")
-    ['hinge']
-    >>> select(["hinge", "squared_hinge", "k_nearest[l1]"], "[L1]")
-    ['k_nearest[l1]']
-    """
-    if not pattern:
-        return list(names)
-    expression = re.escape(pattern).replace(r"\*", ".*").replace(r"\?", ".")
-    wanted = re.compile(expression, re.IGNORECASE)
-    match = wanted.fullmatch if "*" in pattern or "?" in pattern else wanted.search
-    return [name for name in names if match(name)]
 
 
 def run(keys: list[str], jobs: int, *, dtypes: tuple[str, ...] | None = None, silent: bool = False) -> list[Outcome]:

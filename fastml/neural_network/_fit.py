@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.metrics import r2_score
 
 from .. import kernels
+from ..kernels.losses.table import LOSSES
 from ..training.batches import Array, Rows
 from ..training.callbacks import Hooks
 from ..training.data import IterativeEstimator, TrainingData, prepare, training_dtype
@@ -160,7 +161,7 @@ def l2_strength(model: NetworkEstimator, data: TrainingData) -> float:
 
 
 class Column:
-    """A `Trainable` of one network. A subclass says how its weights are copied, and how scores are made.
+    """A `TrainedModel` of one network. A subclass says how its weights are copied, and how scores are made.
 
     Parameters
     ----------
@@ -194,12 +195,12 @@ class Column:
         return int(self._training.n_steps)
 
     def run(self, order: NDArray[np.intp], batch_size: int, steps: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Train; see `Trainable`."""
+        """Train; see `TrainedModel`."""
         losses: NDArray[np.float64] = self._training.run(order, batch_size, steps[:, 0])
         return losses[:, np.newaxis]
 
     def evaluate(self, rows: Rows) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return loss and score; see `Trainable`."""
+        """Return loss and score; see `TrainedModel`."""
         loss, score = _loss_and_score(self._loss, self._scores(rows.X), rows)
         if self._score is not None:
             score = self._score(self.weights(0), rows)
@@ -240,13 +241,13 @@ def _memory(settings: dict[str, Any]) -> str:
 
 def as_kernel_targets(loss: str, y: Array) -> Array:
     """Return targets as the kernels of networks take them: classes (n,), else (n, C)."""
-    return y if loss == "softmax_cross_entropy" else y.reshape(len(y), -1)
+    return y if LOSSES[loss].over_classes else y.reshape(len(y), -1)
 
 
 def _loss_and_score(loss: str, scores: Array, rows: Rows) -> tuple[float, float]:
     """Return the mean loss of scores (n, C), and the share of right classes or R²."""
     y, weight = rows.y, rows.weight
-    if loss == "softmax_cross_entropy":
+    if LOSSES[loss].over_classes:
         right = scores.argmax(axis=1) == y
         return kernels.softmax_cross_entropy(scores, y, sample_weight=weight), _mean(right, weight)
     if loss == "binary_cross_entropy":

@@ -1,6 +1,6 @@
 """The training loop of iterative models: batches, evaluations, history, stopping, best weights, Ctrl-C, divergence.
 
-A model gives the loop something that trains (`Trainable`): one set of weights, or several that take the same
+A model gives the loop something that trains (`TrainedModel`): one set of weights, or several that take the same
 batches (*columns*), which is how a sweep reads the rows once for all its settings. What the loop finds out about
 a column it writes into a `Run`; columns that differ in their length only may share one column, so that the shorter
 run is a checkpoint of the longer one. A run has the same bits whether its column trains alone or among others:
@@ -24,10 +24,10 @@ from .batches import Batches, Rates, Rows
 from .history import COLUMNS, Evaluations
 from .run import Checkpoint, Run, Status
 
-__all__ = ["Trainable", "mean_training_loss", "train"]
+__all__ = ["TrainedModel", "mean_training_loss", "train"]
 
 
-class Trainable(Protocol):
+class TrainedModel(Protocol):
     """One or several sets of weights (columns) that take the same batches."""
 
     @property
@@ -56,7 +56,7 @@ class Trainable(Protocol):
         """Forget all other columns."""
 
 
-def mean_training_loss(model: Trainable, batches: Batches) -> tuple[float, float]:
+def mean_training_loss(model: TrainedModel, batches: Batches) -> tuple[float, float]:
     """Return the mean loss of all rows, batch by batch, in steps of size 0, of the first column; what they count."""
     order = np.arange(batches.n) if batches.rows is None else batches.rows
     lengths = batches.lengths(order)
@@ -66,7 +66,7 @@ def mean_training_loss(model: Trainable, batches: Batches) -> tuple[float, float
 
 
 def train(
-    model: Trainable,
+    model: TrainedModel,
     runs: Sequence[Run],
     batches: Batches,
     rates: Sequence[Rates],
@@ -80,7 +80,7 @@ def train(
 
     Parameters
     ----------
-    model : Trainable
+    model : TrainedModel
         What trains.
     runs : sequence of Run
         At least one for each column. They are ended when this function returns.
@@ -105,7 +105,7 @@ class _Loop:
 
     def __init__(
         self,
-        model: Trainable,
+        model: TrainedModel,
         runs: list[Run],
         batches: Batches,
         rates: list[Rates],

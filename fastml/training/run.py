@@ -75,7 +75,7 @@ class Checkpoint(NamedTuple):
     seconds : float
         How long it took.
     state : object
-        What `Trainable.state` returned.
+        What `TrainedModel.state` returned.
     losses : ndarray
         Losses of the batches since the last evaluation, each times the part of a full batch that it is.
     evaluated : bool
@@ -124,7 +124,7 @@ class Run:
     Attributes
     ----------
     column : int
-        Which weights of the `Trainable` are its own.
+        Which weights of the `TrainedModel` are its own.
     max_steps : int
         Steps after which it ends.
     stopping : EarlyStopping
@@ -139,9 +139,9 @@ class Run:
     steps : int
         How many steps it took.
     weights : object
-        Its weights in the end: what `Trainable.weights` returned.
+        Its weights in the end: what `TrainedModel.weights` returned.
     state : object
-        What `Trainable.state` returned in the end; None if `weights` are not the last ones.
+        What `TrainedModel.state` returned in the end; None if `weights` are not the last ones.
     best_step : int or None
         The step of the best weights, where they were kept.
     diverged_at : tuple of int and float, or None

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..losses.table import DELTA
+from ..losses.table import LOSSES as TABLE
 from .entry import (
     EPS,
     FLOATS,
@@ -287,53 +289,52 @@ class _Loss(NamedTuple):
     rows: Callable[..., _Rows]
     family: str
     target: str
-    curvature: float  # bound on the change of a derivative per change of a score
-    jump: float = 0.0  # of the derivative at a kink
-    formula: str = ""
-    gradient: str = ""
-    largest: float = math.inf  # of the extreme scores: float32 squares overflow beyond 1.8e19
+    curvature: float
+    jump: float
+    formula: str
+    gradient: str
+    largest: float
+
+
+def _loss(name: str, rows: Callable[..., _Rows], formula: str, gradient: str, largest: float = math.inf) -> _Loss:
+    """Join what is true of a loss with its rows; `largest` of the extreme scores: float32 squares overflow."""
+    known = TABLE[name]
+    target = known.target.partition(" ")[0]
+    return _Loss(rows, known.family, target, known.curvature, known.jump, formula, gradient, largest)
 
 
 LOSSES: dict[str, _Loss] = {
-    "binary_cross_entropy": _Loss(
-        _rows_binary_cross_entropy,
-        "logistic",
-        "probability",
-        0.25,
-        0,
-        "mean −t·log σ(z) − (1−t)·log(1−σ(z))",
-        "(σ(z) − t)/n",
-    ),
-    "softmax_cross_entropy": _Loss(
-        _rows_softmax_cross_entropy,
-        "multinomial",
-        "class",
-        0.5,
-        0,
-        "mean −log softmax(Z)[y]",
-        "(softmax(Z) − 1[c=y])/n",
-    ),
-    "hinge": _Loss(_rows_hinge, "margin", "sign", 0, 1, "mean max(0, 1 − y·z)", "−y·1[y·z < 1]/n"),
-    "squared_hinge": _Loss(
-        _rows_squared_hinge, "margin", "sign", 2, 0, "mean max(0, 1 − y·z)²", "−2y·max(0, 1 − y·z)/n", largest=1e15
-    ),
-    "multiclass_hinge": _Loss(
-        _rows_multiclass_hinge, "margin", "class", 0, 1, "mean max_j(z_j − z_y + 1[j≠y])", "(1[c=j*] − 1[c=y])/n"
-    ),
-    "squared_error": _Loss(
-        _rows_squared_error, "regression", "real", 1, 0, "mean (z − y)²/2", "(z − y)/n", largest=1e15
-    ),
-    "absolute_error": _Loss(_rows_absolute_error, "regression", "real", 0, 2, "mean |z − y|", "sign(z − y)/n"),
-    "huber": _Loss(
-        _rows_huber, "regression", "real", 1, 0, "mean r²/2, or δ(|r| − δ/2) where |r| > δ", "clip(z − y, −δ, δ)/n"
-    ),
+    name: _loss(name, *case)
+    for name, case in {
+        "binary_cross_entropy": (
+            _rows_binary_cross_entropy,
+            "mean −t·log σ(z) − (1−t)·log(1−σ(z))",
+            "(σ(z) − t)/n",
+        ),
+        "softmax_cross_entropy": (
+            _rows_softmax_cross_entropy,
+            "mean −log softmax(Z)[y]",
+            "(softmax(Z) − 1[c=y])/n",
+        ),
+        "hinge": (_rows_hinge, "mean max(0, 1 − y·z)", "−y·1[y·z < 1]/n"),
+        "squared_hinge": (_rows_squared_hinge, "mean max(0, 1 − y·z)²", "−2y·max(0, 1 − y·z)/n", 1e15),
+        "multiclass_hinge": (
+            _rows_multiclass_hinge,
+            "mean max_j(z_j − z_y + 1[j≠y])",
+            "(1[c=j*] − 1[c=y])/n",
+        ),
+        "squared_error": (_rows_squared_error, "mean (z − y)²/2", "(z − y)/n", 1e15),
+        "absolute_error": (_rows_absolute_error, "mean |z − y|", "sign(z − y)/n"),
+        "huber": (_rows_huber, "mean r²/2, or δ(|r| − δ/2) where |r| > δ", "clip(z − y, −δ, δ)/n"),
+    }.items()
 }
+assert LOSSES.keys() == TABLE.keys()
 
 
 def loss_of_rows(name: str, z: Array, y: Array, dtype: np.dtype[Any]) -> _Rows:
     """Return what each row adds to the loss `name` of scores `z`, for kernels that see `dtype`."""
     wide = y if y.dtype.kind == "i" else y.astype(z.dtype)
-    extra = (z.dtype.type(dtype.type(1.35)),) if name == "huber" else ()
+    extra = (z.dtype.type(dtype.type(DELTA)),) if TABLE[name].has_delta else ()
     with np.errstate(all="ignore"):
         return LOSSES[name].rows(z, wide, *extra)
 

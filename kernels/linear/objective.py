@@ -42,6 +42,7 @@ _CALL_PRODUCTS = 1 << 28
 #: take class numbers, one problem with a score per class; losses of signs class numbers, one problem per class, that
 #: class against the rest.
 SOLVER_LOSSES = (*(name for name, loss in LOSSES.items() if loss.in_solvers), "smooth_hinge")
+assert not any(LOSSES[name].has_delta for name in SOLVER_LOSSES[:-1]), "the one parameter is the smooth hinge's"
 
 
 class LossPass:

@@ -62,7 +62,7 @@ def network(
     X, layers, norms = network_model(X, parameters, units, activation, batch_norm)
     n, dtype, outputs = len(X), X.dtype, len(layers[-1][1])
     refuse_empty(n, "X has 0 rows")
-    if loss == "softmax_cross_entropy":
+    if LOSSES[loss].over_classes:
         y = checked_classes(y, n, "X has {} rows", outputs, dtype, True)
     else:
         y = checked_outputs(y, LOSSES[loss].target, n, outputs, dtype)

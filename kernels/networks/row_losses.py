@@ -9,7 +9,7 @@ import numpy as np
 
 from ..losses.class_formulas import cross_entropy
 from ..losses.formulas import POINTWISE
-from ..losses.table import NETWORK_LOSSES
+from ..losses.table import LOSSES, NETWORK_LOSSES
 from ..runtime.jit import inner
 from ..runtime.switch import switch
 from ..simd.rows import sum_of
@@ -38,6 +38,9 @@ def _pointwise_rows(term: Callable[..., Any]) -> Callable[..., Any]:
 
     return rows
 
+
+assert [LOSSES[name].over_classes for name in NETWORK_LOSSES] == [True, *[False] * (len(NETWORK_LOSSES) - 1)]
+assert not any(LOSSES[name].has_delta for name in NETWORK_LOSSES), "networks have no delta"
 
 #: The first of `NETWORK_LOSSES` is the one over classes; this is of those that are summed over the outputs.
 _sum_over_outputs = switch(*(_pointwise_rows(POINTWISE[name]) for name in NETWORK_LOSSES[1:]))

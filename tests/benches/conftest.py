@@ -224,7 +224,7 @@ def document() -> dict[str, Any]:
     with pytest.MonkeyPatch.context() as patch:
         stand_in(patch)
         from benches.report import known_answers, tiles
-        from benches.report.summary import summarise
+        from benches.report.summary import summarize
 
         made = run_report(
             FakeEntry("good[x]", FAST),
@@ -235,7 +235,7 @@ def document() -> dict[str, Any]:
     for found in ("0.698", "0.699"):
         answer = known_answers.Answer("W9", "CIFAR-10", f"rate {found}", "uint8", "0.698", found, 0.5)
         made["known_answers"].append({**answer.__dict__, "verdict": answer.verdict})
-    made["summary"] = summarise(made)
+    made["summary"] = summarize(made)
     made["tiles"] = {
         "cpu": "made up",
         "vector_bytes": 64,

@@ -131,10 +131,10 @@ def test_slower_within_the_noise_is_told_from_slower(document):
     made = copy.deepcopy(document)
     case = case_of(made, "slow_one")
     case["tiers"]["compiled_1"]["best"] = 0.9 * case["tiers"]["vectorized"]["best"]
-    assert [item["within_noise"] for item in summary.summarise(made)["slower"]] == [True, False]
+    assert [item["within_noise"] for item in summary.summarize(made)["slower"]] == [True, False]
     case["speedups"]["compiled_all_over_vectorized_all"] = 0.97
-    assert [item["within_noise"] for item in summary.summarise(made)["slower"]] == [True, True]
-    made["summary"] = summary.summarise(made)
+    assert [item["within_noise"] for item in summary.summarize(made)["slower"]] == [True, True]
+    made["summary"] = summary.summarize(made)
     out = io.StringIO()
     terminal.render(made, terminal.console(out))
     assert "0.97 × as fast with all 2 threads, within the noise" in out.getvalue()
@@ -142,9 +142,9 @@ def test_slower_within_the_noise_is_told_from_slower(document):
 
 def test_exit_code_of_a_figure_that_differs(document):
     only = {**document, "cases": [], "known_answers": document["known_answers"][:1], "interrupted": False}
-    assert summary.exit_code({**only, "summary": summary.summarise(only)}) == 0
+    assert summary.exit_code({**only, "summary": summary.summarize(only)}) == 0
     only["known_answers"] = document["known_answers"]
-    assert summary.exit_code({**only, "summary": summary.summarise(only)}) == 1
+    assert summary.exit_code({**only, "summary": summary.summarize(only)}) == 1
 
 
 def test_ctrl_c_keeps_what_was_measured(made_up):
@@ -203,7 +203,7 @@ def test_short_calls_are_read_in_bunches(monkeypatch, made_up):
     assert len(calls) == 1 + 200 * found.readings
 
 
-def test_blas_threads_of_vectorised_are_noticed_and_timed_apart(monkeypatch, made_up):
+def test_blas_threads_of_vectorized_are_noticed_and_timed_apart(monkeypatch, made_up):
     assert not timing.uses_several_threads(lambda: made_up.clock.work(0.002), 2)
     monkeypatch.setattr(made_up.clock, "busy_threads", 2)
     assert timing.uses_several_threads(lambda: made_up.clock.work(0.002), 2)

@@ -39,7 +39,7 @@ def terminal_text(document, monkeypatch=None) -> str:
     return out.getvalue()
 
 
-def test_terminal_fits_100_columns_without_colour(document):
+def test_terminal_fits_100_columns_without_color(document):
     long = copy.deepcopy(document)
     keys = ["linear_loss_gradient[binary_cross_entropy]", "softmax_cross_entropy_gradient[probabilities]"]
     for case, key in zip(long["cases"], keys * 2, strict=True):

@@ -223,11 +223,11 @@ def test_w07_gradient_in_all_weights_training_and_images(example, tmp_path):
         assert check.n_coordinates == 650
         assert 0 < check.max_error <= w07.EPSILON**2
         assert check.kinks == []
-    free, penalised = trained[0.0], trained[0.1]
+    free, penalized = trained[0.0], trained[0.1]
     assert free.accuracies[0] > 0.95
     assert free.accuracies[2] > 0.86
-    assert free.costs[0] < free.costs[1] < penalised.costs[1]
-    assert np.linalg.norm(penalised.coef) < np.linalg.norm(free.coef) / 10
+    assert free.costs[0] < free.costs[1] < penalized.costs[1]
+    assert np.linalg.norm(penalized.coef) < np.linalg.norm(free.coef) / 10
     assert (tmp_path / "weights.png").stat().st_size > 10_000
 
 
@@ -375,7 +375,7 @@ def test_w13_a_penalty_without_the_number_of_rows_is_found(example, monkeypatch,
 
 def test_w14_results_and_checkpoints(example, tmp_path, capsys):
     w14 = example("w14")
-    result, test_loss, penalised = w14.main(["--plot", str(tmp_path / "plots.png")])
+    result, test_loss, penalized = w14.main(["--plot", str(tmp_path / "plots.png")])
     table = result.table
     assert len(table["eta0"]) == 256
     assert result.best_params == {"batch_size": 40, "eta0": 3e-3, "max_iter": 64, "alpha": 1e-7}, (
@@ -385,7 +385,7 @@ def test_w14_results_and_checkpoints(example, tmp_path, capsys):
     train, val, test = w14.faces((800, 200, 500), 0)
     assert w14.half_mse(result.best_estimator, val) == pytest.approx(result.best_value, rel=1e-12)
     assert w14.half_mse(result.best_estimator, test) == test_loss < np.var(test.y) / 2 * 0.7
-    assert test_loss < penalised < test_loss + 0.01
+    assert test_loss < penalized < test_loss + 0.01
 
     def place(**setting):
         return result.params.index({"batch_size": 160, "eta0": 3e-3, "max_iter": 16, "alpha": 1e-7} | setting)

@@ -128,12 +128,22 @@ def imports_of(file: str, text: str) -> tuple[Import, ...]:
         elif isinstance(node, ast.Import):
             for alias in node.names:
                 if alias.name in FILES:
-                    bound[alias.asname or alias.name] = FILES[alias.name]
+                    first = alias.name.partition(".")[0]
+                    bound[alias.asname or first] = FILES[alias.name if alias.asname else first]
                     found.append(Import(file, node.lineno, FILES[alias.name], None))
     for node in nodes:
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in bound:
-            found.append(Import(file, node.lineno, bound[node.value.id], node.attr))
+        if isinstance(node, ast.Attribute) and (target := _module_of_chain(node.value, bound)):
+            found.append(Import(file, node.lineno, target, node.attr))
     return tuple(found)
+
+
+def _module_of_chain(node: ast.expr, bound: dict[str, str]) -> str | None:
+    """Return the file of the module that a name, or a chain such as ``fastml.kernels.runtime.jit``, stands for."""
+    if isinstance(node, ast.Name):
+        return bound.get(node.id)
+    if isinstance(node, ast.Attribute) and (above := _module_of_chain(node.value, bound)):
+        return FILES.get(f"{module_of(above)}.{node.attr}")
+    return None
 
 
 def imports(texts: Sources) -> Iterator[Import]:
@@ -148,7 +158,7 @@ def is_private(name: str | None) -> bool:
 
 
 #: Tests that are about all rooms of a folder may look into each of them.
-ABOUT_ALL = {"tests/kernels/all": "kernels/", "tests/repository": ""}
+ABOUT_ALL = {"tests/kernels/all": "kernels/", "tests/kernels/reference": "kernels/reference/", "tests/repository": ""}
 
 
 def private_uses(texts: Sources) -> list[str]:
@@ -206,7 +216,7 @@ def rooms_without_a_sentence(texts: Sources, page: str) -> list[str]:
         text = texts.get(f"{room}/__init__.py")
         doc = (ast.get_docstring(ast.parse(text)) or "") if text is not None else ""
         first = doc.partition("\n")[0]
-        if not re.fullmatch(r"[^.]+\S\.|.*\w\)?\.", first):
+        if not re.fullmatch(r"(?:[^.]|\.(?=\w))+[\w)`]\.", first) or " " not in first:
             wrong.append(f"{room}: its docstring must begin with one sentence, in one line")
         elif f"| `{room}` | {first.replace('``', '`')}" not in page:
             wrong.append(f"{room}: docs/layout.md must have the line | `{room}` | {first}")
@@ -267,6 +277,10 @@ PLANTS = {
     "a private module": (private_uses, "kernels/linear/new.py", "from ..distances import _heaps"),
     "a private name": (private_uses, "fastml/svm/new.py", "from fastml.kernels.runtime.parallel import _submit"),
     "a private attribute": (private_uses, "fastml/svm/new.py", "from ..kernels.runtime import jit\njit._x"),
+    "a private name by its whole way": (private_uses, "fastml/svm/new.py",
+                                        "import fastml.kernels.runtime.jit\nfastml.kernels.runtime.jit._x"),
+    "a private module of a package": (private_uses, "fastml/svm/new.py",
+                                      "from fastml.kernels import runtime\nruntime._live_code"),
     "from another test's room": (private_uses, "tests/fastml/svm/new.py", "from fastml.kernels.runtime.jit import _x"),
     "beside all rooms": (private_uses, "tests/kernels/all/new.py", "from fastml import svm\nsvm._x"),
     "upward": (upward_imports, "kernels/simd/new.py", "from ..losses import formulas"),
@@ -293,7 +307,7 @@ def test_a_crowded_room_is_found():
 
 
 @pytest.mark.parametrize(
-    "doc", ["", '"""Two sentences. In one line"""', '"""No full stop"""', '"""Not in the page."""']
+    "doc", ["", '"""Two sentences. In one line."""', '"""No full stop"""', '"""Not in the page."""']
 )
 def test_a_room_without_its_sentence_is_found(doc):
     assert rooms_without_a_sentence({"kernels/simd/__init__.py": doc}, "| `kernels/simd` | Another sentence. |")

@@ -142,7 +142,7 @@ def linear_evaluation(
     """Mean losses (M,) and scores (M,) of M linear models; see `kernels.linear_evaluation`."""
     a = arguments.evaluation(loss, X, y, W, b, sample_weight, delta)
     threshold = float(a.delta)
-    term: Term = (lambda z, t: _huber(z, t, threshold)) if loss == "huber" else _TERMS[loss]
+    term: Term = (lambda z, t: _huber(z, t, threshold)) if LOSSES[loss].has_delta else _TERMS[loss]
     models = a.W.tolist()
     losses, marks = [0.0] * len(models), [0.0] * len(models)
     for i in range(len(a.X)):

@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ...arguments.arrays import Array
+from ...losses.table import LOSSES
 from ...networks import arguments
 from ._common import dot, quiet
 from .elementwise import _sigmoid
-from .losses import _TERMS, _softmax_cross_entropy
+from .losses import _TERMS
 
 __all__ = ["network_loss_gradient", "network_scores", "train_network"]
 
@@ -43,8 +44,8 @@ def _derivative(a: float, name: str) -> float:
 
 def _network_term(loss: str, scores: list[float], target: Any) -> tuple[float, list[float]]:
     """Return the loss of a row, and its derivatives with respect to the scores."""
-    if loss == "softmax_cross_entropy":
-        return _softmax_cross_entropy(scores, target)
+    if LOSSES[loss].over_classes:
+        return _TERMS[loss](scores, target)
     terms = [_TERMS[loss](z, t) for z, t in zip(scores, target, strict=True)]
     return sum(value for value, _ in terms), [derivative for _, derivative in terms]
 

@@ -151,7 +151,7 @@ def linear_evaluation(
         target, weights = a.y[rows], None if a.weight is None else a.weight[rows]
         for m in range(models):
             z = np.ascontiguousarray(scores[:, m] if multiclass else scores[:, m, 0])
-            terms = _huber(z, target, False, a.delta) if loss == "huber" else _TERMS[loss](z, target, False)
+            terms = _huber(z, target, False, a.delta) if LOSSES[loss].has_delta else _TERMS[loss](z, target, False)
             losses[m] += _sum(terms[0], weights)
             if multiclass:
                 true = target if target.ndim == 1 else target.argmax(axis=1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -11,15 +11,9 @@ from ...arguments.arrays import Array
 from ...networks import arguments
 from ._common import quiet, row_blocks
 from .elementwise import _exp_both_sides
-from .losses import Terms, _binary_cross_entropy, _softmax_cross_entropy, _squared_error, _sum
+from .losses import _TERMS, _sum
 
 __all__ = ["network_loss_gradient", "network_scores", "train_network"]
-
-_NETWORK_TERMS: dict[str, Callable[[Array, Array, bool], Terms]] = {
-    "softmax_cross_entropy": _softmax_cross_entropy,
-    "binary_cross_entropy": _binary_cross_entropy,
-    "squared_error": _squared_error,
-}
 
 Norm = tuple[Array, Array, Array]
 
@@ -111,7 +105,7 @@ def _backward(
     """
     kept: list[tuple[Array, Array]] = []
     levels = _forward(X, layers, activation, norms, kept, running_share)
-    losses, grads = _NETWORK_TERMS[loss](levels[-1], y, True)
+    losses, grads = _TERMS[loss](levels[-1], y, True)
     assert grads is not None
     if losses.ndim == 2:
         losses = losses.sum(axis=1)

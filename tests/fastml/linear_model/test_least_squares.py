@@ -373,9 +373,9 @@ def test_strong_and_weak_penalties_keep_digits(rng):
     X = np.round(rng.normal(size=(12, 3)) * 64) * [1.0, 2.0**-20, 2.0**30]
     y = np.round(rng.normal(size=12) * 64)
     columns = [[Fraction(v) for v in column] for column in (*X.T.tolist(), y.tolist())]
-    centred = [[12 * v - sum(column) for v in column] for column in columns]
+    centered = [[12 * v - sum(column) for v in column] for column in columns]
     for alpha in (1e-30, 1e-12, 1.0, 1e12, 1e30):
-        A = [[sum(map(operator.mul, a, b)) / 144 for b in centred] for a in centred[:3]]
+        A = [[sum(map(operator.mul, a, b)) / 144 for b in centered] for a in centered[:3]]
         for j in range(3):
             A[j][j] += Fraction(alpha)
         assert Ridge(alpha).fit(X, y).coef_ == pytest.approx(list(map(float, _solved(A))), rel=1e-11)

@@ -29,12 +29,12 @@ pytestmark = pytest.mark.needs_jit
 needs_data = pytest.mark.skipif("FASTML_DATA" not in os.environ, reason="FASTML_DATA is not set")
 
 
-def standardised(load):
+def standardized(load):
     X, y = load(return_X_y=True)
     return (X - X.mean(axis=0)) / np.where(X.std(axis=0) > 0, X.std(axis=0), 1), y
 
 
-DATA = {load.__name__: standardised(load) for load in (load_breast_cancer, load_iris, load_digits)}
+DATA = {load.__name__: standardized(load) for load in (load_breast_cancer, load_iris, load_digits)}
 
 
 def objective(model, X, y, C, sample_weight=None):
@@ -224,11 +224,11 @@ def fitted_without_warnings(X, y, sample_weight=None, **settings):
 @pytest.mark.parametrize("weighted", [False, True])
 def test_an_offset_changes_the_intercept_only(classes, away, rows, weighted, rng):
     """Many rows, and fewer than columns."""
-    centred = np.round(rng.normal(size=(rows, 60)) * 1024) / 1024 * 2.0 ** rng.integers(-2, 3, 60)
-    y = (centred[:, :classes] + rng.gumbel(size=(rows, classes))).argmax(axis=1)
-    offset = away * centred.std(axis=0) * rng.choice([-1.0, 0.0, 1.0], 60)
+    centered = np.round(rng.normal(size=(rows, 60)) * 1024) / 1024 * 2.0 ** rng.integers(-2, 3, 60)
+    y = (centered[:, :classes] + rng.gumbel(size=(rows, classes))).argmax(axis=1)
+    offset = away * centered.std(axis=0) * rng.choice([-1.0, 0.0, 1.0], 60)
     weight = rng.integers(0, 3, rows) + (np.arange(rows) < 30) if weighted else None
-    X = centred + offset
+    X = centered + offset
     model = fitted_without_warnings(X, y, weight, tol=1e-6)
     expected = peer(X - offset, y, sample_weight=weight)
     # What X itself has lost in the sum.
@@ -274,17 +274,17 @@ def test_six_identifiers():
 def test_large_float32_data_far_from_zero(rng):
     """Too far for passes in float32."""
     n, columns = 45_000, 50
-    centred = (256 * rng.integers(-8, 8, size=(n, columns))).astype(np.float64)
+    centered = (256 * rng.integers(-8, 8, size=(n, columns))).astype(np.float64)
     offset = np.where(np.arange(columns) % 2, 2.0**23, 0.0)
-    X = (centred + offset).astype(np.float32)
-    y = centred @ rng.normal(size=columns) / 3e3 + rng.logistic(size=n) > 0
+    X = (centered + offset).astype(np.float32)
+    y = centered @ rng.normal(size=columns) / 3e3 + rng.logistic(size=n) > 0
     model = fitted_without_warnings(X, y, tol=1e-6)
-    expected = LogisticRegression(tol=1e-9).fit(centred, y)
+    expected = LogisticRegression(tol=1e-9).fit(centered, y)
     assert model.coef_ == pytest.approx(expected.coef_, abs=1e-5 * np.abs(expected.coef_).max())
 
 
 @pytest.mark.parametrize("classes", [2, 3])
-def test_without_intercept_nothing_is_centred(classes, rng):
+def test_without_intercept_nothing_is_centered(classes, rng):
     """The minimum is another one than that of centred columns."""
     X = rng.normal(size=(300, 3)) + np.array([5e3, 0, 0])
     y = (X[:, 1:classes] @ np.eye(classes - 1, classes) * 2 + rng.gumbel(size=(300, classes))).argmax(axis=1)

@@ -190,7 +190,7 @@ def test_one_search_per_repeat(data, monkeypatch, cv, searches):
     assert len(calls) == searches
 
 
-def test_default_numbers_of_neighbours_fit_the_data(data):
+def test_default_numbers_of_neighbors_fit_the_data(data):
     X, y = data
     rows = np.r_[:21, 60:64]
     result = knn_cross_validation(X[rows], y[rows], cv=KFold(5))

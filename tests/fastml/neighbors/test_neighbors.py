@@ -172,7 +172,7 @@ def test_names_of_metrics(data, params, short):
 
 
 @pytest.mark.parametrize("X_test", ["others", None])
-def test_neighbours_and_graph_are_scikit_learns(data, X_test):
+def test_neighbors_and_graph_are_scikit_learns(data, X_test):
     X, y, others, _ = data
     X_test = others if X_test else None
     model = KNeighborsRegressor(4).fit(X, y)
@@ -250,7 +250,7 @@ def test_rows_and_queries_of_different_dtypes(data):
             assert np.array_equal(found, expected)
 
 
-def test_at_distance_zero_only_those_neighbours_count():
+def test_at_distance_zero_only_those_neighbors_count():
     X = np.array([[0.0], [0.0], [1.0], [5.0]])
     model = KNeighborsRegressor(4, weights="distance").fit(X, [1.0, 3.0, 100.0, 1000.0])
     assert model.predict([[0.0]]) == [2.0]
@@ -330,7 +330,7 @@ def test_weights_stay_in_range(scale, weights, size):
 
 
 @pytest.mark.parametrize("weights", ["distance", lambda d: 1 / d], ids=["distance", "callable"])
-def test_a_neighbour_next_to_one_at_distance_zero_does_not_count(weights):
+def test_a_neighbor_next_to_one_at_distance_zero_does_not_count(weights):
     """Neither where its own inverse distance overflows, except for a function that says infinity itself."""
     model = KNeighborsRegressor(3, weights=weights, p=1).fit([[0.0], [1e-150], [5.0]], [1.0, 2.0, 3.0])
     assert model.predict([[0.0]]) == [1.0]
@@ -396,7 +396,7 @@ def test_wrong_parameters_are_named(data, params, error, message):
             model(**params).fit(X, y)
 
 
-def test_more_neighbours_than_rows(data):
+def test_more_neighbors_than_rows(data):
     X, y, X_test, _ = data
     model = KNeighborsClassifier(110).fit(X, y)
     assert model.kneighbors(X_test)[1].shape == (40, 110)
@@ -537,7 +537,7 @@ def test_the_score_on_digits_is_scikit_learns():
 @needs_data
 @pytest.mark.needs_jit
 @pytest.mark.slow
-def test_one_neighbour_makes_309_errors_on_mnist():
+def test_one_neighbor_makes_309_errors_on_mnist():
     mnist = datasets.load_mnist()
     model = KNeighborsClassifier(1).fit(mnist.X_train, mnist.y_train)
     assert np.shares_memory(model._fit_X, mnist.X_train)

@@ -106,7 +106,7 @@ def test_two_classes_are_scikit_learns(rng):
 
 
 @pytest.mark.needs_jit
-def test_normalised_layers(rng, same_bits):
+def test_normalized_layers(rng, same_bits):
     """Attributes are what the documentation says, the seed decides, and rows need not be near 0."""
     X = 50 + 10 * rng.normal(size=(300, 6))
     y = (X[:, 0] > X[:, 1]).astype(int) + (X[:, 2] > 50)
@@ -129,7 +129,7 @@ def test_normalised_layers(rng, same_bits):
 
 
 @pytest.mark.parametrize("solver", ["sgd", "adam"])
-def test_normalised_layers_with_all_the_rest(rng, same_bits, solver):
+def test_normalized_layers_with_all_the_rest(rng, same_bits, solver):
     X, y = rng.normal(size=(200, 5)), rng.integers(0, 3, 200)
     settings = {"hidden_layer_sizes": (8,), "batch_norm": True, "batch_norm_momentum": 0.3, "dropout": 0.2}
     settings |= {"solver": solver, "random_state": 0, "batch_size": 33, "class_weight": {0: 2.0}, "activation": "tanh"}

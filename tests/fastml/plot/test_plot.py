@@ -408,14 +408,14 @@ def test_weights_of_one_class_and_a_given_limit(rng):
     assert ax.get_images()[0].get_clim() == (-1.0, 1.0)
 
 
-def test_colours_of_weights_are_told_apart_in_grey():
+def test_colors_of_weights_are_told_apart_in_grey():
     values = _drawing.diverging()(np.linspace(0, 1, 51))[:, :3] @ [0.2126, 0.7152, 0.0722]
     assert (np.diff(values) > 0).all()
     r, g, b = _drawing.diverging()(0.5)[:3]
     assert max(r, g, b) - min(r, g, b) < 0.02, "0 is grey"
 
 
-def test_weights_of_colour_images():
+def test_weights_of_color_images():
     coef = np.zeros((1, 12))
     coef[0, :4] = [2.0, -2.0, 1.0, 0.0]  # red
     (ax,) = plot.weights_as_images(coef, (3, 2, 2), Figure().subplots())

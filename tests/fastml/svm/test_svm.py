@@ -26,12 +26,12 @@ SKIPPED = {"check_array_api_input"}
 needs_data = pytest.mark.skipif("FASTML_DATA" not in os.environ, reason="FASTML_DATA is not set")
 
 
-def standardised(load):
+def standardized(load):
     X, y = load(return_X_y=True)
     return (X - X.mean(axis=0)) / np.where(X.std(axis=0) > 0, X.std(axis=0), 1), y
 
 
-DATA = {load.__name__: standardised(load) for load in (load_breast_cancer, load_iris, load_digits)}
+DATA = {load.__name__: standardized(load) for load in (load_breast_cancer, load_iris, load_digits)}
 
 
 def problems(model, y):
@@ -234,17 +234,17 @@ def test_free_intercepts_are_found_whatever_the_units(loss, in_the_dual, rng):
 @pytest.mark.parametrize("classes", [2, 3])
 def test_free_intercepts_of_columns_far_from_zero(loss, dual, away, classes, rng):
     """An offset changes nothing but the intercept."""
-    centred = np.round(rng.normal(size=(300, 3)) * 1024) / 1024
-    y = (centred[:, :classes] + rng.gumbel(size=(300, classes)) / 2).argmax(axis=1)
+    centered = np.round(rng.normal(size=(300, 3)) * 1024) / 1024
+    y = (centered[:, :classes] + rng.gumbel(size=(300, classes)) / 2).argmax(axis=1)
     settings = {"loss": loss, "dual": dual, "C": 0.1, "regularize_intercept": False, "tol": 1e-5, "max_iter": 5000}
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        model = LinearSVC(**settings).fit(centred + away, y)
-    expected = LinearSVC(**settings | {"dual": False, "tol": 1e-7}).fit(centred, y)
+        model = LinearSVC(**settings).fit(centered + away, y)
+    expected = LinearSVC(**settings | {"dual": False, "tol": 1e-7}).fit(centered, y)
     assert model.objective_ == pytest.approx(expected.objective_, rel=2e-5)
     assert (model.duality_gap_ <= 1e-5 * model.objective_).all()
     assert distance_of_directions(model, expected) <= 0.02
-    assert np.mean(model.predict(centred + away) == expected.predict(centred)) > 0.98
+    assert np.mean(model.predict(centered + away) == expected.predict(centered)) > 0.98
 
 
 def distance_of_directions(model, other):
@@ -335,9 +335,9 @@ def test_crammer_singer(data, fit_intercept):
 
 def test_crammer_singer_separates_without_loss(rng):
     """On separable data a minimiser has loss 0 for C large enough, and no errors."""
-    centres = np.array([[0, 10], [10, 0], [-10, -10]])
+    centers = np.array([[0, 10], [10, 0], [-10, -10]])
     y = rng.integers(0, 3, 90)
-    X = centres[y] + rng.uniform(-1, 1, (90, 2))
+    X = centers[y] + rng.uniform(-1, 1, (90, 2))
     model = LinearSVC(multi_class="crammer_singer", C=100.0, tol=1e-9, max_iter=100_000, fit_intercept=False).fit(X, y)
     assert model.score(X, y) == 1
     assert crammer_singer(model, X, y) == pytest.approx(0.5 * (model.coef_**2).sum(), rel=1e-6)

@@ -185,7 +185,7 @@ def test_scores(name):
 
 
 @pytest.mark.parametrize("y", [ROWS["masked"][0][:, 0], HOURS, ONE_MISSING, (10 * NUMBERS).astype(str)])
-def test_cross_validation_of_neighbours(y):
+def test_cross_validation_of_neighbors(y):
     with pytest.raises(TypeError, match=r"^y (is a masked array|has dtype|holds text)"):
         fastml.knn_cross_validation(X, y, n_neighbors=1, cv=2, task="regression")
     with pytest.raises(TypeError, match=r"^X is a masked array"):

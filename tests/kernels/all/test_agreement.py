@@ -177,7 +177,7 @@ def test_the_comparison_knows_nan_and_the_sign_of_infinity():
         assert units(got, expected) == math.inf, (got, expected)
 
 
-def test_the_comparison_notices_a_wrong_neighbour(seed):
+def test_the_comparison_notices_a_wrong_neighbor(seed):
     entry = ENTRIES["k_nearest[l2]"]
     inputs = entry.make(entry.sizes["tiny"], "float64", "typical", seed)
     truth = entry.reference(inputs)

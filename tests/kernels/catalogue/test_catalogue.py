@@ -228,7 +228,7 @@ def test_check_finds_wrong_shapes_dtypes_and_types():
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "uint8"])
-def test_check_finds_wrong_neighbours(dtype):
+def test_check_finds_wrong_neighbors(dtype):
     entry, (distances, indices), truth, _ = case("k_nearest[l1]", dtype)
     assert check(entry, (distances, indices), truth, dtype) <= 1
     swapped = indices.copy()
@@ -252,7 +252,7 @@ def test_check_allows_either_order_within_rounding_for_floats_only():
     assert check(ENTRIES["k_nearest[l1]"], (np.int32([[1, 1]]), swapped), exact, "uint8") == math.inf
 
 
-def test_check_finds_a_neighbour_listed_twice_even_at_the_right_distance():
+def test_check_finds_a_neighbor_listed_twice_even_at_the_right_distance():
     distances = np.array([[1.0, 1.0, 2.0]])
     truth = Truth((distances[:, :2], np.array([[0, 1]])), ("float32", np.intp), distances=distances)
     entry = ENTRIES["k_nearest[l1]"]

@@ -226,7 +226,7 @@ def test_pools_agree_with_those_of_networks_and_with_numpy(rng, dtype, name, kin
 
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("shape", [(2, 3, 1, 1), (30, 7, 1, 1), (5, 3, 3, 5), (3, 2, 33, 40), (40, 1, 6, 6)])
-def test_a_normalisation_agrees_with_that_of_networks_for_all_threads_and_blocks(
+def test_a_normalization_agrees_with_that_of_networks_for_all_threads_and_blocks(
     rng, same_bits, monkeypatch, dtype, shape
 ):
     X, dZ = (rng.normal(size=shape) + 5).astype(dtype), rng.normal(size=shape).astype(dtype)
@@ -267,14 +267,14 @@ def test_a_channel_of_equal_pixels_becomes_its_shift():
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
-def test_normalised_channels_have_mean_0_and_variance_1_far_from_the_origin(rng, dtype):
+def test_normalized_channels_have_mean_0_and_variance_1_far_from_the_origin(rng, dtype):
     X = (rng.normal(size=(40, 3, 5, 5)) + 1000).astype(dtype)
     z = kernels.batch_norm(X, np.ones(3), np.zeros(3)).astype(np.float64)
     assert_allclose(z.mean(axis=(0, 2, 3)), 0, atol=1e-4)
     assert_allclose(z.var(axis=(0, 2, 3)), 1, rtol=1e-3)
 
 
-def test_slopes_behind_a_normalisation_sum_to_zero(rng):
+def test_slopes_behind_a_normalization_sum_to_zero(rng):
     X, dZ = rng.normal(size=(2, 6, 4, 3, 3))
     dX, dgamma, dbeta = kernels.batch_norm_gradient(dZ, X, rng.normal(size=4))
     assert_allclose(dX.sum(axis=(0, 2, 3)), 0, atol=1e-12)
@@ -324,7 +324,7 @@ NETS = {
     "even kernels": [(Conv2D, 3, 2, 1, 0), (Conv2D, 3, 4, 1, 2)],
     "max pool": [(Conv2D, 4, 3, 1, 1), (MaxPool2D, 2, 2), (Conv2D, 3, 3, 1, 1), (MaxPool2D, 3, 1)],
     "average pool": [(AvgPool2D, 2, 1), (Conv2D, 4, 3, 1, 1), (AvgPool2D, 2, 2)],
-    "normalised": [(Conv2D, 6, 3, 1, 1), (BatchNorm, 0.1, 1e-5), (ReLU,), (Flatten,), (Linear, 7)],
+    "normalized": [(Conv2D, 6, 3, 1, 1), (BatchNorm, 0.1, 1e-5), (ReLU,), (Flatten,), (Linear, 7)],
     "normalised first": [
         (BatchNorm, 0.1, 1e-5),
         (Conv2D, 3, 3, 1, 1),
@@ -371,7 +371,7 @@ def test_the_gradient_of_a_network_is_that_of_its_loss(rng, name):
 
 
 def test_weights_keep_their_public_shapes(rng, same_bits):
-    layers = chained((3, 9, 8), *NETS["normalised"], (Linear, 3))
+    layers = chained((3, 9, 8), *NETS["normalized"], (Linear, 3))
     parameters = parameters_of(layers, rng)
     network = Network(layers, np.dtype(np.float64))
     for before, after in zip(parameters, network.unpack(network.pack(parameters)), strict=True):
@@ -405,14 +405,14 @@ def test_steps_are_the_documented_ones(rng, rule):
         training.run(np.arange(8), 8, 0.1)
         for number, of_layer in enumerate(gradient):
             for key, g in of_layer.items():
-                penalised = key == "weight" and g.ndim > 1
+                penalized = key == "weight" and g.ndim > 1
                 w = p[number][key]
-                g = g + (0.3 * w if penalised else 0)
+                g = g + (0.3 * w if penalized else 0)
                 if "rule" in rule:
                     m[number][key] = 0.9 * m[number][key] + 0.1 * g
                     v[number][key] = 0.999 * v[number][key] + 0.001 * g * g
                     mean, square = m[number][key] / (1 - 0.9**t), v[number][key] / (1 - 0.999**t)
-                    p[number][key] = w - 0.1 * mean / (np.sqrt(square) + 1e-4) - (0.05 * w if penalised else 0)
+                    p[number][key] = w - 0.1 * mean / (np.sqrt(square) + 1e-4) - (0.05 * w if penalized else 0)
                     continue
                 momentum = rule.get("momentum", 0.0)
                 v[number][key] = momentum * v[number][key] - 0.1 * g
@@ -465,7 +465,7 @@ def test_any_number_of_threads_trains_the_same_bits(rng, same_bits, dtype):
 
 
 def test_a_state_goes_on_as_if_nothing_had_been(rng, same_bits):
-    layers = chained((1, 5, 5), *NETS["normalised"], (Dropout, 0.5), (Linear, 3))
+    layers = chained((1, 5, 5), *NETS["normalized"], (Dropout, 0.5), (Linear, 3))
     parameters, order = parameters_of(layers, rng), rng.permutation(30)
     X, y = rng.normal(size=(30, 1, 5, 5)), rng.integers(0, 3, 30)
     once, first, second = (training_of(layers, parameters, X, y, rule="adam") for _ in range(3))
@@ -486,7 +486,7 @@ def test_bytes_are_fetched_batch_by_batch(rng, same_bits):
 
 @pytest.mark.parametrize("when", ["forward", "step"])
 def test_an_interrupted_batch_is_done_or_undone_as_a_whole(rng, same_bits, monkeypatch, when):
-    layers = chained((1, 5, 5), *NETS["normalised"], (Linear, 3))
+    layers = chained((1, 5, 5), *NETS["normalized"], (Linear, 3))
     parameters = parameters_of(layers, rng)
     X, y = rng.normal(size=(12, 1, 5, 5)), rng.integers(0, 3, 12)
     whole, broken = (training_of(layers, parameters, X, y, rule="adam") for _ in range(2))
@@ -514,7 +514,7 @@ def test_an_interrupted_batch_is_done_or_undone_as_a_whole(rng, same_bits, monke
 @pytest.mark.needs_jit
 @pytest.mark.parametrize("where", ["parts", "rest"])
 def test_a_step_that_is_interrupted_again_and_again_is_taken_once(rng, same_bits, monkeypatch, where):
-    layers = chained((1, 5, 5), *NETS["normalised"], (Linear, 3))
+    layers = chained((1, 5, 5), *NETS["normalized"], (Linear, 3))
     parameters = parameters_of(layers, rng)
     X, y = rng.normal(size=(4, 1, 5, 5)), rng.integers(0, 3, 4)
     once = training_of(layers, parameters, X, y, rule="adam")

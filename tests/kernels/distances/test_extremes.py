@@ -85,7 +85,7 @@ def assert_right(ops, X: np.ndarray, Y: np.ndarray, ks=(1, 4)) -> None:
 
 @pytest.mark.parametrize("D", [1, 17])
 @pytest.mark.parametrize("dtype", FLOATS)
-def test_distances_and_neighbours_at_every_scale(ops, rng, dtype, D):
+def test_distances_and_neighbors_at_every_scale(ops, rng, dtype, D):
     for exponent in EXPONENTS[dtype]:
         X, Y = (scaled(rng.normal(size=(rows, D)), exponent, dtype) for rows in (4, 15))
         Y[3] = Y[9] = X[0]
@@ -214,7 +214,7 @@ def test_totals_at_the_border_of_two_kinds_are_selected_by_kind(rng, monkeypatch
     assert (sum(searched) > 0) == (dtype == "float32")
 
 
-def test_fewer_candidates_than_neighbours_leave_places_without_a_valid_index():
+def test_fewer_candidates_than_neighbors_leave_places_without_a_valid_index():
     X = np.float32([[0], [1e25], [3e25], [1e-25]])
     distances, indices = k_nearest_outside_group(X, np.array([0, 0, 0, 1]), 3)
     assert indices[3].tolist() == [0, 1, 2]

@@ -24,7 +24,7 @@ def orders(rng, n: int) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "uint8"])
-def test_neighbours_do_not_depend_on_the_order_of_rows(rng, dtype):
+def test_neighbors_do_not_depend_on_the_order_of_rows(rng, dtype):
     """Ties too go to the smaller index, whichever row is looked at first."""
     n = 3000 if jit_enabled() else 300
     Y = np.sort(rng.integers(0, 200, (n, 1))).repeat(2, axis=1)[np.argsort(rng.random(n))]

@@ -61,7 +61,7 @@ def test_groups_are_left_out(rng, selection, dtype):
         assert not valid.all() or k == 5
 
 
-def test_it_is_used_for_many_neighbours_of_many_pairs():
+def test_it_is_used_for_many_neighbors_of_many_pairs():
     assert _selection.is_worthwhile(200, 20_000, 5_000)
     assert not _selection.is_worthwhile(200, 20_000, 100)
     assert not _selection.is_worthwhile(1, 100, 100)
@@ -69,7 +69,7 @@ def test_it_is_used_for_many_neighbours_of_many_pairs():
 
 
 @pytest.mark.needs_jit
-def test_time_for_all_neighbours_is_that_of_a_sort(rng):
+def test_time_for_all_neighbors_is_that_of_a_sort(rng):
     """With heaps it took ten times as long as making the distances and sorting them."""
     X, Y = rng.normal(size=(20, 4)).astype("f4"), rng.normal(size=(20_000, 4)).astype("f4")
     D = ((X[:, np.newaxis] - Y) ** 2).sum(axis=2)

@@ -29,13 +29,8 @@ def test_every_loss_and_its_gradient_are_public_functions_of_the_family():
             assert getattr(kernels, function).__module__ == f"fastml.kernels.losses.{loss.family}"
 
 
-def test_the_catalogue_which_stands_alone_says_the_same():
-    def facts(loss):
-        return loss.family, loss.target.split(" ")[0], loss.curvature, loss.jump
-
-    assert {name: facts(loss) for name, loss in LOSSES.items()} == {
-        name: facts(loss) for name, loss in CATALOGUED.items()
-    }
+def test_the_catalogue_has_all_losses_in_the_order_of_the_table():
+    assert list(CATALOGUED) == list(LOSSES)
 
 
 def test_a_loss_with_a_kink_says_what_steps_go_by():

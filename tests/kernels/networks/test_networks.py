@@ -54,7 +54,7 @@ def plain(loss, X, y, weights, biases, order, batch_size, steps, *, activation, 
     units = [X.shape[1], *(len(b) for b in biases)]
     p = flat(weights, biases, norms).astype(np.float64)
     nothing = [Norm(*map(np.zeros_like, norm)) for norm in norms]
-    penalised = flat([np.ones_like(W) for W in weights], [np.zeros_like(b) for b in biases], nothing).astype(np.float64)
+    penalized = flat([np.ones_like(W) for W in weights], [np.zeros_like(b) for b in biases], nothing).astype(np.float64)
     v, m, losses = np.zeros_like(p), np.zeros_like(p), []
     for t, step in enumerate(steps, 1):
         rows = order[(t - 1) * batch_size : t * batch_size]
@@ -66,12 +66,12 @@ def plain(loss, X, y, weights, biases, order, batch_size, steps, *, activation, 
         )  # fmt: skip
         scale = w.sum() / len(rows)
         losses.append(value * scale)
-        g = g * scale + l2 * penalised * p
+        g = g * scale + l2 * penalized * p
         if rule == "adam":
             m = beta_1 * m + (1 - beta_1) * g
             v = beta_2 * v + (1 - beta_2) * g * g
             move = m / (1 - beta_1**t) / (np.sqrt(v / (1 - beta_2**t)) + epsilon)
-            p = p - step * move - step * weight_decay * penalised * p
+            p = p - step * move - step * weight_decay * penalized * p
             continue
         v = momentum * v - step * g
         p = p + (momentum * v - step * g if nesterov else v)
@@ -119,7 +119,7 @@ def test_a_batch_larger_than_a_block_is_one_step(rng):
 
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("dtype", FLOATS)
-def test_training_with_normalised_layers_is_the_documented_loop(rng, dtype, rule):
+def test_training_with_normalized_layers_is_the_documented_loop(rng, dtype, rule):
     """Batches that a block would not hold, and last ones of one row."""
     for number, (units, batch_size) in enumerate(SHAPES[1:]):
         activation = ACTIVATIONS[1 + number % 3]
@@ -190,8 +190,8 @@ def test_deviations_do_not_cancel(ops, rng):
     assert_allclose(value, 0.5 * (2 / 3) / (2 / 3 + 1e-5), rtol=1e-12)
 
 
-@pytest.mark.parametrize("normalised", [False, True])
-def test_a_state_goes_on_as_if_nothing_had_been(rng, same_bits, normalised):
+@pytest.mark.parametrize("normalized", [False, True])
+def test_a_state_goes_on_as_if_nothing_had_been(rng, same_bits, normalized):
     units, order = (5, 8, 3), rng.permutation(60)
     X, y = rng.normal(size=(60, 5)), rng.integers(0, 3, 60)
     layers = layers_of(rng, units, "float64")
@@ -205,7 +205,7 @@ def test_a_state_goes_on_as_if_nothing_had_been(rng, same_bits, normalised):
             rule="adam",
             dropout=0.5,
             seed=3,
-            norms=norms if normalised else None,
+            norms=norms if normalized else None,
         )
 
     norms = norms_of(rng, units, "float64")
@@ -222,7 +222,7 @@ def test_a_state_goes_on_as_if_nothing_had_been(rng, same_bits, normalised):
 
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("units", [(19, 9, 4), pytest.param((40, 70, 17, 3), marks=pytest.mark.needs_jit)])
-def test_the_gradient_of_many_normalised_rows(rng, same_bits, dtype, units):
+def test_the_gradient_of_many_normalized_rows(rng, same_bits, dtype, units):
     """More than are fetched together, with a rest."""
     X, y = rng.normal(size=(1300, units[0])).astype(dtype), rng.integers(0, units[-1], 1300)
     p = flat(*layers_of(rng, units, dtype), norms_of(rng, units, dtype))
@@ -308,7 +308,7 @@ def test_the_gradient_under_dropout_is_that_of_what_was_kept(rng):
 
 
 @pytest.mark.parametrize("activation", ["relu", "tanh"])
-def test_the_gradient_under_dropout_and_normalisation_is_differences(rng, activation):
+def test_the_gradient_under_dropout_and_normalization_is_differences(rng, activation):
     """Of the loss of one step: what is dropped is the same whenever that step is taken again."""
     units = (5, 6, 7, 3)
     X, y, order = rng.normal(size=(9, 5)), rng.integers(0, 3, 9), np.arange(9)

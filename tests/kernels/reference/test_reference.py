@@ -121,7 +121,7 @@ def test_distances_agree_with_scipy(tier, rng):
 
 @BOTH
 @pytest.mark.parametrize(("metric", "theirs"), [("l1", "manhattan"), ("l2", "euclidean"), ("linf", "chebyshev")])
-def test_neighbours_agree_with_scikit_learn_on_digits(tier, metric, theirs):
+def test_neighbors_agree_with_scikit_learn_on_digits(tier, metric, theirs):
     images = load_digits().data
     X, Y = images[:40] + 0.25, images[40:240]
     distances, indices = tier.k_nearest(X, Y, 7, metric=metric)

@@ -30,7 +30,7 @@ def test_below_agrees_with_its_twin(rng, dtype):
         assert run(*arguments) == comparisons.below.twin(*arguments), arguments
 
 
-def test_below_orders_the_bits_of_floats_as_neighbours_are_ordered():
+def test_below_orders_the_bits_of_floats_as_neighbors_are_ordered():
     """Zero of either sign, then numbers, then infinity, then every NaN alike."""
 
     @inner
