@@ -203,21 +203,6 @@ def test_warmup_in_two_processes(tmp_path):
     assert set(states(second.stdout).values()) == {"cached"}
 
 
-@pytest.mark.parametrize(
-    ("pattern", "expected"),
-    [
-        (None, ["hinge", "squared_hinge", "k_nearest[l1]", "k_nearest[l2]"]),
-        ("hinge", ["hinge", "squared_hinge"]),
-        ("[l1]", ["k_nearest[l1]"]),
-        ("k*[l?]", ["k_nearest[l1]", "k_nearest[l2]"]),
-        ("H*", ["hinge"]),
-        ("h.nge", []),
-    ],
-)
-def test_select(pattern, expected):
-    assert warmup.select(["hinge", "squared_hinge", "k_nearest[l1]", "k_nearest[l2]"], pattern) == expected
-
-
 @pytest.mark.needs_jit
 def test_warmup_of_nothing(capsys):
     assert warmup.main(only="no such kernel") == 1

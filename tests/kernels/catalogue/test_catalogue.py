@@ -291,3 +291,18 @@ def test_outputs_makes_a_tuple_of_arrays():
     assert gradient.shape == (3,)
     assert [a.shape for a in outputs(np.ones((2, 3)))] == [(2, 3)]
     assert [a.shape for a in outputs(2.0)] == [()]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        (None, ["hinge", "squared_hinge", "k_nearest[l1]", "k_nearest[l2]"]),
+        ("hinge", ["hinge", "squared_hinge"]),
+        ("[l1]", ["k_nearest[l1]"]),
+        ("k*[l?]", ["k_nearest[l1]", "k_nearest[l2]"]),
+        ("H*", ["hinge"]),
+        ("h.nge", []),
+    ],
+)
+def test_select(pattern, expected):
+    assert catalogue.select(["hinge", "squared_hinge", "k_nearest[l1]", "k_nearest[l2]"], pattern) == expected
