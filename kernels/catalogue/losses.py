@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..losses.table import DELTA
+from ..losses.table import DELTA, Loss
 from ..losses.table import LOSSES as TABLE
 from .entry import (
     EPS,
@@ -136,7 +136,7 @@ def _mean_loss(name: str, gradient: bool, target: str, variant: str = "") -> Ent
     return Entry(
         key=function + variant,
         function=function,
-        family=loss.family,
+        family=loss.known.family,
         formula=f"{loss.formula}; {loss.gradient}" if gradient else loss.formula,
         dtypes={dtype: Dtypes("float64", dtype if gradient else "float64") for dtype in FLOATS},
         sizes=MATRIX_SIZES if matrix else VECTOR_SIZES,
@@ -286,47 +286,53 @@ def _rows_multiclass_hinge(Z: Array, y: Array) -> _Rows:
 
 
 class _Loss(NamedTuple):
+    """A loss of the table, with its rows; `largest` of the extreme scores: float32 squares overflow beyond 1.8e19."""
+
+    known: Loss
     rows: Callable[..., _Rows]
-    family: str
-    target: str
-    curvature: float
-    jump: float
     formula: str
     gradient: str
-    largest: float
+    largest: float = math.inf
+
+    @property
+    def target(self) -> str:
+        return self.known.target.partition(" ")[0]
+
+    @property
+    def curvature(self) -> float:
+        return self.known.curvature
+
+    @property
+    def jump(self) -> float:
+        return self.known.jump
 
 
-def _loss(name: str, rows: Callable[..., _Rows], formula: str, gradient: str, largest: float = math.inf) -> _Loss:
-    """Join what is true of a loss with its rows; `largest` of the extreme scores: float32 squares overflow."""
-    known = TABLE[name]
-    target = known.target.partition(" ")[0]
-    return _Loss(rows, known.family, target, known.curvature, known.jump, formula, gradient, largest)
-
-
-LOSSES: dict[str, _Loss] = {
-    name: _loss(name, *case)
-    for name, case in {
-        "binary_cross_entropy": (
-            _rows_binary_cross_entropy,
-            "mean −t·log σ(z) − (1−t)·log(1−σ(z))",
-            "(σ(z) − t)/n",
-        ),
-        "softmax_cross_entropy": (
-            _rows_softmax_cross_entropy,
-            "mean −log softmax(Z)[y]",
-            "(softmax(Z) − 1[c=y])/n",
-        ),
-        "hinge": (_rows_hinge, "mean max(0, 1 − y·z)", "−y·1[y·z < 1]/n"),
-        "squared_hinge": (_rows_squared_hinge, "mean max(0, 1 − y·z)²", "−2y·max(0, 1 − y·z)/n", 1e15),
-        "multiclass_hinge": (
-            _rows_multiclass_hinge,
-            "mean max_j(z_j − z_y + 1[j≠y])",
-            "(1[c=j*] − 1[c=y])/n",
-        ),
-        "squared_error": (_rows_squared_error, "mean (z − y)²/2", "(z − y)/n", 1e15),
-        "absolute_error": (_rows_absolute_error, "mean |z − y|", "sign(z − y)/n"),
-        "huber": (_rows_huber, "mean r²/2, or δ(|r| − δ/2) where |r| > δ", "clip(z − y, −δ, δ)/n"),
-    }.items()
+LOSSES = {
+    "binary_cross_entropy": _Loss(
+        TABLE["binary_cross_entropy"],
+        _rows_binary_cross_entropy,
+        "mean −t·log σ(z) − (1−t)·log(1−σ(z))",
+        "(σ(z) − t)/n",
+    ),
+    "softmax_cross_entropy": _Loss(
+        TABLE["softmax_cross_entropy"],
+        _rows_softmax_cross_entropy,
+        "mean −log softmax(Z)[y]",
+        "(softmax(Z) − 1[c=y])/n",
+    ),
+    "hinge": _Loss(TABLE["hinge"], _rows_hinge, "mean max(0, 1 − y·z)", "−y·1[y·z < 1]/n"),
+    "squared_hinge": _Loss(
+        TABLE["squared_hinge"], _rows_squared_hinge, "mean max(0, 1 − y·z)²", "−2y·max(0, 1 − y·z)/n", 1e15
+    ),
+    "multiclass_hinge": _Loss(
+        TABLE["multiclass_hinge"],
+        _rows_multiclass_hinge,
+        "mean max_j(z_j − z_y + 1[j≠y])",
+        "(1[c=j*] − 1[c=y])/n",
+    ),
+    "squared_error": _Loss(TABLE["squared_error"], _rows_squared_error, "mean (z − y)²/2", "(z − y)/n", 1e15),
+    "absolute_error": _Loss(TABLE["absolute_error"], _rows_absolute_error, "mean |z − y|", "sign(z − y)/n"),
+    "huber": _Loss(TABLE["huber"], _rows_huber, "mean r²/2, or δ(|r| − δ/2) where |r| > δ", "clip(z − y, −δ, δ)/n"),
 }
 assert LOSSES.keys() == TABLE.keys()
 
