@@ -92,6 +92,20 @@ def run_on_copy(program: str, folder: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
+def report_on_copy(folder: Path, only: str) -> str:
+    """Return what the report prints of the cases that `only` matches, with the package that lies in a folder.
+
+    It ends badly where two tiers do not agree.
+    """
+    done = subprocess.run(
+        [sys.executable, "-m", "benches", "report", "--only", only, "--seconds", "10", "--output", "report"],
+        cwd=folder, env={**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)])},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
 def _extent(text: str, name: str) -> tuple[int, int]:
     """Return where the lines of a name's statement at the top level begin, with comments and decorators, and end."""
     lines, [node] = text.splitlines(), [node for node in ast.parse(text).body if name in _names(node)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from guides import blocks_of, copy_with, page, run_on_copy
+from guides import blocks_of, copy_with, page, report_on_copy, run_on_copy
 
 pytestmark = [pytest.mark.needs_jit, pytest.mark.slow]
 
@@ -56,3 +56,5 @@ def test_a_metric_added_as_the_page_says_works_in_all_tiers_and_models(tmp_path)
     assert len({block.file for block in blocks}) == 7
     copy_with(blocks, tmp_path)
     run_on_copy(TRY, tmp_path)
+    report = report_on_copy(tmp_path, "*hamming* float32 *") + report_on_copy(tmp_path, "distance tiles")
+    assert "pairwise_hamming" in report

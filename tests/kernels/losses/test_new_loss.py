@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from guides import blocks_of, copy_with, page, run_on_copy
+from guides import blocks_of, copy_with, page, report_on_copy, run_on_copy
 
 pytestmark = [pytest.mark.slow, pytest.mark.needs_jit]
 
@@ -54,3 +54,4 @@ def test_a_new_loss_is_known_everywhere(tmp_path):
     assert len({block.file for block in blocks}) == 6
     copy_with(blocks, tmp_path)
     run_on_copy(USE, tmp_path)
+    assert "log_cosh_gradient" in report_on_copy(tmp_path, "log_cosh_gradient *")

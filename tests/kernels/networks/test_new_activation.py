@@ -8,7 +8,7 @@ from numpy.testing import assert_allclose
 
 from fastml.kernels.networks.activations import activate, activate_backward
 from fastml.kernels.networks.arguments import ACTIVATIONS
-from guides import blocks_of, copy_with, page, run_on_copy
+from guides import blocks_of, copy_with, page, report_on_copy, run_on_copy
 
 PROGRAM = """
 import numpy as np
@@ -50,6 +50,7 @@ def test_a_new_activation_takes_five_files(tmp_path):
     assert len({block.file for block in blocks}) == 5
     copy_with(blocks, tmp_path)
     run_on_copy(PROGRAM, tmp_path)
+    assert "softsign" in report_on_copy(tmp_path, "network_scores*softsign* *")
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
