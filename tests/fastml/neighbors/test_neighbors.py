@@ -503,7 +503,7 @@ def test_memory_does_not_grow_with_rows_times_classes(rng, weights):
     assert peak_of(model.predict_proba, X) < 1.2 * full  # its result
     several = KNeighborsRegressor(50, weights=weights).fit(X, rng.normal(size=(2000, 40)))
     several.predict(X)  # what it compiles takes memory too
-    assert peak_of(several.predict, X) < 8 * 2000 * 40 * 10  # not 50 times the result, whatever two threads hold at once
+    assert peak_of(several.predict, X) < 8 * 2000 * 40 * 10  # of two threads; not 50 times the result
 
 
 def test_threads_of_n_jobs(monkeypatch):
