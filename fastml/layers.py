@@ -7,6 +7,7 @@ a row of numbers is an image of one pixel.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Literal
@@ -22,7 +23,7 @@ __all__ = ["AvgPool2D", "BatchNorm", "Conv2D", "Dropout", "Flatten", "Linear", "
 Shape = tuple[int, int, int]
 
 
-class _Layer:
+class _Layer(ABC):
     """What the layers have in common: `chain` asks them where they may stand."""
 
     #: Whether it needs an image, and no row of numbers; whether it makes one; whether it works on channels, which
@@ -31,16 +32,16 @@ class _Layer:
     _makes_row: ClassVar[bool] = False
     _by_channel: ClassVar[bool] = False
 
-    def check(self, name: str) -> None:
+    def check(self, name: str) -> None:  # noqa: B027 - some have nothing to refuse
         """Refuse what cannot be; `name` is what the caller calls the layer."""
 
     def output_shape(self, shape: Shape) -> Shape:
         """Return channels, height and width of the result for an image of such a shape."""
         return shape
 
+    @abstractmethod
     def layer(self, shape: Shape, name: str = "") -> kernel_layers.Layer:
         """Return what the kernels call a layer."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)

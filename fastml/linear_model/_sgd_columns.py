@@ -88,7 +88,7 @@ class ModelSettings:
 
 
 class LinearColumns:
-    """A `Trainable` of linear models.
+    """A `TrainedModel` of linear models.
 
     Where a model's weights are averaged it is the average that is evaluated and handed out.
 
@@ -143,12 +143,12 @@ class LinearColumns:
         return int(self._training.n_steps)
 
     def run(self, order: NDArray[np.intp], batch_size: int, steps: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Train; see `Trainable`."""
+        """Train; see `TrainedModel`."""
         losses: NDArray[np.float64] = self._training.run(order, batch_size, steps)
         return losses
 
     def evaluate(self, rows: Rows) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return losses and scores; see `Trainable`."""
+        """Return losses and scores; see `TrainedModel`."""
         task = self._task
         W, b = self._current()
         if rows.weight is not None and not rows.weight.any():  # a batch of rows that do not count

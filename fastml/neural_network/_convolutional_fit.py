@@ -129,7 +129,7 @@ def fit_images(
     if data.idle and start.continues:
         return
     batches, rows = data.batches, data.rows
-    dtype = training_dtype(rows.X)
+    dtype = training_dtype(rows.X.dtype)
     if not start.continues:
         model._scale_channels(rows.X if batches.rows is None else rows.X[batches.rows])
     layers, network = model._new_network(data.targets.n_scores, dtype)

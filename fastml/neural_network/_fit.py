@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -103,7 +105,7 @@ def starting_point(
 
 def _check_dtype(state: dict[str, Any] | None, X: Array) -> None:
     """Refuse rows that would be trained in another dtype than those before."""
-    now = training_dtype(X)
+    now = training_dtype(X.dtype)
     if state is not None and state["parameters"].dtype != now:
         before = state["parameters"].dtype
         raise ValueError(f"X is {X.dtype}, to be trained in {now}; partial_fit goes on in {before}, as it began")
@@ -127,11 +129,8 @@ def run_network(model: NetworkEstimator, column: Column, start: StartingPoint, *
             progress = Progress(max_steps(model, batches), batches, type(model).__name__)
     rates = scheduled_sizes(model.learning_rate, model.learning_rate_init, model.power_t)
     arguments = column, [run], batches, [rates], data.evaluations
-    if progress is None:
-        train(*arguments, hooks=hooks, resume=start.checkpoint)
-    else:
-        with progress:
-            train(*arguments, hooks=hooks, progress=progress, resume=start.checkpoint)
+    with progress or nullcontext():
+        train(*arguments, hooks=hooks, progress=progress, resume=start.checkpoint)
     store_run(model, run, start.done, -(-run.steps // batches.steps))
     store_checkpoint(model, run, data)
     if hooks is not None:
@@ -160,7 +159,7 @@ def l2_strength(model: NetworkEstimator, data: TrainingData) -> float:
     return float(model.alpha) / (data.batches.size * data.mean_weight)
 
 
-class Column:
+class Column(ABC):
     """A `TrainedModel` of one network. A subclass says how its weights are copied, and how scores are made.
 
     Parameters
@@ -206,13 +205,13 @@ class Column:
             score = self._score(self.weights(0), rows)
         return np.array([loss]), np.array([score])
 
+    @abstractmethod
     def finite(self) -> NDArray[np.bool_]:
         """Say whether all weights are finite."""
-        raise NotImplementedError
 
+    @abstractmethod
     def weights(self, column: int) -> Any:
         """Return a copy of the weights."""
-        raise NotImplementedError
 
     def state(self, column: int) -> dict[str, Any]:
         """Return a copy of all that the network needs to go on training."""
@@ -224,12 +223,12 @@ class Column:
         losses: NDArray[np.float64] = self._training.last_losses()
         return losses[:, np.newaxis]
 
-    def keep(self, columns: list[int]) -> None:
+    def keep(self, columns: list[int]) -> None:  # noqa: B027 - there is nothing to forget
         """Do nothing: there is one column."""
 
+    @abstractmethod
     def _scores(self, X: Array) -> Array:
         """Return the scores of rows; every kind of network has its own."""
-        raise NotImplementedError
 
 
 def _memory(settings: dict[str, Any]) -> str:

@@ -19,7 +19,7 @@ from ..training.loop import mean_training_loss
 from ..training.outcomes import Initial, warn_of_outcome
 from ._fit import Column, NetworkEstimator, as_kernel_targets, l2_strength, run_network, solver_settings, starting_point
 
-__all__ = ["Layers", "NetworkColumn", "NetworkTask", "fit_network", "hidden_sizes"]
+__all__ = ["Layers", "NetworkColumn", "NetworkTask", "fit_network"]
 
 
 class Layers(NamedTuple):
@@ -146,7 +146,7 @@ def fit_network(
 
 def _task(model: MLPEstimator, data: TrainingData) -> NetworkTask:
     settings = solver_settings(model, data) | {
-        "dropout": _shares(model.dropout, len(hidden_sizes(model))),
+        "dropout": _shares(model.dropout, len(_hidden_sizes(model))),
         "norm_share": model.batch_norm_momentum,
     }
     return NetworkTask(data.targets.loss, data.rows, model.activation, settings, data.n_threads, data.score)
@@ -158,7 +158,7 @@ def _penalty(model: MLPEstimator, data: TrainingData, layers: Layers) -> float:
     return 0.5 * l2_strength(model, data) * squares
 
 
-def hidden_sizes(model: MLPEstimator) -> list[int]:
+def _hidden_sizes(model: MLPEstimator) -> list[int]:
     """Return the units of each hidden layer."""
     sizes = model.hidden_layer_sizes
     return [int(size) for size in (sizes if np.iterable(sizes) else [sizes])]
@@ -171,7 +171,7 @@ def _shares(dropout: Any, hidden: int) -> list[float]:
 def _initial(model: MLPEstimator, data: TrainingData, continues: bool) -> Layers:
     """Return what a network begins with: from before, or new layers."""
     dtype = data.rows.X.dtype
-    units = [data.rows.X.shape[1], *hidden_sizes(model), data.targets.n_scores]
+    units = [data.rows.X.shape[1], *_hidden_sizes(model), data.targets.n_scores]
     if continues:
         before = [W.T.shape for W in model.coefs_]
         wanted = [(outputs, inputs) for inputs, outputs in pairwise(units)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -77,7 +78,7 @@ def rotate_wide_rows(X: NDArray[Any]) -> tuple[NDArray[Any], Array | None]:
     return np.ascontiguousarray(R.T), Q
 
 
-class RowObjective:
+class RowObjective(ABC):
     """Penalised sums of losses over rows, as `Minimizer` takes them; models derive theirs from it.
 
     There are `problems` independent problems with `scores` scores each; one of the two numbers is 1. What stands
@@ -182,9 +183,9 @@ class RowObjective:
         with one_blas_thread():
             return np.array([self.factors[problem].solve(g) for problem, g in zip(which.tolist(), G, strict=True)])
 
+    @abstractmethod
     def converged(self, values: Array, G: Array, decrease: Array, which: NDArray[np.intp]) -> NDArray[np.bool_]:
         """Say which problems are done."""
-        raise NotImplementedError
 
     # -- for models
 
@@ -211,9 +212,9 @@ class RowObjective:
             some = some & (np.abs(G) > _ROUNDING * pull * self._size).any(axis=(1, 2))
         return some
 
+    @abstractmethod
     def curvatures(self, k: int) -> Array:
         """Return the second derivatives of the losses of a class by its scores, made of the first."""
-        raise NotImplementedError
 
     def widen(self) -> bool:
         """Go on in float64; say whether that is new."""

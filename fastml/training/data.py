@@ -27,8 +27,8 @@ __all__ = [
     "TrainingSettings",
     "prepare",
     "scored_by_r_squared",
-    "training_dtype"
-]  # fmt: skip
+    "training_dtype",
+]
 
 #: What each seed is for, so that no random number depends on how many are drawn for something else.
 _ORDER, _INIT, _SPLIT, _SUBSET, _DROPOUT = range(5)
@@ -156,7 +156,7 @@ def prepare(
     x, y = _checked(model, X, y, n_threads, reset=not continues)
     targets = _targets(model, y, classes, partial, continues)
     weight = _weight(sample_weight, len(x), "sample_weight", as_it_is=partial)
-    dtype = training_dtype(x)
+    dtype = training_dtype(x.dtype)
     rows = Rows(x, targets.encode(y, dtype), _as(weight, dtype))
     counted = _counted(targets, y, weight)
     idle = partial and counted is not None and not counted.any()
@@ -223,9 +223,9 @@ def _checked(
     return x, targets
 
 
-def training_dtype(X: Array) -> np.dtype[Any]:
-    """Return the dtype that checked rows or images are trained in: bytes stay bytes until they are fetched."""
-    return np.dtype(np.float32) if X.dtype == np.uint8 else X.dtype
+def training_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """Return what checked rows or images of a dtype are trained in: bytes stay bytes until they are fetched."""
+    return np.dtype(np.float32) if dtype == np.uint8 else dtype
 
 
 def _targets(model: IterativeEstimator, y: Array, classes: Any, partial: bool, continues: bool) -> Targets:
@@ -251,7 +251,7 @@ def _validation_rows(
     dtype: np.dtype[Any], n_threads: int | None,
 ) -> Rows:  # fmt: skip
     """Return the validation set that the caller gave; `dtype` is that of the training rows."""
-    computed = np.dtype(np.float32) if dtype == np.uint8 else dtype
+    computed = training_dtype(dtype)
     try:
         x, y = _checked(model, X, y, n_threads, reset=False, dtype=[computed, dtype])
         encoded = targets.encode(y, computed)

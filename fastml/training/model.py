@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, ClassVar, Self
 
@@ -23,7 +24,7 @@ from .targets import ClassTargets, Targets
 __all__ = ["IterativeModel", "Probabilities", "known_classes"]
 
 
-class IterativeModel(CallbackSupportMixin, StateFiles, BaseEstimator):
+class IterativeModel(CallbackSupportMixin, StateFiles, BaseEstimator, ABC):
     """A model with a history, trained by `loop.train`; what `IterativeEstimator` names and no model changes."""
 
     _records: ClassVar[tuple[type, ...]] = (Checkpoint, FitCheckpoint)
@@ -72,13 +73,13 @@ class IterativeModel(CallbackSupportMixin, StateFiles, BaseEstimator):
             del fitted.feature_names_in_
         return fitted
 
+    @abstractmethod
     def _attributes(self, weights: Any) -> dict[str, Any]:
         """Return the fitted attributes that say these weights; every model has its own."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _new_targets(self, y: Array, classes: Any, partial: bool) -> Targets:
         """Return what the model knows of its targets; every model has its own."""
-        raise NotImplementedError
 
     def _check_images(self, x: Array, *, reset: bool) -> None:
         """Refuse images of other shapes than the model takes; those that take images have their own."""

@@ -130,7 +130,7 @@ class Layer:
 
     def moved_statistics(self, buffers: Buffers, n: int) -> Array:
         """Return the statistics as they are to be after a step on a batch of n images."""
-        raise NotImplementedError
+        return buffers.statistics
 
 
 class ReLU(Layer):

@@ -305,9 +305,7 @@ class Plan:
     def moved_statistics(self) -> list[tuple[Array, Array]]:
         """Return statistics, and what they are to be after a step on the batch."""
         n, layers = len(self.batch.rows), zip(self.network.layers, self.buffers, strict=True)
-        return [
-            (buffers.statistics, layer.moved_statistics(buffers, n)) for layer, buffers in layers if layer.statistics
-        ]
+        return [(buffers.statistics, layer.moved_statistics(buffers, n)) for layer, buffers in layers]
 
 
 def scores_of_images(network: Network, weights: Weights, images: Images, n_threads: int | None) -> Array:

@@ -6,6 +6,7 @@ Both are one product of matrices (`_products`), whose factors a `ProductTable` f
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any
 
@@ -35,15 +36,15 @@ def _cuts(width: int, most: int, dtype: np.dtype[Any]) -> list[tuple[int, int]]:
     return list(zip(edges, [*edges[1:], width], strict=True))
 
 
-class _Product(Layer):
+class _Product(Layer, ABC):
     """A layer with weights: a matrix of terms and units, and intercepts."""
 
     reads_numbers = True
     decays = ("weight",)
 
+    @abstractmethod
     def _window(self) -> tuple[int, int]:
         """Return lines and columns of pixels that a unit sees."""
-        raise NotImplementedError
 
     def stored_shapes(self, dtype: np.dtype[Any], pitch: int) -> dict[str, tuple[int, ...]]:
         """Return a row of units for each term; terms are in the order in which they lie in an image."""
@@ -84,11 +85,8 @@ class _Product(Layer):
         """Make the gradient in the parameters: the parts that `tables` say, by columns."""
         cuts = _cuts(buffers.output.pitch, _COLUMNS, buffers.dtype)
         parts = [(table, *cut) for table in [each.as_array() for each in tables] for cut in cuts]
-        left, right, result = (
-            buffers.input.readonly,
-            buffers.output_grad.readonly,
-            buffers.gradient["weight"].reshape(-1),
-        )
+        left, right = buffers.input.readonly, buffers.output_grad.readonly
+        result = buffers.gradient["weight"].reshape(-1)
         images = n if tables[0].left_image else 1
 
         def weights(first: int, last: int) -> None:

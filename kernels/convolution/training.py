@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..losses.table import NETWORK_LOSSES
-from ..networks.row_losses import LOSS_ROWS
-from ..networks.steps import RULES
+from ..networks.row_losses import LOSS_ROWS, targets_of_rows
+from ..networks.steps import RULES, rule_of
 from ..runtime import parallel
 from ..runtime.jit import readonly
 from ..runtime.memory import aligned
@@ -83,19 +83,14 @@ class ConvNetTraining:
         n_threads: int | None = None,
     ) -> None:
         dtype = network.dtype
-        if rule == "sgd" and momentum:
-            rule = "nesterov" if nesterov else "momentum"
+        rule = rule_of(rule, momentum, nesterov)
         self.network, self.weights = network, weights.copy()
         self._loss, self._rule = NETWORK_LOSSES.index(loss), RULES.index(rule)
         self._n_threads, self._seed = n_threads, seed
         self._betas, self._dropout = (beta_1, beta_2), dropout
         self._images = images
         self._outputs = network.layers[-1].shape[0]
-        self._indices = readonly(np.ascontiguousarray(y, np.intp) if y.ndim == 1 else np.empty(0, np.intp))
-        targets = np.empty((0, self._outputs), dtype) if y.ndim == 1 else np.ascontiguousarray(y, dtype)
-        self._targets = readonly(targets)
-        given = np.empty(0, dtype) if sample_weight is None else np.ascontiguousarray(sample_weight, dtype)
-        self._sample_weight = readonly(given)
+        self._targets = targets_of_rows(y, self._outputs, dtype, sample_weight)
         self._numbers = readonly(np.array([momentum, beta_1, beta_2, epsilon], dtype))
         self._penalties = [
             [readonly(np.full(STEP_ENTRIES, strength if penalized else 0, dtype)) for strength in (l2, weight_decay)]
@@ -184,8 +179,8 @@ class ConvNetTraining:
         kind = self.network.dtype.type
         scale = kind(1) / kind(n)
         loss_gradient(
-            self._loss, readonly(plan.scores()), plan.scores_grad(), n, self._outputs, plan.batch.rows, self._indices,
-            self._targets, self._sample_weight, scale, groups, sums,
+            self._loss, readonly(plan.scores()), plan.scores_grad(), n, self._outputs, plan.batch.rows, *self._targets,
+            scale, groups, sums,
         )  # fmt: skip
         plan.backward(threads)
         total = 0.0

@@ -234,7 +234,7 @@ def _search_rows(
     (n, d), m = x.shape, y.shape[0]
     ordinary = panels.ordinary_totals(metric, x.dtype, d)
     small = n * m * max(d, 1) < _SERIAL_ELEMENTS
-    threads = 1 if small and n_threads is None else parallel.resolve(n_threads)
+    threads = parallel.resolve(n_threads, small=small)
     serial = small and threads == 1
 
     if _selection.is_worthwhile(n, m, k) and not _pruning.is_worthwhile(metric, x.dtype, n, m, d, k):

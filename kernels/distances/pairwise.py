@@ -205,8 +205,9 @@ def _pairwise(
     (n, d), m = x.shape, y.shape[0]
     dtype = arguments.result_dtype(metric, x.dtype, d, squared)
     result = arrays.out(out, (n, m), dtype, X, Y)
-    serial = n * m * max(d, 1) < _SERIAL_ELEMENTS and n_threads is None
-    threads = 1 if serial else parallel.resolve(n_threads)
+    small = n * m * max(d, 1) < _SERIAL_ELEMENTS
+    threads = parallel.resolve(n_threads, small=small)
+    serial = small and threads == 1
     limits = panels.limits(metric, x.dtype, d)
     same = x is y
     symmetric = same and d * x.itemsize >= _MIRRORED_BYTES

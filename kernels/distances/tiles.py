@@ -247,12 +247,8 @@ def accumulate_few(typingctx, metric, X, i, Y, places, begin, end, totals):  # t
                 _transpose(b, transposed)
                 for step in range(lanes):
                     add(b.add(column, index(step)), transposed[step])
-            with cgutils.for_range_slice(
-                b, b.add(first, b.mul(whole, index(lanes))), end, index(1), cgutils.intp_t
-            ) as (
-                column,
-                _,
-            ):
+            rest = b.add(first, b.mul(whole, index(lanes)))
+            with cgutils.for_range_slice(b, rest, end, index(1), cgutils.intp_t) as (column, _):
                 y_here = ir.Constant(vector, ir.Undefined)
                 for lane in range(lanes):
                     y_here = b.insert_element(y_here, load(b, b.gep(rows[lane], [column])), ir.IntType(32)(lane))

@@ -2,7 +2,7 @@
 
 `dot` makes scores, ``Z = X W' + b``, and `add_outer` adds to a gradient, ``dW += G' X``; each for a tile of
 `rows` rows and `classes` vectors, so that whatever is loaded is used several times. On these, `scores` and
-`add_gradient` take `TILE_ROWS` rows together, so that the weights are loaded once for all of them, and the gradient is
+`add_gradient` take `_TILE_ROWS` rows together, so that the weights are loaded once for all of them, and the gradient is
 loaded and stored once.
 
 Ends of rows. Where the columns are no multiple of a vector, the last vector overlaps the one before, and
@@ -28,7 +28,6 @@ from ..simd.rows import prefetch
 __all__ = [
     "AT_ONCE",
     "ROWS",
-    "TILE_ROWS",
     "add_gradient",
     "add_gradient_of_one",
     "add_outer",
@@ -38,7 +37,7 @@ __all__ = [
     "scores_of_one",
 ]
 
-TILE_ROWS = 4
+_TILE_ROWS = 4
 ROWS = 32  # rows whose gradient is summed in the dtype of X
 AT_ONCE = 16  # rows that are in cache together where there is one score
 
@@ -193,8 +192,8 @@ class _ColumnsEmitter(Emitter):
 def scores(X, W, b, top, n, Z):  # type: ignore[no-untyped-def]
     """Z[i, c] = X[top + i] . W[c] + b[c] for i < n."""
     classes = W.shape[0]
-    fours, rows = classes // 4 * 4, n // TILE_ROWS * TILE_ROWS
-    for i in range(0, rows, TILE_ROWS):
+    fours, rows = classes // 4 * 4, n // _TILE_ROWS * _TILE_ROWS
+    for i in range(0, rows, _TILE_ROWS):
         for c in range(0, fours, 4):
             dot(4, 4, X, top + i, W, c, b, Z, i)
         for c in range(fours, classes):
@@ -211,9 +210,9 @@ def add_gradient(X, top, n, G, dW):  # type: ignore[no-untyped-def]
     Meanwhile the rows that come next are asked for: what is worked on here is in cache already.
     """
     classes = dW.shape[0]
-    fours, rows = classes // 4 * 4, n // TILE_ROWS * TILE_ROWS
-    for i in range(0, rows, TILE_ROWS):
-        prefetch(X, top + ROWS + i, min(top + ROWS + i + TILE_ROWS, X.shape[0]))
+    fours, rows = classes // 4 * 4, n // _TILE_ROWS * _TILE_ROWS
+    for i in range(0, rows, _TILE_ROWS):
+        prefetch(X, top + ROWS + i, min(top + ROWS + i + _TILE_ROWS, X.shape[0]))
         for c in range(0, fours, 4):
             add_outer(4, 4, X, top + i, G, i, c, dW)
         for c in range(fours, classes):

@@ -29,6 +29,7 @@ from ..simd.functions import like
 from ..simd.rows import sum_of
 from . import arguments
 from ._products import AT_ONCE, ROWS, add_gradient, add_gradient_of_one, flush, scores, scores_of_one
+from ._rows import rows_of
 
 __all__ = ["linear_loss_gradient"]
 
@@ -112,9 +113,9 @@ def linear_loss_gradient(
     slabs = -(-n // rows)
     # Per slab: the gradient, a column for the intercepts, a row for the loss.
     sums = np.empty((slabs, classes + 1, d + 1))
-    weighted, weight = a.weight is not None, ones(dtype) if a.weight is None else a.weight
-    settled = readonly(a.X), readonly(weight), readonly(coefficients), readonly(intercepts)
-    targets = _targets(a.y, dtype)
+    X, *targets, weight = rows_of(loss, a.X, a.y, a.weight)
+    weighted = a.weight is not None
+    settled = X, weight if weighted else ones(dtype), readonly(coefficients), readonly(intercepts)
     scale = dtype.type(1.0 / a.total)
     passes = _PASSES[loss]
 
@@ -128,20 +129,6 @@ def linear_loss_gradient(
     parallel.run_ranges(work, slabs, n_threads, small=n * d * classes < _SERIAL_PRODUCTS, most=1)
     total = sums[0] if slabs == 1 else np.add.reduce(sums)
     return _with_penalty(total, a, coefficients, over_classes)
-
-
-def _targets(y: NDArray[Any], dtype: np.dtype[Any]) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-    """Return y as (values, class indices, target probabilities), two of them empty."""
-    no_values, no_rows = _NOTHING[dtype]
-    if y.ndim == 2:
-        return no_values, _NO_INDICES, readonly(y)
-    if y.dtype.kind == "i":
-        return no_values, readonly(y), no_rows
-    return readonly(y), _NO_INDICES, no_rows
-
-
-_NO_INDICES = readonly(np.empty(0, np.intp))
-_NOTHING = {np.dtype(name): (readonly(np.empty(0, name)), readonly(np.empty((0, 1), name))) for name in ("f4", "f8")}
 
 
 def _with_penalty(

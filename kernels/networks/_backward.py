@@ -110,11 +110,8 @@ def step_of_weights(level, top, bottom, begin_at, end_at, chunk, rule, X, model,
     levels, own, n, step = model.levels, workspace.thread_buffer, chunk.rows.size, chunk.step
     units, pitch, above = levels[WIDTH, level], levels[PITCH, level - 1], levels[PITCH, level]
     stack = matrix(model.parameters, levels[STACK, level], units, pitch)
-    gradient, l2, weight_decay = (
-        matrix(own, 0, UNITS, pitch),
-        optimizer.l2[level - 1],
-        optimizer.weight_decay[level - 1],
-    )
+    l2, weight_decay = optimizer.l2[level - 1], optimizer.weight_decay[level - 1]
+    gradient = matrix(own, 0, UNITS, pitch)
     most = n if chunk.is_whole or n <= SUMMED_ROWS else few_rows(own)
     panel = max(1, _PANEL // most // COLUMNS) * COLUMNS
     for row in range(0, n, most):

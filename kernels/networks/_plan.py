@@ -284,6 +284,7 @@ def _needs(line: Array, before: Array) -> bool:
 
 
 def units_of(weights: Sequence[ArrayLike]) -> list[int]:
+    """Return the columns of X and the units of each layer, as the shapes of the weights say."""
     shapes = [np.shape(W) for W in weights]
     return [shapes[0][1], *(shape[0] for shape in shapes)]
 

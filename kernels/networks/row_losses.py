@@ -7,14 +7,15 @@ from typing import Any
 
 import numpy as np
 
+from ..arguments.arrays import Array
 from ..losses.class_formulas import cross_entropy
 from ..losses.formulas import POINTWISE
 from ..losses.table import LOSSES, NETWORK_LOSSES
-from ..runtime.jit import inner
+from ..runtime.jit import inner, readonly
 from ..runtime.switch import switch
 from ..simd.rows import sum_of
 
-__all__ = ["LOSS_ROWS", "losses_of_rows"]
+__all__ = ["LOSS_ROWS", "losses_of_rows", "targets_of_rows"]
 
 #: Rows of a task where rows are shared: whole cache lines.
 LOSS_ROWS = 32
@@ -44,6 +45,17 @@ assert not any(LOSSES[name].has_delta for name in NETWORK_LOSSES), "networks hav
 
 #: The first of `NETWORK_LOSSES` is the one over classes; this is of those that are summed over the outputs.
 _sum_over_outputs = switch(*(_pointwise_rows(POINTWISE[name]) for name in NETWORK_LOSSES[1:]))
+
+
+def targets_of_rows(
+    y: Array, outputs: int, dtype: np.dtype[Any], sample_weight: Array | None
+) -> tuple[Array, Array, Array]:
+    """Return class numbers, targets (n, outputs) and weights as `losses_of_rows` takes them; what is missing is empty."""
+    of_classes = y.ndim == 1
+    indices = np.ascontiguousarray(y, np.intp) if of_classes else np.empty(0, np.intp)
+    targets = np.empty((0, outputs), dtype) if of_classes else np.ascontiguousarray(y, dtype)
+    weights = np.empty(0, dtype) if sample_weight is None else np.ascontiguousarray(sample_weight, dtype)
+    return readonly(indices), readonly(targets), readonly(weights)
 
 
 @inner

@@ -14,11 +14,18 @@ from ..runtime.jit import inner
 from ..simd.functions import like
 from ..training.steps import gradient_step, momentum_step, nesterov_step
 
-__all__ = ["GRADIENT", "RULES", "SGD", "move"]
+__all__ = ["GRADIENT", "RULES", "SGD", "move", "rule_of"]
 
 #: How a step is taken; their places are their numbers. "gradient": there is none.
 RULES = ("sgd", "momentum", "nesterov", "adam", "gradient")
 SGD, MOMENTUM, NESTEROV, ADAM, GRADIENT = range(5)
+
+
+def rule_of(solver: str, momentum: float, nesterov: bool) -> str:
+    """Return the rule of `RULES` by which a solver takes its steps: "sgd" has three."""
+    if solver != "sgd" or not momentum:
+        return solver
+    return "nesterov" if nesterov else "momentum"
 
 
 @inner

@@ -44,9 +44,9 @@ from ._plan import (
     views_of,
 )
 from .arguments import NORM_SHARE
-from .row_losses import LOSS_ROWS
+from .row_losses import LOSS_ROWS, targets_of_rows
 from .scores import Norm
-from .steps import RULES
+from .steps import RULES, rule_of
 
 __all__ = ["NetworkTraining"]
 
@@ -138,16 +138,11 @@ class NetworkTraining:
         hidden = len(units) - 2
         shares = [float(dropout)] * hidden if isinstance(dropout, (int, float)) else list(dropout)
         self._plan = plan = Plan(units, activation, shares, dtype, norms is not None, rule == "gradient")
-        if rule == "sgd" and momentum:
-            rule = "nesterov" if nesterov else "momentum"
+        rule = rule_of(rule, momentum, nesterov)
         self._loss, self._rule = NETWORK_LOSSES.index(loss), RULES.index(rule)
         self._seed, self._n_threads = seed, n_threads
         self._betas = beta_1, beta_2
-        none = np.empty(0, dtype)
-        indices = np.ascontiguousarray(y, np.intp) if y.ndim == 1 else np.empty(0, np.intp)
-        targets = np.empty((0, units[-1]), dtype) if y.ndim == 1 else np.ascontiguousarray(y, dtype)
-        shares_of_rows = none if sample_weight is None else np.ascontiguousarray(sample_weight, dtype)
-        self._data = Data(readonly(X), readonly(indices), readonly(targets), readonly(shares_of_rows))
+        self._data = Data(readonly(X), *targets_of_rows(y, units[-1], dtype, sample_weight))
         self._numbers = readonly(np.array([momentum, beta_1, beta_2, epsilon, norm_share], dtype))
         self._l2, self._weight_decay = self._per_column(l2), self._per_column(weight_decay)
         self._parameters, self.weights, self.biases = pack(plan, weights, biases)
