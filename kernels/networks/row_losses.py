@@ -50,7 +50,7 @@ _sum_over_outputs = switch(*(_pointwise_rows(POINTWISE[name]) for name in NETWOR
 def targets_of_rows(
     y: Array, outputs: int, dtype: np.dtype[Any], sample_weight: Array | None
 ) -> tuple[Array, Array, Array]:
-    """Return class numbers, targets (n, outputs) and weights as `losses_of_rows` takes them; what is missing is empty."""
+    """Return class numbers, targets (n, outputs) and weights as `losses_of_rows` takes them; some are empty."""
     of_classes = y.ndim == 1
     indices = np.ascontiguousarray(y, np.intp) if of_classes else np.empty(0, np.intp)
     targets = np.empty((0, outputs), dtype) if of_classes else np.ascontiguousarray(y, dtype)
