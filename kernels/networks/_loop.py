@@ -212,6 +212,7 @@ def train(thread, settings, data, batches, program, model, optimizer, workspace,
             more = members_of(board, number)
             if thread == 0 and more > members:
                 begin(board, number + 1, place)
-            if thread >= more:
+            if thread >= more:  # it goes home: what it wrote down when it last waited holds no longer
+                state[:] = (place, -1, 1, COMING, allowed, limit)
                 return True
             members, number, stage = more, number + 1, WORKING

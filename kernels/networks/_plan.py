@@ -33,7 +33,7 @@ WIDTH, PITCH, BLOCK, GRADS, STACK, ACTIVATION, THRESHOLD, NORMS_AT, KEPT = range
 
 #: Where a thread stands: the line of the program, counted from the first batch; round; members; what it is doing (as
 #: `training.batches` has it); how many members there may be; chunks to do before it comes back.
-PLACE, MEMBERS_NOW, STAGE, MOST, LIMIT = 0, 2, 3, 4, 5
+PLACE, STAGE, MOST, LIMIT = 0, 3, 4, 5
 
 #: Rows that a gradient is summed over in the dtype of the rows, at most, where it is summed in float64 beyond that.
 SUMMED_ROWS = 256

@@ -24,7 +24,6 @@ from ._plan import (
     ALONE,
     CALL_SECONDS,
     LIMIT,
-    MEMBERS_NOW,
     MOST,
     OPERATION,
     PLACE,
@@ -301,8 +300,11 @@ class NetworkTraining:
             self.n_steps = before + int(states[0][PLACE]) // lines
 
     def _finish_batch(self, call: Callable[[int], bool], states: list[Array]) -> None:
-        """Complete the batch that was interrupted, in this thread: some may have taken their part of the step."""
-        states[0][LIMIT], states[0][MOST] = 0, states[0][MEMBERS_NOW]
+        """Complete the batch that was interrupted, in this thread: some may have taken their part of the step.
+
+        The leader takes in nobody meanwhile: what a helper that went home knows of a round is out of date.
+        """
+        states[0][LIMIT], states[0][MOST] = 0, 1
         while states[0][STAGE] != WORKING:
             for thread in range(len(states)):
                 call(thread)
