@@ -15,7 +15,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import llvmlite.binding as llvm
-import numba
 import numpy as np
 
 from fastml.kernels.distances.arguments import METRIC_CODES, METRICS
@@ -31,6 +30,7 @@ from fastml.kernels.distances.panels import plan as the_plan
 from fastml.kernels.distances.tile_shapes import columns_per_lane, tile_shape
 from fastml.kernels.distances.tiles import accumulate as the_accumulate
 from fastml.kernels.runtime import target
+from fastml.kernels.runtime.jit import compiled_for, inner
 
 __all__ = ["Peak", "Tile", "measure", "peak_of"]
 
@@ -97,7 +97,7 @@ def _seconds(call: Callable[[], object], readings: int = 5) -> float:
 
 def _compiled(source: str) -> tuple[Any, Callable[[int, int], None]]:
     """Compile LLVM code of ``void @run(i64, ptr)`` for Numba's target; the engine must outlive the function."""
-    triple, cpu, features = numba.core.registry.cpu_target.target_context.codegen().magic_tuple()
+    triple, cpu, features = compiled_for()
     machine = llvm.Target.from_triple(triple).create_target_machine(cpu=cpu, features=features, opt=2)
     engine = llvm.create_mcjit_compiler(llvm.parse_assembly(source), machine)
     engine.finalize_object()
@@ -200,7 +200,7 @@ def _tile(metric: str, name: str, clock: float, peaks: dict[str, Peak]) -> Tile:
     X, plan = whole_steps(X), the_plan(metric, dtype, n, d)
     totals = ordinary_totals(metric, dtype, d)
     repeats = 8
-    blocks = numba.njit(nogil=True)(_blocks_again_and_again)
+    blocks = inner(_blocks_again_and_again)
     blocks(plan, X, Y, totals, 1)
     # What packing costs is taken off: here the tile is looked at.
     seconds = [_seconds(lambda times=times: blocks(plan, X, Y, totals, times), 3) for times in (1, 1 + repeats)]
@@ -258,7 +258,7 @@ def _accumulations(metric: str, lines: list[str]) -> int:
 def _innermost_loop(metric: str, dtype: np.dtype[Any]) -> list[str]:
     """Return the instructions of the loop with most vector arithmetic in a tile compiled afresh, without labels."""
     accumulate, code = the_accumulate, METRIC_CODES[metric]  # a constant, so that only this metric's code is left
-    tile = numba.njit(nogil=True)(lambda S, Y, steps, totals: accumulate(code, S, Y, 0, steps, totals, 0, 0, True))
+    tile = inner(lambda S, Y, steps, totals: accumulate(code, S, Y, 0, steps, totals, 0, 0, True))
     room = np.zeros(1 << 16, dtype)
     tile(room, room, 2, np.zeros((16, 128), ordinary_totals(metric, dtype, 784).dtype))
     [text] = tile.inspect_asm().values()

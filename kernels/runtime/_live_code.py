@@ -26,7 +26,7 @@ import numpy as np
 from numba.core.dispatcher import Dispatcher
 from numba.core.extending import _Intrinsic
 
-__all__ = ["NoDescription", "digest"]
+__all__ = ["NoDescription", "digest", "of_modules"]
 
 
 class NoDescription(Exception):
@@ -89,13 +89,23 @@ def digest(function: Callable[..., Any]) -> str:
     return found.hexdigest()
 
 
+def of_modules(*modules: ModuleType) -> str:
+    """Digest the code of all functions and methods of some modules."""
+    found = hashlib.sha256()
+    for module in modules:
+        for value in vars(module).values():
+            if getattr(value, "__module__", None) == module.__name__:
+                for function in [value, *(vars(value).values() if isinstance(value, type) else ())]:
+                    found.update(_code(function.__code__).encode() if isinstance(function, FunctionType) else b"")
+    return found.hexdigest()
+
+
 def _describe(value: Any) -> _Described:
     """Describe one object that may be met again, perhaps within itself."""
     parts: list[object] = []
     say = partial(_list, parts)
     if isinstance(value, Dispatcher):
-        pipeline = value._compiler.pipeline_class
-        text = say("compiled", value.py_func, value.targetoptions, value.locals, type(value), pipeline)
+        text = say("compiled", value.py_func, value.targetoptions, value.locals, type(value).__qualname__)
     elif isinstance(value, _Intrinsic):
         text = say("intrinsic", value._name, value._defn, value._prefer_literal, value._ctor_kwargs)
     elif isinstance(value, FunctionType):

@@ -31,6 +31,7 @@ import pickle
 import re
 import sys
 from collections.abc import Callable, Iterator
+from functools import cache
 from typing import Any, TypeVar, cast
 
 import llvmlite
@@ -41,6 +42,7 @@ from numba.core.caching import _Cache
 from numba.core.compiler import CompileResult
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.dispatcher import Dispatcher
+from numba.core.registry import cpu_target
 from numba.core.typing import Signature
 
 from . import _cache_files, _live_code
@@ -50,6 +52,7 @@ __all__ = [
     "KERNELS",
     "CacheInfo",
     "cache_info",
+    "compiled_for",
     "inner",
     "intrinsic",
     "jit_enabled",
@@ -58,6 +61,14 @@ __all__ = [
     "scalar",
     "stats",
 ]
+
+#: Minor versions of Numba whose inner workings `compiler` was tried with. With any other, functions are compiled and
+#: kept in Numba's own way: slower to compile, the same code.
+_TRIED = frozenset({"0.62", "0.63", "0.64", "0.65", "0.66", "0.67", "0.68"})
+_IS_TRIED = ".".join(numba.__version__.split(".")[:2]) in _TRIED
+
+if _IS_TRIED:
+    from . import compiler, machine_code
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -90,29 +101,40 @@ def jit_enabled() -> bool:
     return not config.DISABLE_JIT
 
 
+def compiled_for() -> tuple[str, str, str]:
+    """Return what code is made for: LLVM's triple, the CPU's name and its features."""
+    target_context = compiler.Compiled.targetdescr.target_context if _IS_TRIED else cpu_target.target_context
+    triple, cpu, features = target_context.codegen().magic_tuple()
+    return triple, cpu, features
+
+
 def kernel(function: F) -> F:
     """Compile a function on arrays that Python calls; its machine code is kept on disk."""
     if not jit_enabled():
         return function
     compiled: Any = inner(function)
-    compiled._cache = _MachineCodeCache(compiled)
+    compiled._cache = _Records(compiled) if _IS_TRIED else _Pickles(compiled)
     KERNELS.append(compiled)
     return cast(F, compiled)
 
 
 def inner(function: F) -> F:
     """Compile a function on arrays that only kernels call: it is part of their machine code."""
-    if not jit_enabled():
-        return function
-    return cast(F, numba.njit(nogil=True, error_model="numpy", fastmath=set(REORDERED))(with_unique_qualname(function)))
+    return _compiled(function, fastmath=set(REORDERED))
 
 
 def scalar(function: F) -> F:
     """Compile a scalar helper: operations in order, inlined into every caller."""
+    return _compiled(function, fastmath=set(IN_ORDER), forceinline=True)
+
+
+def _compiled(function: F, **options: Any) -> F:
     if not jit_enabled():
         return function
-    options = {"fastmath": set(IN_ORDER), "forceinline": True}
-    return cast(F, numba.njit(nogil=True, error_model="numpy", **options)(with_unique_qualname(function)))
+    function, options = with_unique_qualname(function), {"nogil": True, "error_model": "numpy", **options}
+    if _IS_TRIED:
+        return cast(F, compiler.Compiled(function, {"nopython": True, "boundscheck": None, **options}))
+    return cast(F, numba.njit(**options)(function))
 
 
 def with_unique_qualname(function: F) -> F:
@@ -188,7 +210,7 @@ def cache_info() -> CacheInfo:
     return _cache_files.state(_versions())
 
 
-class _MachineCodeCache(_Cache):
+class _KeptCode(_Cache):
     """One function's compiled signatures on disk, one self-checking file each."""
 
     def __init__(self, compiled: Dispatcher) -> None:
@@ -210,31 +232,60 @@ class _MachineCodeCache(_Cache):
         with contextlib.suppress(Exception):
             _cache_files.remove(_versions(), self._stem)
 
-    def load_overload(self, sig: Any, target_context: Any) -> CompileResult | None:
-        if not self._enabled:
-            return None
-        try:
-            target_context.refresh()
-            digest, payload = _split(_cache_files.read(_versions(), self._file(sig, target_context.codegen())))
-            if hashlib.sha256(payload).digest() != digest:
-                return None
-            return CompileResult._rebuild(target_context, *pickle.loads(payload))
-        except Exception:
-            # Whatever is wrong with the file, compiling is the answer.
-            return None
+    def _read(self, types: Any) -> bytes:
+        found = _cache_files.read(_versions(), self._file(types))
+        digest, content = found[:32], found[32:]
+        if hashlib.sha256(content).digest() != digest:
+            raise ValueError("the file is damaged")
+        return content
+
+    def _write(self, types: Any, content: bytes) -> None:
+        _cache_files.write(_versions(), self._file(types), hashlib.sha256(content).digest() + content)
+
+    def _file(self, types: Any) -> str:
+        """Name the file of one signature by all that its machine code depends on, besides the versions."""
+        key = repr((_live_code.digest(self._compiled), _spelled(types), compiled_for()))
+        return f"{self._stem}.{hashlib.sha256(key.encode()).hexdigest()[:32]}.bin"
+
+
+class _Records(_KeptCode):
+    """Machine code as `machine_code` writes it."""
+
+    def __init__(self, compiled: Dispatcher) -> None:
+        super().__init__(compiled)
+        compiled.load = self.load
+
+    def load(self, types: Any) -> Any:
+        """Return what can be called, or None; whatever is wrong with the file, compiling is the answer."""
+        if self._enabled:
+            with contextlib.suppress(Exception):
+                return machine_code.load(self._read(types), self._compiled, types)
+        return None
+
+    def load_overload(self, sig: Any, target_context: Any) -> None:
+        """Return nothing: `Compiled` has asked `load` before Numba comes here."""
 
     def save_overload(self, sig: Any, data: CompileResult) -> None:
-        if not self._enabled or data.lifted or data.library.has_dynamic_globals:
-            return
-        with contextlib.suppress(Exception):
-            payload = serialize.dumps(data._reduce())
-            file = self._file(sig, data.codegen)
-            _cache_files.write(_versions(), file, hashlib.sha256(payload).digest() + payload)
+        if self._enabled:
+            with contextlib.suppress(Exception):
+                self._write(sig, machine_code.record(data))
 
-    def _file(self, sig: Any, codegen: Any) -> str:
-        """Name the file of one signature by all that its machine code depends on, besides the versions."""
-        key = repr((_live_code.digest(self._compiled), _spelled(sig), codegen.magic_tuple()))
-        return f"{self._stem}.{hashlib.sha256(key.encode()).hexdigest()[:32]}.bin"
+
+class _Pickles(_KeptCode):
+    """Machine code as Numba writes it, for versions of Numba that are not known."""
+
+    def load_overload(self, sig: Any, target_context: Any) -> CompileResult | None:
+        if self._enabled:
+            with contextlib.suppress(Exception):
+                target_context.refresh()
+                kept = pickle.loads(self._read(sig))
+                return CompileResult._rebuild(target_context, *kept)
+        return None
+
+    def save_overload(self, sig: Any, data: CompileResult) -> None:
+        if self._enabled and not data.lifted and not data.library.has_dynamic_globals:
+            with contextlib.suppress(Exception):
+                self._write(sig, serialize.dumps(data._reduce()))
 
 
 def _spelled(sig: Any) -> str:
@@ -250,13 +301,15 @@ def _tuples_in(kinds: Any) -> Iterator[Any]:
             yield from _tuples_in(kind.types)
 
 
-def _split(content: bytes) -> tuple[bytes, bytes]:
-    return content[:32], content[32:]
-
-
 def _versions() -> str:
     """Digest what all kernels depend on besides their own code, their types and the CPU."""
     config.reload_config()  # as the compiler does, so that what it goes by and what is said here are the same
-    versions = (sys.version, numba.__version__, llvmlite.__version__, np.__version__)
+    versions = (sys.version, numba.__version__, llvmlite.__version__, np.__version__, _way())
     options = [(name, repr(getattr(config, name, None))) for name in _SWITCHES]
     return hashlib.sha256(repr((versions, options)).encode()).hexdigest()[:16]
+
+
+@cache
+def _way() -> str:
+    """Digest our own way of compiling, which makes the code and its records."""
+    return _live_code.of_modules(compiler, machine_code) if _IS_TRIED else ""

@@ -6,7 +6,8 @@ from functools import cache
 from typing import NamedTuple
 
 import llvmlite.binding as llvm
-from numba.core.registry import cpu_target
+
+from .jit import compiled_for
 
 __all__ = ["Target", "target"]
 
@@ -31,7 +32,7 @@ def _ask_compiler() -> Target:
     A feature list can be empty although the CPU's name implies features, so the answer is read from the assembly of
     probes. Tests of code for other targets put another function in the place of this one.
     """
-    triple, cpu, features = cpu_target.target_context.codegen().magic_tuple()
+    triple, cpu, features = compiled_for()
     floats = _assembly(_PROBE, cpu, features)
     found = {"fma"} if "vfmadd" in floats or "fmla" in floats else set()
     if triple.startswith(("x86_64", "i686", "i386", "amd64")):

@@ -92,20 +92,14 @@ def test_messages_of_the_compiler_are_not_kept_for_others(tmp_path):
         assert (done.stdout == "") is silent
 
 
-def test_options_types_and_cpu_are_in_the_key():
-    class Codegen:
-        def __init__(self, cpu: str) -> None:
-            self.cpu = cpu
-
-        def magic_tuple(self) -> tuple[str, str, str]:
-            return "x86_64", self.cpu, ""
-
+def test_options_types_and_cpu_are_in_the_key(monkeypatch):
     (compiled,) = (k for k in jit.KERNELS if k.py_func.__qualname__ == "sigmoid_entries")
     options = dict(compiled.targetoptions)
 
     def name_for(options, sig, cpu):
         other = numba.njit(**{name: value for name, value in options.items() if name != "nopython"})(compiled.py_func)
-        return jit._MachineCodeCache(other)._file(sig, Codegen(cpu))
+        monkeypatch.setattr(jit, "compiled_for", lambda: ("x86_64", cpu, ""))
+        return jit._KeptCode(other)._file(sig)
 
     plain = name_for(options, "(f4,)", "a")
     assert name_for(options, "(f4,)", "a") == plain

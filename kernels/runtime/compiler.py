@@ -1,0 +1,216 @@
+"""How functions become machine code: each kernel once, with all that it calls, for a target of Numba's of our own.
+
+Numba turns every function that it compiles into machine code by itself, with all that the function calls, although
+what only other compiled code calls is never run so. In a tree of calls a leaf is optimised once for each level above
+it. Here a function that compiled code calls stays LLVM code, as it was lowered (`_Part`); a function that Python calls
+links all that it reaches and is optimised once (`_Whole`). The result is the same code.
+
+Numba lets targets be added. This one is its CPU with other libraries of code; it has types, code and an engine of its
+own, so that what users compile with Numba meets nothing of it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+from collections.abc import Callable, Iterator
+from functools import cached_property, partial
+from typing import Any
+
+import llvmlite.binding as llvm
+import numba
+from numba import _dynfunc
+from numba.core import externals, sigutils, typing, utils
+from numba.core.codegen import JITCodeLibrary, JITCPUCodegen
+from numba.core.compiler import Compiler, lookup_environment
+from numba.core.compiler_lock import global_compiler_lock
+from numba.core.cpu import CPUContext, CPUTargetOptions
+from numba.core.descriptors import TargetDescriptor
+from numba.core.dispatcher import Dispatcher
+from numba.core.registry import cpu_target
+from numba.core.runtime import rtsys
+from numba.core.target_extension import CPU, dispatcher_registry, jit_registry, target_override, target_registry
+
+__all__ = ["Compiled", "codegen", "environments"]
+
+_NAME = "fastml"
+
+#: Objects made, less those freed, after which garbage is looked for.
+_OBJECTS = 20_000
+
+
+class _Library(JITCodeLibrary):
+    """LLVM code of one function, or more."""
+
+    def _optimize_functions(self, module: Any) -> None:
+        """Clean what was lowered: with one pass manager, where Numba makes one for each function and declaration."""
+        module.data_layout = self._codegen._data_layout
+        manager, builder = self._codegen._function_pass_manager()
+        for function in module.functions:
+            if not function.is_declaration:
+                manager.run(function, builder)
+
+
+class _Part(_Library):
+    """Code of a function that compiled code calls: to be linked."""
+
+    def finalize(self) -> None:
+        self._finalized = True
+
+    @cached_property
+    def module(self) -> llvm.ModuleRef:
+        """The function as it was lowered, without what it calls."""
+        module = self._final_module
+        for function in module.functions:
+            if not function.is_declaration and function.linkage == llvm.Linkage.external:
+                function.linkage = "linkonce_odr"
+        return module
+
+
+class _Whole(_Library):
+    """Code of a function that Python calls, with all that it reaches."""
+
+    def finalize(self) -> None:
+        libraries = list(_callers_first(self._linking_libraries))
+        self._linking_libraries = [library for library in libraries if not isinstance(library, _Part)]
+        for library in libraries:
+            if isinstance(library, _Part):
+                self._final_module.link_in(library.module, preserve=True)
+        super().finalize()
+        for name in environments(self._final_module):
+            if (environment := lookup_environment(name)) is not None:
+                self._codegen.set_env(name, environment)
+
+
+def environments(module: llvm.ModuleRef) -> list[str]:
+    """Return the names of the variables that hold what functions need of Python: their constants."""
+    return [variable.name for variable in module.global_variables if variable.name.startswith("_ZN08NumbaEnv")]
+
+
+def _callers_first(libraries: list[Any]) -> Iterator[Any]:
+    """Yield all libraries that these need: LLVM links only what is called by what it has linked already."""
+    order: dict[Any, None] = {}
+    met = set()
+
+    def visit(library: Any) -> None:
+        if library not in met:
+            met.add(library)
+            if isinstance(library, _Part):
+                for callee in reversed(library._linking_libraries):
+                    visit(callee)
+            order[library] = None
+
+    for library in reversed(libraries):
+        visit(library)
+    return reversed(order)
+
+
+class _Codegen(JITCPUCodegen):
+    _library_class = _Part
+
+
+class _Context(CPUContext):
+    @global_compiler_lock
+    def init(self) -> None:
+        self.is32bit = utils.MACHINE_BITS == 32
+        self._internal_codegen = _Codegen("fastml")
+        externals.c_math_functions.install(self)
+
+    def load_additional_registries(self) -> None:
+        rtsys.initialize(cpu_target.target_context)  # what all targets share is code of Numba's own
+        super().load_additional_registries()
+
+    def get_executable(self, library: Any, fndesc: Any, env: Any) -> Any:
+        if isinstance(library, _Part):  # a name for callers to know it by; nobody can run it
+            return _dynfunc.make_function(fndesc.lookup_module(), fndesc.qualname, "", 0, env, (library,))
+        return super().get_executable(library, fndesc, env)
+
+
+class _Target(TargetDescriptor):
+    options = CPUTargetOptions
+
+    @cached_property
+    def typing_context(self) -> typing.Context:
+        return typing.Context()
+
+    @cached_property
+    def target_context(self) -> _Context:
+        return _Context(self.typing_context, self._target_name)
+
+
+class _WholeCompiler(Compiler):
+    """Numba's way from a function to code, into a library of the other kind."""
+
+    def __init__(self, typingctx: Any, targetctx: Any, library: Any, *rest: Any) -> None:
+        library = _Whole(targetctx.codegen(), _NAME)
+        library.enable_object_caching()
+        super().__init__(typingctx, targetctx, library, *rest)
+
+
+class _Callee(Dispatcher):
+    """A function as compiled code calls it: one of ours, or of Numba's own."""
+
+    targetdescr = _Target(_NAME)
+
+    def compile(self, sig: Any) -> Any:
+        with target_override(_NAME):
+            return super().compile(sig)
+
+
+@contextlib.contextmanager
+def _garbage_collected_seldom() -> Iterator[None]:
+    """Let garbage lie longer: a compiler makes many objects beside the many that stay; a fifth of its time is saved."""
+    thresholds = gc.get_threshold()
+    if thresholds[0] > 0:
+        gc.set_threshold(max(thresholds[0], _OBJECTS), *thresholds[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*thresholds)
+
+
+class Compiled(_Callee):
+    """A function as Python calls it; for compiled code it has a `_Callee` beside it."""
+
+    def __init__(self, function: Any, options: dict[str, Any]) -> None:
+        super().__init__(function, targetoptions=options, pipeline_class=_WholeCompiler)
+        #: Finds code that is kept for a tuple of types.
+        self.load: Callable[[Any], Any] = lambda types: None
+
+    def compile(self, sig: Any) -> Any:
+        """Return the code for some types: what there is, what was kept, or what Numba makes now."""
+        with global_compiler_lock:
+            types, _ = sigutils.normalize_signature(sig)
+            if types not in self.overloads and (loaded := self.load(types)) is not None:
+                self._cache_hits[types] += 1
+                self.add_overload(loaded)
+            if types in self.overloads:
+                return self.overloads[types].entry_point
+            with _garbage_collected_seldom():
+                return super().compile(sig)
+
+    @cached_property
+    def _callee(self) -> _Callee:
+        return _Callee(self.py_func, targetoptions=self.targetoptions)
+
+    def get_call_template(self, args: Any, kws: Any) -> Any:
+        """Tell Numba, which types a call in compiled code, about the other."""
+        return self._callee.get_call_template(args, kws)
+
+    def get_overload(self, sig: Any) -> Any:
+        """Tell Numba, which makes the code of that call, likewise."""
+        return self._callee.get_overload(sig)
+
+
+class _Fastml(CPU):
+    """The target's place among Numba's."""
+
+
+target_registry[_NAME] = _Fastml
+dispatcher_registry[_Fastml] = _Callee
+jit_registry[_Fastml] = partial(numba.jit, _target=_NAME)
+
+
+def codegen() -> Any:
+    """Return what makes machine code, and runs it."""
+    return Compiled.targetdescr.target_context.codegen()
