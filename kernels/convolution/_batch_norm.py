@@ -16,7 +16,7 @@ import numpy as np
 from ..runtime import parallel
 from ..runtime.jit import inner, kernel, readonly, scalar
 from ..simd.functions import like
-from ..simd.rows import sum_of
+from ..simd.rows import copy, sum_of
 from ._grid_loops import center
 from ._pooling import SERIAL_PIXELS, Array
 
@@ -111,7 +111,7 @@ def _measure(X, grad, first, last, begin, end, states):  # type: ignore[no-untyp
                     grad_sum = float(of_grad)
                     product = float(of_products) + _off(near, mean) * grad_sum
                 state = _joined(state, (count, mean, spread, grad_sum, product))
-            states[c] = state
+            copy(state, states[c])
 
 
 @inner

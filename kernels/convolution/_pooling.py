@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from ..runtime import parallel
 from ..runtime.jit import inner, intrinsic, kernel, readonly, scalar
 from ..simd.functions import like
+from ..simd.rows import copy
 
 __all__ = ["SERIAL_PIXELS", "pool", "pool_backward"]
 
@@ -113,14 +114,14 @@ def _add(line, total):  # type: ignore[no-untyped-def]
 @inner
 def _pool_line(plane, top, size, stride, average, tall, out):  # type: ignore[no-untyped-def]
     """Pool a line of windows: first down, then to the right."""
-    tall[:] = plane[top]
+    copy(plane[top], tall)
     for dy in range(1, size):
         if average:
             _add(plane[top + dy], tall)
         else:
             _take_over(plane[top + dy], tall)
     if stride == 1:
-        out[:] = tall[: out.size]
+        copy(tall[: out.size], out)
         for dx in range(1, size):
             if average:
                 _add(tall[dx:], out)

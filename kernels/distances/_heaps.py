@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..runtime.jit import inner, kernel
+from ..simd.rows import copy
 
 __all__ = [
     "KEY_DTYPES",
@@ -126,4 +127,5 @@ def merge(keys, indices, begin, end):  # type: ignore[no-untyped-def]
                     first = part
             best[place], chosen[place] = keys[first, i, next_of[first]], indices[first, i, next_of[first]]
             next_of[first] += 1
-        keys[0, i], indices[0, i] = best, chosen
+        copy(best, keys[0, i])
+        copy(chosen, indices[0, i])

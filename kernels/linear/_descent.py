@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from ..runtime.jit import inner, kernel, scalar
 from ..runtime.team import MEMBERS, begin, come, is_closed, members_of, shared, taken_in, write_mark
 from ..simd.functions import like
-from ..simd.rows import copy_row, prefetch_item, prefetch_row
+from ..simd.rows import copy, copy_row, prefetch_item, prefetch_row
 from ..training.batches import COMING, WAITING, WORKING
 from ..training.steps import gradient_step, momentum_step, nesterov_step, soft_threshold
 from ._stacked import GROUP, add_gradient, stack_scores
@@ -71,7 +71,6 @@ class Workspace(NamedTuple):
     G: Array  # the gradient in these
 
 
-@inner
 def cut(length, least, most):  # type: ignore[no-untyped-def]
     """Return how many parts a round of a batch has, a power of two, and how many rows a part has.
 
@@ -83,6 +82,9 @@ def cut(length, least, most):  # type: ignore[no-untyped-def]
         parts *= 2
     rows = -(-length // (4 * parts)) * 4
     return (parts, rows) if rows <= most else (MEMBERS, most)
+
+
+_cut = inner(cut)  # the training calls the plain function too: what is compiled for that would be so in each process
 
 
 @inner
@@ -131,7 +133,7 @@ def _fetch(X, y, indices, P, weight, order, block, targets):  # type: ignore[no-
             part_indices[i] = indices[order[i]]
     else:
         for i in range(n):
-            part_P[i] = P[order[i]]
+            copy_row(P, order[i], part_P, i)
     if weight.size > 0:
         for i in range(n):
             part_weight[i] = weight[order[i]]
@@ -187,8 +189,8 @@ def _gather_up(shared_sums, shared_losses, members, sums, losses):  # type: igno
     """Add up the members' sums, in the same tree."""
     top = 0
     for member in range(members):
-        sums[top] = shared_sums[member]
-        losses[top] = shared_losses[member]
+        copy(shared_sums[member], sums[top])
+        copy(shared_losses[member], losses[top])
         top = _add_up(sums, losses, top + 1, member + 1)
 
 
@@ -199,6 +201,15 @@ def _add(target, source):  # type: ignore[no-untyped-def]
         total, more = target[s], source[s]
         for d in range(more.size):
             total[d] += more[d]
+
+
+@inner
+def _narrow(source, target):  # type: ignore[no-untyped-def]
+    """Copy a sum in float64."""
+    for s in range(source.shape[0]):
+        wide, row = source[s], target[s]
+        for d in range(row.size):
+            row[d] = wide[d]
 
 
 @inner
@@ -253,14 +264,14 @@ def _training(over_classes: bool) -> Callable[..., bool]:
             number, members, batch = taken_in(board, thread)
             if number < 0:
                 return is_closed(board)
-            parameters[:] = team.parameters
-            velocity[:] = team.velocity
+            copy(team.parameters, parameters)
+            copy(team.velocity, velocity)
             stage = WORKING
 
         while batch < steps.shape[0]:
             top = batch * batch_size
             length = min(batch_size, order.size - top)
-            parts, size = cut(length, least, most)
+            parts, size = _cut(length, least, most)
             sharing = min(members, parts)  # a last, shorter batch may have fewer parts
             share = parts // sharing if thread < sharing else 0
             last = first + parts * size >= length
@@ -268,12 +279,12 @@ def _training(over_classes: bool) -> Callable[..., bool]:
                 # Where this thread goes on afterwards: in the batch, if that has more rounds, or in the next one.
                 if last:
                     later, later_end = top + batch_size, min(order.size, top + 2 * batch_size)
-                    later += thread * share * cut(max(0, later_end - later), least, most)[1]
+                    later += thread * share * _cut(max(0, later_end - later), least, most)[1]
                 else:
                     later, later_end = top + first + (parts + thread * share) * size, top + length
                 while done < share:
                     if limit == 0:
-                        state[:] = (batch, first, done, number, members, stage, allowed)
+                        copy((batch, first, done, number, members, stage, allowed), state)
                         return False
                     limit -= 1
                     height = _ones(done)
@@ -303,14 +314,14 @@ def _training(over_classes: bool) -> Callable[..., bool]:
                     _add_up(sums, part_losses, height + 1, done)
                 if n_threads > 1:
                     if members > 1 and share > 0:
-                        shared_sums[number % 2, thread] = sums[0]
-                        shared_losses[number % 2, thread] = part_losses[0]
+                        copy(sums[0], shared_sums[number % 2, thread])
+                        copy(part_losses[0], shared_losses[number % 2, thread])
                     # Whoever came within a batch would lack the sums of its former rounds.
                     write_mark(board, thread, number, members, allowed if last else members)
                 stage = WAITING
 
             if not shared(board, thread, number, members):
-                state[:] = (batch, first, done, number, members, stage, allowed)
+                copy((batch, first, done, number, members, stage, allowed), state)
                 return is_closed(board)
             if members > 1:
                 _gather_up(shared_sums[number % 2], shared_losses[number % 2], sharing, sums, part_losses)
@@ -323,7 +334,7 @@ def _training(over_classes: bool) -> Callable[..., bool]:
                 _add(wide_sums, sums[0])
             if last:
                 if first > 0:
-                    sums[0] = wide_sums
+                    _narrow(wide_sums, sums[0])
                 _update(
                     columns, sums[0], parameters, velocity, team.average if thread == 0 else team.average[:0],
                     settings, steps[batch], fit_intercept != 0, steps_before + batch + 1,

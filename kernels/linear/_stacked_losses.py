@@ -24,7 +24,7 @@ from ..losses.table import LOSSES, OF_ONE_SCORE, OVER_CLASSES
 from ..runtime.jit import inner
 from ..runtime.switch import switch
 from ..simd.functions import like
-from ..simd.rows import sum_of
+from ..simd.rows import copy, sum_of
 from ._stacked import GROUP
 
 __all__ = ["NUMBER", "SCORES", "SCORE_NUMBER", "STACKED_LOSSES", "STACKED_VALUES", "workspace"]
@@ -103,11 +103,11 @@ def _classwise_losses(formula: Callable[..., Any]) -> Callable[..., Any]:
         for m in range(models):
             left = m * classes
             for i in range(n):
-                scores[i] = Z[i, left : left + classes]
+                copy(Z[i, left : left + classes], scores[i])
             totals[m] += formula(scores, indices, P, weight, scale, work[0], gradient)
             if G.size > 0:
                 for i in range(n):
-                    G[i, left : left + classes] = gradient[i]
+                    copy(gradient[i], G[i, left : left + classes])
 
     return block_losses
 

@@ -25,7 +25,7 @@ from ..runtime import parallel
 from ..runtime.jit import kernel, readonly
 from ..runtime.memory import aligned, padded
 from ..runtime.team import leave, new_board, reset
-from ..simd.rows import copy_row
+from ..simd.rows import copy, copy_row
 from ..training.batches import COMING, WORKING, Patience, checked_order, team_size, until_done
 from . import arguments
 from ._descent import BATCH, MOST, SLOTS, STAGE, TRAINING, Settings, Shared, Workspace, cut
@@ -509,9 +509,9 @@ def _evaluation(over_classes: bool) -> Callable[..., None]:
                 for i in range(n):
                     copy_row(X, at + i, block, i)
                 if y.size > 0:
-                    block_y[:n] = y[here]
+                    copy(y[here], block_y[:n])
                 if weight.size > 0:
-                    block_weight[:n] = weight[here]
+                    copy(weight[here], block_weight[:n])
                 block_weight[n:] = 0
                 targets = (block_y, indices[here], P[here], block_weight)
                 stack_scores(block, n, stack, transposed, Z, X, none_ahead)

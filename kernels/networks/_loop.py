@@ -28,7 +28,7 @@ from ..losses.class_formulas import scratch
 from ..runtime.jit import inner, kernel
 from ..runtime.team import begin, come, is_closed, members_of, shared, taken_in, write_mark
 from ..simd.functions import like
-from ..simd.rows import copy_row, matrix
+from ..simd.rows import copy, copy_row, matrix
 from ..training.batches import COMING, WAITING, WORKING
 from ._backward import COLUMNS, backward, step_from_totals, step_of_weights
 from ._forward import Chunk, Part, forward
@@ -170,7 +170,7 @@ def train(thread, settings, data, batches, program, model, optimizer, workspace,
         if stage == WORKING:
             batch, first_row = place // (chunks * lines), place // lines % chunks * chunk_rows
             if batch == batches.steps.shape[0]:
-                state[:] = (place, number, members, stage, allowed, limit)
+                copy((place, number, members, stage, allowed, limit), state)
                 return True
             length = min(batch_size, order.size - batch * batch_size)
             n, at = min(chunk_rows, length - first_row), batch * batch_size + first_row
@@ -179,7 +179,7 @@ def train(thread, settings, data, batches, program, model, optimizer, workspace,
                 continue
             if thread == 0 and place % lines == 0:
                 if limit == 0:
-                    state[:] = (place, number, members, stage, allowed, limit)
+                    copy((place, number, members, stage, allowed, limit), state)
                     return False
                 limit -= 1
             chunk = Chunk(
@@ -207,12 +207,12 @@ def train(thread, settings, data, batches, program, model, optimizer, workspace,
 
         if settings.n_threads > 1:
             if not shared(board, thread, number, members):
-                state[:] = (place, number, members, stage, allowed, limit)
+                copy((place, number, members, stage, allowed, limit), state)
                 return is_closed(board)
             more = members_of(board, number)
             if thread == 0 and more > members:
                 begin(board, number + 1, place)
             if thread >= more:  # it goes home: what it wrote down when it last waited holds no longer
-                state[:] = (place, -1, 1, COMING, allowed, limit)
+                copy((place, -1, 1, COMING, allowed, limit), state)
                 return True
             members, number, stage = more, number + 1, WORKING

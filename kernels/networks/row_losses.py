@@ -13,7 +13,7 @@ from ..losses.formulas import POINTWISE
 from ..losses.table import LOSSES, NETWORK_LOSSES
 from ..runtime.jit import inner, readonly
 from ..runtime.switch import switch
-from ..simd.rows import sum_of
+from ..simd.rows import copy_row, sum_of
 
 __all__ = ["LOSS_ROWS", "losses_of_rows", "targets_of_rows"]
 
@@ -69,7 +69,7 @@ def losses_of_rows(loss, Z, G, first, last, order, indices, T, weight, scale, wo
         rows = end - at
         for i in range(rows):
             if T.size > 0:
-                targets[i] = T[order[at + i]]
+                copy_row(T, order[at + i], targets, i)
             else:
                 of_rows[i] = indices[order[at + i]]
             if weight.size > 0:

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..runtime import parallel
 from ..runtime.jit import kernel, readonly
-from ..simd.rows import copy_row, matrix
+from ..simd.rows import copy, copy_row, matrix
 from . import arguments
 from ._forward import Part, activate_values, make_values
 from ._plan import (
@@ -70,7 +70,7 @@ def _evaluate(X, model, workspace, block_rows, first, last, scores):  # type: ig
             part = Part(level, 0, levels[WIDTH, level], 0, n)
             make_values(part, model, workspace, X, none)
             activate_values(part, model, workspace)
-        scores[top : top + n] = matrix(workspace.blocks, levels[BLOCK, outputs], n, levels[WIDTH, outputs])
+        copy(matrix(workspace.blocks, levels[BLOCK, outputs], n, levels[WIDTH, outputs]), scores[top : top + n])
 
 
 class Norm(NamedTuple):

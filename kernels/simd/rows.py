@@ -11,7 +11,35 @@ from ..runtime.memory import CACHE_LINE
 from .functions import like
 from .llvm import Emitter
 
-__all__ = ["copy_row", "matrix", "prefetch", "prefetch_item", "prefetch_row", "sum_of"]
+__all__ = ["copy", "copy_row", "matrix", "prefetch", "prefetch_item", "prefetch_row", "sum_of"]
+
+
+def _copy_twin(source, target):  # type: ignore[no-untyped-def]
+    target[...] = source
+
+
+@intrinsic(twin=_copy_twin)
+def copy(typingctx, source, target):  # type: ignore[no-untyped-def]
+    """``target[...] = source``: contiguous arrays of one shape and dtype that share no memory, or a tuple to an array.
+
+    Numba's assignment looks for memory that is shared, and compiles 34 functions for the message of shapes that differ.
+    """
+    of_tuple = isinstance(source, types.BaseTuple)
+    if target.layout != "C" or not (of_tuple or source == target.copy(readonly=not source.mutable)):
+        return None
+
+    def emit(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        to = context.make_array(target)(context, builder, arguments[1])
+        if of_tuple:
+            for place, number in enumerate(cgutils.unpack_tuple(builder, arguments[0])):
+                number = context.cast(builder, number, source[place], target.dtype)
+                builder.store(number, cgutils.gep(builder, to.data, place))
+        else:
+            of = context.make_array(source)(context, builder, arguments[0])
+            cgutils.raw_memcpy(builder, to.data, of.data, of.nitems, of.itemsize)
+        return context.get_dummy_value()
+
+    return types.void(source, target), emit
 
 
 def _copy_row_twin(X, row, block, place):  # type: ignore[no-untyped-def]

@@ -511,6 +511,32 @@ def test_innermost_loops_of_a_nest():
     assert list(innermost_loops(["a", "jne end", "b", "end:", "retq"])) == []
 
 
+# ---------------------------------------------------------------- no message of Numba's assignment
+
+#: Of what Numba says where the shapes in an assignment to an array differ: 34 functions make the message.
+MISMATCH = "cannot assign slice"
+
+
+@pytest.mark.needs_jit
+@pytest.mark.slow
+def test_no_kernel_has_a_formatted_message(compiled_code):
+    assert [name for name, assembly, _ in records(compiled_code) if MISMATCH in assembly] == []
+
+
+def assigns_array(x, out):
+    out[1:] = x[1:]
+
+
+def assigns_tuple(x, out):
+    out[:2] = x[0], x[1]
+
+
+@pytest.mark.needs_jit
+@pytest.mark.parametrize("function", [assigns_array, assigns_tuple])
+def test_a_planted_assignment_with_a_message_is_found(function):
+    assert MISMATCH in assembly_of(function)[0]
+
+
 # ------------------------------------------------------------------------------- vectors in loops
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
+from numba.core.errors import TypingError
 
 from fastml.kernels.runtime.jit import inner
-from fastml.kernels.simd.rows import prefetch
+from fastml.kernels.simd.rows import copy, prefetch
 
 pytestmark = pytest.mark.needs_jit
 
@@ -18,3 +20,28 @@ def test_prefetch_touches_nothing(rng):
         run(X, first, last)
     run(X[:0], 0, 0)
     assert X.tobytes() == before.tobytes()
+
+
+@pytest.mark.parametrize("shape", [(0,), (1,), (33,), (3, 0), (3, 5), (2, 3, 4)], ids=str)
+@pytest.mark.parametrize("dtype", ["f4", "f8", "i8", "i4"])
+def test_arrays_are_copied_as_the_twin_does(rng, shape, dtype):
+    source = rng.integers(-100, 100, shape).astype(dtype)
+    source.flags.writeable = False
+    target, twins = np.zeros((2, *shape), dtype), np.zeros((2, *shape), dtype)
+    inner(lambda source, target: copy(source, target[1]))(source, target)
+    copy.twin(source, twins[1])
+    assert target.tobytes() == twins.tobytes()
+
+
+def test_a_tuple_is_copied_with_its_numbers_converted():
+    target = np.zeros(6)
+    inner(lambda n, x, target: copy((n, x, True, -1), target[1:5]))(3, np.float32(0.5), target)
+    assert target.tolist() == [0, 3, 0.5, 1, -1, 0]
+
+
+def test_what_would_not_be_a_plain_copy_is_refused():
+    run = inner(lambda source, target: copy(source, target))
+    x = np.zeros((4, 4))
+    for source, target in ((x, x.astype("f4")), (x, x.T), (x.T, x.T), (x[0], x), (x[:, 0], x[0])):
+        with pytest.raises(TypingError):
+            run(source, target)
