@@ -1,4 +1,4 @@
-"""The command line: ``python -m benches report``, ``peers``, ``layers``, ``gate``, ``history`` and ``readme``."""
+"""The command line: ``python -m benches report``, ``peers``, ``layers``, ``startup``, ``gate``, ``history`` ..."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from .measuring import command_line
 from .peers import command as peers
 from .profile import command as profile
 from .report import command as report
+from .startup import command as startup
 
 #: In the order of the help.
-_ROOMS = (peers, profile, gate, history, report)
+_ROOMS = (peers, profile, startup, gate, history, report)
 
 
 def main(arguments: Sequence[str] | None = None, **more: Any) -> int:

@@ -45,6 +45,9 @@ def base_seed() -> int:
     return int(os.environ.get("FASTML_SEED", "0"))
 
 
+# What a test finds on stderr does not depend on how long the compiler takes; processes that it starts inherit this.
+os.environ.setdefault("FASTML_QUIET", "1")
+
 # Jobs that a shell starts in the background ignore Ctrl-C, and hand that on to every process they start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)

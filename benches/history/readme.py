@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..measuring import formats as f
+from ..measuring.documents import replace_block
 from ..report.plan import GENERATED
 
 __all__ = ["BEGIN", "END", "block", "newest", "written"]
@@ -93,11 +94,7 @@ def _wrapped(text: str) -> list[str]:
 
 def written(readme: str, record: dict[str, Any] | None) -> str:
     """Return the text of README with the table of `record` in it."""
-    before, begin, rest = readme.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"README.md must have the lines {BEGIN!r} and {END!r}")
-    return f"{before}{block(record)}{after}"
+    return replace_block(readme, BEGIN, END, block(record))
 
 
 def update(readme: Path, records: list[dict[str, Any]]) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 
 from fastml.utils.files import replacing
 
-__all__ = ["read_document", "write_document", "write_text"]
+__all__ = ["read_document", "replace_block", "write_document", "write_text"]
 
 
 def write_document(document: dict[str, Any], path: Path) -> None:
@@ -34,3 +34,18 @@ def read_document(path: Path, schema: int) -> dict[str, Any]:
     if document.get("schema") != schema:
         raise ValueError(f"{path} has schema {document.get('schema')!r}, this version reads {schema}")
     return document
+
+
+def replace_block(text: str, begin: str, end: str, block: str) -> str:
+    """Return a text with `block` in the place of the lines from `begin` to `end`, both included.
+
+    Raises
+    ------
+    ValueError
+        If the text does not have these lines.
+    """
+    before, found, rest = text.partition(begin)
+    _, found_end, after = rest.partition(end)
+    if not found or not found_end:
+        raise ValueError(f"the file must have the lines {begin!r} and {end!r}")
+    return f"{before}{block}{after}"

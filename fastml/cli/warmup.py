@@ -209,6 +209,7 @@ def warm(key: str, dtypes: tuple[str, ...] | None = None) -> Outcome:
     """Call one entry's compiled kernel, or fit one model, for each input dtype, on sizes that reach all its code."""
     from fastml.kernels.catalogue import ENTRIES
     from fastml.kernels.runtime import jit
+    from fastml.kernels.runtime.compile_notice import silent
 
     def misses() -> int:
         return sum(counts["misses"] for counts in jit.stats().values())
@@ -217,11 +218,12 @@ def warm(key: str, dtypes: tuple[str, ...] | None = None) -> Outcome:
     error = None
     before = misses()
     try:
-        if key in MODELS:
-            for dtype in ("float32", "float64"):
-                MODELS[key](dtype)
-        else:
-            _call(ENTRIES[key], dtypes)
+        with silent():  # whoever warms up knows what they wait for
+            if key in MODELS:
+                for dtype in ("float32", "float64"):
+                    MODELS[key](dtype)
+            else:
+                _call(ENTRIES[key], dtypes)
     except Exception as caught:  # one broken entry must not keep the others cold
         error = _one_line(caught)
     return Outcome(key, time.perf_counter() - start, misses() > before, error)

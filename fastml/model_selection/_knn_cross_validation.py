@@ -30,6 +30,7 @@ from tqdm import tqdm
 from ..kernels import k_nearest
 from ..kernels.distances import arguments as distances_arguments
 from ..kernels.distances.nearest import k_nearest_outside_group
+from ..kernels.runtime.compile_notice import silent
 from ..neighbors.voting import (
     NeighborWeights,
     check_weights,
@@ -310,7 +311,8 @@ def knn_cross_validation(
     predictions = np.empty((len(names), len(ks), n), evaluator.dtype) if once else None
     work = len(names) * sum(search.queries(n) for search in searches)
     # `disable=None` shows the bar on a terminal only.
-    with tqdm(total=work, unit="row", disable=None if progress is None else not progress) as bar:
+    hidden = None if progress is None else not progress
+    with tqdm(total=work, unit="row", disable=hidden) as bar, silent(when=not bar.disable):
         find = partial(_neighbors, x=x, k=max(ks), n_threads=n_threads, progress=bar.update)
         for place, (name, metric) in enumerate(zip(names, kernels_names, strict=True)):
             bar.set_description(name)

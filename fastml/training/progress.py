@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import ExitStack
 from types import TracebackType
 from typing import Self
 
 from tqdm import tqdm
 
+from ..kernels.runtime.compile_notice import silent
 from .batches import Batches
 from .run import Run
 
@@ -43,6 +45,8 @@ class _Bar:
         self.every = max(1, batches.steps // _MOVES, _ROWS // batches.size)
 
     def __enter__(self) -> Self:
+        self._silence = ExitStack()
+        self._silence.enter_context(silent(when=not self._bar.disable))
         return self
 
     def __exit__(
@@ -50,6 +54,7 @@ class _Bar:
     ) -> None:
         self._bar.refresh()
         self._bar.close()
+        self._silence.close()
 
 
 class Progress(_Bar):

@@ -52,7 +52,7 @@ FLOORS = [
     {"fastml"},
     {"fastml/cli"},
     {"benches/measuring"},
-    {"benches/report", "benches/profile"},
+    {"benches/report", "benches/profile", "benches/startup"},
     {"benches/peers/jobs"},
     {"benches/peers"},
     {"benches/history"},

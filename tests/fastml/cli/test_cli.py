@@ -7,6 +7,7 @@ import multiprocessing.context
 import os
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,7 +18,7 @@ from checkout import ROOT
 from fastml import __main__ as cli
 from fastml.cli import info, warmup
 from fastml.kernels import catalogue
-from fastml.kernels.runtime import jit
+from fastml.kernels.runtime import compile_notice, jit
 
 CHEAP = "sigmoid"
 
@@ -201,6 +202,24 @@ def test_warmup_in_two_processes(tmp_path):
 
     second = command("warmup", "--only", "squared*", "--jobs", "1", NUMBA_CACHE_DIR=str(tmp_path))
     assert set(states(second.stdout).values()) == {"cached"}
+
+
+@pytest.mark.needs_jit
+def test_warmup_says_nothing_of_the_compiler_besides(monkeypatch):
+    inside, calls = [], []
+
+    @contextmanager
+    def silent():
+        inside.append(True)
+        yield
+        inside.clear()
+
+    monkeypatch.setattr(compile_notice, "silent", silent)
+    entry = fake_entry(lambda *_: calls.append(bool(inside)))
+    monkeypatch.setattr(catalogue, "ENTRIES", {"entry": entry})
+    monkeypatch.setattr(warmup, "MODELS", {"model": lambda dtype: calls.append(bool(inside))})
+    assert [warmup.warm(key).error for key in ("entry", "model")] == [None, None]
+    assert calls == [True] * 4
 
 
 @pytest.mark.needs_jit

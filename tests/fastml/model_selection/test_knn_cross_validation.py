@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -446,6 +447,14 @@ def test_one_pass_per_metric_in_steps_whatever_the_threads(rng, monkeypatch):
         assert sum(steps) == 2 * len(X)
         assert len(steps) > 2
         assert np.array_equal(one.scores, knn_cross_validation(rows, y, **options, n_jobs=2).scores)
+
+
+@pytest.mark.parametrize("shown", [True, False])
+def test_the_compiler_is_silent_under_a_bar_that_is_shown(data, monkeypatch, capsys, shown):
+    silences = []
+    monkeypatch.setattr(_knn_cross_validation, "silent", lambda when: nullcontext(silences.append(when)))
+    knn_cross_validation(*data, progress=shown)
+    assert silences == [shown]
 
 
 def test_random_state(data):
