@@ -172,6 +172,9 @@ def _garbage_collected_seldom() -> Iterator[None]:
 class Compiled(_Callee):
     """A function as Python calls it; for compiled code it has a `_Callee` beside it."""
 
+    #: Surrounds the work of compiling.
+    notice: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext
+
     def __init__(self, function: Any, options: dict[str, Any]) -> None:
         super().__init__(function, targetoptions=options, pipeline_class=_WholeCompiler)
         #: Finds code that is kept for a tuple of types.
@@ -186,7 +189,7 @@ class Compiled(_Callee):
                 self.add_overload(loaded)
             if types in self.overloads:
                 return self.overloads[types].entry_point
-            with _garbage_collected_seldom():
+            with self.notice(), _garbage_collected_seldom():
                 return super().compile(sig)
 
     @cached_property

@@ -31,7 +31,7 @@ import pickle
 import re
 import sys
 from collections.abc import Callable, Iterator
-from functools import cache
+from functools import cache, partial
 from typing import Any, TypeVar, cast
 
 import llvmlite
@@ -42,11 +42,12 @@ from numba.core.caching import _Cache
 from numba.core.compiler import CompileResult
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.dispatcher import Dispatcher
-from numba.core.registry import cpu_target
+from numba.core.registry import CPUDispatcher, cpu_target
 from numba.core.typing import Signature
 
 from . import _cache_files, _live_code
 from ._cache_files import CacheInfo
+from .compile_notice import noticing
 
 __all__ = [
     "KERNELS",
@@ -114,6 +115,7 @@ def kernel(function: F) -> F:
         return function
     compiled: Any = inner(function)
     compiled._cache = _Records(compiled) if _IS_TRIED else _Pickles(compiled)
+    compiled.notice = partial(noticing, _name(compiled), cache_info)
     KERNELS.append(compiled)
     return cast(F, compiled)
 
@@ -131,10 +133,21 @@ def scalar(function: F) -> F:
 def _compiled(function: F, **options: Any) -> F:
     if not jit_enabled():
         return function
-    function, options = with_unique_qualname(function), {"nogil": True, "error_model": "numpy", **options}
+    options = {"nopython": True, "boundscheck": None, "nogil": True, "error_model": "numpy", **options}
+    function = with_unique_qualname(function)
     if _IS_TRIED:
-        return cast(F, compiler.Compiled(function, {"nopython": True, "boundscheck": None, **options}))
-    return cast(F, numba.njit(**options)(function))
+        return cast(F, compiler.Compiled(function, options))
+    return cast(F, _InNumbasWay(function, targetoptions=options))
+
+
+class _InNumbasWay(CPUDispatcher):
+    """A function for versions of Numba that are not known."""
+
+    notice: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext
+
+    def compile(self, sig: Any) -> Any:
+        with self.notice():
+            return super().compile(sig)
 
 
 def with_unique_qualname(function: F) -> F:
