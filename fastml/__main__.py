@@ -1,4 +1,4 @@
-"""The command line: ``python -m fastml info`` and ``python -m fastml warmup``."""
+"""The command line: ``python -m fastml info``, ``warmup`` and ``pack``."""
 
 from __future__ import annotations
 
@@ -43,6 +43,11 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         help="processes that compile side by side (default: the threads that kernels use, at most 4)",
     )
+    pack = commands.add_parser("pack", help="compile all kernels for a kind of CPU, into a file for a wheel")
+    pack.add_argument("--target", required=True, metavar="CPU", help="x86-64-v3, x86-64-v4 or x86-64-v4-vnni")
+    pack.add_argument("-o", "--output", required=True, metavar="DIR", help="the folder of the file and of its index")
+    pack.add_argument("--only", metavar="PATTERN", help="as for warmup: a pack of a part")
+    pack.add_argument("--jobs", type=_positive, metavar="N", help="as for warmup")
     return parser
 
 
@@ -71,6 +76,10 @@ def _run(options: argparse.Namespace) -> int:
         from .cli import info
 
         return info.main(as_json=options.json)
+    if options.command == "pack":
+        from .cli import pack
+
+        return pack.main(target=options.target, output=options.output, only=options.only, jobs=options.jobs)
     from .cli import warmup
 
     return warmup.main(only=options.only, jobs=options.jobs)

@@ -34,9 +34,10 @@ def collect() -> dict[str, Any]:
         Keys "fastml" (version), "python", "platform", "packages" (name -> version or None), "cpu"
         ("model", "target", "vector_bytes", "features", "logical"), "threads" ("count", "source"),
         "blas" (list of "library", "version", "architecture", "threads", "loaded_by"; what is not
-        known is None), "jit" (bool) and "cache" ("path" or None, "writable", "reason").
+        known is None), "jit" (bool), "pack" ("name" or None, "reason") and "cache" ("path" or None, "writable",
+        "reason").
     """
-    from fastml.kernels.runtime import jit, parallel
+    from fastml.kernels.runtime import jit, packs, parallel
     from fastml.kernels.runtime.target import target as the_target
 
     target = the_target()
@@ -56,6 +57,7 @@ def collect() -> dict[str, Any]:
         "threads": {"count": threads, "source": source},
         "blas": _blas(),
         "jit": jit.jit_enabled(),
+        "pack": packs.state()._asdict(),
         "cache": jit.cache_info()._asdict(),
     }
 
@@ -76,6 +78,7 @@ def render(found: dict[str, Any]) -> str:
         ("threads", f"{threads['count']} ({threads['source']})"),
         *(("BLAS", _describe(library)) for library in found["blas"]),
         ("compilation", "on" if found["jit"] else "off (NUMBA_DISABLE_JIT)"),
+        ("pack", f"{found['pack']['name'] or 'none'} ({found['pack']['reason']})"),
         ("cache", f"{cache['path'] or 'none'} ({cache['reason']})"),
     ]
     width = max(len(label) for label, _ in rows)

@@ -31,6 +31,8 @@ from numba.core.registry import cpu_target
 from numba.core.runtime import rtsys
 from numba.core.target_extension import CPU, dispatcher_registry, jit_registry, target_override, target_registry
 
+from . import packs
+
 __all__ = ["Compiled", "codegen", "environments"]
 
 _NAME = "fastml"
@@ -106,7 +108,17 @@ def _callers_first(libraries: list[Any]) -> Iterator[Any]:
 
 
 class _Codegen(JITCPUCodegen):
+    """Numba's own, for the kind of CPU of the pack that is used."""
+
     _library_class = _Part
+
+    def _get_host_cpu_name(self) -> str:
+        pack = packs.chosen()
+        return pack.target.cpu if pack else super()._get_host_cpu_name()
+
+    def _get_host_cpu_features(self) -> str:
+        pack = packs.chosen()
+        return pack.target.features if pack else super()._get_host_cpu_features()
 
 
 class _Context(CPUContext):

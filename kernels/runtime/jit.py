@@ -69,7 +69,7 @@ _TRIED = frozenset({"0.62", "0.63", "0.64", "0.65", "0.66", "0.67", "0.68"})
 _IS_TRIED = ".".join(numba.__version__.split(".")[:2]) in _TRIED
 
 if _IS_TRIED:
-    from . import compiler, machine_code
+    from . import compiler, machine_code, packs
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -84,6 +84,10 @@ _SWITCHES = (
 
 #: Kernels are named by their place below this package.
 _PACKAGE = __name__.removesuffix("runtime.jit")
+
+#: Under what name a pack has the function that tries it, and with which types.
+PROBE = "probe"
+_PROBE_TYPES = (types.Array(types.float32, 1, "C"),) * 2
 
 #: All that is called from Python, in the order in which modules were loaded.
 KERNELS: list[Any] = []
@@ -245,19 +249,19 @@ class _KeptCode(_Cache):
         with contextlib.suppress(Exception):
             _cache_files.remove(_versions(), self._stem)
 
-    def _read(self, types: Any) -> bytes:
-        found = _cache_files.read(_versions(), self._file(types))
+    def _read(self, arguments: Any) -> bytes:
+        found = _cache_files.read(_versions(), self._file(arguments))
         digest, content = found[:32], found[32:]
         if hashlib.sha256(content).digest() != digest:
             raise ValueError("the file is damaged")
         return content
 
-    def _write(self, types: Any, content: bytes) -> None:
-        _cache_files.write(_versions(), self._file(types), hashlib.sha256(content).digest() + content)
+    def _write(self, arguments: Any, content: bytes) -> None:
+        _cache_files.write(_versions(), self._file(arguments), hashlib.sha256(content).digest() + content)
 
-    def _file(self, types: Any) -> str:
+    def _file(self, arguments: Any) -> str:
         """Name the file of one signature by all that its machine code depends on, besides the versions."""
-        key = repr((_live_code.digest(self._compiled), _spelled(types), compiled_for()))
+        key = repr((_live_code.digest(self._compiled), _spelled(arguments), compiled_for()))
         return f"{self._stem}.{hashlib.sha256(key.encode()).hexdigest()[:32]}.bin"
 
 
@@ -268,11 +272,14 @@ class _Records(_KeptCode):
         super().__init__(compiled)
         compiled.load = self.load
 
-    def load(self, types: Any) -> Any:
+    def load(self, arguments: Any) -> Any:
         """Return what can be called, or None; whatever is wrong with the file, compiling is the answer."""
         if self._enabled:
             with contextlib.suppress(Exception):
-                return machine_code.load(self._read(types), self._compiled, types)
+                if (content := _in_pack(self._file(arguments))) is not None:
+                    return machine_code.load(content, self._compiled, arguments)
+            with contextlib.suppress(Exception):
+                return machine_code.load(self._read(arguments), self._compiled, arguments)
         return None
 
     def load_overload(self, sig: Any, target_context: Any) -> None:
@@ -282,6 +289,42 @@ class _Records(_KeptCode):
         if self._enabled:
             with contextlib.suppress(Exception):
                 self._write(sig, machine_code.record(data))
+
+
+def _in_pack(file: str) -> bytes | None:
+    """Return what a pack has under the name of a file of the cache."""
+    pack = packs.chosen()
+    return pack.read(file) if pack and pack.manifest["switches"] == switches() and _is_right(pack) else None
+
+
+@cache
+def _is_right(pack: packs.Pack) -> bool:
+    """Whether a pack's code works here: a small function in it returns what it should."""
+    try:
+        kept = pack.read(PROBE)
+        return kept is not None and _probe_works(machine_code.load(kept, _probe, _PROBE_TYPES).entry_point)
+    except Exception as error:
+        packs.refuse(pack, f"its probe failed ({error})")
+        return False
+
+
+@inner
+def _probe(x, y):  # type: ignore[no-untyped-def]
+    for i in range(x.size):
+        y[i] += x[i] * x[i]
+    return y.sum()
+
+
+def _probe_works(function: Callable[..., Any]) -> bool:
+    x, y = np.arange(77, dtype=np.float32), np.full(77, 0.5, np.float32)
+    return function(x, y) == 149_264.5 and np.array_equal(y, x * x + np.float32(0.5))
+
+
+def probe_record() -> bytes:
+    """Return the record of the function that tries a pack."""
+    _probe.compile(_PROBE_TYPES)
+    (made,) = _probe.overloads.values()
+    return machine_code.record(made)
 
 
 class _Pickles(_KeptCode):
@@ -317,9 +360,14 @@ def _tuples_in(kinds: Any) -> Iterator[Any]:
 def _versions() -> str:
     """Digest what all kernels depend on besides their own code, their types and the CPU."""
     config.reload_config()  # as the compiler does, so that what it goes by and what is said here are the same
-    versions = (sys.version, numba.__version__, llvmlite.__version__, np.__version__, _way())
+    versions = (sys.version, numba.__version__, llvmlite.__version__, np.__version__)
+    return hashlib.sha256(repr((versions, switches())).encode()).hexdigest()[:16]
+
+
+def switches() -> str:
+    """Digest what changes machine code besides its own source: our way of compiling, and Numba's settings."""
     options = [(name, repr(getattr(config, name, None))) for name in _SWITCHES]
-    return hashlib.sha256(repr((versions, options)).encode()).hexdigest()[:16]
+    return hashlib.sha256(repr((_way(), options)).encode()).hexdigest()
 
 
 @cache
