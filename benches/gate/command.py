@@ -43,7 +43,7 @@ def add_parsers(commands: Any) -> None:
         "--packs",
         type=Path,
         metavar="FOLDER",
-        help="lay these packs beside the head's kernels; with --all --base HEAD: is their code slower than this CPU's own?",
+        help="lay these packs beside the head's kernels; with --all --base HEAD: are they slower?",
     )
     gate.add_argument("--cache", type=Path, default=_CACHE, metavar="FOLDER", help=f"compiled code (default: {_CACHE})")
     gate.add_argument("--output", type=Path, default=Path("report"), metavar="FOLDER", help="default: report")
