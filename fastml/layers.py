@@ -10,13 +10,19 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
-from .kernels.convolution import layers as kernel_layers
-from .kernels.convolution import product_layers
 from .utils import parameters as p
+from .utils.lazy import lazy_module
+
+if TYPE_CHECKING:
+    from .kernels.convolution import layers as kernel_layers
+    from .kernels.convolution import product_layers
+else:
+    kernel_layers = lazy_module("fastml.kernels.convolution.layers")
+    product_layers = lazy_module("fastml.kernels.convolution.product_layers")
 
 __all__ = ["AvgPool2D", "BatchNorm", "Conv2D", "Dropout", "Flatten", "Linear", "MaxPool2D", "ReLU"]
 

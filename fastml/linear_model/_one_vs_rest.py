@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..kernels.linear.training import LinearTraining, linear_evaluation
 from ..kernels.losses.table import LOSSES
+from ..utils.lazy import lazy_module
+
+if TYPE_CHECKING:
+    from ..kernels.linear import training as linear_training
+else:
+    linear_training = lazy_module("fastml.kernels.linear.training")
 
 __all__ = ["OneVsRestTraining", "one_vs_rest_evaluation"]
 
@@ -20,7 +25,9 @@ class OneVsRestTraining:
 
     def __init__(self, loss: str, X: Array, y: Array, *, W: Array, b: Array, **settings: Any) -> None:
         self._classes = [
-            LinearTraining(loss, X, _against(loss, y, c, X.dtype), W=W[:, c : c + 1], b=b[:, c : c + 1], **settings)
+            linear_training.LinearTraining(
+                loss, X, _against(loss, y, c, X.dtype), W=W[:, c : c + 1], b=b[:, c : c + 1], **settings
+            )
             for c in range(W.shape[1])
         ]
 
@@ -79,10 +86,12 @@ def one_vs_rest_evaluation(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return for M models the mean loss over classes, and the share of rows with the highest score for their class."""
     losses = [
-        linear_evaluation(loss, X, _against(loss, y, c, X.dtype), W[:, c : c + 1], b[:, c : c + 1], **settings)[0]
+        linear_training.linear_evaluation(
+            loss, X, _against(loss, y, c, X.dtype), W[:, c : c + 1], b[:, c : c + 1], **settings
+        )[0]
         for c in range(W.shape[1])
     ]
-    _, right = linear_evaluation("multiclass_hinge", X, y, W, b, **settings)
+    _, right = linear_training.linear_evaluation("multiclass_hinge", X, y, W, b, **settings)
     return np.asarray(np.mean(losses, axis=0)), right
 
 

@@ -5,15 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..kernels.linear.training import LinearTraining, linear_evaluation
 from ..kernels.losses.table import LOSSES
 from ..training.batches import Rows
+from ..utils.lazy import lazy_module
 from ._one_vs_rest import OneVsRestTraining, one_vs_rest_evaluation
+
+if TYPE_CHECKING:
+    from ..kernels.linear import training as linear_training
+else:
+    linear_training = lazy_module("fastml.kernels.linear.training")
 
 __all__ = ["LinearColumns", "LinearTask", "LinearWeights", "ModelSettings"]
 
@@ -119,7 +124,7 @@ class LinearColumns:
     def _begin(self, models: list[ModelSettings]) -> None:
         task, self._models = self._task, models
         self._average_from = np.array([_NEVER if m.average_from is None else m.average_from for m in models])
-        form: Any = OneVsRestTraining if self._one_vs_rest else LinearTraining
+        form: Any = OneVsRestTraining if self._one_vs_rest else linear_training.LinearTraining
         self._training = form(
             task.loss,
             task.rows.X,
@@ -153,7 +158,7 @@ class LinearColumns:
         W, b = self._current()
         if rows.weight is not None and not rows.weight.any():  # a batch of rows that do not count
             return np.full(len(W), math.nan), np.full(len(W), math.nan)
-        evaluation = one_vs_rest_evaluation if self._one_vs_rest else linear_evaluation
+        evaluation = one_vs_rest_evaluation if self._one_vs_rest else linear_training.linear_evaluation
         losses, scores = evaluation(
             task.loss, rows.X, rows.y, W, b, sample_weight=rows.weight, delta=task.delta, n_threads=task.n_threads
         )

@@ -27,9 +27,7 @@ from sklearn.utils import check_X_y, column_or_1d
 from sklearn.utils.multiclass import type_of_target
 from tqdm import tqdm
 
-from ..kernels import k_nearest
 from ..kernels.distances import arguments as distances_arguments
-from ..kernels.distances.nearest import k_nearest_outside_group
 from ..kernels.runtime.compile_notice import silent
 from ..neighbors.voting import (
     NeighborWeights,
@@ -38,11 +36,16 @@ from ..neighbors.voting import (
     weights_of,
 )
 from ..utils import parameters
+from ..utils.lazy import lazy_module
 from ..utils.validation import check_labels, check_numbers, check_values
 from ._evaluators import EVALUATORS, Evaluator, Task
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+    from ..kernels.distances import nearest
+else:
+    nearest = lazy_module("fastml.kernels.distances.nearest")
 
 __all__ = ["KNNCrossValidation", "knn_cross_validation"]
 
@@ -455,14 +458,14 @@ def _neighbors(
     n = len(x)
     if search.queries(n) == n and search.train is None:
         groups, rows = search.test_fold(n), np.concatenate(search.tests)
-        distances, neighbors = k_nearest_outside_group(
+        distances, neighbors = nearest.k_nearest_outside_group(
             x, groups, k, metric=metric, n_threads=n_threads, progress=progress
         )
         return distances[rows], neighbors[rows]
     found = []
     for test in search.tests:
         train = np.delete(np.arange(n), test) if search.train is None else search.train
-        distances, places = k_nearest(x[test], x[train], k, metric=metric, n_threads=n_threads)
+        distances, places = nearest.k_nearest(x[test], x[train], k, metric=metric, n_threads=n_threads)
         found.append((distances, train[places]))
         progress(len(test))
     return _joined([distances for distances, _ in found]), _joined([rows for _, rows in found])

@@ -10,7 +10,7 @@ from scipy.sparse import csr_matrix, issparse
 from sklearn.base import BaseEstimator, MultiOutputMixin
 from sklearn.utils.validation import check_is_fitted
 
-from ..kernels import k_nearest
+from .. import kernels
 from ..kernels.distances import arguments as distances_arguments
 from ..utils import parameters
 from ..utils.validation import validate_data
@@ -84,7 +84,7 @@ class KNeighbors(MultiOutputMixin, BaseEstimator):
         if k > self.n_samples_fit_ - (X is None):
             left_out = ", of which each query leaves out one (itself)" if X is None else ""
             raise ValueError(f"n_neighbors is {k}; there are {self.n_samples_fit_} training rows{left_out}")
-        return k_nearest(
+        return kernels.k_nearest(
             queries,
             self._fit_X,
             k,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -11,14 +11,19 @@ from sklearn.base import ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
 from .. import layers
-from ..kernels.convolution.network import Network, Weights, scores_of_images
 from ..training.batches import Array
 from ..training.callbacks import with_callbacks
 from ..training.model import IterativeModel, Probabilities, known_classes
 from ..training.targets import ClassTargets
 from ..utils import parameters
+from ..utils.lazy import lazy_module
 from ..utils.validation import CheckedScore, unchanged_if_refused, validate_data
 from ._convolutional_fit import as_images, channel_scales, fit_images
+
+if TYPE_CHECKING:
+    from ..kernels.convolution import network as images_network
+else:
+    images_network = lazy_module("fastml.kernels.convolution.network")
 
 __all__ = ["ConvNetClassifier"]
 
@@ -177,7 +182,10 @@ class ConvNetClassifier(CheckedScore, ClassifierMixin, Probabilities, IterativeM
     """
 
     _takes_images = True
-    _records = *IterativeModel._records, Weights, *layers.KINDS.values()
+
+    @classmethod
+    def _records(cls) -> tuple[type, ...]:
+        return *super()._records(), images_network.Weights, *layers.KINDS.values()
 
     def __init__(
         self,
@@ -411,13 +419,13 @@ class ConvNetClassifier(CheckedScore, ClassifierMixin, Probabilities, IterativeM
             raise TypeError(f"layers is {listed!r}; it must be a sequence of layers of fastml.layers, or None")
         return [*listed, layers.Linear(n_scores)]
 
-    def _new_network(self, n_scores: int, dtype: np.dtype[Any]) -> tuple[list[Any], Network]:
+    def _new_network(self, n_scores: int, dtype: np.dtype[Any]) -> tuple[list[Any], images_network.Network]:
         """Settle the layers; return them, and as the kernels have them."""
         listed = self._all_layers(self.image_shape_, n_scores)
         return listed, self._network(listed, dtype)
 
-    def _network(self, listed: list[Any], dtype: np.dtype[Any]) -> Network:
-        return Network(layers.chain(listed, _pixels(self.image_shape_)), dtype)
+    def _network(self, listed: list[Any], dtype: np.dtype[Any]) -> images_network.Network:
+        return images_network.Network(layers.chain(listed, _pixels(self.image_shape_)), dtype)
 
     def _scale_channels(self, X: Array) -> None:
         channels = self.image_shape_[0]
@@ -435,7 +443,7 @@ class ConvNetClassifier(CheckedScore, ClassifierMixin, Probabilities, IterativeM
     def _targets(self) -> ClassTargets:
         return ClassTargets(self.classes_, "log_loss", "multinomial", self.class_weight)
 
-    def _attributes(self, weights: Weights) -> dict[str, Any]:
+    def _attributes(self, weights: images_network.Weights) -> dict[str, Any]:
         network = self._network(self.layers_, weights.flat.dtype)
         return {"parameters_": network.unpack(weights), "n_outputs_": network.layers[-1].shape[0]}
 
@@ -448,7 +456,9 @@ class ConvNetClassifier(CheckedScore, ClassifierMixin, Probabilities, IterativeM
         self._check_images(x, reset=False)
         network = self._network(self.layers_, self.parameters_[-1]["weight"].dtype)
         images = as_images(x, self._channels(), network.dtype)
-        return scores_of_images(network, network.pack(self.parameters_), images, parameters.threads(self.n_jobs))
+        return images_network.scores_of_images(
+            network, network.pack(self.parameters_), images, parameters.threads(self.n_jobs)
+        )
 
 
 def _pixels(shape: Sequence[int]) -> tuple[int, int, int]:

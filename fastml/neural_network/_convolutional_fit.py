@@ -4,27 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..kernels.convolution.buffers import Images
-from ..kernels.convolution.network import Network, Weights, scores_of_images
-from ..kernels.convolution.training import ConvNetTraining
 from ..training.batches import Array, Rows
 from ..training.data import TrainingData, training_dtype
 from ..training.loop import mean_training_loss
 from ..training.outcomes import Initial, warn_of_outcome
+from ..utils.lazy import lazy_module
 from ._fit import Column, NetworkEstimator, as_kernel_targets, l2_strength, run_network, solver_settings, starting_point
+
+if TYPE_CHECKING:
+    from ..kernels.convolution import buffers
+    from ..kernels.convolution import network as images_network
+    from ..kernels.convolution import training as images_training
+else:
+    buffers = lazy_module("fastml.kernels.convolution.buffers")
+    images_network = lazy_module("fastml.kernels.convolution.network")
+    images_training = lazy_module("fastml.kernels.convolution.training")
 
 __all__ = ["as_images", "channel_scales", "fit_images"]
 
-#: Images whose mean is computed together.
+#: buffers.Images whose mean is computed together.
 _IMAGES = 256
 
 
-def as_images(X: Array, of_channels: tuple[Array, Array], dtype: np.dtype[Any]) -> Images:
+def as_images(X: Array, of_channels: tuple[Array, Array], dtype: np.dtype[Any]) -> buffers.Images:
     """Return rows or images as the kernels take them, with mean and factor of each channel; bytes stay bytes."""
     mean, factor = of_channels
     x = X if X.ndim == 4 else X.reshape(len(X), -1, 1, 1)
@@ -33,7 +40,7 @@ def as_images(X: Array, of_channels: tuple[Array, Array], dtype: np.dtype[Any]) 
             f"X has {x.shape[1]} channels; channel_mean_ and channel_std_ have shapes {mean.shape} and {factor.shape}"
         )
     kept = x if x.dtype == dtype or (x.dtype == np.uint8 and dtype == np.float32) else x.astype(dtype)
-    return Images(np.ascontiguousarray(kept), mean.astype(dtype), factor.astype(dtype))
+    return buffers.Images(np.ascontiguousarray(kept), mean.astype(dtype), factor.astype(dtype))
 
 
 def channel_scales(X: Array) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -54,7 +61,7 @@ class _Task:
 
     Attributes
     ----------
-    network : Network
+    network : images_network.Network
         Its layers.
     loss : str
         One of the kernels' names.
@@ -70,21 +77,23 @@ class _Task:
         Gives the score of weights on rows; None is the share of right classes.
     """
 
-    network: Network
+    network: images_network.Network
     loss: str
     rows: Rows
-    images: Callable[[Array], Images]
+    images: Callable[[Array], buffers.Images]
     settings: dict[str, Any]
     n_threads: int | None
-    score: Callable[[Weights, Rows], float] | None
+    score: Callable[[images_network.Weights, Rows], float] | None
 
 
 class _Column(Column):
     """A network of layers in a row, as the training loop wants it."""
 
-    def __init__(self, task: _Task, weights: Weights, *, done: int, state: dict[str, Any] | None) -> None:
+    def __init__(
+        self, task: _Task, weights: images_network.Weights, *, done: int, state: dict[str, Any] | None
+    ) -> None:
         self._task = task
-        training = ConvNetTraining(
+        training = images_training.ConvNetTraining(
             task.network, task.loss, task.images(task.rows.X), as_kernel_targets(task.loss, task.rows.y), weights,
             sample_weight=task.rows.weight, n_threads=task.n_threads, **task.settings,
         )  # fmt: skip
@@ -94,14 +103,14 @@ class _Column(Column):
         """Say whether all weights are finite."""
         return np.array([self._training.finite()])
 
-    def weights(self, column: int) -> Weights:
+    def weights(self, column: int) -> images_network.Weights:
         """Return a copy of the weights."""
-        weights: Weights = self._training.weights
+        weights: images_network.Weights = self._training.weights
         return weights.copy()
 
     def _scores(self, X: Array) -> Array:
         task = self._task
-        return scores_of_images(task.network, self._training.weights, task.images(X), task.n_threads)
+        return images_network.scores_of_images(task.network, self._training.weights, task.images(X), task.n_threads)
 
 
 class ConvNetEstimator(NetworkEstimator, Protocol):
@@ -116,7 +125,7 @@ class ConvNetEstimator(NetworkEstimator, Protocol):
     def _channels(self) -> tuple[Array, Array]:
         """Return mean and factor of each channel."""
 
-    def _new_network(self, n_scores: int, dtype: np.dtype[Any]) -> tuple[list[Any], Network]:
+    def _new_network(self, n_scores: int, dtype: np.dtype[Any]) -> tuple[list[Any], images_network.Network]:
         """Return the layers, and as the kernels have them."""
 
 
@@ -148,13 +157,17 @@ def fit_images(
     warn_of_outcome(model, run, data.evaluations, initial, partial=partial)
 
 
-def _penalty(model: ConvNetEstimator, data: TrainingData, network: Network, weights: Weights) -> float:
+def _penalty(
+    model: ConvNetEstimator, data: TrainingData, network: images_network.Network, weights: images_network.Weights
+) -> float:
     with np.errstate(over="ignore"):
         squares = float(np.square(weights.flat[: network.places.penalized], dtype=np.float64).sum())
     return 0.5 * l2_strength(model, data) * squares
 
 
-def _initial(model: ConvNetEstimator, data: TrainingData, network: Network, continues: bool) -> Weights:
+def _initial(
+    model: ConvNetEstimator, data: TrainingData, network: images_network.Network, continues: bool
+) -> images_network.Weights:
     """Return what a network begins with: from before, or new weights."""
     if continues:
         wanted = [{name: value.shape for name, value in of.items()} for of in network.unpack(network.new_weights())]

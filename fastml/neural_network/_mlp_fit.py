@@ -6,18 +6,24 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import chain, pairwise
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..kernels.networks.scores import Norm, folded, scores_of
-from ..kernels.networks.training import NetworkTraining
 from ..training.batches import Array, Rows
 from ..training.data import TrainingData
 from ..training.loop import mean_training_loss
 from ..training.outcomes import Initial, warn_of_outcome
+from ..utils.lazy import lazy_module
 from ._fit import Column, NetworkEstimator, as_kernel_targets, l2_strength, run_network, solver_settings, starting_point
+
+if TYPE_CHECKING:
+    from ..kernels.networks import scores as network_scores
+    from ..kernels.networks import training as network_training
+else:
+    network_scores = lazy_module("fastml.kernels.networks.scores")
+    network_training = lazy_module("fastml.kernels.networks.training")
 
 __all__ = ["Layers", "NetworkColumn", "NetworkTask", "fit_network"]
 
@@ -27,16 +33,16 @@ class Layers(NamedTuple):
 
     weights: list[Array]
     biases: list[Array]
-    norms: list[Norm]
+    norms: list[network_scores.Norm]
 
     def copied(self) -> Layers:
         """Return a copy."""
-        norms = [Norm(*(part.copy() for part in norm)) for norm in self.norms]
+        norms = [network_scores.Norm(*(part.copy() for part in norm)) for norm in self.norms]
         return Layers([W.copy() for W in self.weights], [b.copy() for b in self.biases], norms)
 
     def scores(self, X: Array, activation: str, n_threads: int | None) -> Array:
         """Return the values of the last layer, with running statistics where a layer is normalised."""
-        return scores_of(X, *folded(*self), activation=activation, n_threads=n_threads)
+        return network_scores.scores_of(X, *network_scores.folded(*self), activation=activation, n_threads=n_threads)
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +90,7 @@ class NetworkColumn(Column):
         self, task: NetworkTask, layers: Layers, *, done: int = 0, state: dict[str, Any] | None = None
     ) -> None:
         self._task = task
-        training = NetworkTraining(
+        training = network_training.NetworkTraining(
             task.loss, task.rows.X, as_kernel_targets(task.loss, task.rows.y), layers.weights, layers.biases,
             norms=layers.norms or None, activation=task.activation, sample_weight=task.rows.weight,
             n_threads=task.n_threads, **task.settings,
@@ -122,7 +128,7 @@ class MLPEstimator(NetworkEstimator, Protocol):
     intercepts_: list[Array]
     batch_norm_scales_: list[Array]
 
-    def _norms(self) -> list[Norm]:
+    def _norms(self) -> list[network_scores.Norm]:
         """Return what the normalised layers have beside shifts."""
 
 
@@ -181,7 +187,7 @@ def _initial(model: MLPEstimator, data: TrainingData, continues: bool) -> Layers
         if bool(model.batch_norm_scales_) != (model.batch_norm and len(units) > 2):
             raise ValueError(f"batch_norm is {model.batch_norm!r}; the layers from before are of another kind")
         for norm in model._norms():
-            layers.norms.append(Norm(*(part.astype(dtype) for part in norm)))
+            layers.norms.append(network_scores.Norm(*(part.astype(dtype) for part in norm)))
         return layers
     rng = np.random.default_rng(data.init)
     factor = 2 if model.activation == "logistic" else 6
@@ -194,5 +200,5 @@ def _initial(model: MLPEstimator, data: TrainingData, continues: bool) -> Layers
         for shifts in layers.biases[:-1]:
             shifts[:] = 0
             ones = np.ones_like(shifts)
-            layers.norms.append(Norm(ones, np.zeros_like(ones), ones))
+            layers.norms.append(network_scores.Norm(ones, np.zeros_like(ones), ones))
     return layers

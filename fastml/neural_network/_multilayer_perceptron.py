@@ -6,7 +6,7 @@ that is where frameworks spend most of their time on anything but the network.
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -14,14 +14,19 @@ from sklearn.base import ClassifierMixin, RegressorMixin
 from sklearn.utils.validation import check_is_fitted
 
 from ..kernels.networks.arguments import ACTIVATIONS
-from ..kernels.networks.scores import Norm
 from ..training.batches import Array
 from ..training.callbacks import with_callbacks
 from ..training.model import IterativeModel, Probabilities, known_classes
 from ..training.targets import ClassTargets, NumberTargets
 from ..utils import parameters
+from ..utils.lazy import lazy_module
 from ..utils.validation import CheckedScore, unchanged_if_refused, validate_data
 from ._mlp_fit import Layers, fit_network
+
+if TYPE_CHECKING:
+    from ..kernels.networks import scores as network_scores
+else:
+    network_scores = lazy_module("fastml.kernels.networks.scores")
 
 __all__ = ["MLPClassifier", "MLPRegressor"]
 
@@ -29,7 +34,9 @@ __all__ = ["MLPClassifier", "MLPRegressor"]
 class _MLP(IterativeModel):
     """What classifier and regressor share."""
 
-    _records = *IterativeModel._records, Layers, Norm
+    @classmethod
+    def _records(cls) -> tuple[type, ...]:
+        return *super()._records(), Layers, network_scores.Norm
 
     def __init__(
         self,
@@ -213,10 +220,10 @@ class _MLP(IterativeModel):
             raise ValueError(f"X has {x.shape[1]} columns; coefs_[0] has {len(self.coefs_[0])} rows, one for each")
         return layers.scores(x, self.activation, parameters.threads(self.n_jobs))
 
-    def _norms(self) -> list[Norm]:
+    def _norms(self) -> list[network_scores.Norm]:
         """Return what the normalised layers have beside shifts."""
         parts = self.batch_norm_scales_, self.batch_norm_means_, self.batch_norm_variances_
-        return [Norm(*norm) for norm in zip(*parts, strict=True)]
+        return [network_scores.Norm(*norm) for norm in zip(*parts, strict=True)]
 
 
 class MLPClassifier(CheckedScore, ClassifierMixin, Probabilities, _MLP):

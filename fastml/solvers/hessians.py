@@ -8,14 +8,19 @@ by the inverse: in a fitted classifier most rows are classified with confidence 
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import lapack
 
-from ..kernels.linear.gram import weighted_gram
+from ..utils.lazy import lazy_module
 from .blas import one_blas_thread
+
+if TYPE_CHECKING:
+    from ..kernels.linear import gram
+else:
+    gram = lazy_module("fastml.kernels.linear.gram")
 
 __all__ = ["Factor", "Hessians", "factorize", "sample_rows"]
 
@@ -136,10 +141,10 @@ class Hessians:
     def _products(self, rows: NDArray[np.intp], curvature: Array) -> Array:
         if self._center is not None:
             return self._centered_products(rows, curvature, self._center)
-        G = weighted_gram(self._X, rows, curvature, self._dtype, self._n_threads)
+        G = gram.weighted_gram(self._X, rows, curvature, self._dtype, self._n_threads)
         if self._dtype != _FLOAT64 and not np.isfinite(np.einsum("ii->", G)):
             self._dtype = _FLOAT64
-            G = weighted_gram(self._X, rows, curvature, self._dtype, self._n_threads)
+            G = gram.weighted_gram(self._X, rows, curvature, self._dtype, self._n_threads)
         return G
 
     def _centered_products(self, rows: NDArray[np.intp], curvature: Array, center: Array) -> Array:
@@ -148,7 +153,7 @@ class Hessians:
         for first in range(0, len(rows), _CENTERED_ROWS):
             here = slice(first, first + _CENTERED_ROWS)
             some = self._X[rows[here]] - center
-            G += weighted_gram(some, np.arange(len(some)), curvature[here], _FLOAT64, self._n_threads)
+            G += gram.weighted_gram(some, np.arange(len(some)), curvature[here], _FLOAT64, self._n_threads)
         return G
 
     def _penalized(self, G: Array) -> Array:

@@ -5,15 +5,20 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..kernels.linear.objective import LossPass
+from ..utils.lazy import lazy_module
 from .blas import one_blas_thread
 from .hessians import Factor, Hessians, sample_rows
 from .quasi_newton import Minimizer
+
+if TYPE_CHECKING:
+    from ..kernels.linear import objective as kernel_objective
+else:
+    kernel_objective = lazy_module("fastml.kernels.linear.objective")
 
 __all__ = ["RowObjective", "can_rotate", "mean_and_spread", "minimize", "rotate_wide_rows"]
 
@@ -140,7 +145,7 @@ class RowObjective(ABC):
         self.fit_intercept = fit_intercept
         self.penalty = penalty
         self.parameter = np.zeros(problems)
-        self.rows = LossPass(loss, X, target, weight, positive, negative, n_threads)
+        self.rows = kernel_objective.LossPass(loss, X, target, weight, positive, negative, n_threads)
         self.hessians = Hessians(X, penalty, fit_intercept, self.dtype, n_threads, self._center)
         self.factors: dict[int, Factor] = {}
         self.derivatives = np.empty((problems * scores, len(X)), self.dtype)

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils import check_random_state
 
-from ..kernels.linear.dual import crammer_singer_epoch, hinge_epoch
-from ..kernels.linear.objective import LossPass
 from ..kernels.runtime import parallel
 from ..solvers.objective import Array, mean_and_spread
+from ..utils.lazy import lazy_module
 from ._problems import ROUNDING, Problems, Settings, Solution
+
+if TYPE_CHECKING:
+    from ..kernels.linear import dual
+    from ..kernels.linear import objective as kernel_objective
+else:
+    dual = lazy_module("fastml.kernels.linear.dual")
+    kernel_objective = lazy_module("fastml.kernels.linear.objective")
 
 __all__ = ["crammer_singer", "descend", "solve_dual"]
 
@@ -108,7 +114,7 @@ class _CoordinateDescent:
             order = self._random.permutation(np.flatnonzero(active))
             extremes[:] = 0.0
             for first in range(0, len(order), step):
-                hinge_epoch(
+                dual.hinge_epoch(
                     X, self._signs, order[first : first + step], self._norms, self._upper, self._ridge, self._constant,
                     margins, self._alpha, moving, active, extremes,
                 )  # fmt: skip
@@ -174,7 +180,7 @@ def crammer_singer(X: NDArray[Any], codes: NDArray[np.intp], cost: Array, n_clas
     alpha, W = np.zeros((n, n_classes)), np.zeros((n_classes, columns + 1))
     step = max(1, _CALL_PRODUCTS // (2 * n_classes * (columns + 1)))
     ones = np.ones(1)
-    combined = LossPass("hinge", X, codes, None, ones, ones, s.n_threads)
+    combined = kernel_objective.LossPass("hinge", X, codes, None, ones, ones, s.n_threads)
     best: Solution | None = None
     check, epoch = 5, 0
     while epoch < s.max_iter:
@@ -182,7 +188,7 @@ def crammer_singer(X: NDArray[Any], codes: NDArray[np.intp], cost: Array, n_clas
         worst = 0.0
         for first in range(0, n, step):
             some = order[first : first + step]
-            worst = max(worst, crammer_singer_epoch(X, codes, some, norms, cost, s.intercept_scaling, alpha, W))
+            worst = max(worst, dual.crammer_singer_epoch(X, codes, some, norms, cost, s.intercept_scaling, alpha, W))
         epoch += 1
         if epoch < check and worst > 0 and epoch < s.max_iter:
             continue

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..kernels.linear.objective import LossPass
 from ..solvers.objective import Array
+from ..utils.lazy import lazy_module
+
+if TYPE_CHECKING:
+    from ..kernels.linear import objective
+else:
+    objective = lazy_module("fastml.kernels.linear.objective")
 
 __all__ = ["ROUNDING", "Problems", "Settings", "Solution"]
 
@@ -76,11 +81,11 @@ class Problems:
         costs: Array = self.cost * np.where(self.labels == k, self.positive[k], self.negative[k])
         return costs
 
-    def losses(self, loss: str, X: NDArray[Any], n_threads: int | None) -> LossPass:
+    def losses(self, loss: str, X: NDArray[Any], n_threads: int | None) -> objective.LossPass:
         """Return sums of losses over rows."""
-        return LossPass(loss, X, self.labels, self.cost, self.positive, self.negative, n_threads)
+        return objective.LossPass(loss, X, self.labels, self.cost, self.positive, self.negative, n_threads)
 
-    def dual_objectives(self, rows: LossPass, dual: Array, which: NDArray[np.intp]) -> tuple[Array, Array]:
+    def dual_objectives(self, rows: objective.LossPass, dual: Array, which: NDArray[np.intp]) -> tuple[Array, Array]:
         """Return the dual objectives of some problems, and the sums of `rows` by dual variables.
 
         `dual` (m, n) holds dual variables times signs. Where intercepts are free these must sum to 0: those of one

@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..kernels.runtime.permutation import permutation
+from ..utils.lazy import lazy_module
+
+if TYPE_CHECKING:
+    from ..kernels.runtime import permutation
+else:
+    permutation = lazy_module("fastml.kernels.runtime.permutation")
 
 __all__ = ["SAMPLING", "Array", "Batches", "Rates", "Rows"]
 
@@ -88,7 +93,9 @@ class Batches:
         self._weight = weight
         self._fixed: NDArray[np.intp] | None = None
         if sampling in ("sequential", "fixed_permutation"):
-            self._fixed = self._rows_at(np.arange(self.n) if sampling == "sequential" else permutation(self.n, rng))
+            self._fixed = self._rows_at(
+                np.arange(self.n) if sampling == "sequential" else permutation.permutation(self.n, rng)
+            )
 
     def epoch(self) -> NDArray[np.intp]:
         """Return the rows of the next epoch."""
@@ -96,7 +103,7 @@ class Batches:
             return self._fixed
         if self._sampling == "replacement":
             return self._rows_at(self._rng.integers(self.n, size=self._used))
-        return self._rows_at(permutation(self.n, self._rng))
+        return self._rows_at(permutation.permutation(self.n, self._rng))
 
     def lengths(self, order: NDArray[np.intp]) -> NDArray[np.intp]:
         """Return the rows of each batch of `order`, of which the last may be shorter."""

@@ -27,11 +27,14 @@ __all__ = ["IterativeModel", "Probabilities", "known_classes"]
 class IterativeModel(CallbackSupportMixin, StateFiles, BaseEstimator, ABC):
     """A model with a history, trained by `loop.train`; what `IterativeEstimator` names and no model changes."""
 
-    _records: ClassVar[tuple[type, ...]] = (Checkpoint, FitCheckpoint)
     _state_attributes: ClassVar[tuple[str, ...]] = ("_state", "_checkpoint")
     _takes_images: ClassVar[bool] = False
     _several_outputs: ClassVar[bool] = False
     _first_step: ClassVar[str] = "learning_rate_init"
+
+    @classmethod
+    def _records(cls) -> tuple[type, ...]:
+        return *super()._records(), Checkpoint, FitCheckpoint
 
     def _check_training(self) -> None:
         """Check the parameters that say how long training lasts, and what is looked at meanwhile."""

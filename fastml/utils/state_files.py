@@ -49,8 +49,12 @@ _KINDS = "biufcSU"
 class StateFiles:
     """What gives a model `save` and `load`."""
 
-    _records: ClassVar[tuple[type, ...]] = ()
     _state_attributes: ClassVar[tuple[str, ...]] = ()
+
+    @classmethod
+    def _records(cls) -> tuple[type, ...]:
+        """Return the classes of records among the attributes."""
+        return ()
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the fitted model to a file, from which `load` brings it back with the same bits.
@@ -72,7 +76,7 @@ class StateFiles:
             If `path` is there and is no regular file: a folder, say.
         """
         check_is_fitted(self)
-        writer = _Writer(self._records)
+        writer = _Writer(self._records())
         learned = {name: value for name, value in vars(self).items() if self._is_learned(name)}
         content = {
             "title": _TITLE,
@@ -129,7 +133,7 @@ class StateFiles:
         kind = content["class"]
         if kind != cls.__name__:
             raise ValueError(f"{path} is of another class: {kind}.load reads it, {cls.__name__}.load does not")
-        reader = _Reader(cls._records, arrays, path)
+        reader = _Reader(cls._records(), arrays, path)
         parameters, learned = reader.named(content["parameters"]), reader.named(content["attributes"])
         model = cls()
         unknown = parameters.keys() - model.get_params(deep=False).keys()  # type: ignore[attr-defined]

@@ -148,6 +148,13 @@ def test_import_kernels_loads_no_numba(tmp_path, distribution):
         assert not loaded_by(statement, tmp_path) & {"numba", "llvmlite", "scipy", "sklearn", "tqdm"}, statement
 
 
+def test_import_estimators_loads_no_numba(tmp_path, distribution):
+    """It takes as long as the rest of them beside scikit-learn, and is wanted with the first fit."""
+    names = "KNeighborsClassifier, LinearSVC, LogisticRegression, MLPClassifier, ConvNetClassifier, SGDClassifier"
+    statement = f"from fastml import {names}, Ridge, knn_cross_validation, sweep, layers"
+    assert not loaded_by(statement, tmp_path) & {"numba", "llvmlite"}
+
+
 def test_a_kernel_loads_numba_but_no_scikit_learn(tmp_path, distribution):
     loaded = loaded_by("from fastml.kernels import pairwise_l1", tmp_path)
     assert "numba" in loaded

@@ -35,6 +35,7 @@ from sklearn.model_selection import (
 
 from fastml import KNeighborsClassifier, KNeighborsRegressor, datasets, knn_cross_validation
 from fastml.kernels.distances import arguments as distances_arguments
+from fastml.kernels.distances import nearest
 from fastml.kernels.distances.nearest import k_nearest_outside_group
 from fastml.model_selection import _knn_cross_validation
 
@@ -185,8 +186,8 @@ def test_one_search_per_repeat(data, monkeypatch, cv, searches):
         calls.append(args)
         return k_nearest_outside_group(*args, **kwargs)
 
-    monkeypatch.setattr(_knn_cross_validation, "k_nearest_outside_group", counted)
-    monkeypatch.setattr(_knn_cross_validation, "k_nearest", None)
+    monkeypatch.setattr(nearest, "k_nearest_outside_group", counted)
+    monkeypatch.setattr(nearest, "k_nearest", None)
     knn_cross_validation(*data, n_neighbors=[1, 5], cv=cv)
     assert len(calls) == searches
 
@@ -439,7 +440,7 @@ def test_one_pass_per_metric_in_steps_whatever_the_threads(rng, monkeypatch):
 
         return k_nearest_outside_group(*args, progress=told, **kwargs)
 
-    monkeypatch.setattr(_knn_cross_validation, "k_nearest_outside_group", counted)
+    monkeypatch.setattr(nearest, "k_nearest_outside_group", counted)
     options = {"n_neighbors": range(1, 9), "metrics": ["l1", "l2"], "cv": KFold(10)}
     for rows in (X, np.tile(X, 400)):  # short rows, and rows so long that every distance is made once for two
         steps.clear()
