@@ -347,7 +347,7 @@ def loss_gradient(loss, scores, grad, n, outputs, order, indices, T, weight, sca
     for i in range(n):
         _copy(scores[i, :outputs], Z[i])
     work = scratch(32, outputs, Z)
-    losses_of_rows(loss, Z, G, 0, groups, order, indices, T, weight, scale, work, sums)
+    losses_of_rows(loss, Z, G, np.intp(0), groups, order, indices, T, weight, scale, work, sums)
     for i in range(n):
         _copy(G[i], grad[i, :outputs])
 

@@ -38,6 +38,7 @@ from ..runtime.target import target
 from ..simd import comparisons
 from ..simd.comparisons import KEYS_AT_ONCE
 from ..simd.functions import like
+from ..simd.rows import frozen
 from . import panels, tile_shapes, tiles
 from ._heaps import KeyRule, key_of, replace_root
 from .arguments import L1, L2, LINF, METRIC_CODES, METRICS, Metric, most_int32_columns
@@ -352,7 +353,7 @@ def _prune(  # type: ignore[no-untyped-def]
         farthest = radius[: -(-size // KEYS_AT_ONCE)].max()
         for top in range(0, n, X_ROWS):
             bottom = min(n, top + X_ROWS)
-            distances_of_block(byte_plan, as_bytes, top, bottom, panels, 0, size, broadcast_x, totals)
+            distances_of_block(byte_plan, as_bytes, top, bottom, panels, np.intp(0), size, broadcast_x, totals)
             for i in range(top, bottom):
                 own = queries.groups[i] if queries.groups.size else 0
                 total = _kth_total(totals[i - top], size, y_begin, stride, own, y_groups, nearest, places)
@@ -361,7 +362,7 @@ def _prune(  # type: ignore[no-untyped-def]
     for left in range(y_first, y_last, block):
         right = min(y_last, left + block)
         size = right - left
-        _pack_rounded(byte_plan, grid, Y, left, size, 1, rounded, panels, radius)
+        _pack_rounded(byte_plan, grid, Y, left, size, np.intp(1), rounded, panels, radius)
         farthest = radius[: -(-size // KEYS_AT_ONCE)].max()
         any_refused, all_refused = False, False
         for top in range(0, n, X_ROWS):
@@ -369,13 +370,13 @@ def _prune(  # type: ignore[no-untyped-def]
             if all_refused:
                 refused[top // X_ROWS] = True
                 continue
-            distances_of_block(byte_plan, as_bytes, top, bottom, panels, 0, size, broadcast_x, totals)
+            distances_of_block(byte_plan, as_bytes, top, bottom, panels, np.intp(0), size, broadcast_x, totals)
             remaining = 0
             for i in range(top, bottom):
                 own = queries.groups[i] if queries.groups.size else 0
                 row = totals[i - top]
                 if keys[i, 0] == np.iinfo(keys.dtype).max and keys.shape[1] <= size:
-                    total = _kth_total(row, size, left, 1, own, y_groups, nearest, places)
+                    total = _kth_total(row, size, left, np.intp(1), own, y_groups, nearest, places)
                     bound = _bound(metric, total, to_grid[i] + farthest, d, precision)
                     cutoffs[i] = min(cutoffs[i], _cutoff(metric, bound, d, precision))
                 remaining += _note_candidates(metric, row, size, to_grid[i] + cutoffs[i], radius, found[i - top])
@@ -417,7 +418,7 @@ def _pack_rounded(plan, grid, Y, left, size, stride, rounded, panels, radius):  
             place = j // KEYS_AT_ONCE
             to_grid = _round_row(plan.metric, Y[left + j * stride], grid, rounded[j - top])
             radius[place] = max(radius[place], to_grid)
-        pack(plan, rounded, 0, bottom - top, panels[top // points * panel :])
+        pack(plan, frozen(rounded), np.intp(0), bottom - top, panels[top // points * panel :])
 
 
 @inner

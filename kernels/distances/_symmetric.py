@@ -172,7 +172,7 @@ def _above(limits, i):  # type: ignore[no-untyped-def]
 def _offer(key, i, j, groups, keys, indices, limits):  # type: ignore[no-untyped-def]
     """Put row j into the heap of row i if it is nearer than the farthest there."""
     heap, places = keys[i], indices[i]
-    if before(heap, places, 0, key, j) or (groups.size and groups[i] == groups[j]):
+    if before(heap, places, np.intp(0), key, j) or (groups.size and groups[i] == groups[j]):
         return
     replace_root(heap, places, heap.size, key, j)
     limits[i] = heap[0]

@@ -426,7 +426,7 @@ def _search(  # type: ignore[no-untyped-def]
         pack(plan, Y, left, right, panels)
         for top in range(0, n, X_ROWS):
             bottom = min(n, top + X_ROWS)
-            distances_of_block(plan, X, top, bottom, panels, 0, right - left, broadcast_x, totals)
+            distances_of_block(plan, X, top, bottom, panels, np.intp(0), right - left, broadcast_x, totals)
             for i in range(top, bottom):
                 own = x_groups[i] if x_groups.size else 0
                 row = seen_as_keys[i - top]

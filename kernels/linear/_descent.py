@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from ..runtime.jit import inner, kernel, scalar
 from ..runtime.team import MEMBERS, begin, come, is_closed, members_of, shared, taken_in, write_mark
 from ..simd.functions import like
-from ..simd.rows import copy, copy_row, prefetch_item, prefetch_row
+from ..simd.rows import copy, copy_row, frozen, prefetch_item, prefetch_row
 from ..training.batches import COMING, WAITING, WORKING
 from ..training.steps import gradient_step, momentum_step, nesterov_step, soft_threshold
 from ._stacked import GROUP, add_gradient, stack_scores
@@ -257,6 +257,7 @@ def _training(over_classes: bool) -> Callable[..., bool]:
             np.zeros(rows, X.dtype), np.zeros(rows, np.intp),
             np.zeros((rows if P.size > 0 else 0, classes), X.dtype), np.ones(rows, X.dtype),
         )  # fmt: skip
+        read = frozen(targets[0]), frozen(targets[1]), frozen(targets[2]), frozen(targets[3])
         block[:, columns] = 1
 
         if stage == COMING:
@@ -308,7 +309,7 @@ def _training(over_classes: bool) -> Callable[..., bool]:
                         middle = (ahead + asked + ahead_end) // 2
                         _ask_for_rows(X, order[ahead + asked : middle])
                         scale = like(delta, 1) / like(delta, length)
-                        block_losses(loss, Z, n, targets, delta, scale, work, G, totals)
+                        block_losses(loss, Z, n, read, delta, scale, work, G, totals)
                         _ask_for_rows(X, order[middle:ahead_end])
                         add_gradient(block, n, G, transposed, gradient)
                     _add_up(sums, part_losses, height + 1, done)

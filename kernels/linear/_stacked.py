@@ -36,27 +36,19 @@ _SCORES_THAT_TAKE_TIME = 8
 def stack_scores(block, n, stack, transposed, Z, X, ahead):  # type: ignore[no-untyped-def]
     """Z[s, i] = block[i] . stack[s] for i < n if `transposed`, else Z[i, s]; up to a whole `GROUP` of rows is written.
 
-    Meanwhile rows `ahead` of `X` are asked for, as many as the work takes time for; returns how many.
+    `transposed` is a literal. Meanwhile rows `ahead` of `X` are asked for, as many as the work takes time for; returns
+    how many.
     """
     scores, asked = stack.shape[0], 0
     fours = scores // 4 * 4
     share = -(-ahead.size // max(1, fours // 4))
     for s in range(0, fours, 4):
         rows = ahead[asked : asked + share] if scores >= _SCORES_THAT_TAKE_TIME else ahead[:0]
-        if transposed:
-            asked += score_strip(4, True, block, n, stack, s, Z, X, rows)
-        else:
-            asked += score_strip(4, False, block, n, stack, s, Z, X, rows)
+        asked += score_strip(4, transposed, block, n, stack, s, Z, X, rows)
     if scores - fours >= 2:
-        if transposed:
-            score_strip(2, True, block, n, stack, fours, Z, X, ahead[:0])
-        else:
-            score_strip(2, False, block, n, stack, fours, Z, X, ahead[:0])
+        score_strip(2, transposed, block, n, stack, fours, Z, X, ahead[:0])
     if scores % 2 == 1:
-        if transposed:
-            score_strip(1, True, block, n, stack, scores - 1, Z, X, ahead[:0])
-        else:
-            score_strip(1, False, block, n, stack, scores - 1, Z, X, ahead[:0])
+        score_strip(1, transposed, block, n, stack, scores - 1, Z, X, ahead[:0])
     return asked
 
 
@@ -129,24 +121,15 @@ def score_strip(typingctx, scores, transposed, block, n, stack, s, Z, X, ahead):
 
 @inner
 def add_gradient(block, n, G, transposed, total):  # type: ignore[no-untyped-def]
-    """total[s] += sum_i G[s, i] block[i] over i < n if `transposed`, else of G[i, s]."""
+    """total[s] += sum_i G[s, i] block[i] over i < n if `transposed` (a literal), else of G[i, s]."""
     scores = total.shape[0]
     fours = scores // 4 * 4
     for s in range(0, fours, 4):
-        if transposed:
-            gradient_strip(4, True, block, n, G, s, total)
-        else:
-            gradient_strip(4, False, block, n, G, s, total)
+        gradient_strip(4, transposed, block, n, G, s, total)
     if scores - fours >= 2:
-        if transposed:
-            gradient_strip(2, True, block, n, G, fours, total)
-        else:
-            gradient_strip(2, False, block, n, G, fours, total)
+        gradient_strip(2, transposed, block, n, G, fours, total)
     if scores % 2 == 1:
-        if transposed:
-            gradient_strip(1, True, block, n, G, scores - 1, total)
-        else:
-            gradient_strip(1, False, block, n, G, scores - 1, total)
+        gradient_strip(1, transposed, block, n, G, scores - 1, total)
 
 
 def _gradient_strip_twin(scores, transposed, block, n, G, s, total):  # type: ignore[no-untyped-def]

@@ -40,8 +40,8 @@ def workspace(rows, classes, like_array):  # type: ignore[no-untyped-def]
 # ------------------------------------------------------------------------------------------ losses
 
 
-def _pointwise_losses(term: Callable[..., Any]) -> Callable[..., Any]:
-    """Apply one of the `formulas` to the scores of each model: Z is (models, rows)."""
+def _terms(term: Callable[..., Any]) -> Callable[..., Any]:
+    """Apply one of the `formulas` to the scores of a model."""
 
     @inner
     def terms(z, y, weight, delta, scale, values, g):  # type: ignore[no-untyped-def]
@@ -50,40 +50,37 @@ def _pointwise_losses(term: Callable[..., Any]) -> Callable[..., Any]:
             values[i] = weight[i] * value
             g[i] = scale * weight[i] * derivative
 
-    @inner
-    def block_losses(Z, n, targets, delta, scale, work, G, totals):  # type: ignore[no-untyped-def]
-        y, _, _, weight = targets
-        end = -(-n // GROUP) * GROUP
-        values = work[0][0, :end]
-        for m in range(totals.size):
-            z = Z[m]
-            z[n:end] = 0
-            terms(z[:end], y[:end], weight[:end], delta, scale, values, G[m, :end])
-            totals[m] += sum_of(values)
-
-    return block_losses
+    return terms
 
 
-def _pointwise_values(term: Callable[..., Any]) -> Callable[..., Any]:
-    """As `_pointwise_losses`, without the derivatives."""
+def _values(term: Callable[..., Any]) -> Callable[..., Any]:
+    """As `_terms`, without the derivatives."""
 
     @inner
-    def values_of(z, y, weight, delta, values):  # type: ignore[no-untyped-def]
+    def values_of(z, y, weight, delta, scale, values, g):  # type: ignore[no-untyped-def]
         for i in range(z.size):
             values[i] = weight[i] * term(z[i], y[i], delta)[0]
 
+    return values_of
+
+
+def _pointwise(terms_of: Callable[..., Any]) -> Callable[..., Any]:
+    """Apply the `formulas` to the scores of each model: Z is (models, rows), and so is G if it has columns."""
+    terms = switch(*map(terms_of, POINTWISE.values()))
+
     @inner
-    def block_values(Z, n, targets, delta, scale, work, G, totals):  # type: ignore[no-untyped-def]
+    def block_losses(loss, Z, n, targets, delta, scale, work, G, totals):  # type: ignore[no-untyped-def]
         y, _, _, weight = targets
         end = -(-n // GROUP) * GROUP
         values = work[0][0, :end]
         for m in range(totals.size):
             z = Z[m]
             z[n:end] = 0
-            values_of(z[:end], y[:end], weight[:end], delta, values)
+            g = G[m, :end] if G.size > 0 else values  # where there is no G nothing is written to it
+            terms(loss, z[:end], y[:end], weight[:end], delta, scale, values, g)
             totals[m] += sum_of(values)
 
-    return block_values
+    return block_losses
 
 
 def _classwise_losses(formula: Callable[..., Any]) -> Callable[..., Any]:
@@ -182,12 +179,12 @@ _THRESHOLDS = (0.5, 0.0)
 #: ``losses(number, Z, n, targets, delta, scale, work, G, totals)`` adds each model's sum of weighted losses to
 #: `totals`, and leaves in G the derivatives times `scale` and weight.
 STACKED_LOSSES = {
-    False: switch(*map(_pointwise_losses, POINTWISE.values())),
+    False: _pointwise(_terms),
     True: switch(*map(_classwise_losses, CLASSWISE.values())),
 }
 
 #: The same without derivatives; G has no columns.
-STACKED_VALUES = STACKED_LOSSES | {False: switch(*map(_pointwise_values, POINTWISE.values()))}
+STACKED_VALUES = STACKED_LOSSES | {False: _pointwise(_values)}
 
 #: ``scores(number, Z, n, targets, work, totals)`` adds squared residuals, or the weights of rows predicted right.
 SCORES = {False: switch(_squared_residuals, *map(_right_signs, _THRESHOLDS)), True: switch(_right_classes)}

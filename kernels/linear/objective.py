@@ -25,7 +25,7 @@ from ..losses.table import LOSSES
 from ..runtime import parallel
 from ..runtime.jit import inner, kernel, readonly, scalar
 from ..simd.functions import like
-from ..simd.rows import prefetch, sum_of
+from ..simd.rows import frozen, prefetch, sum_of
 from ._products import ROWS, add_gradient, flush, scores
 
 __all__ = ["SOLVER_LOSSES", "LossPass"]
@@ -271,7 +271,7 @@ def _combine(X, A, first, last, fresh, total):  # type: ignore[no-untyped-def]
         for c in range(m):
             for i in range(n):
                 weights[i, c] = A[c, top + i]
-        add_gradient(rows, 0, n, weights, total)
+        add_gradient(frozen(rows), 0, n, weights, total)
 
 
 @inner
@@ -286,13 +286,13 @@ def _passes(loss: str, add_rows: Callable[..., Any]) -> tuple[Callable[..., None
     """Make the kernels of one loss: on rows as they are, and on rows that are widened to float64."""
 
     @inner
-    def add(rows, at, W, b, data, rule, top, n, space, total, score_gradient):  # type: ignore[no-untyped-def]
+    def add(rows, W, b, data, rule, top, n, space, total, score_gradient):  # type: ignore[no-untyped-def]
         y, labels, weighted, weight = data
         Z, G, work, dW = space
         here = slice(top, top + n)
-        scores(rows, W, b, at, n, Z)
+        scores(rows, W, b, 0, n, Z)
         add_rows(Z[:n], y[here], labels[here], weight[here] if weighted else weight, rule, work, G[:n], total)
-        add_gradient(rows, at, n, G, dW)
+        add_gradient(rows, 0, n, G, dW)
         flush(dW, total)
         if score_gradient.size > 0:
             which = rule[0]
@@ -304,7 +304,7 @@ def _passes(loss: str, add_rows: Callable[..., Any]) -> tuple[Callable[..., None
     def as_they_are(X, W, b, data, rule, first, last, fresh, total, score_gradient):  # type: ignore[no-untyped-def]
         space = _begin(W, fresh, total)
         for top in range(first, last, ROWS):
-            add(X, top, W, b, data, rule, top, min(ROWS, last - top), space, total, score_gradient)
+            add(X[top:], W, b, data, rule, top, min(ROWS, last - top), space, total, score_gradient)
 
     def widened(X, W, b, data, rule, first, last, fresh, total, score_gradient):  # type: ignore[no-untyped-def]
         space = _begin(W, fresh, total)
@@ -313,7 +313,7 @@ def _passes(loss: str, add_rows: Callable[..., Any]) -> tuple[Callable[..., None
             n = min(ROWS, last - top)
             prefetch(X, top + ROWS, min(top + 2 * ROWS, X.shape[0]))
             _widen(X, top, n, rows)
-            add(rows, 0, W, b, data, rule, top, n, space, total, score_gradient)
+            add(frozen(rows), W, b, data, rule, top, n, space, total, score_gradient)
 
     made = []
     for function in (as_they_are, widened):

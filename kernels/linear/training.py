@@ -25,7 +25,7 @@ from ..runtime import parallel
 from ..runtime.jit import kernel, readonly
 from ..runtime.memory import aligned, padded
 from ..runtime.team import leave, new_board, reset
-from ..simd.rows import copy, copy_row
+from ..simd.rows import copy, copy_row, frozen
 from ..training.batches import COMING, WORKING, Patience, checked_order, team_size, until_done
 from . import arguments
 from ._descent import BATCH, MOST, SLOTS, STAGE, TRAINING, Settings, Shared, Workspace, cut
@@ -513,7 +513,7 @@ def _evaluation(over_classes: bool) -> Callable[..., None]:
                 if weight.size > 0:
                     copy(weight[here], block_weight[:n])
                 block_weight[n:] = 0
-                targets = (block_y, indices[here], P[here], block_weight)
+                targets = (frozen(block_y), indices[here], P[here], frozen(block_weight))
                 stack_scores(block, n, stack, transposed, Z, X, none_ahead)
                 values(loss, Z, n, targets, delta, delta, work, no_gradient, sums[task, 0])
                 scores(score, Z, n, targets, work, sums[task, 1])

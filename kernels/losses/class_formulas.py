@@ -14,6 +14,7 @@ import numpy as np
 
 from ..runtime.jit import inner, scalar
 from ..simd.functions import exp, like, log, maximum
+from ..simd.rows import frozen
 from .table import OVER_CLASSES
 
 __all__ = [
@@ -153,6 +154,7 @@ def cross_entropy(Z, y, P, weight, scale, work, dZ):  # type: ignore[no-untyped-
     Writes ``scale * w * (softmax - target)`` to dZ unless that is empty. Infinite scores: as in
     `reference.loops`.
     """
+    Z, y, P, weight = frozen(Z), frozen(y), frozen(P), frozen(weight)
     if Z.shape[1] <= FEW:
         return _cross_entropy(Z, transposed_exponentials(Z, True, work), y, P, weight, scale, work, dZ)
     return _cross_entropy(Z, exponentials(Z, True, work), y, P, weight, scale, work, dZ)

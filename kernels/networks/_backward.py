@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..runtime.jit import inner
-from ..simd.rows import matrix, prefetch_row
+from ..simd.rows import frozen, matrix, prefetch_row
 from ._batch_norm import SCALE, SHIFT, normalize_backward
 from ._forward import dropout_key, dropout_scale, fetched, few_rows
 from ._plan import ACTIVATION, BLOCK, GRADS, KEPT, NORMS_AT, PITCH, STACK, SUMMED_ROWS, THRESHOLD, WIDTH
@@ -74,7 +74,7 @@ def _through_norms(level, first, last, G, rule, model, optimizer, workspace, ste
     kept = matrix(workspace.normalized, levels[KEPT, level], n + 1, levels[PITCH, level])
     here = slice(levels[NORMS_AT, level] + first, levels[NORMS_AT, level] + last)
     of_norms = np.zeros((2, last - first))
-    gradient, none = np.empty(last - first, G.dtype), np.zeros(last - first, G.dtype)
+    gradient, none = np.empty(last - first, G.dtype), frozen(np.zeros(last - first, G.dtype))
     normalize_backward(G, first, last, n, norms[SCALE, here], kept, of_norms[SCALE], of_norms[SHIFT])
     for which in (SCALE, SHIFT):
         begin_at = model.parameters.size + which * norms.shape[1] + levels[NORMS_AT, level]
@@ -84,7 +84,7 @@ def _through_norms(level, first, last, G, rule, model, optimizer, workspace, ste
             continue
         _narrow(of_norms[which], gradient)
         m, v = optimizer.moments[0, there], optimizer.moments[1, there]
-        move(rule, norms[which, here], gradient, none, none, m, v, step, optimizer.hyperparameters)
+        move(rule, norms[which, here], frozen(gradient), none, none, m, v, step, optimizer.hyperparameters)
 
 
 @inner
@@ -152,8 +152,8 @@ def step_of_weights(level, top, bottom, begin_at, end_at, chunk, rule, X, model,
                         continue
                     m, v = optimizer.moments[0, here], optimizer.moments[1, here]
                     move(
-                        rule, model.parameters[here], strip, l2[left:right], weight_decay[left:right], m, v, step,
-                        optimizer.hyperparameters,
+                        rule, model.parameters[here], frozen(strip), l2[left:right], weight_decay[left:right], m, v,
+                        step, optimizer.hyperparameters,
                     )  # fmt: skip
 
 
@@ -170,4 +170,4 @@ def step_from_totals(level, top, bottom, begin_at, end_at, rule, model, optimize
         _narrow(totals[here], gradient)
         totals[here] = 0
         m, v = optimizer.moments[0, here], optimizer.moments[1, here]
-        move(rule, model.parameters[here], gradient, l2, weight_decay, m, v, step, optimizer.hyperparameters)
+        move(rule, model.parameters[here], frozen(gradient), l2, weight_decay, m, v, step, optimizer.hyperparameters)

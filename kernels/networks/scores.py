@@ -9,7 +9,7 @@ import numpy as np
 
 from ..runtime import parallel
 from ..runtime.jit import kernel, readonly
-from ..simd.rows import copy, copy_row, matrix
+from ..simd.rows import copy, copy_row, frozen, matrix
 from . import arguments
 from ._forward import Part, activate_values, make_values
 from ._plan import (
@@ -44,7 +44,7 @@ def scores_of(
     scores = np.empty((n, plan.units[-1]), X.dtype)
     task_rows = rows * max(1, _TASK_ROWS // rows)
     none = np.empty(0, X.dtype)
-    model, X = Model(plan.levels(rows), readonly(flat), none.reshape(0, 0)), readonly(X)
+    model, X = Model(plan.levels(rows), flat, none.reshape(0, 0)), readonly(X)
 
     def work(first: int, last: int) -> None:
         workspace = Workspace(plan.blocks(rows), none, none, none, plan.thread_buffer(rows))
@@ -60,7 +60,7 @@ def scores_of(
 def _evaluate(X, model, workspace, block_rows, first, last, scores):  # type: ignore[no-untyped-def]
     """Scores of the rows `first` to `last`; the model and the workspace come as plain tuples (see `_loop.train`)."""
     model, workspace = Model(*model), Workspace(*workspace)
-    levels, outputs, none = model.levels, model.levels.shape[1] - 1, np.empty(0, np.intp)
+    levels, outputs, none = model.levels, model.levels.shape[1] - 1, frozen(np.empty(0, np.intp))
     for top in range(first, last, block_rows):
         n = min(block_rows, last - top)
         block = matrix(workspace.blocks, levels[BLOCK, 0], n, levels[PITCH, 0])

@@ -11,7 +11,7 @@ from ..runtime.memory import CACHE_LINE
 from .functions import like
 from .llvm import Emitter
 
-__all__ = ["copy", "copy_row", "matrix", "prefetch", "prefetch_item", "prefetch_row", "sum_of"]
+__all__ = ["copy", "copy_row", "frozen", "matrix", "prefetch", "prefetch_item", "prefetch_row", "sum_of"]
 
 
 def _copy_twin(source, target):  # type: ignore[no-untyped-def]
@@ -122,6 +122,21 @@ def prefetch(typingctx, X, first, last):  # type: ignore[no-untyped-def]
         return context.get_dummy_value()
 
     return types.void(X, types.intp, types.intp), emit
+
+
+def _frozen_twin(array):  # type: ignore[no-untyped-def]
+    return array
+
+
+@intrinsic(twin=_frozen_twin)
+def frozen(typingctx, array):  # type: ignore[no-untyped-def]
+    """``frozen(array)``: a read-only view, so that what takes it has one compiled form and not one per writeability."""
+    result = array.copy(readonly=True)
+
+    def emit(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        return impl_ret_borrowed(context, builder, result, arguments[0])
+
+    return result(array), emit
 
 
 def _matrix_twin(flat, at, rows, columns):  # type: ignore[no-untyped-def]

@@ -7,7 +7,7 @@ import pytest
 from numba.core.errors import TypingError
 
 from fastml.kernels.runtime.jit import inner
-from fastml.kernels.simd.rows import copy, prefetch
+from fastml.kernels.simd.rows import copy, frozen, prefetch
 
 pytestmark = pytest.mark.needs_jit
 
@@ -45,3 +45,16 @@ def test_what_would_not_be_a_plain_copy_is_refused():
     for source, target in ((x, x.astype("f4")), (x, x.T), (x.T, x.T), (x[0], x), (x[:, 0], x[0])):
         with pytest.raises(TypingError):
             run(source, target)
+
+
+def test_frozen_arrays_are_the_same_memory_in_one_form():
+    takes = inner(lambda x: x[0])
+    run = inner(lambda x: takes(frozen(x)))
+    x = np.arange(3.0)
+    y = x.copy()
+    y.flags.writeable = False
+    assert (run(x), run(y)) == (0, 0)
+    ((kind,),) = takes.signatures
+    assert not kind.mutable
+    assert np.shares_memory(inner(lambda x: frozen(x))(x), x)
+    assert frozen.twin(x) is x
