@@ -199,17 +199,9 @@ class Compiled(_Callee):
         return _Callee(self.py_func, self.locals, self.targetoptions)
 
     @property
-    def is_compiling(self) -> bool:
-        """Tell Numba, which looks for recursion, of both."""
-        return bool(super().is_compiling or self._callee.is_compiling)
-
-    def get_call_template(self, args: Any, kws: Any) -> Any:
-        """Tell Numba, which types a call in compiled code, about the other."""
-        return self._callee.get_call_template(args, kws)
-
-    def get_overload(self, sig: Any) -> Any:
-        """Tell Numba, which makes the code of that call, likewise."""
-        return self._callee.get_overload(sig)
+    def _numba_type_(self) -> Any:
+        """Tell Numba, which types what compiled code names, of the other."""
+        return self._callee._numba_type_
 
 
 dispatcher_registry[_Fastml] = _Callee
