@@ -20,7 +20,7 @@ from typing import Any
 import llvmlite.binding as llvm
 import numba
 from numba import _dynfunc
-from numba.core import externals, sigutils, typing, utils
+from numba.core import errors, externals, sigutils, typing, utils
 from numba.core.codegen import JITCodeLibrary, JITCPUCodegen
 from numba.core.compiler import Compiler, lookup_environment
 from numba.core.compiler_lock import global_compiler_lock
@@ -33,7 +33,7 @@ from numba.core.target_extension import CPU, dispatcher_registry, jit_registry, 
 
 from . import packs
 
-__all__ = ["Compiled", "codegen", "environments"]
+__all__ = ["Compiled", "codegen"]
 
 _NAME = "fastml"
 
@@ -79,14 +79,13 @@ class _Whole(_Library):
             if isinstance(library, _Part):
                 self._final_module.link_in(library.module, preserve=True)
         super().finalize()
-        for name in environments(self._final_module):
-            if (environment := lookup_environment(name)) is not None:
+        #: What the functions need of Python, their constants, by the variable that leads to it; the code borrows them.
+        self.environments = {}
+        for variable in self._final_module.global_variables:
+            name = variable.name
+            if name.startswith("_ZN08NumbaEnv") and (environment := lookup_environment(name)) is not None:
+                self.environments[name] = environment
                 self._codegen.set_env(name, environment)
-
-
-def environments(module: llvm.ModuleRef) -> list[str]:
-    """Return the names of the variables that hold what functions need of Python: their constants."""
-    return [variable.name for variable in module.global_variables if variable.name.startswith("_ZN08NumbaEnv")]
 
 
 def _callers_first(libraries: list[Any]) -> Iterator[Any]:
@@ -134,20 +133,23 @@ class _Context(CPUContext):
 
     def get_executable(self, library: Any, fndesc: Any, env: Any) -> Any:
         if isinstance(library, _Part):  # a name for callers to know it by; nobody can run it
+            if not fndesc.native:
+                raise errors.UnsupportedError("kernels cannot run Python: no `objmode`")
             return _dynfunc.make_function(fndesc.lookup_module(), fndesc.qualname, "", 0, env, (library,))
         return super().get_executable(library, fndesc, env)
 
 
+class _Fastml(CPU):
+    """The target's place among Numba's."""
+
+
+target_registry[_NAME] = _Fastml
+
+
 class _Target(TargetDescriptor):
     options = CPUTargetOptions
-
-    @cached_property
-    def typing_context(self) -> typing.Context:
-        return typing.Context()
-
-    @cached_property
-    def target_context(self) -> _Context:
-        return _Context(self.typing_context, self._target_name)
+    typing_context = typing.Context()
+    target_context = _Context(typing_context, _NAME)
 
 
 class _WholeCompiler(Compiler):
@@ -187,8 +189,8 @@ class Compiled(_Callee):
     #: Surrounds the work of compiling.
     notice: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext
 
-    def __init__(self, function: Any, options: dict[str, Any]) -> None:
-        super().__init__(function, targetoptions=options, pipeline_class=_WholeCompiler)
+    def __init__(self, function: Any, locals: dict[str, Any], options: dict[str, Any]) -> None:
+        super().__init__(function, locals, options, _WholeCompiler)
         #: Finds code that is kept for a tuple of types.
         self.load: Callable[[Any], Any] = lambda types: None
 
@@ -206,22 +208,14 @@ class Compiled(_Callee):
 
     @cached_property
     def _callee(self) -> _Callee:
-        return _Callee(self.py_func, targetoptions=self.targetoptions)
+        return _Callee(self.py_func, self.locals, self.targetoptions)
 
-    def get_call_template(self, args: Any, kws: Any) -> Any:
-        """Tell Numba, which types a call in compiled code, about the other."""
-        return self._callee.get_call_template(args, kws)
-
-    def get_overload(self, sig: Any) -> Any:
-        """Tell Numba, which makes the code of that call, likewise."""
-        return self._callee.get_overload(sig)
+    @property
+    def _numba_type_(self) -> Any:
+        """Tell Numba, which types what compiled code names, of the other."""
+        return self._callee._numba_type_
 
 
-class _Fastml(CPU):
-    """The target's place among Numba's."""
-
-
-target_registry[_NAME] = _Fastml
 dispatcher_registry[_Fastml] = _Callee
 jit_registry[_Fastml] = partial(numba.jit, _target=_NAME)
 

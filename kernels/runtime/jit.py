@@ -140,7 +140,7 @@ def _compiled(function: F, **options: Any) -> F:
     options = {"nopython": True, "boundscheck": None, "nogil": True, "error_model": "numpy", **options}
     function = with_unique_qualname(function)
     if _IS_TRIED:
-        return cast(F, compiler.Compiled(function, options))
+        return cast(F, compiler.Compiled(function, {}, options))
     return cast(F, _InNumbasWay(function, targetoptions=options))
 
 

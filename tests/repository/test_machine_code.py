@@ -9,7 +9,6 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import numba
 import numpy as np
 import pytest
 from llvmlite import binding
@@ -465,7 +464,7 @@ def test_planted_float64_is_found(function, where_sums_are_single, where_sums_ar
 @X86
 @pytest.mark.needs_jit
 def test_planted_float64_in_a_helper_that_is_not_inlined_is_found():
-    @numba.njit(inline="never", no_cfunc_wrapper=True, fastmath={"contract"})
+    @jit.inner
     def helper(x, out):
         for block in range(10):
             for i in range(x.size):

@@ -99,7 +99,7 @@ def test_options_types_and_cpu_are_in_the_key(monkeypatch):
     def name_for(options, sig, cpu):
         other = numba.njit(**{name: value for name, value in options.items() if name != "nopython"})(compiled.py_func)
         monkeypatch.setattr(jit, "compiled_for", lambda: ("x86_64", cpu, ""))
-        return jit._KeptCode(other)._file(sig)
+        return jit._Pickles(other)._file(sig)
 
     plain = name_for(options, "(f4,)", "a")
     assert name_for(options, "(f4,)", "a") == plain
