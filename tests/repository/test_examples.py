@@ -41,6 +41,7 @@ def example(monkeypatch):
     return load
 
 
+@pytest.mark.slow  # what a script computes, the tests below compute too
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
 def test_a_script_runs_from_any_folder_without_data(path, tmp_path):
     environment = {name: value for name, value in os.environ.items() if name != "FASTML_DATA"}
@@ -500,6 +501,7 @@ def test_w20_on_songs(example):
     check_w20(*example("w20").main(["--full"]))
 
 
+@pytest.mark.slow
 def test_seeds_repeats_what_depends_on_them(example, capsys):
     seeds = example("seeds")
     found = seeds.main(["--seeds", "2"])
