@@ -18,7 +18,7 @@ unexport PIP_TARGET PIP_PREFIX PIP_ROOT PIP_USER PIP_PYTHON PIP_NO_DEPS PIP_DRY_
 unexport PIP_REQUIRE_VIRTUALENV PIP_REQUIRE_HASHES PIP_NO_BUILD_ISOLATION PIP_NO_BINARY PIP_CONFIG_SETTINGS PIP_GLOBAL_OPTION
 
 .DEFAULT_GOAL := help
-.PHONY: help report test bench bench-quick bench-compare bench-publish gate dev lint types wheel test-nojit test-oldest clean
+.PHONY: help report test test-all bench bench-quick bench-compare bench-publish gate dev lint types wheel test-nojit test-oldest test-slow clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | while IFS='|' read -r name text; do printf '  make %-13s %s\n' "$$name" "$$text"; done
@@ -26,14 +26,16 @@ help:  ## list the targets
 report: $(STAMP)  ## run every kernel in loop, NumPy and compiled form; write report/
 	$(PY) -m benches report $(ARGS)
 
-# All tests: on all CPUs, with what they would compile each for itself compiled before. With ARGS: pytest as it is.
-test: $(STAMP)  ## run the tests
+# On all CPUs, with what each process would compile for itself compiled before. With ARGS: pytest as it is.
+test test-all: $(STAMP)
 ifeq ($(strip $(ARGS)),)
 	-$(PY) -m fastml warmup >/dev/null
-	$(PY) -m pytest -n auto --maxprocesses 8 --dist worksteal
+	$(PY) -m pytest -n auto --maxprocesses 8 --dist worksteal $(if $(filter test,$@),-m quick)
 else
 	$(PY) -m pytest $(ARGS)
 endif
+test:  ## run the quick tests
+test-all:  ## run all tests
 
 bench: $(STAMP)  ## run the asv suite for HEAD (hours; ARGS="--bench Exp" for a part)
 	$(ASV) machine --yes
@@ -62,12 +64,13 @@ lint: $(STAMP)  ## check style
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 
-types wheel test-nojit test-oldest: $(STAMP)
+types wheel test-nojit test-oldest test-slow: $(STAMP)
 	.ci/run $@
 types:  ## check types on the built wheel
 wheel:  ## build sdist and wheel, check what they hold, run the doctests on the wheel
 test-nojit:  ## run the quick tests with Numba's JIT off, with coverage
-test-oldest:  ## run the quick tests with the oldest supported versions
+test-oldest:  ## run the quick tests that versions can break with the oldest supported ones
+test-slow:  ## run the tests that are not quick
 
 clean:  ## remove .venv and everything that builds and tests leave
 	rm -rf .venv build dist report htmlcov .asv .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks *.egg-info

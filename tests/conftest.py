@@ -32,10 +32,14 @@ _TIER_MODULES = {
 _ENVIRONMENT_PREFIXES = ("NUMBA_", "FASTML_", "OMP_NUM_THREADS", "OPENBLAS_", "MKL_", "PYTHONHASHSEED")
 _PACKAGES = ("fastml", "numpy", "numba", "llvmlite", "scipy", "scikit-learn", "pytest", "hypothesis")
 
+_NOT_QUICK = {
+    "slow": "takes more than a few seconds",
+    "safety": "threads, processes, signals, damaged caches",
+    "targets": "compiles for another CPU in a subprocess",
+}
 _MARKERS = (
-    "slow: takes more than a few seconds",
-    "safety: threads, processes, signals, damaged caches",
-    "targets: compiles for another CPU in a subprocess",
+    *(f"{name}: {text}" for name, text in _NOT_QUICK.items()),
+    "quick: none of these; nothing is marked so by hand",
     "needs_jit: pointless or far too slow with NUMBA_DISABLE_JIT=1; skipped there",
 )
 
@@ -116,6 +120,11 @@ def _turn(item: pytest.Item) -> int:
     if _COMPILE_ALL & set(getattr(item, "fixturenames", ())):
         return 0
     return 1 if item.get_closest_marker("targets") else 2 if item.get_closest_marker("slow") else 3
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    if not any(item.get_closest_marker(name) for name in _NOT_QUICK):
+        item.add_marker("quick")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

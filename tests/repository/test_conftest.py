@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -46,47 +47,59 @@ def run_in_copy(tmp_path):
     return run
 
 
-def test_a_failing_test_prints_how_to_run_it_again(run_in_copy):
-    failed = run_in_copy("def test_bad(rng):\n    assert rng.random() > 1\n", FASTML_SEED="7", NUMBA_OPT="2")
-    assert failed.returncode == 1
-    block = failed.stdout[failed.stdout.index("reproduction") :]
-    for part in ("FASTML_SEED=7", "NUMBA_OPT='2'", "test_it.py::test_bad", "numpy " + np.__version__, "Numba target"):
-        assert part in block, part
+SOURCE = """
+import pytest
+@pytest.fixture
+def broken():
+    raise OSError
+def test_bad(rng):
+    assert rng.random() > 1
+def test_error(broken):
+    pass
+def test_good(rng):
+    assert rng.random() < 1
+@pytest.mark.needs_jit
+def test_jit():
+    assert False
+"""
 
 
-def test_a_passing_test_prints_no_such_block(run_in_copy):
-    passed = run_in_copy("def test_good(rng):\n    assert rng.random() < 1\n")
-    assert passed.returncode == 0
-    assert "- reproduction -" not in passed.stdout
-
-
-def test_a_failing_fixture_prints_the_block_too(run_in_copy):
-    failed = run_in_copy(
-        "import pytest\n@pytest.fixture\ndef broken():\n    raise OSError\ndef test_bad(broken):\n    pass\n"
-    )
-    assert failed.returncode == 1
-    assert "test_it.py::test_bad" in failed.stdout[failed.stdout.index("- reproduction -") :]
-
-
-def test_seeds_depend_on_the_test_and_on_FASTML_SEED_only(run_in_copy):
-    source = "def test_a(rng):\n    print('a', rng.random())\ndef test_b(rng):\n    print('b', rng.random())\n"
-    swapped = "\n".join([*source.splitlines()[2:], *source.splitlines()[:2], ""])
-
-    def numbers(text: str, seed: str) -> dict[str, str]:
-        output = run_in_copy(text, FASTML_SEED=seed, PYTEST_ADDOPTS="-s").stdout
-        words = output.replace(".a ", "a ").replace(".b ", "b ").split()
-        return {name: words[words.index(name) + 1] for name in ("a", "b")}
-
-    first = numbers(source, "0")
-    assert first["a"] != first["b"]
-    assert numbers(swapped, "0") == first
-    assert numbers(source, "1")["a"] != first["a"]
+def test_what_fails_prints_how_to_run_it_again(run_in_copy):
+    """A test, a fixture, and a test that needs the JIT and has it, but no test that passes."""
+    failed = run_in_copy(SOURCE, FASTML_SEED="7", NUMBA_OPT="2", NUMBA_DISABLE_JIT="0")
+    assert "2 failed, 1 passed, 1 error" in failed.stdout
+    blocks = failed.stdout.split("- reproduction -")[1:]
+    assert [name for block in blocks for name in re.findall(r"pytest 'test_it.py::(\w+)'", block)] == [
+        "test_error", "test_bad", "test_jit",
+    ]  # fmt: skip
+    for block in blocks:
+        for part in ("FASTML_SEED=7", "NUMBA_OPT='2'", "numpy " + np.__version__, "Numba target"):
+            assert part in block, part
 
 
 def test_needs_jit_is_skipped_without_the_jit(run_in_copy):
-    source = "import pytest\n@pytest.mark.needs_jit\ndef test_slow():\n    assert False\n"
-    assert run_in_copy(source, NUMBA_DISABLE_JIT="1").returncode == 0
-    assert run_in_copy(source, NUMBA_DISABLE_JIT="0").returncode == 1
+    assert "1 failed, 1 passed, 1 skipped, 1 error" in run_in_copy(SOURCE, NUMBA_DISABLE_JIT="1").stdout
+
+
+def test_seeds_depend_on_the_test_and_on_FASTML_SEED_only(run_in_copy):
+    """Of two tests, each twice: once as the first, once as the last."""
+    source = """
+class TestOnce:
+    def test_a(self, rng):
+        print("a is", rng.random())
+    def test_b(self, rng):
+        print("b is", rng.random())
+class TestTwice:
+    test_b, test_a = TestOnce.test_b, TestOnce.test_a
+"""
+
+    def numbers(seed: str) -> list[str]:
+        return re.findall(r"[ab] is ([\d.e-]+)", run_in_copy(source, FASTML_SEED=seed, PYTEST_ADDOPTS="-s").stdout)
+
+    first, other, other_again, first_again = numbers("0")
+    assert (first, other) == (first_again, other_again)
+    assert first != other
+    assert numbers("1")[0] != first
 
 
 @pytest.mark.parametrize("loss", ["hinge", "absolute_error", "huber", "multiclass_hinge"])

@@ -417,8 +417,8 @@ def test_sampled_hessians(classes, rng):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_same_bits_for_any_number_of_threads(data, dtype):
     X, y = DATA[data]
-    X = np.tile(X, (20, 1)).astype(dtype)
-    y = np.tile(y, 20)
+    X = np.tile(X, (8, 1)).astype(dtype)
+    y = np.tile(y, 8)
     expected = bits(LogisticRegression(n_jobs=1).fit(X, y))
     for n_jobs in (2, 3, None):
         assert bits(LogisticRegression(n_jobs=n_jobs).fit(X, y)) == expected

@@ -33,12 +33,33 @@ def run(code: str, *arguments: str, timeout: float | None = None) -> subprocess.
     )
 
 
-@pytest.mark.slow
+IMPORT_EACH_FIRST = """
+import importlib, sys
+for name in sys.argv[1:]:
+    for loaded in [module for module in sys.modules if module.partition(".")[0] == "fastml"]:
+        del sys.modules[loaded]
+    try:
+        importlib.import_module(name)
+    except ImportError as error:
+        sys.exit(f"{name}: {error}")
+"""
+
+
 def test_any_module_can_be_the_first_to_be_imported():
     """A circle may go unnoticed as long as imports happen in the usual order."""
-    for name in MODULES:
-        done = run("import importlib, sys; importlib.import_module(sys.argv[1])", name)
-        assert done.returncode == 0, f"{name}: {done.stderr}"
+    done = run(IMPORT_EACH_FIRST, *MODULES)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_circle_of_imports_is_found(tmp_path, monkeypatch):
+    """It breaks where one of its modules is the first, and not where the other is."""
+    (tmp_path / "first.py").write_text("import second\nhere = 1\n")
+    (tmp_path / "second.py").write_text("from first import here\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    assert run(IMPORT_EACH_FIRST, "second").returncode == 0
+    done = run(IMPORT_EACH_FIRST, "first")
+    assert done.returncode == 1
+    assert "first: cannot import name 'here'" in done.stderr
 
 
 def test_every_public_name_is_the_function_of_its_family():

@@ -5,6 +5,7 @@ Each run is a process of its own, because Numba's target is fixed when it is imp
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import platform
@@ -30,6 +31,9 @@ NEEDED = {
 
 #: Where compiling takes most of the time. What of their sources depends on the target is how wide vectors are.
 HEAVY = ("linear", "training", "network", "convolution")
+
+#: Bytes of vectors -> the dtype of the heavy families there.
+DTYPE = {16: "float64", 32: "float32", 64: "float32"}
 
 AGREE = """
 import json, sys
@@ -74,14 +78,16 @@ def has(features: set[str]) -> bool:
 def cases(vector_bytes: int, own: int) -> dict[str, list[str]]:
     """Entries and dtypes of each process for a target with such vectors, where the CPU's own code has vectors of `own`.
 
-    Heavy families run in one dtype as each target, in the other as the next; and not at all where vectors are as wide
-    as those of the CPU's own code, which all other tests run.
+    Entries of heavy families take turns: each runs as one target with narrower vectors than the CPU's own code has,
+    which all other tests run, and each family as all of these.
     """
     found: dict[str, list[str]] = {}
+    narrower = [width for width in DTYPE if width < own]
+    turns = {family: itertools.cycle(narrower or [None]) for family in HEAVY}
     for key, entry in catalogue.ENTRIES.items():
         dtypes = list(entry.dtypes)
         if entry.family in HEAVY:
-            dtypes = [] if vector_bytes == own else ["float64" if vector_bytes == 16 else "float32"]
+            dtypes = [DTYPE[vector_bytes]] if next(turns[entry.family]) == vector_bytes else []
         group = entry.family if entry.family in HEAVY[:3] else "others"
         found.setdefault(group, []).extend(f"{key} {dtype}" for dtype in dtypes)
     return {group: listed for group, listed in found.items() if listed}
@@ -139,15 +145,19 @@ def test_peaks_as_another_target(target, tmp_path):
 
 
 @pytest.mark.parametrize("own", [16, 32, 64])
-def test_every_entry_runs_in_every_dtype(own):
-    """As one of the targets, or as the CPU itself."""
+def test_every_entry_runs(own):
+    """Light ones in every dtype as every target, heavy ones as one with narrower vectors, their families as all."""
     every = {f"{key} {dtype}" for key, entry in catalogue.ENTRIES.items() for dtype in entry.dtypes}
     light = {case for case in every if catalogue.ENTRIES[case.split()[0]].family not in HEAVY}
     runs = {width: set().union(*cases(width, own).values()) for width in (16, 32, 64)}
-    assert runs.pop(own) == light < every
-    for run in runs.values():
-        assert {case.split()[0] for case in run} == catalogue.ENTRIES.keys()
-        assert light < run <= every
+    narrower = [run for width, run in runs.items() if width < own]
+    for width, run in runs.items():
+        assert light <= run <= every
+        assert run == light or width < own
+    if narrower:
+        assert {case.split()[0] for run in narrower for case in run} == catalogue.ENTRIES.keys()
+    for run in narrower:
+        assert {catalogue.ENTRIES[case.split()[0]].family for case in run} > set(HEAVY)
     assert {entry.family for entry in catalogue.ENTRIES.values()} > set(HEAVY)
 
 

@@ -161,12 +161,13 @@ def test_same_bits_with_exclusions(rng, bounds, metric, dtype):
     for kind in (uniform, few_values, not_finite) if jit_enabled() else KINDS:
         X = kind(rng, n, d, np.dtype(dtype))
         Y = X.copy()
-        for k, one_in, n_threads in itertools.product((1, 7, n - 1), (1, 10), (1, 2, 3)):
+        for k in (1, 7, n - 1):
             bounds(0)
             want = k_nearest(X, Y, k, metric=metric, exclude_self=True)
-            bounds(one_in)
-            got = k_nearest(X, Y, k, metric=metric, exclude_self=True, n_threads=n_threads)
-            assert same(got, want), (kind.__name__, k, one_in)
+            for one_in, n_threads in ((1, 1), (10, 2), (1, 3)):
+                bounds(one_in)
+                got = k_nearest(X, Y, k, metric=metric, exclude_self=True, n_threads=n_threads)
+                assert same(got, want), (kind.__name__, k, one_in, n_threads)
         groups = rng.integers(0, 4, n)
         rows = groups[: n // 2], Y, groups, 9 if jit_enabled() else 3
         bounds(0)

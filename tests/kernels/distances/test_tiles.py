@@ -286,7 +286,7 @@ def test_a_nan_or_an_infinity_reaches_its_own_pairs_only(rng):
             assert np.isfinite(totals[2:, 4:]).all()
 
 
-@pytest.mark.parametrize("target", ["own", *MADE_UP, *X86])
+@pytest.mark.parametrize("target", ["own", *(pytest.param(name, marks=pytest.mark.slow) for name in (*MADE_UP, *X86))])
 def test_bytes_reach_their_largest_sums(as_target, target):
     """255 everywhere against 0, more steps than a chunk has: no 16-bit or 32-bit part overflows."""
     if target != "own":
