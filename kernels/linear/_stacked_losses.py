@@ -40,45 +40,52 @@ def workspace(rows, classes, like_array):  # type: ignore[no-untyped-def]
 # ------------------------------------------------------------------------------------------ losses
 
 
-def _terms(term: Callable[..., Any]) -> Callable[..., Any]:
-    """Apply one of the `formulas` to the scores of a model."""
+def _pointwise_losses(term: Callable[..., Any]) -> Callable[..., Any]:
+    """Apply one of the `formulas` to the scores of each model: Z is (models, rows)."""
 
     @inner
     def terms(z, y, weight, delta, scale, values, g):  # type: ignore[no-untyped-def]
-        for i in range(z.size):
+        for i in range(values.size):
             value, derivative = term(z[i], y[i], delta)
             values[i] = weight[i] * value
             g[i] = scale * weight[i] * derivative
 
-    return terms
+    @inner
+    def block_losses(Z, y, weight, delta, scale, values, G, totals):  # type: ignore[no-untyped-def]
+        for m in range(totals.size):
+            terms(Z[m], y, weight, delta, scale, values, G[m])
+            totals[m] += sum_of(values)
+
+    return block_losses
 
 
-def _values(term: Callable[..., Any]) -> Callable[..., Any]:
-    """As `_terms`, without the derivatives."""
+def _pointwise_values(term: Callable[..., Any]) -> Callable[..., Any]:
+    """As `_pointwise_losses`, without the derivatives."""
 
     @inner
-    def values_of(z, y, weight, delta, scale, values, g):  # type: ignore[no-untyped-def]
-        for i in range(z.size):
+    def values_of(z, y, weight, delta, values):  # type: ignore[no-untyped-def]
+        for i in range(values.size):
             values[i] = weight[i] * term(z[i], y[i], delta)[0]
 
-    return values_of
+    @inner
+    def block_values(Z, y, weight, delta, scale, values, G, totals):  # type: ignore[no-untyped-def]
+        for m in range(totals.size):
+            values_of(Z[m], y, weight, delta, values)
+            totals[m] += sum_of(values)
+
+    return block_values
 
 
-def _pointwise(terms_of: Callable[..., Any]) -> Callable[..., Any]:
-    """Apply the `formulas` to the scores of each model: Z is (models, rows), and so is G if it has columns."""
-    terms = switch(*map(terms_of, POINTWISE.values()))
+def _pointwise(made: Callable[..., Any]) -> Callable[..., Any]:
+    """Make one function of all that the above make: beyond a block's rows, up to a whole group, scores are made 0."""
+    of_group = switch(*map(made, POINTWISE.values()))
 
     @inner
     def block_losses(loss, Z, n, targets, delta, scale, work, G, totals):  # type: ignore[no-untyped-def]
         y, _, _, weight = targets
         end = -(-n // GROUP) * GROUP
-        values = work[0][0, :end]
-        for m in range(totals.size):
-            z = Z[m]
-            z[n:end] = 0
-            g = G[m, :end] if G.size > 0 else values  # where there is no G nothing is written to it
-            terms(loss, z[:end], y[:end], weight[:end], delta, scale, values, g)
-            totals[m] += sum_of(values)
+        Z[:, n:end] = 0
+        of_group(loss, Z, y, weight, delta, scale, work[0][0, :end], G, totals)
 
     return block_losses
 
@@ -179,12 +186,12 @@ _THRESHOLDS = (0.5, 0.0)
 #: ``losses(number, Z, n, targets, delta, scale, work, G, totals)`` adds each model's sum of weighted losses to
 #: `totals`, and leaves in G the derivatives times `scale` and weight.
 STACKED_LOSSES = {
-    False: _pointwise(_terms),
+    False: _pointwise(_pointwise_losses),
     True: switch(*map(_classwise_losses, CLASSWISE.values())),
 }
 
 #: The same without derivatives; G has no columns.
-STACKED_VALUES = STACKED_LOSSES | {False: _pointwise(_values)}
+STACKED_VALUES = STACKED_LOSSES | {False: _pointwise(_pointwise_values)}
 
 #: ``scores(number, Z, n, targets, work, totals)`` adds squared residuals, or the weights of rows predicted right.
 SCORES = {False: switch(_squared_residuals, *map(_right_signs, _THRESHOLDS)), True: switch(_right_classes)}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
@@ -24,6 +26,26 @@ def copy(X, rows, block):  # type: ignore[no-untyped-def]
         prefetch_row(X, rows[place])
         prefetch_item(X[0], rows[place] % X.shape[1])
         copy_row(X, rows[place], block, place)
+
+
+def scores_of_stack(transposed: bool) -> Callable[..., int]:
+    @jit.inner
+    def scores(block, n, stack, Z, X, ahead):  # type: ignore[no-untyped-def]
+        return _stacked.stack_scores(block, n, stack, transposed, Z, X, ahead)
+
+    return scores
+
+
+def gradient_of_stack(transposed: bool) -> Callable[..., None]:
+    @jit.inner
+    def gradient(block, n, G, total):  # type: ignore[no-untyped-def]
+        _stacked.add_gradient(block, n, G, transposed, total)
+
+    return gradient
+
+
+stack_scores = {transposed: scores_of_stack(transposed) for transposed in (True, False)}
+add_gradient = {transposed: gradient_of_stack(transposed) for transposed in (True, False)}
 
 
 def stack_of(rng: np.random.Generator, shape: tuple[int, ...], D: int, dtype: str) -> np.ndarray:
@@ -67,7 +89,7 @@ def test_scores_are_products_and_every_row_is_asked_for_once(rng, same_bits, dty
         X, ahead = rng.normal(size=(40, D)).astype(dtype), rng.integers(0, 40, ROWS)
         for n in (1, 3, 4, GROUP, GROUP + 1, ROWS):
             Z = np.full((scores, ROWS) if transposed else (ROWS, scores), np.nan, dtype)
-            asked = _stacked.stack_scores(block, n, stack, transposed, Z, X, ahead)
+            asked = stack_scores[transposed](block, n, stack, Z, X, ahead)
             assert 0 <= asked <= len(ahead)
             if jit.jit_enabled() and n == ROWS:
                 assert asked == (len(ahead) if scores >= 8 else 0)
@@ -85,13 +107,13 @@ def test_a_score_has_the_same_bits_in_every_tile(rng, same_bits, dtype):
     block, stack = stack_of(rng, (ROWS,), 75, dtype), stack_of(rng, (24,), 75, dtype)
     X, nothing = np.zeros((1, 75), dtype), np.zeros(0, np.intp)
     whole = np.zeros((24, ROWS), dtype)
-    _stacked.stack_scores(block, ROWS, stack, True, whole, X, nothing)
+    stack_scores[True](block, ROWS, stack, whole, X, nothing)
     for first, last in ((0, 1), (5, 6), (3, 5), (4, 7), (20, 24), (1, 24)):
         part = np.zeros((last - first, ROWS), dtype)
-        _stacked.stack_scores(block, ROWS, stack[first:last], True, part, X, nothing)
+        stack_scores[True](block, ROWS, stack[first:last], part, X, nothing)
         same_bits(part, whole[first:last])
         part = np.zeros((ROWS, last - first), dtype)
-        _stacked.stack_scores(block, ROWS, stack[first:last], False, part, X, nothing)
+        stack_scores[False](block, ROWS, stack[first:last], part, X, nothing)
         same_bits(np.ascontiguousarray(part.T), whole[first:last])
 
 
@@ -105,7 +127,7 @@ def test_gradients_are_added_for_the_rows_that_are_there(rng, dtype, scores, tra
         for n in (0, 1, 3, GROUP, ROWS):
             spoiled, total = block.copy(), start.copy()
             spoiled[n:] = np.nan
-            _stacked.add_gradient(spoiled, n, np.ascontiguousarray(G.T) if transposed else G, transposed, total)
+            add_gradient[transposed](spoiled, n, np.ascontiguousarray(G.T) if transposed else G, total)
             assert_allclose(total, start + G[:n].T @ block[:n], rtol=0, atol=100 * np.finfo(dtype).eps)
 
 
@@ -116,13 +138,13 @@ def test_a_gradient_has_the_same_bits_in_every_tile(rng, same_bits, dtype):
     G = rng.normal(size=(24, ROWS)).astype(dtype)
     whole = stack_of(rng, (24,), 200, dtype)
     start = whole.copy()
-    _stacked.add_gradient(block, 29, G, True, whole)
+    add_gradient[True](block, 29, G, whole)
     for first, last in ((0, 1), (5, 6), (3, 5), (4, 7), (20, 24), (1, 24)):
         part = start[first:last].copy()
-        _stacked.add_gradient(block, 29, G[first:last].copy(), True, part)
+        add_gradient[True](block, 29, G[first:last].copy(), part)
         same_bits(part, whole[first:last])
         part = start[first:last].copy()
-        _stacked.add_gradient(block, 29, np.ascontiguousarray(G[first:last].T), False, part)
+        add_gradient[False](block, 29, np.ascontiguousarray(G[first:last].T), part)
         same_bits(part, whole[first:last])
 
 
@@ -134,13 +156,13 @@ def test_the_twins_do_the_same(rng, dtype):
     X, nothing = np.zeros((1, 40), dtype), np.zeros(0, np.intp)
     for transposed in (True, False):
         Z, twin = (np.zeros((6, ROWS) if transposed else (ROWS, 6), dtype) for _ in range(2))
-        _stacked.stack_scores(block, 20, stack, transposed, Z, X, nothing)
+        stack_scores[transposed](block, 20, stack, Z, X, nothing)
         for first, width in ((0, 4), (4, 2)):
             _stacked.score_strip.twin(width, transposed, block, 20, stack, first, twin, X, nothing)
         written = (slice(None), slice(20)) if transposed else (slice(20),)
         assert_allclose(twin[written], Z[written], rtol=1e-4, atol=1e-4)
         total, other = stack.copy(), stack.copy()
-        _stacked.add_gradient(block, 20, Z, transposed, total)
+        add_gradient[transposed](block, 20, Z, total)
         for first, width in ((0, 4), (4, 2)):
             _stacked.gradient_strip.twin(width, transposed, block, 20, Z, first, other)
         assert_allclose(other, total, rtol=1e-3, atol=1e-3)
