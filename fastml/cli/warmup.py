@@ -272,6 +272,7 @@ def render(outcomes: list[Outcome], seconds: float, jobs: int) -> str:
 
 
 def one_line(error: BaseException) -> str:
+    """Say what went wrong, for a table."""
     first = (str(error).strip().splitlines() or [""])[0]
     return f"{type(error).__name__}: {first}".rstrip(": ")
 

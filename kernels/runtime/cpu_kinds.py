@@ -14,7 +14,19 @@ from typing import NamedTuple
 
 import llvmlite.binding as llvm
 
-__all__ = ["KINDS", "CpuKind", "Unfit", "aim", "architecture", "best_here", "demanded", "foreign", "known", "misfit", "triple"]
+__all__ = [
+    "KINDS",
+    "CpuKind",
+    "Unfit",
+    "aim",
+    "architecture",
+    "best_here",
+    "demanded",
+    "foreign",
+    "known",
+    "misfit",
+    "triple",
+]
 
 
 class CpuKind(NamedTuple):
