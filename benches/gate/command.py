@@ -39,6 +39,12 @@ def add_parsers(commands: Any) -> None:
     gate.add_argument("--minutes", type=positive, default=8.0, metavar="M", help="time to spend, about (default: 8)")
     gate.add_argument("--only", metavar="PATTERN", help="part of a benchmark's name, or * and ?: 'exp float32*'")
     gate.add_argument("--all", action="store_true", help="also benchmarks that stand on unchanged sources")
+    gate.add_argument(
+        "--packs",
+        type=Path,
+        metavar="FOLDER",
+        help="lay these packs beside the head's kernels; with --all --base HEAD: is their code slower than this CPU's own?",
+    )
     gate.add_argument("--cache", type=Path, default=_CACHE, metavar="FOLDER", help=f"compiled code (default: {_CACHE})")
     gate.add_argument("--output", type=Path, default=Path("report"), metavar="FOLDER", help="default: report")
     gate.add_argument("--markdown", type=Path, metavar="FILE", help="append the table as Markdown")
@@ -81,6 +87,7 @@ def _gate(options: argparse.Namespace) -> int:
         recorded=record.commits(record.read(RECORDS)),
         only=options.only,
         everything=options.all,
+        packs=options.packs,
     )
     document, outcome = run.run(asked, _say)
     if outcome is None:

@@ -38,6 +38,7 @@ class Options:
     recorded: list[str] = field(default_factory=list)  # commits that have a history file
     only: str | None = None
     everything: bool = False  # also what stands on unchanged sources
+    packs: Path | None = None  # for the head alone
 
 
 def run(options: Options, say: Callable[[str], None]) -> tuple[dict[str, Any], Outcome | None]:
@@ -58,6 +59,8 @@ def run(options: Options, say: Callable[[str], None]) -> tuple[dict[str, Any], O
             # Names of one length: lengths of paths move what lies behind them in memory.
             for name, revision in (("base", base), ("head", options.head))
         )
+        if options.packs:
+            shutil.copytree(options.packs, _kernels_of(head_env) / "packs")
         say(f"base {base_env.commit[:10]} ({why}), head {_title(head_env)}")
         sides = installed(base_env, head_env)
         looked_at = [None if options.everything else Sources(env.site) for env in (base_env, head_env)]

@@ -44,6 +44,9 @@ class _Described(NamedTuple):
 #: Packages whose versions are part of a cache folder's name.
 _VERSIONED = frozenset({"llvmlite", "numba", "numpy"}) | sys.stdlib_module_names
 
+#: The modules of our own way of compiling, which are digested as a whole for that name.
+_WAY = frozenset(f"{__package__}.{name}" for name in ("compiler", "machine_code"))
+
 _PLAIN = (bool, bytes, complex, float, int, range, str, type(None), type(Ellipsis))
 _CachedFunction = type(cache(len))
 _Field = type(_Described.text)
@@ -90,14 +93,26 @@ def digest(function: Callable[..., Any]) -> str:
 
 
 def of_modules(*modules: ModuleType) -> str:
-    """Digest the code of all functions and methods of some modules."""
+    """Digest the functions, methods and plain constants of some modules."""
     found = hashlib.sha256()
     for module in modules:
-        for value in vars(module).values():
-            if getattr(value, "__module__", None) == module.__name__:
-                for function in [value, *(vars(value).values() if isinstance(value, type) else ())]:
-                    found.update(_code(function.__code__).encode() if isinstance(function, FunctionType) else b"")
+        own = [value for value in vars(module).values() if getattr(value, "__module__", None) == module.__name__]
+        for scope in (module, *(value for value in own if isinstance(value, type))):
+            for name, value in vars(scope).items():
+                if isinstance(function := _bare(value), FunctionType):
+                    if function.__module__ == module.__name__:
+                        found.update(f"{name} {_code(function.__code__)}".encode())
+                elif type(value) in _PLAIN and not name.startswith("__"):
+                    found.update(f"{name} {value!r}".encode())
     return found.hexdigest()
+
+
+def _bare(value: Any) -> Any:
+    """Return the function that decorators surround."""
+    for name in ("__wrapped__", "__func__", "fget", "func"):
+        if (inner := getattr(value, name, None)) is not None:
+            return _bare(inner)
+    return value
 
 
 def _describe(value: Any) -> _Described:
@@ -241,4 +256,4 @@ def _known(value: Any) -> str | None:
 
 
 def _is_versioned(module: str) -> bool:
-    return module.partition(".")[0] in _VERSIONED
+    return module.partition(".")[0] in _VERSIONED or module in _WAY
