@@ -44,6 +44,8 @@ _OBJECTS = 20_000
 class _Library(JITCodeLibrary):
     """LLVM code of one function, or more."""
 
+    _linking_libraries: list[Any]
+
     def _optimize_functions(self, module: Any) -> None:
         """Clean what was lowered: with one pass manager, where Numba makes one for each function and declaration."""
         module.data_layout = self._codegen._data_layout

@@ -18,13 +18,12 @@ import json
 import os
 import stat
 import sys
-import threading
 import warnings
 import zlib
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 import numba
 from numba import _dynfunc
@@ -38,6 +37,9 @@ __all__ = ["Pack", "State", "chosen", "kind", "sources", "state", "write", "writ
 _FORMAT = 1
 _FOLDER = Path(__file__).parents[1] / "packs"
 _INDEX = "index.json"
+
+# Not to wait for the other end of a pipe.
+_READ_FLAGS = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 
 class _Refused(Exception):
@@ -60,8 +62,8 @@ class Pack:
     """
 
     def __init__(self, path: Path, digest: str) -> None:
-        self._file = _opened(path)
-        line = self._file.readline()
+        content = _read(path)
+        line = content[: content.index(b"\n") + 1]
         if hashlib.sha256(line).hexdigest() != digest:
             raise _Refused("its manifest is not the one that the package records")
         manifest: dict[str, Any] = json.loads(line)
@@ -77,17 +79,14 @@ class Pack:
         #: Why its code is not used any more.
         self.refused: str | None = None
         self._kernels: dict[str, list[Any]] = manifest["kernels"]
-        self._begin = len(line)
-        self._lock = threading.Lock()
+        self._code = memoryview(content)[len(line) :]
 
     def read(self, name: str) -> bytes | None:
         """Return the record that the cache would keep in a file of this name, if the pack has it."""
         if self.refused or name not in self._kernels:
             return None
         offset, length, digest = self._kernels[name]
-        with self._lock:
-            self._file.seek(self._begin + offset)
-            content = self._file.read(length)
+        content = self._code[offset : offset + length]
         if hashlib.sha256(content).hexdigest() != digest:
             self.refuse(f"{name} in it is damaged")
             return None
@@ -209,7 +208,7 @@ def _choice() -> tuple[Pack | None, str]:
     refused: list[str] = []
     pack = None
     try:
-        index = json.loads(_opened(_FOLDER / _INDEX).read())
+        index = json.loads(_read(_FOLDER / _INDEX))
         for name in reversed(KINDS):
             if pack is None and name in index:
                 pack = _fitting(name, index[name], misfits, refused)
@@ -256,17 +255,14 @@ def _warn(refused: list[str]) -> None:
             )
 
 
-def _opened(path: Path) -> BinaryIO:
-    """Open a file of the package, if nobody can have written it who could not have written this one."""
-    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0))
-    with contextlib.ExitStack() as stack:
-        file = stack.enter_context(open(handle, "rb"))
-        found, own = os.fstat(handle), os.stat(__file__)
+def _read(path: Path) -> bytes:
+    """Read a file of the package, if nobody can have written it who could not have written this one."""
+    with open(os.open(path, _READ_FLAGS), "rb") as file:
+        found, own = os.fstat(file.fileno()), os.stat(__file__)
         if not stat.S_ISREG(found.st_mode):
             raise _Refused("it is no file")
         if os.name == "posix" and found.st_uid not in (own.st_uid, 0):
             raise _Refused(f"it belongs to user {found.st_uid}, the package to user {own.st_uid}")
         if os.name == "posix" and found.st_mode & 0o022 & ~own.st_mode:
             raise _Refused(f"more users can write to it than to the package (mode {stat.S_IMODE(found.st_mode):o})")
-        stack.pop_all()
-    return file
+        return file.read()
