@@ -449,10 +449,7 @@ def test_a_pack_with_a_part_of_the_kernels_gives_right_distances(nearest, tmp_pa
 @pytest.mark.targets
 def test_a_process_of_two_kinds_would_be_seen(nearest, tmp_path):
     """The trap itself: code of the pack on rows that are laid out for this CPU."""
-    try:
-        found = use_pack(nearest, tmp_path, CALL_NEAREST.format(dtypes=["float32"]), before=MIXED)
-    except AssertionError:  # it may read beyond the rows
-        return
+    found = use_pack(nearest, tmp_path, CALL_NEAREST.format(dtypes=["float32"]), before=MIXED)
     assert found["hits"] > 0, "the test above could not fail"
     assert max(found["value"]) > 1e-3
 
