@@ -9,6 +9,7 @@ endif
 STAMP := .venv/.installed
 ARGS ?=
 BASE ?=
+PACKS ?= all
 ASV = $(PY) -m asv --config benches/asv.conf.json
 
 # What would make Python or pip look, or install, somewhere else than into .venv.
@@ -64,10 +65,12 @@ lint: $(STAMP)  ## check style
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 
-types wheel test-nojit test-oldest test-slow: $(STAMP)
+wheel: $(STAMP)  ## build dist/: sdist, wheel for any machine, wheel with machine code (PACKS="x86-64-v3": of one kind; PACKS=: none)
+	.ci/wheel $(PACKS)
+
+types test-nojit test-oldest test-slow: $(STAMP)
 	.ci/run $@
 types:  ## check types on the built wheel
-wheel:  ## build sdist and wheel, check what they hold, run the doctests on the wheel
 test-nojit:  ## run the quick tests with Numba's JIT off, with coverage
 test-oldest:  ## run the quick tests that versions can break with the oldest supported ones
 test-slow:  ## run the tests that are not quick

@@ -43,8 +43,13 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         help="processes that compile side by side (default: the threads that kernels use, at most 4)",
     )
+    warmup.add_argument(
+        "--target",
+        metavar="CPU",
+        help="compile for a kind of CPU, for processes with FASTML_TARGET=CPU: x86-64-v3, x86-64-v4, x86-64-v4-vnni",
+    )
     pack = commands.add_parser("pack", help="compile all kernels for a kind of CPU, into a file for a wheel")
-    pack.add_argument("--target", required=True, metavar="CPU", help="x86-64-v3, x86-64-v4 or x86-64-v4-vnni")
+    pack.add_argument("--target", required=True, metavar="CPU", help="as for warmup")
     pack.add_argument("-o", "--output", required=True, metavar="DIR", help="the folder of the file and of its index")
     pack.add_argument("--only", metavar="PATTERN", help="as for warmup: a pack of a part")
     pack.add_argument("--jobs", type=_positive, metavar="N", help="as for warmup")
@@ -72,6 +77,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     # The commands import Numba; --help and --version must not wait for it.
+    from fastml.kernels.runtime import cpu_kinds
+
+    target = getattr(options, "target", None)
+    try:
+        if target is None:
+            cpu_kinds.demanded()
+        else:
+            cpu_kinds.known(target)
+    except cpu_kinds.Unfit as error:
+        print(error, file=sys.stderr)
+        return 2
     if options.command == "info":
         from .cli import info
 
@@ -79,7 +95,11 @@ def _run(options: argparse.Namespace) -> int:
     if options.command == "pack":
         from .cli import pack
 
-        return pack.main(target=options.target, output=options.output, only=options.only, jobs=options.jobs)
+        return pack.main(target=target, output=options.output, only=options.only, jobs=options.jobs)
+    if target:
+        from .cli import cross
+
+        return cross.main(target=target, only=options.only, jobs=options.jobs)
     from .cli import warmup
 
     return warmup.main(only=options.only, jobs=options.jobs)

@@ -37,11 +37,12 @@ def collect() -> dict[str, Any]:
         known is None), "jit" (bool), "pack" ("name" or None, "reason") and "cache" ("path" or None, "writable",
         "reason").
     """
-    from fastml.kernels.runtime import jit, packs, parallel
+    from fastml.kernels.runtime import jit, parallel
     from fastml.kernels.runtime.target import target as the_target
 
     target = the_target()
     threads, source = parallel.default()
+    pack, reason = jit.pack_state()
     return {
         "fastml": fastml.__version__,
         "python": platform.python_version(),
@@ -57,7 +58,7 @@ def collect() -> dict[str, Any]:
         "threads": {"count": threads, "source": source},
         "blas": _blas(),
         "jit": jit.jit_enabled(),
-        "pack": packs.state()._asdict(),
+        "pack": {"name": pack, "reason": reason},
         "cache": jit.cache_info()._asdict(),
     }
 

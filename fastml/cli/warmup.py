@@ -116,8 +116,11 @@ def kernels_of_other_targets() -> set[str]:
     return set() if tile_shapes.norm_steps(np.dtype(np.uint8)) else {"distances.panels._write_norms"}
 
 
-def main(*, only: str | None = None, jobs: int | None = None) -> int:
-    """Warm up, print the table and return the exit code: 0, or 1 if an entry failed."""
+def main(*, only: str | None = None, jobs: int | None = None, how: Callable[..., list[Outcome]] | None = None) -> int:
+    """Warm up, print the table and return the exit code: 0, or 1 if an entry failed.
+
+    `how` does the work for keys in a number of processes: `run`, if it is not given.
+    """
     from fastml.kernels.catalogue import ENTRIES, select
     from fastml.kernels.runtime import jit, parallel
 
@@ -133,7 +136,7 @@ def main(*, only: str | None = None, jobs: int | None = None) -> int:
 
     jobs = _possible(min(jobs or min(parallel.default()[0], _MOST_JOBS), len(keys)))
     start = time.perf_counter()
-    outcomes = run(keys, jobs)
+    outcomes = (how or run)(keys, jobs)
     print(render(outcomes, time.perf_counter() - start, jobs))
     print(f"cache: {cache.path} ({cache.reason})")
     return 1 if any(outcome.error for outcome in outcomes) else 0
@@ -144,13 +147,24 @@ def run(keys: list[str], jobs: int, *, dtypes: tuple[str, ...] | None = None, si
 
     `dtypes` says which input dtypes of catalogue entries: all of each by default.
     """
+    return run_each(partial(warm, dtypes=dtypes) if dtypes else warm, keys, jobs, silent=silent)
+
+
+def run_each(
+    what: Callable[[str], Outcome],
+    keys: list[str],
+    jobs: int,
+    *,
+    silent: bool = False,
+    first: Callable[[], None] | None = None,
+) -> list[Outcome]:
+    """Do `what` for each of `keys` in processes that begin with `first`, as `run` does."""
     from tqdm import tqdm
 
     outcomes = {}
-    what = partial(warm, dtypes=dtypes) if dtypes else warm
     # The bar goes to stderr, and only to a terminal.
     with tqdm(total=len(keys), unit="kernel", disable=silent or None) as bar:
-        for outcome in _outcomes(what, keys, _possible(jobs)):
+        for outcome in _outcomes(what, keys, _possible(jobs), first):
             outcomes[outcome.key] = outcome
             bar.set_postfix_str(outcome.key)
             bar.update()
@@ -166,12 +180,16 @@ def _possible(jobs: int) -> int:
     return jobs
 
 
-def _outcomes(what: Callable[[str], Outcome], keys: list[str], jobs: int) -> Iterator[Outcome]:
+def _outcomes(
+    what: Callable[[str], Outcome], keys: list[str], jobs: int, first: Callable[[], None] | None
+) -> Iterator[Outcome]:
     if jobs == 1:
+        if first:
+            first()
         yield from map(what, keys)
         return
     # A forked child of a process that has Numba's compiler in it is a gamble; a fresh one is not.
-    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
+    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn"), initializer=first) as pool:
         pending: dict[Future[list[Outcome]], list[str]] = {
             pool.submit(_each, what, group): group for group in of_one_code(keys)
         }
@@ -180,7 +198,7 @@ def _outcomes(what: Callable[[str], Outcome], keys: list[str], jobs: int) -> Ite
                 try:
                     yield from future.result()
                 except Exception as error:  # the worker died: the compiler took the process with it
-                    yield from (Outcome(key, 0.0, False, _one_line(error)) for key in pending[future])
+                    yield from (Outcome(key, 0.0, False, one_line(error)) for key in pending[future])
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
@@ -225,7 +243,7 @@ def warm(key: str, dtypes: tuple[str, ...] | None = None) -> Outcome:
             else:
                 _call(ENTRIES[key], dtypes)
     except Exception as caught:  # one broken entry must not keep the others cold
-        error = _one_line(caught)
+        error = one_line(caught)
     return Outcome(key, time.perf_counter() - start, misses() > before, error)
 
 
@@ -253,7 +271,8 @@ def render(outcomes: list[Outcome], seconds: float, jobs: int) -> str:
     return "\n".join(lines)
 
 
-def _one_line(error: BaseException) -> str:
+def one_line(error: BaseException) -> str:
+    """Say what went wrong, for a table."""
     first = (str(error).strip().splitlines() or [""])[0]
     return f"{type(error).__name__}: {first}".rstrip(": ")
 

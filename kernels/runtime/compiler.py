@@ -20,7 +20,7 @@ from typing import Any
 import llvmlite.binding as llvm
 import numba
 from numba import _dynfunc
-from numba.core import errors, externals, sigutils, typing, utils
+from numba.core import config, errors, externals, sigutils, typing, utils
 from numba.core.codegen import JITCodeLibrary, JITCPUCodegen
 from numba.core.compiler import Compiler, lookup_environment
 from numba.core.compiler_lock import global_compiler_lock
@@ -31,7 +31,7 @@ from numba.core.registry import cpu_target
 from numba.core.runtime import rtsys
 from numba.core.target_extension import CPU, dispatcher_registry, jit_registry, target_override, target_registry
 
-from . import packs
+from . import cpu_kinds, packs
 
 __all__ = ["Compiled", "codegen"]
 
@@ -44,6 +44,8 @@ _OBJECTS = 20_000
 class _Library(JITCodeLibrary):
     """LLVM code of one function, or more."""
 
+    _linking_libraries: list[Any]
+
     def _optimize_functions(self, module: Any) -> None:
         """Clean what was lowered: with one pass manager, where Numba makes one for each function and declaration."""
         module.data_layout = self._codegen._data_layout
@@ -51,6 +53,15 @@ class _Library(JITCodeLibrary):
         for function in module.functions:
             if not function.is_declaration:
                 manager.run(function, builder)
+
+    def _finalize_specific(self) -> None:
+        if not isinstance(self._codegen, _ForeignCodegen):
+            super()._finalize_specific()
+
+    def _get_compiled_object(self) -> bytes:
+        if isinstance(self._codegen, _ForeignCodegen):
+            return bytes(self._codegen._tm.emit_object(self._final_module))
+        return bytes(super()._get_compiled_object())
 
 
 class _Part(_Library):
@@ -107,36 +118,68 @@ def _callers_first(libraries: list[Any]) -> Iterator[Any]:
 
 
 class _Codegen(JITCPUCodegen):
-    """Numba's own, for the kind of CPU of the pack that is used."""
+    """Numba's own, for the kind of CPU that the process has chosen."""
 
     _library_class = _Part
 
     def _get_host_cpu_name(self) -> str:
-        pack = packs.chosen()
-        return pack.target.cpu if pack else super()._get_host_cpu_name()
+        kind = packs.kind()
+        return kind.cpu if kind else super()._get_host_cpu_name()
 
     def _get_host_cpu_features(self) -> str:
-        pack = packs.chosen()
-        return pack.target.features if pack else super()._get_host_cpu_features()
+        kind = packs.kind()
+        return kind.features if kind else super()._get_host_cpu_features()
+
+
+class _ForeignCodegen(_Codegen):
+    """Makes objects for a CPU that this one need not be, and has no engine to run them."""
+
+    def _init(self, module: Any) -> None:
+        llvm.initialize_all_targets()
+        llvm.initialize_all_asmprinters()
+        self._tm_features = self._customize_tm_features()
+        options: dict[str, Any] = {"opt": config.OPT}
+        self._customize_tm_options(options)
+        if not cpu_kinds.triple().startswith("x86"):
+            options["reloc"] = "default"
+        self._tm = llvm.Target.from_triple(cpu_kinds.triple()).create_target_machine(**options)
+        self._target_data = self._tm.target_data
+        self._data_layout = str(self._target_data)
+        self._loopvect, self._opt_level = (True, 3) if config.OPT.is_opt_max else (False, 0)
+
+    def _create_empty_module(self, name: str) -> Any:
+        module = super()._create_empty_module(name)
+        module.triple = cpu_kinds.triple()
+        return module
+
+    def _add_module(self, module: Any) -> None:
+        pass
+
+    def set_env(self, env_name: str, env: Any) -> None:
+        pass
 
 
 class _Context(CPUContext):
     @global_compiler_lock
     def init(self) -> None:
         self.is32bit = utils.MACHINE_BITS == 32
-        self._internal_codegen = _Codegen("fastml")
+        self._internal_codegen = (_ForeignCodegen if cpu_kinds.foreign() else _Codegen)("fastml")
         externals.c_math_functions.install(self)
 
     def load_additional_registries(self) -> None:
-        rtsys.initialize(cpu_target.target_context)  # what all targets share is code of Numba's own
+        # What all targets share is code of Numba's own; in a process that runs nothing it is for the other CPU.
+        rtsys.initialize(self if cpu_kinds.foreign() else cpu_target.target_context)
         super().load_additional_registries()
 
     def get_executable(self, library: Any, fndesc: Any, env: Any) -> Any:
-        if isinstance(library, _Part):  # a name for callers to know it by; nobody can run it
-            if not fndesc.native:
-                raise errors.UnsupportedError("kernels cannot run Python: no `objmode`")
-            return _dynfunc.make_function(fndesc.lookup_module(), fndesc.qualname, "", 0, env, (library,))
-        return super().get_executable(library, fndesc, env)
+        if not (isinstance(library, _Part) or cpu_kinds.foreign()):
+            return super().get_executable(library, fndesc, env)
+        if not fndesc.native:
+            raise errors.UnsupportedError("kernels cannot run Python: no `objmode`")
+        if isinstance(library, _Whole):
+            library.finalize()
+        # A name for callers to know it by; nobody can run it.
+        return _dynfunc.make_function(fndesc.lookup_module(), fndesc.qualname, "", 0, env, (library,))
 
 
 class _Fastml(CPU):

@@ -58,6 +58,7 @@ __all__ = [
     "intrinsic",
     "jit_enabled",
     "kernel",
+    "pack_state",
     "readonly",
     "scalar",
     "stats",
@@ -69,7 +70,7 @@ _TRIED = frozenset({"0.62", "0.63", "0.64", "0.65", "0.66", "0.67", "0.68"})
 _IS_TRIED = ".".join(numba.__version__.split(".")[:2]) in _TRIED
 
 if _IS_TRIED:
-    from . import compiler, machine_code, packs
+    from . import compiler, cpu_kinds, machine_code, packs
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -212,6 +213,22 @@ def stats() -> dict[str, dict[str, int]]:
     return result
 
 
+def forms() -> Iterator[tuple[str, str, Any]]:
+    """Yield the module of each kernel, its name, and the types of its arguments: for each form that was called."""
+    for compiled in KERNELS:
+        for arguments in compiled.overloads:
+            yield compiled.py_func.__module__, _name(compiled), arguments
+
+
+def compile_form(name: str, arguments: Any) -> None:
+    """Compile a kernel, by its name, for some types."""
+    for compiled in KERNELS:
+        if _name(compiled) == name:
+            compiled.compile(arguments)
+            return
+    raise LookupError(f"there is no kernel {name}")
+
+
 def _name(compiled: Dispatcher) -> str:
     module = compiled.py_func.__module__.removeprefix(_PACKAGE)
     return f"{module}.{compiled.py_func.__qualname__}"
@@ -274,7 +291,7 @@ class _Records(_KeptCode):
 
     def load(self, arguments: Any) -> Any:
         """Return what can be called, or None; whatever is wrong with the file, compiling is the answer."""
-        if self._enabled:
+        if self._enabled and not cpu_kinds.foreign():
             with contextlib.suppress(Exception):
                 if (content := _in_pack(self._file(arguments))) is not None:
                     return machine_code.load(content, self._compiled, arguments)
@@ -294,25 +311,44 @@ class _Records(_KeptCode):
 def _in_pack(file: str) -> bytes | None:
     """Return what a pack has under the name of a file of the cache."""
     pack = packs.chosen()
-    return pack.read(file) if pack and pack.manifest["switches"] == switches() and _is_right(pack) else None
+    return pack.read(file) if pack and pack.switches == switches() and _is_right(pack) else None
 
 
 @cache
 def _is_right(pack: packs.Pack) -> bool:
     """Whether a pack's code works here: a small function in it returns what it should."""
+    reason = ""
     try:
-        kept = pack.read(PROBE)
-        return kept is not None and _probe_works(machine_code.load(kept, _probe, _PROBE_TYPES).entry_point)
+        if (kept := pack.read(PROBE)) and _probe_works(machine_code.load(kept, _probe, _PROBE_TYPES).entry_point):
+            return True
     except Exception as error:
-        packs.refuse(pack, f"its probe failed ({error})")
-        return False
+        reason = f" ({error})"
+    if not pack.refused:
+        pack.refuse(f"its probe does not return what it should{reason}")
+    return False
 
 
-@inner
-def _probe(x, y):  # type: ignore[no-untyped-def]
+def pack_state() -> tuple[str | None, str]:
+    """Say which pack of machine code is used, or None, and why; this reads all of it, to look for damage."""
+    if not _IS_TRIED:
+        return None, f"fastml does not know Numba {numba.__version__}"
+    if not jit_enabled():
+        return None, "compilation is switched off (NUMBA_DISABLE_JIT)"
+    pack = packs.chosen()
+    if pack and pack.switches != switches():
+        return None, f"{pack.name}: made with other settings of Numba"
+    if pack and _is_right(pack):
+        pack.read_all()
+    return packs.state()
+
+
+def _add_squares(x, y):  # type: ignore[no-untyped-def]
     for i in range(x.size):
         y[i] += x[i] * x[i]
     return y.sum()
+
+
+_probe: Any = inner(_add_squares)
 
 
 def _probe_works(function: Callable[..., Any]) -> bool:

@@ -6,75 +6,48 @@ that a record serves the very code that it was made from. What the names do not 
 digest of each record. The file ``index.json`` beside the packs has the digests of the manifests. Packs are trusted as
 the package's own files are, with which they came.
 
-The kind of CPU is chosen once, when the first kernel is declared. It holds for the whole process: how data is laid out
-for kernels depends on it, so that what a pack lacks is compiled for the pack's kind of CPU, not for this one.
+The choice is made once, when the first kernel is declared, and its kind of CPU holds for the whole process: how data is
+laid out for kernels depends on it, so that what a pack lacks is compiled for the pack's kind of CPU, not for this one.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import stat
 import sys
-import threading
 import warnings
 import zlib
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
-import llvmlite.binding as llvm
 import numba
 from numba import _dynfunc
 from numba.core import config
 
-__all__ = [
-    "TARGETS",
-    "Pack",
-    "PackTarget",
-    "Refused",
-    "chosen",
-    "refuse",
-    "sources",
-    "state",
-    "used",
-    "write",
-    "write_index",
-]
+from . import cpu_kinds
+from .cpu_kinds import KINDS, CpuKind
+
+__all__ = ["Pack", "State", "chosen", "kind", "sources", "state", "write", "write_index"]
 
 _FORMAT = 1
 _FOLDER = Path(__file__).parents[1] / "packs"
 _INDEX = "index.json"
 
-
-class PackTarget(NamedTuple):
-    """A kind of CPU: LLVM's name for it, features that this does not have, and all that a CPU must have."""
-
-    cpu: str
-    features: str
-    needs: frozenset[str]
+# Not to wait for the other end of a pipe.
+_READ_FLAGS = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 
-_V3 = frozenset(
-    {
-        *("avx", "avx2", "bmi", "bmi2", "cx16", "f16c", "fma", "lzcnt", "movbe", "popcnt", "sahf", "sse3", "sse4.1"),
-        *("sse4.2", "ssse3", "xsave"),
-    }
-)
-_V4 = _V3 | {"avx512bw", "avx512cd", "avx512dq", "avx512f", "avx512vl"}
-
-#: Kinds of CPU that packs are made for, the best last.
-TARGETS = {
-    "x86-64-v3": PackTarget("x86-64-v3", "", _V3),
-    "x86-64-v4": PackTarget("x86-64-v4", "", _V4),
-    "x86-64-v4-vnni": PackTarget("x86-64-v4", "+avx512vnni", _V4 | {"avx512vnni"}),
-}
+class _Refused(Exception):
+    """A pack that is damaged or not to be trusted, for the reason that this says."""
 
 
-class Refused(Exception):
-    """A pack that is not used here, for the reason that this says."""
+class _Misfit(Exception):
+    """A pack that is in order, for other surroundings."""
 
 
 class Pack:
@@ -86,45 +59,48 @@ class Pack:
         The file.
     digest : str
         SHA-256 of its first line, as the package records it.
-
-    Raises
-    ------
-    Refused
-        If it is damaged, not to be trusted, or made for something else.
     """
 
     def __init__(self, path: Path, digest: str) -> None:
-        self._file = _opened(path)
-        line = self._file.readline()
+        content = _read(path)
+        line = content[: content.index(b"\n") + 1]
         if hashlib.sha256(line).hexdigest() != digest:
-            raise Refused("its manifest is not the one that the package records")
-        self.manifest: dict[str, Any] = json.loads(line)
-        self._kernels: dict[str, list[Any]] = self.manifest["kernels"]
-        self._begin = len(line)
-        self._lock = threading.Lock()
-
-    @property
-    def name(self) -> str:
-        """The kind of CPU, one of `TARGETS`."""
-        return str(self.manifest["name"])
-
-    @property
-    def target(self) -> PackTarget:
-        """What its code is made for."""
-        return PackTarget(self.manifest["cpu"], self.manifest["features"], frozenset(self.manifest["needs"]))
+            raise _Refused("its manifest is not the one that the package records")
+        manifest: dict[str, Any] = json.loads(line)
+        for name, value in _surroundings(manifest["name"]).items():
+            if manifest[name] != value:
+                raise _Misfit(f"made for {name} {manifest[name]}, here it is {value}")
+        if manifest["sources"] != sources():
+            raise _Misfit("made from other sources")
+        #: The kind of CPU, one of `cpu_kinds.KINDS`.
+        self.name: str = manifest["name"]
+        #: What the code depends on besides its source, as `write` was told.
+        self.switches: str = manifest["switches"]
+        #: Why its code is not used any more.
+        self.refused: str | None = None
+        self._kernels: dict[str, list[Any]] = manifest["kernels"]
+        self._code = memoryview(content)[len(line) :]
 
     def read(self, name: str) -> bytes | None:
         """Return the record that the cache would keep in a file of this name, if the pack has it."""
-        place = self._kernels.get(name)
-        if place is None:
+        if self.refused or name not in self._kernels:
             return None
-        offset, length, digest = place
-        with self._lock:
-            self._file.seek(self._begin + offset)
-            content = self._file.read(length)
+        offset, length, digest = self._kernels[name]
+        content = self._code[offset : offset + length]
         if hashlib.sha256(content).hexdigest() != digest:
-            raise Refused(f"{name} in it is damaged")
+            self.refuse(f"{name} in it is damaged")
+            return None
         return zlib.decompress(content)
+
+    def read_all(self) -> None:
+        """Look for damage."""
+        for name in self._kernels:
+            self.read(name)
+
+    def refuse(self, reason: str) -> None:
+        """Read no more; what the process still needs is compiled, for the pack's kind of CPU."""
+        self.refused = reason
+        _warn([f"{self.name}: {reason}"])
 
 
 def write(path: Path, name: str, records: Mapping[str, bytes], switches: str) -> str:
@@ -135,7 +111,7 @@ def write(path: Path, name: str, records: Mapping[str, bytes], switches: str) ->
     path : Path
         The file, which is replaced.
     name : str
-        One of `TARGETS`.
+        One of `cpu_kinds.KINDS`.
     records : mapping of str to bytes
         For each name of a file in the cache, what is in it.
     switches : str
@@ -147,13 +123,9 @@ def write(path: Path, name: str, records: Mapping[str, bytes], switches: str) ->
         kernels[stem] = [offset, len(content), hashlib.sha256(content).hexdigest()]
         contents.append(content)
         offset += len(content)
-    target = TARGETS[name]
     manifest = {
         "name": name,
-        "cpu": target.cpu,
-        "features": target.features,
-        "needs": sorted(target.needs),
-        **_surroundings(),
+        **_surroundings(name),
         "switches": switches,
         "sources": sources(),
         "kernels": kernels,
@@ -170,12 +142,16 @@ def write_index(folder: Path, digests: Mapping[str, str]) -> None:
     path.write_text(json.dumps(known | dict(digests), indent=1, sort_keys=True) + "\n")
 
 
-def _surroundings() -> dict[str, Any]:
-    """Return what a process must have in common with the one that made a pack."""
+def _surroundings(name: str) -> dict[str, Any]:
+    """Return what a process must have in common with the one that made a pack, besides the kind of CPU."""
+    kind = KINDS[name]
     return {
         "format": _FORMAT,
-        "triple": llvm.get_process_triple(),
-        "python": f"{sys.implementation.cache_tag}",
+        "cpu": kind.cpu,
+        "features": kind.features,
+        "needs": sorted(kind.needs),
+        "triple": cpu_kinds.triple(),
+        "python": sys.implementation.cache_tag,
         "numba": ".".join(numba.__version__.split(".")[:2]),
         "runtime": dict(sorted(_dynfunc._impl_info.items())),
     }
@@ -195,116 +171,98 @@ def sources() -> str:
 
 
 class State(NamedTuple):
-    """Which pack is used, or why none is."""
+    """Which pack is used, or None; and why."""
 
     name: str | None
     reason: str
 
 
-_state = State(None, "no kernel was declared yet")
+def kind() -> CpuKind | None:
+    """Return the kind of CPU that this process compiles for; None if it is what Numba finds or is told."""
+    if name := cpu_kinds.demanded():
+        return KINDS[name]
+    pack = chosen()
+    return KINDS[pack.name] if pack else None
 
 
-@cache
 def chosen() -> Pack | None:
-    """Choose the best pack that fits this process, once."""
-    global _state
-    pack, reasons, warned = None, [], []
-    if os.environ.get("FASTML_PACK", "1") in ("", "0"):
-        reasons.append("switched off (FASTML_PACK)")
-    else:
-        try:
-            index = json.loads(_opened(_FOLDER / _INDEX).read())
-        except FileNotFoundError:
-            index = {}
-            reasons.append("this installation has none")
-        except (OSError, ValueError, Refused) as error:
-            index = {}
-            warned.append(f"{_FOLDER / _INDEX}: {error}")
-        for name in sorted(index, key=_rank, reverse=True):
-            if pack is None and (misfit := _misfit_of_target(name)) is not None:
-                reasons.append(f"{name}: {misfit}")
-            elif pack is None:
-                try:
-                    pack = _fitting(Pack(_FOLDER / f"{name}.pack", index[name]))
-                except _Misfit as error:
-                    reasons.append(f"{name}: {error}")
-                except (OSError, ValueError, LookupError, TypeError, Refused) as error:
-                    warned.append(f"{name}: {error}")
-    if warned:
-        warnings.warn(
-            f"packs of machine code that are not used: {'; '.join(warned)}; kernels are compiled instead",
-            RuntimeWarning,
-            stacklevel=2,
-        )
-    _state = State(pack.name, "fits this CPU") if pack else State(None, "; ".join([*warned, *reasons]))
-    return pack
+    """Return the best pack that fits this process; it is chosen once."""
+    return _choice()[0]
 
 
 def state() -> State:
     """Say which pack is used, or why none is."""
-    chosen()
-    return _state
+    pack, reason = _choice()
+    if pack and pack.refused:
+        return State(None, f"{pack.name}: {pack.refused}")
+    return State(pack.name if pack else None, reason)
 
 
-def used() -> str | None:
-    """Return the name of the pack that is used."""
-    return state().name
+@cache
+def _choice() -> tuple[Pack | None, str]:
+    if cpu_kinds.foreign():
+        return None, "nothing is run here"
+    if os.environ.get("FASTML_PACK", "1") in ("", "0"):
+        return None, "switched off (FASTML_PACK)"
+    misfits: list[str] = []
+    refused: list[str] = []
+    pack = None
+    try:
+        index = json.loads(_read(_FOLDER / _INDEX))
+        for name in reversed(KINDS):
+            if pack is None and name in index:
+                pack = _fitting(name, index[name], misfits, refused)
+    except (FileNotFoundError, NotADirectoryError):  # the latter in an archive
+        return None, "this installation has none"
+    except (AttributeError, OSError, TypeError, ValueError, _Refused) as error:
+        refused.append(f"{_FOLDER / _INDEX}: {error}")
+    _warn(refused)
+    return pack, "fits" if pack else "; ".join([*refused, *misfits])
 
 
-def refuse(pack: Pack, reason: str) -> None:
-    """Say that the code of the pack is not used after all; the rest of the process is compiled for its kind of CPU."""
-    global _state
-    _state = State(None, f"{pack.name}: {reason}")
-    warnings.warn(f"a pack of machine code is not used: {_state.reason}", RuntimeWarning, stacklevel=2)
-
-
-class _Misfit(Exception):
-    """A pack that is in order, for other surroundings."""
-
-
-def _rank(name: str) -> int:
-    return list(TARGETS).index(name) if name in TARGETS else -1
-
-
-def _misfit_of_target(name: str) -> str | None:
-    """Say why code for a kind of CPU is not what this process wants."""
-    target = TARGETS.get(name)
-    if target is None:
-        return "this version does not know it"
-    if config.CPU_NAME is not None or config.CPU_FEATURES is not None:
-        if (config.CPU_NAME, config.CPU_FEATURES) != (target.cpu, target.features):
-            return "NUMBA_CPU_NAME and NUMBA_CPU_FEATURES name another target"
+def _fitting(name: str, digest: str, misfits: list[str], refused: list[str]) -> Pack | None:
+    """Return a pack, or None and add to the reasons."""
+    if misfit := _misfit(name):
+        misfits.append(f"{name}: {misfit}")
         return None
-    has = {feature for feature, there in llvm.get_host_cpu_features().items() if there}
-    if missing := sorted(target.needs - has):
-        return f"this CPU has no {missing[0]}"
+    try:
+        return Pack(_FOLDER / f"{name}.pack", digest)
+    except _Misfit as error:
+        misfits.append(f"{name}: {error}")
+    except (LookupError, OSError, TypeError, ValueError, _Refused) as error:
+        refused.append(f"{name}: {error}")
     return None
 
 
-def _fitting(pack: Pack) -> Pack:
-    """Return the pack if it was made for what this process is."""
-    for name, value in _surroundings().items():
-        if pack.manifest[name] != value:
-            raise _Misfit(f"made for {name} {pack.manifest[name]}, this is {value}")
-    if pack.target != TARGETS[pack.name]:
-        raise _Misfit("its target is not what this version means by the name")
-    if pack.manifest["sources"] != sources():
-        raise _Misfit("made from other sources")
-    return pack
+def _misfit(name: str) -> str | None:
+    """Say why code for a kind of CPU is not what this process wants."""
+    demanded = cpu_kinds.demanded()
+    if demanded is not None:
+        return None if name == demanded else f"FASTML_TARGET is {demanded}"
+    told = (config.CPU_NAME, config.CPU_FEATURES)
+    if told != (None, None) and told != (KINDS[name].cpu, KINDS[name].features):
+        return "NUMBA_CPU_NAME and NUMBA_CPU_FEATURES say otherwise"
+    return cpu_kinds.misfit(name)
 
 
-def _opened(path: Path) -> BinaryIO:
-    """Open a file of the package, if nobody can have written it who could not have written this one."""
-    file = open(os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)), "rb")  # noqa: SIM115
-    found, own = os.fstat(file.fileno()), os.stat(__file__)
-    reason = None
-    if not stat.S_ISREG(found.st_mode):
-        reason = "is no file"
-    elif os.name == "posix" and found.st_uid not in (own.st_uid, 0):
-        reason = f"belongs to user {found.st_uid}, the package to user {own.st_uid}"
-    elif os.name == "posix" and found.st_mode & 0o022 & ~own.st_mode:
-        reason = f"can be written by more users than the package (mode {stat.S_IMODE(found.st_mode):o})"
-    if reason:
-        file.close()
-        raise Refused(f"{path} {reason}")
-    return file
+def _warn(refused: list[str]) -> None:
+    if refused:
+        with contextlib.suppress(RuntimeWarning):  # a filter may make it an error, which a pack must never be
+            warnings.warn(
+                f"machine code that came with fastml is not used: {'; '.join(refused)}; kernels are compiled instead",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+
+
+def _read(path: Path) -> bytes:
+    """Read a file of the package, if nobody can have written it who could not have written this one."""
+    with open(os.open(path, _READ_FLAGS), "rb") as file:
+        found, own = os.fstat(file.fileno()), os.stat(__file__)
+        if not stat.S_ISREG(found.st_mode):
+            raise _Refused("it is no file")
+        if os.name == "posix" and found.st_uid not in (own.st_uid, 0):
+            raise _Refused(f"it belongs to user {found.st_uid}, the package to user {own.st_uid}")
+        if os.name == "posix" and found.st_mode & 0o022 & ~own.st_mode:
+            raise _Refused(f"more users can write to it than to the package (mode {stat.S_IMODE(found.st_mode):o})")
+        return file.read()

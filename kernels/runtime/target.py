@@ -33,12 +33,12 @@ def _ask_compiler() -> Target:
     probes. Tests of code for other targets put another function in the place of this one.
     """
     triple, cpu, features = compiled_for()
-    floats = _assembly(_PROBE, cpu, features)
+    floats = _assembly(_PROBE, triple, cpu, features)
     found = {"fma"} if "vfmadd" in floats or "fmla" in floats else set()
     if triple.startswith(("x86_64", "i686", "i386", "amd64")):
-        integers = _assembly(_INTEGER_PROBE, cpu, features)
+        integers = _assembly(_INTEGER_PROBE, triple, cpu, features)
         found |= {"x86"} | {name for name, mark in (("avx2", "ymm"), ("avx512bw", "zmm")) if mark in integers}
-        found |= {"vnni"} if "vpdpbusd" in _assembly(_DOT_PROBE, cpu, features) else set()
+        found |= {"vnni"} if "vpdpbusd" in _assembly(_DOT_PROBE, triple, cpu, features) else set()
     return Target(cpu, _widest_register(floats), frozenset(found))
 
 
@@ -81,8 +81,6 @@ declare i32 @llvm.vector.reduce.add.v64i32(<64 x i32>)
 """
 
 
-def _assembly(source: str, cpu: str, features: str) -> str:
-    machine = llvm.Target.from_triple(llvm.get_process_triple()).create_target_machine(
-        cpu=cpu, features=features, opt=2
-    )
+def _assembly(source: str, triple: str, cpu: str, features: str) -> str:
+    machine = llvm.Target.from_triple(triple).create_target_machine(cpu=cpu, features=features, opt=2)
     return machine.emit_assembly(llvm.parse_assembly(source))

@@ -102,7 +102,7 @@ def test_info_as_text():
     assert done.returncode == 0, done.stderr
     labels = [line.split("  ")[0] for line in done.stdout.splitlines()]
     assert [label for label in labels if label != "BLAS"] == [
-        "fastml", "Python", "packages", "CPU", "Numba target", "threads", "compilation", "cache",
+        "fastml", "Python", "packages", "CPU", "Numba target", "threads", "compilation", "pack", "cache",
     ]  # fmt: skip
     assert "BLAS" in labels
 

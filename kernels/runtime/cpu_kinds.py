@@ -1,0 +1,142 @@
+"""Kinds of CPU that machine code is made for, beside the very CPU that makes it.
+
+Code for a kind runs on every CPU that has what the kind needs, so that it can be kept for other machines. A process
+knows one kind for all its kernels, as data is laid out for them by it. ``FASTML_TARGET`` in the environment names it;
+without, there is the kind of the pack that is used (`packs`), or no kind: code is for what Numba finds, or is told by
+``NUMBA_CPU_NAME`` and ``NUMBA_CPU_FEATURES``. What users compile with Numba is not affected.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+from typing import NamedTuple
+
+import llvmlite.binding as llvm
+
+__all__ = [
+    "KINDS",
+    "CpuKind",
+    "Unfit",
+    "aim",
+    "architecture",
+    "best_here",
+    "demanded",
+    "foreign",
+    "known",
+    "misfit",
+    "triple",
+]
+
+
+class CpuKind(NamedTuple):
+    """LLVM's name for a kind of CPU, features that this does not have, and all that a CPU must have."""
+
+    architecture: str
+    cpu: str
+    features: str
+    needs: frozenset[str]
+
+
+_V3 = frozenset(
+    {
+        *("avx", "avx2", "bmi", "bmi2", "cx16", "f16c", "fma", "lzcnt", "movbe", "popcnt", "sahf", "sse3", "sse4.1"),
+        *("sse4.2", "ssse3", "xsave"),
+    }
+)
+_V4 = _V3 | {"avx512bw", "avx512cd", "avx512dq", "avx512f", "avx512vl"}
+
+#: By their names, the best of an architecture last.
+KINDS = {
+    "x86-64-v3": CpuKind("x86_64", "x86-64-v3", "", _V3),
+    "x86-64-v4": CpuKind("x86_64", "x86-64-v4", "", _V4),
+    "x86-64-v4-vnni": CpuKind("x86_64", "x86-64-v4", "+avx512vnni", _V4 | {"avx512vnni"}),
+    "aarch64": CpuKind("aarch64", "generic", "+neon", frozenset({"neon"})),
+}
+
+#: What else the first part of LLVM's triples calls an architecture.
+_ALIASES = {"amd64": "x86_64", "arm64": "aarch64"}
+
+
+class Unfit(RuntimeError):
+    """The name of a kind that there is not, or that this CPU is not."""
+
+
+def known(name: str) -> CpuKind:
+    """Return the kind of this name.
+
+    Raises
+    ------
+    Unfit
+        If there is none.
+    """
+    if name not in KINDS:
+        raise Unfit(f"{name!r} is no target that fastml knows: {', '.join(KINDS)}")
+    return KINDS[name]
+
+
+def misfit(name: str) -> str | None:
+    """Say why code for a kind of CPU does not run here; None if it does."""
+    kind = known(name)
+    if kind.architecture != architecture():
+        return f"this CPU is of another architecture, {architecture()}"
+    missing = sorted(kind.needs - _host_features())
+    return f"this CPU has no {missing[0]}" if missing else None
+
+
+def architecture() -> str:
+    """Return what kind of machine this is."""
+    first = llvm.get_process_triple().partition("-")[0]
+    return _ALIASES.get(first, first)
+
+
+def _host_features() -> frozenset[str]:
+    return frozenset(feature for feature, there in llvm.get_host_cpu_features().items() if there)
+
+
+def best_here() -> str | None:
+    """Return the best kind whose code runs here."""
+    return next((name for name in reversed(KINDS) if misfit(name) is None), None)
+
+
+def demanded() -> str | None:
+    """Return the kind that this process was told to compile for, if any.
+
+    Raises
+    ------
+    Unfit
+        If there is none of that name, or its code does not run here.
+    """
+    return _aim or _named()
+
+
+@cache
+def _named() -> str | None:
+    name = os.environ.get("FASTML_TARGET") or None
+    if name and (reason := misfit(name)):
+        raise Unfit(f"FASTML_TARGET={name}, but {reason}")
+    return name
+
+
+# ---------------------------------------------------------------------- code for other machines only
+
+_aim: str | None = None
+
+
+def aim(name: str) -> None:
+    """Compile for a kind of CPU that this one need not be: before any kernel is declared, and to call none of them."""
+    global _aim
+    _aim = name
+
+
+def foreign() -> bool:
+    """Whether this process only makes code, and runs none."""
+    return _aim is not None
+
+
+def triple() -> str:
+    """Return LLVM's name for what this process compiles for: its own system, perhaps of another architecture."""
+    own = llvm.get_process_triple()
+    if _aim is None or KINDS[_aim].architecture == architecture():
+        return own
+    return KINDS[_aim].architecture + own[own.index("-") :]
