@@ -95,7 +95,7 @@ def _run(options: argparse.Namespace) -> int:
     if options.command == "pack":
         from .cli import pack
 
-        return pack.main(target=target, output=options.output, only=options.only, jobs=options.jobs)
+        return pack.main(target=options.target, output=options.output, only=options.only, jobs=options.jobs)
     if target:
         from .cli import cross
 
