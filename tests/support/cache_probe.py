@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -12,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from checkout import python_path
+from checkout import ROOT, python_path
+from fastml import kernels
 
 SIGMOID = 1 / (1 + math.exp(-0.5))
 
@@ -68,3 +70,13 @@ def is_right(found: dict) -> bool:
 
 def files(cache: Path) -> list[Path]:
     return sorted(path for path in cache.rglob("*") if path.is_file())
+
+
+def package_copy(folder: Path) -> Path:
+    """Lay fastml and fastml.kernels into `folder`, as an installer does."""
+    ignored = shutil.ignore_patterns("__pycache__", "kernels")
+    shutil.copytree(ROOT / "fastml", folder / "fastml", ignore=ignored)
+    shutil.copytree(
+        Path(kernels.__file__).parent, folder / "fastml" / "kernels", ignore=shutil.ignore_patterns("__pycache__")
+    )
+    return folder / "fastml" / "kernels"

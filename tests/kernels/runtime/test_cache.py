@@ -14,9 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cache_probe import PROBE, SIGMOID, environment, files, is_right, probe
-from checkout import ROOT
-from fastml import kernels
+from cache_probe import PROBE, SIGMOID, environment, files, is_right, package_copy, probe
 
 pytestmark = pytest.mark.needs_jit
 
@@ -31,16 +29,6 @@ NEW_HELPER = """
 def sigmoids(z):
     return like(z, 7), like(z, 7)
 """
-
-
-def package_copy(folder: Path) -> Path:
-    """Lay fastml and fastml.kernels into `folder`, as an installer does."""
-    ignored = shutil.ignore_patterns("__pycache__", "kernels")
-    shutil.copytree(ROOT / "fastml", folder / "fastml", ignore=ignored)
-    shutil.copytree(
-        Path(kernels.__file__).parent, folder / "fastml" / "kernels", ignore=shutil.ignore_patterns("__pycache__")
-    )
-    return folder / "fastml" / "kernels"
 
 
 def upgrade(tmp_path: Path, change_first: str = "") -> dict:
