@@ -160,7 +160,7 @@ def with_unique_qualname(function: F) -> F:
 
     In machine code a function is named by its qualified name, its types, and a number that counts the functions
     compiled in the process. Two functions of one factory that happen to get the same number, in two processes,
-    would have one name; a third process that loads both from the cache would run the first one twice.
+    would have one name; a third process that loads both in Numba's way would run the first one twice.
     """
     if function.__closure__ and "<locals>" in function.__qualname__:
         made_with = []

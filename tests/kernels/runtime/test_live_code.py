@@ -8,7 +8,6 @@ import json
 import math
 import os
 import pkgutil
-import shutil
 import subprocess
 import sys
 import threading
@@ -19,13 +18,12 @@ import numpy as np
 import pytest
 import scipy.special
 
+from cache_probe import package_copy
 from checkout import ROOT
 from fastml import kernels
 from fastml.kernels.runtime import _live_code, jit
 
 pytestmark = pytest.mark.needs_jit
-
-KERNELS = Path(kernels.__file__).parent
 
 # A kernel that reaches everything by another way. `K` stands for the module of a package that is not versioned.
 SOURCE = """
@@ -320,8 +318,7 @@ def digests(site: Path = ROOT, order: int = 0, hash_seed: int = 0, python: tuple
 def copied(tmp_path_factory) -> tuple[Path, dict[str, str]]:
     """A copy of the package, and the digests of its kernels."""
     site = tmp_path_factory.mktemp("site")
-    shutil.copytree(ROOT / "fastml", site / "fastml", ignore=shutil.ignore_patterns("__pycache__", "kernels"))
-    shutil.copytree(KERNELS, site / "fastml" / "kernels", ignore=shutil.ignore_patterns("__pycache__"))
+    package_copy(site)
     return site, digests(site)
 
 
