@@ -45,7 +45,7 @@ def unknown_commands(text: str) -> list[str]:
         re.findall(r"^([a-z][a-z-]*(?: [a-z][a-z-]*)*):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
     )
     known = {f"make {name}" for group in targets for name in group.split()}
-    known |= {f"python -m fastml {name}" for name in ("info", "warmup")}
+    known |= {f"python -m fastml {name}" for name in ("info", "warmup", "pack")}
     return [
         found
         for found in re.findall(r"(?:^|`)((?:make|python -m fastml) [a-z][a-z-]*)", text, re.MULTILINE)

@@ -27,6 +27,7 @@ MOST_LINES = 600
 #: Rooms of up to `MOST_FILES_WITH_A_REASON`, and why.
 MOST_FILES_WITH_A_REASON = 15
 REASONS = {
+    "kernels/runtime": "machine code and threads: each file is one thing that kernels need and know nothing of",
     "kernels/distances": "pruning, symmetry, selection and extremes each replace one step of one search",
     "kernels/networks": "one file for each step of a batch: forward, loss, backward, step, and the loop over them",
     "kernels/convolution": "one file for each kind of layer's loops, beside what puts layers in a row",
