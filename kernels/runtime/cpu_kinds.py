@@ -112,6 +112,7 @@ def demanded() -> str | None:
 
 @cache
 def _named() -> str | None:
+    """Read the environment, once: a process has one kind."""
     name = os.environ.get("FASTML_TARGET") or None
     if name and (reason := misfit(name)):
         raise Unfit(f"FASTML_TARGET={name}, but {reason}")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import ast
+import importlib
+import pkgutil
 import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-import fastml
 from fastml import kernels
 from fastml.cli import warmup
 from fastml.kernels import catalogue
@@ -65,7 +66,11 @@ def is_flag_of_an_instruction(call: ast.Call, keyword: ast.keyword) -> bool:
     ids=lambda path: path.relative_to(KERNELS).with_suffix("").as_posix(),
 )
 def test_only_jit_names_compilation_options(path):
-    assert violations(path.read_text(encoding="utf-8")) == []
+    found = violations(path.read_text(encoding="utf-8"))
+    if path == KERNELS / "runtime" / "compiler.py":  # it tells Numba what compiles Numba's own functions for the target
+        assert len(found) == 1
+        assert found.pop().endswith(": numba.jit")
+    assert found == []
 
 
 @pytest.mark.parametrize(
@@ -96,7 +101,7 @@ def test_flags_of_an_instruction_that_keep_nan_are_no_violation():
 def test_every_policy_is_found_in_jit_itself():
     """The search works on the one module that has something to find."""
     found = " ".join(violations((KERNELS / "runtime" / "jit.py").read_text(encoding="utf-8")))
-    assert {"njit", "fastmath", "nogil", "error_model", "forceinline"} <= set(re.findall(r"\w+", found))
+    assert {"intrinsic", "fastmath", "nogil", "error_model", "forceinline"} <= set(re.findall(r"\w+", found))
 
 
 # -------------------------------------------------------------------------------------- fast math
@@ -187,10 +192,8 @@ def test_every_entry_and_every_kernel_was_counted(signatures):
     assert signatures.keys() == BUDGET.keys()
     assert all(signatures.values()), "an entry without a kernel"
     counted = {kernel for kernels in signatures.values() for kernel in kernels}
-    for entry in catalogue.ENTRIES.values():
-        entry.tier("compiled")  # loads its module
-    for model in warmup.MODELS:
-        getattr(fastml, model)
+    for module in pkgutil.walk_packages(kernels.__path__, "fastml.kernels."):
+        importlib.import_module(module.name)
     others = warmup.kernels_of_other_targets()
     assert counted.isdisjoint(others)
     assert counted | others == jit.stats().keys(), "a kernel that no entry reaches"
