@@ -78,7 +78,7 @@ def test_the_commands_of_the_command_line_are_the_documented_ones(capsys):
     with pytest.raises(SystemExit):
         cli.main(["--help"])
     usage = capsys.readouterr().out
-    assert re.findall(r"^    (\w+)  ", usage, flags=re.MULTILINE) == ["info", "warmup"]
+    assert re.findall(r"^    (\w+)  ", usage, flags=re.MULTILINE) == ["info", "warmup", "pack"]
 
 
 @pytest.mark.parametrize(
