@@ -106,7 +106,8 @@ def as_user():
     found = results(compiled)
     ((signature, overload),) = compiled.overloads.items()
     assert overload.library.codegen is cpu_target.target_context.codegen()
-    code = re.sub(r'_Z\\w+|"?\\.bytes[.\\d-]+"?|\\.size.*', "", compiled.inspect_asm(signature))  # but for names
+    names = r'"\\.[^"]+"|\\.(bytes|const)[.\\w]+|_Z\\w+|0x\\w+|\\.size.*'  # with numbers and addresses in them
+    code = re.sub(names, "", compiled.inspect_asm(signature))
     return *found, hashlib.sha256(code.encode()).hexdigest()
 
 def as_kernel():
