@@ -186,7 +186,7 @@ class _Fastml(CPU):
     """The target's place among Numba's."""
 
 
-target_registry[_NAME] = _Fastml
+target_registry.update({_NAME: _Fastml})  # whoever imports this again takes its place
 
 
 class _Target(TargetDescriptor):
