@@ -26,16 +26,12 @@ print(json.dumps(sorted(compiled)))
 """
 
 _USED_PACK = """
-try:
-    from fastml.kernels.runtime import packs
-except ImportError:
-    print()
-else:
-    print(packs.used() or "")
+from fastml.kernels.runtime import jit
+print(jit.pack_state()[0] or "")
 """
 
 #: Settings of the caller that decide where machine code comes from.
-_DECIDED_HERE = ("NUMBA_CACHE_DIR", "NUMBA_DISABLE_JIT", "FASTML_PACK", "FASTML_QUIET")
+_DECIDED_HERE = ("NUMBA_CACHE_DIR", "NUMBA_DISABLE_JIT", "FASTML_PACK", "FASTML_QUIET", "FASTML_TARGET")
 
 
 class Unexpected(Exception):

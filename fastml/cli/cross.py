@@ -25,8 +25,13 @@ Forms = dict[str, set[tuple[str, Any]]]
 
 def main(*, target: str, only: str | None = None, jobs: int | None = None) -> int:
     """Fill the cache for the target, print the table and return the exit code; this process is for the target then."""
+    import numba
+
     from fastml.kernels.runtime import cpu_kinds
 
+    if not cpu_kinds.knows_numba():
+        print(f"fastml does not know Numba {numba.__version__}, and can make code for this CPU only", file=sys.stderr)
+        return 1
     if cpu_kinds.misfit(target) is None:
         os.environ["FASTML_TARGET"] = target
         return warmup.main(only=only, jobs=jobs)

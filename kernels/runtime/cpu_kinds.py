@@ -13,6 +13,7 @@ from functools import cache
 from typing import NamedTuple
 
 import llvmlite.binding as llvm
+import numba
 
 __all__ = [
     "KINDS",
@@ -24,6 +25,7 @@ __all__ = [
     "demanded",
     "foreign",
     "known",
+    "knows_numba",
     "misfit",
     "triple",
 ]
@@ -56,6 +58,15 @@ KINDS = {
 
 #: What else the first part of LLVM's triples calls an architecture.
 _ALIASES = {"amd64": "x86_64", "arm64": "aarch64"}
+
+
+#: Minor versions of Numba whose inner workings `compiler` was tried with.
+_TRIED = frozenset({"0.62", "0.63", "0.64", "0.65", "0.66", "0.67", "0.68"})
+
+
+def knows_numba() -> bool:
+    """Whether this is a Numba that can be told what to compile for, and whose code can be kept for other machines."""
+    return ".".join(numba.__version__.split(".")[:2]) in _TRIED
 
 
 class Unfit(RuntimeError):

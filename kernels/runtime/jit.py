@@ -45,7 +45,7 @@ from numba.core.dispatcher import Dispatcher
 from numba.core.registry import CPUDispatcher, cpu_target
 from numba.core.typing import Signature
 
-from . import _cache_files, _live_code
+from . import _cache_files, _live_code, cpu_kinds
 from ._cache_files import CacheInfo
 from .compile_notice import noticing
 
@@ -64,13 +64,11 @@ __all__ = [
     "stats",
 ]
 
-#: Minor versions of Numba whose inner workings `compiler` was tried with. With any other, functions are compiled and
-#: kept in Numba's own way: slower to compile, the same code.
-_TRIED = frozenset({"0.62", "0.63", "0.64", "0.65", "0.66", "0.67", "0.68"})
-_IS_TRIED = ".".join(numba.__version__.split(".")[:2]) in _TRIED
+#: With a Numba that is not known, functions are compiled and kept in its own way: slower to compile, the same code.
+_IS_TRIED = cpu_kinds.knows_numba()
 
 if _IS_TRIED:
-    from . import compiler, cpu_kinds, machine_code, packs
+    from . import compiler, machine_code, packs
 
 F = TypeVar("F", bound=Callable[..., Any])
 
