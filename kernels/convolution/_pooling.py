@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from ..runtime import parallel
 from ..runtime.jit import inner, intrinsic, kernel, readonly, scalar
 from ..simd.functions import like
-from ..simd.rows import copy
+from ..simd.rows import apart, copy
 
 __all__ = ["SERIAL_PIXELS", "pool", "pool_backward"]
 
@@ -161,6 +161,7 @@ def _pool_planes(X, size, stride, average, first, last, result):  # type: ignore
 
 @inner
 def _largest_of_fours_backward(grad, above, below, out_above, out_below):  # type: ignore[no-untyped-def]
+    apart()
     zero = like(grad[0], 0)
     for x in range(grad.size):
         a, b = _pair(above, x)
@@ -175,6 +176,7 @@ def _largest_of_fours_backward(grad, above, below, out_above, out_below):  # typ
 
 @inner
 def _means_of_fours_backward(grad, share, out_above, out_below):  # type: ignore[no-untyped-def]
+    apart()
     for x in range(grad.size):
         part = share * grad[x]
         _put_pair(out_above, x, part, part)

@@ -11,7 +11,7 @@ from ..runtime.memory import CACHE_LINE
 from .functions import like
 from .llvm import Emitter
 
-__all__ = ["copy", "copy_row", "frozen", "matrix", "prefetch", "prefetch_item", "prefetch_row", "sum_of"]
+__all__ = ["apart", "copy", "copy_row", "frozen", "matrix", "prefetch", "prefetch_item", "prefetch_row", "sum_of"]
 
 
 def _copy_twin(source, target):  # type: ignore[no-untyped-def]
@@ -137,6 +137,26 @@ def frozen(typingctx, array):  # type: ignore[no-untyped-def]
         return impl_ret_borrowed(context, builder, result, arguments[0])
 
     return result(array), emit
+
+
+def _apart_twin() -> None:
+    pass
+
+
+@intrinsic(twin=_apart_twin)
+def apart(typingctx):  # type: ignore[no-untyped-def]
+    """``apart()``: the function that begins so is not inlined.
+
+    A loop with vectors asks first whether what it writes lies apart from what it reads. Within another loop LLVM asks
+    once, for all that loop's rows; where rows that are written take turns the answer is no, and all of it goes without
+    vectors.
+    """
+
+    def emit(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        builder.function.attributes.add("noinline")
+        return context.get_dummy_value()
+
+    return types.void(), emit
 
 
 def _matrix_twin(flat, at, rows, columns):  # type: ignore[no-untyped-def]

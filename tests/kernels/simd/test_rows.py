@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 from numba.core.errors import TypingError
 
 from fastml.kernels.runtime.jit import inner
-from fastml.kernels.simd.rows import copy, frozen, prefetch
+from fastml.kernels.simd.rows import apart, copy, frozen, prefetch
 
 pytestmark = pytest.mark.needs_jit
 
@@ -45,6 +47,21 @@ def test_what_would_not_be_a_plain_copy_is_refused():
     for source, target in ((x, x.astype("f4")), (x, x.T), (x.T, x.T), (x[0], x), (x[:, 0], x[0])):
         with pytest.raises(TypingError):
             run(source, target)
+
+
+@pytest.mark.parametrize("begins", [True, False])
+def test_what_begins_apart_is_not_inlined(begins):
+    def fourth_power_apart(x):
+        if begins:  # known while it is compiled
+            apart()
+        return x * x * x * x
+
+    power = inner(fourth_power_apart)
+    run = inner(lambda x: power(x))
+    assert run(2.0) == 16
+    defined = re.findall(r"^define .*fourth_power_apart.*", run.inspect_llvm(run.signatures[0]), flags=re.MULTILINE)
+    assert any("lambda" not in line for line in defined) is begins
+    assert apart.twin() is None
 
 
 def test_frozen_arrays_are_the_same_memory_in_one_form():
