@@ -56,6 +56,8 @@ def environment(cache: Path | None, **changes: str | None) -> dict[str, str]:
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("NUMBA_", "XDG_"))}
     # An installed package is found anyway; the first entry is for a run from the source tree.
     changes.setdefault("PYTHONPATH", python_path())
+    # Bytecode of a source that is edited within a second, to the same size, would be taken for the new one's.
+    changes.setdefault("PYTHONDONTWRITEBYTECODE", "1")
     changes["NUMBA_CACHE_DIR"] = None if cache is None else str(cache)
     for name, value in changes.items():
         clean.pop(name, None)
