@@ -15,12 +15,9 @@ import tempfile
 import time
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from . import warmup
-
-#: By module, the names of kernels and the types of their arguments.
-Forms = dict[str, set[tuple[str, Any]]]
+from .warmup import Forms
 
 
 def main(*, target: str, only: str | None = None, jobs: int | None = None) -> int:
@@ -60,16 +57,9 @@ def _learned(best: str | None, keys: list[str], jobs: int) -> Forms:
             for module, name, types in pickle.loads(path.read_bytes()):
                 forms.setdefault(module, set()).add((name, types))
     if any(module.startswith("fastml.kernels.distances.") for module in forms):
-        for module, names_and_types in of_some_kinds().items():
+        for module, names_and_types in warmup.of_some_kinds().items():
             forms.setdefault(module, set()).update(names_and_types)
     return forms
-
-
-def of_some_kinds() -> Forms:
-    """Return the forms that are called on some kinds of CPU only, so that calls on another do not show them."""
-    from numba.core.types import Array, uint8
-
-    return {"fastml.kernels.distances.panels": {("distances.panels._write_norms", (Array(uint8, 2, "C"),))}}
 
 
 def learn(keys: list[str], jobs: int, folder: str) -> None:

@@ -14,6 +14,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from ..kernels.catalogue import Entry
 
+#: By module, the names of kernels and the types of their arguments.
+Forms = dict[str, set[tuple[str, Any]]]
+
 # More processes than this gain little: each compiles the helpers it meets for itself.
 _MOST_JOBS = 4
 
@@ -106,6 +109,13 @@ MODELS: dict[str, Callable[[str], None]] = {
 _TRAINED_AS = {"LinearSVC": "LogisticRegression", "SGDClassifier": "train_linear"}
 
 
+def of_some_kinds() -> Forms:
+    """Return the forms that are called on some kinds of CPU only, so that calls on another do not show them."""
+    from numba.core.types import Array, uint8
+
+    return {"fastml.kernels.distances.panels": {("distances.panels._write_norms", (Array(uint8, 2, "C"),))}}
+
+
 def kernels_of_other_targets() -> set[str]:
     """Name the kernels that nothing here reaches on Numba's target, as `jit.stats` names them."""
     import numpy as np
@@ -113,7 +123,9 @@ def kernels_of_other_targets() -> set[str]:
     from fastml.kernels.distances import tile_shapes
 
     # Squared distances of bytes are made from products only where the target multiplies bytes.
-    return set() if tile_shapes.norm_steps(np.dtype(np.uint8)) else {"distances.panels._write_norms"}
+    if tile_shapes.norm_steps(np.dtype(np.uint8)):
+        return set()
+    return {name for forms in of_some_kinds().values() for name, _ in forms}
 
 
 def main(*, only: str | None = None, jobs: int | None = None, how: Callable[..., list[Outcome]] | None = None) -> int:

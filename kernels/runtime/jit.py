@@ -264,8 +264,8 @@ class _KeptCode(_Cache):
         with contextlib.suppress(Exception):
             _cache_files.remove(_versions(), self._stem)
 
-    def _read(self, arguments: Any) -> bytes:
-        found = _cache_files.read(_versions(), self._file(arguments))
+    def _read(self, file: str) -> bytes:
+        found = _cache_files.read(_versions(), file)
         digest, content = found[:32], found[32:]
         if hashlib.sha256(content).digest() != digest:
             raise ValueError("the file is damaged")
@@ -289,12 +289,14 @@ class _Records(_KeptCode):
 
     def load(self, arguments: Any) -> Any:
         """Return what can be called, or None; whatever is wrong with the file, compiling is the answer."""
-        if self._enabled and not cpu_kinds.foreign():
+        if not self._enabled or cpu_kinds.foreign():
+            return None
+        with contextlib.suppress(Exception):
+            file = self._file(arguments)
             with contextlib.suppress(Exception):
-                if (content := _in_pack(self._file(arguments))) is not None:
+                if (content := _in_pack(file)) is not None:
                     return machine_code.load(content, self._compiled, arguments)
-            with contextlib.suppress(Exception):
-                return machine_code.load(self._read(arguments), self._compiled, arguments)
+            return machine_code.load(self._read(file), self._compiled, arguments)
         return None
 
     def load_overload(self, sig: Any, target_context: Any) -> None:
@@ -368,7 +370,7 @@ class _Pickles(_KeptCode):
         if self._enabled:
             with contextlib.suppress(Exception):
                 target_context.refresh()
-                kept = pickle.loads(self._read(sig))
+                kept = pickle.loads(self._read(self._file(sig)))
                 return CompileResult._rebuild(target_context, *kept)
         return None
 
@@ -393,13 +395,13 @@ def _tuples_in(kinds: Any) -> Iterator[Any]:
 
 def _versions() -> str:
     """Digest what all kernels depend on besides their own code, their types and the CPU."""
-    config.reload_config()  # as the compiler does, so that what it goes by and what is said here are the same
     versions = (sys.version, numba.__version__, llvmlite.__version__, np.__version__)
     return hashlib.sha256(repr((versions, switches())).encode()).hexdigest()[:16]
 
 
 def switches() -> str:
     """Digest what changes machine code besides its own source: our way of compiling, and Numba's settings."""
+    config.reload_config()  # as the compiler does, so that what it goes by and what is said here are the same
     options = [(name, repr(getattr(config, name, None))) for name in _SWITCHES]
     return hashlib.sha256(repr((_way(), options)).encode()).hexdigest()
 

@@ -66,18 +66,24 @@ def environment(cache: Path | None, **changes: str | None) -> dict[str, str]:
     return clean
 
 
-def probe(cache: Path | None, *, before: str = "", after: str = "", warning: str = "", **changes: str | None) -> dict:
-    """Run PROBE in a fresh process and return what it found; it may say `warning` and nothing else."""
+def run_code(code: str, cache: Path | None, **changes: str | None) -> subprocess.CompletedProcess[str]:
+    """Run code in a fresh process, which must succeed."""
     done = subprocess.run(
-        [sys.executable, "-c", PROBE.format(before=before, after=after)],
+        [sys.executable, "-c", code],
         env=environment(cache, **changes),
         cwd=tempfile.gettempdir(),
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=600,
     )
     assert done.returncode == 0, done.stderr
+    return done
+
+
+def probe(cache: Path | None, *, before: str = "", after: str = "", warning: str = "", **changes: str | None) -> dict:
+    """Run PROBE in a fresh process and return what it found; it may say `warning` and nothing else."""
+    done = run_code(PROBE.format(before=before, after=after), cache, **changes)
     if warning:
         assert done.stderr.count("Warning") == done.stderr.count(f"RuntimeWarning: {warning}") == 1
     else:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
-from cache_probe import environment
+from cache_probe import run_code
 
 #: A kind of CPU that every x86 machine of the last ten years is.
 KIND = "x86-64-v3"
@@ -66,14 +64,4 @@ def use_pack(
 
 
 def _run(code: str, cache: Path, **changes: str) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        env=environment(cache, **{"FASTML_TARGET": None, "FASTML_PACK": None, **changes}),
-        cwd=tempfile.gettempdir(),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=600,
-    )
-    assert done.returncode == 0, done.stderr
-    return done
+    return run_code(code, cache, **{"FASTML_TARGET": None, "FASTML_PACK": None, **changes})

@@ -14,7 +14,7 @@ import pytest
 from cache_probe import environment, is_right
 from checkout import run_python
 from fastml import __main__ as cli
-from fastml.cli import cross, warmup
+from fastml.cli import warmup
 from fastml.kernels.runtime import cpu_kinds
 from pack_probe import KIND, use_pack
 
@@ -122,14 +122,14 @@ def test_a_cache_for_a_kind_of_cpu_serves_processes_that_name_it(tmp_path):
 
 def test_forms_that_calls_here_may_not_show(tmp_path):
     """Those of kernels that `warmup` knows not to reach everywhere; they compile for a CPU that reaches them."""
-    forms = cross.of_some_kinds()
+    forms = warmup.of_some_kinds()
     names = {name for kernels in forms.values() for name, _ in kernels}
     assert warmup.kernels_of_other_targets() <= names
     code = """
 from fastml.kernels.runtime import cpu_kinds
 cpu_kinds.aim("x86-64-v4-vnni")
-from fastml.cli import cross
-forms = cross.of_some_kinds()
+from fastml.cli import cross, warmup
+forms = warmup.of_some_kinds()
 print(*[cross._compile(forms, module).error for module in forms])
 """
     assert run_python(code, NUMBA_CACHE_DIR=str(tmp_path)) == "None\n"

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
-import tempfile
 from pathlib import Path
 
 import pytest
 
-from cache_probe import environment, package_copy
+from cache_probe import package_copy, run_code
 
 pytestmark = pytest.mark.needs_jit
 
@@ -53,16 +50,7 @@ def test_an_edit_costs_the_kernels_that_stand_on_it(tmp_path):
     package = package_copy(tmp_path / "site")
 
     def found_and_compiled() -> dict[str, list[int]]:
-        done = subprocess.run(
-            [sys.executable, "-c", CALLS],
-            env=environment(tmp_path / "cache", PYTHONPATH=str(tmp_path / "site")),
-            cwd=tempfile.gettempdir(),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout)
+        return json.loads(run_code(CALLS, tmp_path / "cache", PYTHONPATH=str(tmp_path / "site")).stdout)
 
     found, compiled = [1, 0], [0, 1]
     assert found_and_compiled() == {"exp_entries": compiled, "hinge_sums": compiled, "sort_rows": compiled}

@@ -178,6 +178,14 @@ def test_kernels_are_compiled_under_other_settings_of_numba(made, tmp_path):
     assert (found["pack"], found["reason"]) == (None, f"{KIND}: made with other settings of Numba")
 
 
+def test_settings_that_the_program_changes_count_too(made, tmp_path):
+    found = use_pack(
+        made, tmp_path, before="import os, fastml.kernels.losses.elementwise; os.environ['NUMBA_BOUNDSCHECK'] = '1'"
+    )
+    assert is_right(found)
+    assert found["misses"] == 1
+
+
 MISSING_SYMBOL = """
 from fastml.kernels.runtime import jit
 jit.pack_state()  # its probe has what it needs
