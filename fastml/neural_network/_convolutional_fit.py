@@ -27,7 +27,7 @@ else:
 
 __all__ = ["as_images", "channel_scales", "fit_images"]
 
-#: buffers.Images whose mean is computed together.
+#: Images whose mean is computed together.
 _IMAGES = 256
 
 
@@ -61,7 +61,7 @@ class _Task:
 
     Attributes
     ----------
-    network : images_network.Network
+    network : Network
         Its layers.
     loss : str
         One of the kernels' names.

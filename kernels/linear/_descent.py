@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from ..runtime.jit import inner, kernel, scalar
 from ..runtime.team import MEMBERS, begin, come, is_closed, members_of, shared, taken_in, write_mark
 from ..simd.functions import like
-from ..simd.rows import copy, copy_row, frozen, prefetch_item, prefetch_row
+from ..simd.rows import copy, copy_row, frozen, narrow, prefetch_item, prefetch_row
 from ..training.batches import COMING, WAITING, WORKING
 from ..training.steps import gradient_step, momentum_step, nesterov_step, soft_threshold
 from ._stacked import GROUP, add_gradient, stack_scores
@@ -204,15 +204,6 @@ def _add(target, source):  # type: ignore[no-untyped-def]
 
 
 @inner
-def _narrow(source, target):  # type: ignore[no-untyped-def]
-    """Copy a sum in float64."""
-    for s in range(source.shape[0]):
-        wide, row = source[s], target[s]
-        for d in range(row.size):
-            row[d] = wide[d]
-
-
-@inner
 def _update(columns, gradient, parameters, velocity, average, settings, steps, fit_intercept, done):  # type: ignore[no-untyped-def]
     models, classes, width = parameters.shape
     for m in range(models):
@@ -335,7 +326,8 @@ def _training(over_classes: bool) -> Callable[..., bool]:
                 _add(wide_sums, sums[0])
             if last:
                 if first > 0:
-                    _narrow(wide_sums, sums[0])
+                    for s in range(wide_sums.shape[0]):
+                        narrow(wide_sums[s], sums[0, s])
                 _update(
                     columns, sums[0], parameters, velocity, team.average if thread == 0 else team.average[:0],
                     settings, steps[batch], fit_intercept != 0, steps_before + batch + 1,

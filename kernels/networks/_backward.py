@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..runtime.jit import inner
-from ..simd.rows import frozen, matrix, prefetch_row
+from ..simd.rows import frozen, matrix, narrow, prefetch_row
 from ._batch_norm import SCALE, SHIFT, normalize_backward
 from ._forward import dropout_key, dropout_scale, fetched, few_rows
 from ._plan import ACTIVATION, BLOCK, GRADS, KEPT, NORMS_AT, PITCH, STACK, SUMMED_ROWS, THRESHOLD, WIDTH
@@ -82,7 +82,7 @@ def _through_norms(level, first, last, G, rule, model, optimizer, workspace, ste
         if rule == GRADIENT:
             _add(optimizer.totals[there], of_norms[which])
             continue
-        _narrow(of_norms[which], gradient)
+        narrow(of_norms[which], gradient)
         m, v = optimizer.moments[0, there], optimizer.moments[1, there]
         move(rule, norms[which, here], frozen(gradient), none, none, m, v, step, optimizer.hyperparameters)
 
@@ -91,12 +91,6 @@ def _through_norms(level, first, last, G, rule, model, optimizer, workspace, ste
 def _add(total, part):  # type: ignore[no-untyped-def]
     for d in range(part.size):
         total[d] += part[d]
-
-
-@inner
-def _narrow(total, part):  # type: ignore[no-untyped-def]
-    for d in range(part.size):
-        part[d] = total[d]
 
 
 @inner
@@ -167,7 +161,7 @@ def step_from_totals(level, top, bottom, begin_at, end_at, rule, model, optimize
         row = levels[STACK, level] + s * pitch
         here = slice(row + begin_at, row + end_at)
         gradient = own[begin_at:end_at]
-        _narrow(totals[here], gradient)
+        narrow(totals[here], gradient)
         totals[here] = 0
         m, v = optimizer.moments[0, here], optimizer.moments[1, here]
         move(rule, model.parameters[here], frozen(gradient), l2, weight_decay, m, v, step, optimizer.hyperparameters)

@@ -11,7 +11,18 @@ from ..runtime.memory import CACHE_LINE
 from .functions import like
 from .llvm import Emitter
 
-__all__ = ["apart", "copy", "copy_row", "frozen", "matrix", "prefetch", "prefetch_item", "prefetch_row", "sum_of"]
+__all__ = [
+    "apart",
+    "copy",
+    "copy_row",
+    "frozen",
+    "matrix",
+    "narrow",
+    "prefetch",
+    "prefetch_item",
+    "prefetch_row",
+    "sum_of",
+]
 
 
 def _copy_twin(source, target):  # type: ignore[no-untyped-def]
@@ -40,6 +51,13 @@ def copy(typingctx, source, target):  # type: ignore[no-untyped-def]
         return context.get_dummy_value()
 
     return types.void(source, target), emit
+
+
+@inner
+def narrow(source, target):  # type: ignore[no-untyped-def]
+    """``target[:] = source``: a row of float64 sums, to a row of another dtype."""
+    for d in range(target.size):
+        target[d] = source[d]
 
 
 def _copy_row_twin(X, row, block, place):  # type: ignore[no-untyped-def]
