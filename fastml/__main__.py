@@ -46,7 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     warmup.add_argument(
         "--target",
         metavar="CPU",
-        help="compile for a kind of CPU, for processes with FASTML_TARGET=CPU (x86-64-v3, x86-64-v4, aarch64)",
+        help="compile for a kind of CPU, as FASTML_TARGET names it: x86-64-v3, x86-64-v4, x86-64-v4-vnni, aarch64",
     )
     pack = commands.add_parser("pack", help="compile all kernels for a kind of CPU, into a file for a wheel")
     pack.add_argument("--target", required=True, metavar="CPU", help="as for warmup")
