@@ -28,12 +28,6 @@ def many_cpus(monkeypatch):
     monkeypatch.setattr(parallel, "_cgroup_quota", lambda: None)
 
 
-@pytest.fixture
-def fresh_pool(monkeypatch):
-    """A pool of which no thread has been started."""
-    monkeypatch.setattr(parallel, "_pool", [None] * parallel._POOL_THREADS)
-
-
 # ------------------------------------------------------------------------------------ the count
 
 
