@@ -108,5 +108,7 @@ $(STAMP): pyproject.toml setup.cfg
 	@rm -f $(STAMP)
 	@# An install that sees the link takes it for the folder itself, and breaks when the link goes.
 	@[ ! -L fastml/kernels ] || rm fastml/kernels
-	$(PY) -m pip install --quiet --disable-pip-version-check --editable ".[plot,bench,dev]"
+	$(PY) -m pip install --quiet --disable-pip-version-check --no-compile --editable ".[plot,bench,dev]"
+	@# What pip would do on one CPU. Some packages bring files that are no Python, or of a later one.
+	-@$(PY) -m compileall -qq -j 0 $$($(PY) -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 	@printf '%s\n' "$(CURDIR)" > $(STAMP)
