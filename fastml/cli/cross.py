@@ -91,4 +91,4 @@ def _compile(forms: Forms, module: str) -> warmup.Outcome:
                 jit.compile_form(name, types)
     except Exception as caught:  # one broken kernel must not keep the others cold
         error = warmup.one_line(caught)
-    return warmup.Outcome(module, time.perf_counter() - start, True, error)
+    return warmup.Outcome(module, time.perf_counter() - start, True, error or warmup.not_kept())

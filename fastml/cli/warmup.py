@@ -200,6 +200,7 @@ def _outcomes(
             first()
         yield from map(what, keys)
         return
+    others = set(multiprocessing.active_children())
     # A forked child of a process that has Numba's compiler in it is a gamble; a fresh one is not.
     with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn"), initializer=first) as pool:
         pending: dict[Future[list[Outcome]], list[str]] = {
@@ -213,6 +214,8 @@ def _outcomes(
                     yield from (Outcome(key, 0.0, False, one_line(error)) for key in pending[future])
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
+            for process in set(multiprocessing.active_children()) - others:
+                process.terminate()  # what they have written is whole
             raise
 
 
@@ -256,7 +259,15 @@ def warm(key: str, dtypes: tuple[str, ...] | None = None) -> Outcome:
                 _call(ENTRIES[key], dtypes)
     except Exception as caught:  # one broken entry must not keep the others cold
         error = one_line(caught)
-    return Outcome(key, time.perf_counter() - start, misses() > before, error)
+    return Outcome(key, time.perf_counter() - start, misses() > before, error or not_kept())
+
+
+def not_kept() -> str | None:
+    """Say so where a kernel was compiled in vain."""
+    from fastml.kernels.runtime import jit
+
+    reason = jit.not_kept()
+    return f"not kept: {reason}" if reason else None
 
 
 def _call(entry: Entry, dtypes: tuple[str, ...] | None) -> None:

@@ -3,9 +3,9 @@
 Machine code that is kept must be named by what it was made from. Files cannot say that: they may have been replaced
 since they were imported, or between two imports, and a frozen application has none. So the digest is taken of the
 objects that Numba compiles: a function's bytecode and constants and, by way of its globals, closure and defaults, all
-that it reaches: functions, compiled or not, those that emit LLVM code, tables, classes, arrays. Line numbers and paths
-do not count. What belongs to Python, NumPy, Numba or llvmlite is known by its name, for the versions of these are in
-the name of the folder that the code is kept in.
+that it reaches: functions, compiled or not, those that emit LLVM code, tables, classes, arrays. Line numbers, paths and
+docstrings do not count. What belongs to Python, NumPy, Numba or llvmlite is known by its name, for the versions of
+these are in the name of the folder that the code is kept in.
 
 Whatever else is met raises `NoDescription`, and the kernel is not kept: better slow than wrong.
 """
@@ -54,6 +54,9 @@ _Field = type(_Described.text)
 #: With these, code can reach what it does not name, or has not reached yet.
 _IMPORT = opmap["IMPORT_NAME"]
 _UNSEEN = frozenset({"__import__", "eval", "exec", "globals", "import_module"})
+
+#: A flag of code since Python 3.13.
+_HAS_DOCSTRING = 0x4000000
 
 #: What a class has beside its code, or what Python writes there in an order of its own.
 _NO_CODE = frozenset(
@@ -182,18 +185,28 @@ def _attributes(code: CodeType, module: str) -> frozenset[str]:
 
 @cache
 def _code(code: CodeType) -> str:
-    """Digest code, without the lines and the file where it stands."""
+    """Digest code, without the lines and the file where it stands, and without its docstring."""
     if _IMPORT in code.co_code[::2] or not _UNSEEN.isdisjoint(code.co_names):
         raise NoDescription(f"{code.co_qualname} may use what its code does not name")
     found = hashlib.sha256()
     fields = (
         *(code.co_name, code.co_qualname, code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount),
-        *(code.co_flags, code.co_code, code.co_exceptiontable, code.co_names),
-        *(code.co_varnames, code.co_freevars, code.co_cellvars, code.co_consts),
+        *(code.co_flags & ~_HAS_DOCSTRING, code.co_code, code.co_exceptiontable, code.co_names),
+        *(code.co_varnames, code.co_freevars, code.co_cellvars, _constants(code)),
     )
     for field in fields:
         found.update(_whole(field).encode())
     return found.hexdigest()
+
+
+def _constants(code: CodeType) -> tuple[object, ...]:
+    """Return the constants of code; in the place of a docstring, the first one, there is nothing."""
+    found: tuple[object, ...] = code.co_consts
+    if sys.version_info >= (3, 13):
+        documented = bool(code.co_flags & _HAS_DOCSTRING)
+    else:  # of functions the first one is a docstring or None; of lambdas and their like it may be any
+        documented = not code.co_name.startswith("<") and isinstance(next(iter(found), None), str)
+    return (None, *found[1:]) if documented else found
 
 
 def _list(parts: list[object], *values: object) -> str:

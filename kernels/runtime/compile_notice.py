@@ -26,6 +26,9 @@ __all__ = ["CompileNotice", "noticing", "silent"]
 #: Nobody wants to read why they waited for less.
 _DELAY_S = 2.0
 
+#: How long the end of a compilation waits for the line to be written.
+_PATIENCE_S = 1.0
+
 
 class CompileNotice:
     """Tells once that something compiles; tests make their own.
@@ -100,11 +103,13 @@ class CompileNotice:
             self._spent += self._ended - self._began
         if timer is not None:
             timer.cancel()
-            timer.join()  # at once: a thread that writes while the interpreter ends may crash it
+            # A thread that writes while the interpreter ends may crash it. But somebody's own stderr may have the main
+            # thread write, which may wait for this one.
+            timer.join(_PATIENCE_S)
 
     def _tell(self, cache_info: Callable[[], CacheInfo]) -> None:
         with self._lock:
-            if self._was_told or self._silences or not self._compiling:
+            if self._was_told or self._silences or _is_quiet() or not self._compiling:
                 return
             self._was_told = True
             name = self._compiling[0]  # others wait for the compiler's lock
@@ -126,7 +131,7 @@ def _line(name: str, cache: CacheInfo) -> str:
     else:
         kept = f"This happens in each process, as the machine code is not kept ({cache.reason})"
         ahead = "`python -m fastml info` says which folders were tried, a wheel with packs needs none"
-    return f"fastml is compiling {name} for this CPU. {kept}; {ahead}. FASTML_QUIET=1 hides this line.\n"
+    return f"fastml is compiling {name}. {kept}; {ahead}. FASTML_QUIET=1 hides this line.\n"
 
 
 _process = CompileNotice()

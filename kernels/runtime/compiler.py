@@ -13,8 +13,10 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import threading
 from collections.abc import Callable, Iterator
 from functools import cached_property, partial
+from queue import SimpleQueue
 from typing import Any
 
 import llvmlite.binding as llvm
@@ -29,9 +31,17 @@ from numba.core.descriptors import TargetDescriptor
 from numba.core.dispatcher import Dispatcher
 from numba.core.registry import cpu_target
 from numba.core.runtime import rtsys
-from numba.core.target_extension import CPU, dispatcher_registry, jit_registry, target_override, target_registry
+from numba.core.target_extension import (
+    CPU,
+    current_target,
+    dispatcher_registry,
+    jit_registry,
+    target_override,
+    target_registry,
+)
 
 from . import cpu_kinds, packs
+from .parallel import insist
 
 __all__ = ["Compiled", "codegen"]
 
@@ -193,6 +203,7 @@ class _Target(TargetDescriptor):
     options = CPUTargetOptions
     typing_context = typing.Context()
     target_context = _Context(typing_context, _NAME)
+    knows_numba = False
 
 
 class _WholeCompiler(Compiler):
@@ -212,6 +223,43 @@ class _Callee(Dispatcher):
     def compile(self, sig: Any) -> Any:
         with target_override(_NAME):
             return super().compile(sig)
+
+
+def _learn_of_numba() -> None:
+    """Load what Numba knows of types and operations, which it does when it first compiles, and whole.
+
+    It counts what it has taken over before it has: Ctrl-C, or a time limit, in the middle would cost the process the
+    rest for good. No signal handler runs in a thread of its own.
+    """
+    target = Compiled.targetdescr
+    if target.knows_numba:
+        return
+    outcome: list[Exception | None] = []
+    done: SimpleQueue[None] = SimpleQueue()
+
+    def load() -> None:
+        error = None
+        try:
+            with global_compiler_lock:
+                if not target.knows_numba:
+                    target.target_context.refresh()  # first, as it brings in modules that add to the other's
+                    target.typing_context.refresh()
+                    target.knows_numba = True
+        except Exception as caught:
+            error = caught
+        outcome.append(error)
+        done.put(None)
+
+    if global_compiler_lock.is_locked():  # by this thread: another would wait for it
+        load()
+    else:
+        try:
+            threading.Thread(target=load, name="fastml_numba", daemon=True).start()
+        except RuntimeError:  # the system starts no more threads, or the interpreter is shutting down
+            load()
+        insist(lambda: outcome or done.get())
+    if outcome[0] is not None:
+        raise outcome[0]
 
 
 @contextlib.contextmanager
@@ -239,12 +287,16 @@ class Compiled(_Callee):
 
     def compile(self, sig: Any) -> Any:
         """Return the code for some types: what there is, what was kept, or what Numba makes now."""
+        types, _ = sigutils.normalize_signature(sig)
         with global_compiler_lock:
-            types, _ = sigutils.normalize_signature(sig)
             if types not in self.overloads and (loaded := self.load(types)) is not None:
                 self._cache_hits[types] += 1
                 self.add_overload(loaded)
             if types in self.overloads:
+                return self.overloads[types].entry_point
+        _learn_of_numba()
+        with global_compiler_lock:
+            if types in self.overloads:  # compiled by another thread meanwhile
                 return self.overloads[types].entry_point
             with self.notice(), _garbage_collected_seldom():
                 return super().compile(sig)
@@ -256,6 +308,10 @@ class Compiled(_Callee):
     @property
     def _numba_type_(self) -> Any:
         """Tell Numba, which types what compiled code names, of the other."""
+        if current_target() != _NAME:
+            raise errors.NumbaNotImplementedError(
+                f"{self.py_func.__qualname__} of fastml is called from Python; code that Numba compiles for users can't"
+            )
         return self._callee._numba_type_
 
 

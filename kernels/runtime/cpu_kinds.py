@@ -103,7 +103,11 @@ def architecture() -> str:
 
 
 def _host_features() -> frozenset[str]:
-    return frozenset(feature for feature, there in llvm.get_host_cpu_features().items() if there)
+    try:
+        features = llvm.get_host_cpu_features()
+    except RuntimeError:  # LLVM does not know how to ask here; Numba does without, too
+        return frozenset()
+    return frozenset(feature for feature, there in features.items() if there)
 
 
 def best_here() -> str | None:

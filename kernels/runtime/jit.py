@@ -58,6 +58,7 @@ __all__ = [
     "intrinsic",
     "jit_enabled",
     "kernel",
+    "not_kept",
     "pack_state",
     "readonly",
     "scalar",
@@ -211,6 +212,12 @@ def stats() -> dict[str, dict[str, int]]:
     return result
 
 
+def not_kept() -> str | None:
+    """Say why a kernel that was compiled could not be kept, of one of them; None if all were."""
+    reasons = (f"{_name(compiled)}: {compiled._cache.not_kept}" for compiled in KERNELS if compiled._cache.not_kept)
+    return next(reasons, None)
+
+
 def forms() -> Iterator[tuple[str, str, Any]]:
     """Yield the module of each kernel, its name, and the types of its arguments: for each form that was called."""
     for compiled in KERNELS:
@@ -239,6 +246,8 @@ def cache_info() -> CacheInfo:
     """Say where compiled kernels are kept and whether new ones can be added; this makes no folders."""
     if not jit_enabled():
         return CacheInfo(None, False, "compilation is switched off (NUMBA_DISABLE_JIT)")
+    if config.OPT == 0:
+        return CacheInfo(None, False, "code that is not optimised holds addresses of its process (NUMBA_OPT=0)")
     return _cache_files.state(_versions())
 
 
@@ -249,6 +258,8 @@ class _KeptCode(_Cache):
         self._compiled = compiled
         self._stem = re.sub(r"[^\w.-]", "_", _name(compiled))
         self._enabled = True
+        #: Why what was compiled last could not be kept.
+        self.not_kept: str | None = None
 
     @property
     def cache_path(self) -> str | None:
@@ -271,8 +282,14 @@ class _KeptCode(_Cache):
             raise ValueError("the file is damaged")
         return content
 
-    def _write(self, arguments: Any, content: bytes) -> None:
-        _cache_files.write(_versions(), self._file(arguments), hashlib.sha256(content).digest() + content)
+    def _keep(self, arguments: Any, written: Callable[[], bytes]) -> None:
+        if self._enabled:
+            self.not_kept = None
+            try:
+                content = written()
+                _cache_files.write(_versions(), self._file(arguments), hashlib.sha256(content).digest() + content)
+            except Exception as error:
+                self.not_kept = str(error) or type(error).__name__
 
     def _file(self, arguments: Any) -> str:
         """Name the file of one signature by all that its machine code depends on, besides the versions."""
@@ -303,9 +320,7 @@ class _Records(_KeptCode):
         """Return nothing: `Compiled` has asked `load` before Numba comes here."""
 
     def save_overload(self, sig: Any, data: CompileResult) -> None:
-        if self._enabled:
-            with contextlib.suppress(Exception):
-                self._write(sig, machine_code.record(data))
+        self._keep(sig, partial(machine_code.record, data))
 
 
 def _in_pack(file: str) -> bytes | None:
@@ -335,8 +350,8 @@ def pack_state() -> tuple[str | None, str]:
     if not jit_enabled():
         return None, "compilation is switched off (NUMBA_DISABLE_JIT)"
     pack = packs.chosen()
-    if pack and pack.switches != switches():
-        return None, f"{pack.name}: made with other settings of Numba"
+    if pack and (others := pack.switches.items() ^ switches().items()):
+        return None, f"{pack.name}: made with another {min(others)[0]}"
     if pack and _is_right(pack):
         pack.read_all()
     return packs.state()
@@ -375,9 +390,8 @@ class _Pickles(_KeptCode):
         return None
 
     def save_overload(self, sig: Any, data: CompileResult) -> None:
-        if self._enabled and not data.lifted and not data.library.has_dynamic_globals:
-            with contextlib.suppress(Exception):
-                self._write(sig, serialize.dumps(data._reduce()))
+        if not data.lifted and not data.library.has_dynamic_globals:
+            self._keep(sig, lambda: serialize.dumps(data._reduce()))
 
 
 def _spelled(sig: Any) -> str:
@@ -396,14 +410,14 @@ def _tuples_in(kinds: Any) -> Iterator[Any]:
 def _versions() -> str:
     """Digest what all kernels depend on besides their own code, their types and the CPU."""
     versions = (sys.version, numba.__version__, llvmlite.__version__, np.__version__)
-    return hashlib.sha256(repr((versions, switches())).encode()).hexdigest()[:16]
+    return hashlib.sha256(repr((versions, sorted(switches().items()))).encode()).hexdigest()[:16]
 
 
-def switches() -> str:
-    """Digest what changes machine code besides its own source: our way of compiling, and Numba's settings."""
+def switches() -> dict[str, str]:
+    """Return what changes machine code besides its own source: Numba's settings, and a digest of our way to compile."""
     config.reload_config()  # as the compiler does, so that what it goes by and what is said here are the same
-    options = [(name, repr(getattr(config, name, None))) for name in _SWITCHES]
-    return hashlib.sha256(repr((_way(), options)).encode()).hexdigest()
+    settings = {f"numba.config.{name}": repr(getattr(config, name, None)) for name in _SWITCHES}
+    return {**settings, "way of compiling": _way()}
 
 
 @cache

@@ -39,7 +39,7 @@ _FOLDER = Path(__file__).parents[1] / "packs"
 _INDEX = "index.json"
 
 # Not to wait for the other end of a pipe.
-_READ_FLAGS = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+_READ_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 
 class _Refused(Exception):
@@ -57,29 +57,35 @@ class Pack:
     ----------
     path : Path
         The file.
+    name : str
+        The kind of CPU that it is for, one of `cpu_kinds.KINDS`.
     digest : str
         SHA-256 of its first line, as the package records it.
     """
 
-    def __init__(self, path: Path, digest: str) -> None:
+    def __init__(self, path: Path, name: str, digest: str) -> None:
         content = _read(path)
-        line = content[: content.index(b"\n") + 1]
+        line = content.partition(b"\n")[0] + b"\n"
         if hashlib.sha256(line).hexdigest() != digest:
             raise _Refused("its manifest is not the one that the package records")
         manifest: dict[str, Any] = json.loads(line)
-        for name, value in _surroundings(manifest["name"]).items():
-            if manifest[name] != value:
-                raise _Misfit(f"made for {name} {manifest[name]}, here it is {value}")
+        for key, value in {"name": name, **_surroundings(name)}.items():
+            if manifest[key] != value:
+                raise _Misfit(f"made for {key} {manifest[key]}, here it is {value}")
         if manifest["sources"] != sources():
             raise _Misfit("made from other sources")
-        #: The kind of CPU, one of `cpu_kinds.KINDS`.
-        self.name: str = manifest["name"]
+        self.name = name
         #: What the code depends on besides its source, as `write` was told.
-        self.switches: str = manifest["switches"]
+        self.switches: dict[str, str] = manifest["switches"]
         #: Why its code is not used any more.
         self.refused: str | None = None
         self._kernels: dict[str, list[Any]] = manifest["kernels"]
         self._code = memoryview(content)[len(line) :]
+        if len(self._code) != sum(length for _, length, _ in self._kernels.values()):
+            raise _Refused("it is not whole")
+
+    def __len__(self) -> int:
+        return len(self._kernels)
 
     def read(self, name: str) -> bytes | None:
         """Return the record that the cache would keep in a file of this name, if the pack has it."""
@@ -103,7 +109,7 @@ class Pack:
         _warn([f"{self.name}: {reason}"])
 
 
-def write(path: Path, name: str, records: Mapping[str, bytes], switches: str) -> str:
+def write(path: Path, name: str, records: Mapping[str, bytes], switches: Mapping[str, str]) -> str:
     """Write a pack of a kind of CPU and return the digest of its manifest.
 
     Parameters
@@ -114,8 +120,8 @@ def write(path: Path, name: str, records: Mapping[str, bytes], switches: str) ->
         One of `cpu_kinds.KINDS`.
     records : mapping of str to bytes
         For each name of a file in the cache, what is in it.
-    switches : str
-        Digest of what the code depends on besides its source, as `jit.switches` returns it.
+    switches : mapping of str to str
+        What the code depends on besides its source, as `jit.switches` returns it.
     """
     kernels, contents, offset = {}, [], 0
     for stem in sorted(records):
@@ -126,12 +132,12 @@ def write(path: Path, name: str, records: Mapping[str, bytes], switches: str) ->
     manifest = {
         "name": name,
         **_surroundings(name),
-        "switches": switches,
+        "switches": dict(switches),
         "sources": sources(),
         "kernels": kernels,
     }
     line = json.dumps(manifest).encode() + b"\n"
-    path.write_bytes(line + b"".join(contents))
+    _replace(path, line + b"".join(contents))
     return hashlib.sha256(line).hexdigest()
 
 
@@ -139,7 +145,14 @@ def write_index(folder: Path, digests: Mapping[str, str]) -> None:
     """Add the digests of packs to those that the folder records."""
     path = folder / _INDEX
     known = json.loads(path.read_text()) if path.exists() else {}
-    path.write_text(json.dumps(known | dict(digests), indent=1, sort_keys=True) + "\n")
+    _replace(path, f"{json.dumps(known | dict(digests), indent=1, sort_keys=True)}\n".encode())
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Write a file that whoever reads finds whole, as it was or as it is."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    beside.write_bytes(content)
+    beside.replace(path)
 
 
 def _surroundings(name: str) -> dict[str, Any]:
@@ -202,7 +215,7 @@ def state() -> State:
 def _choice() -> tuple[Pack | None, str]:
     if cpu_kinds.foreign():
         return None, "nothing is run here"
-    if os.environ.get("FASTML_PACK", "1") in ("", "0"):
+    if os.environ.get("FASTML_PACK") == "0":
         return None, "switched off (FASTML_PACK)"
     misfits: list[str] = []
     refused: list[str] = []
@@ -214,10 +227,14 @@ def _choice() -> tuple[Pack | None, str]:
                 pack = _fitting(name, index[name], misfits, refused)
     except (FileNotFoundError, NotADirectoryError):  # the latter in an archive
         return None, "this installation has none"
-    except (AttributeError, OSError, TypeError, ValueError, _Refused) as error:
-        refused.append(f"{_FOLDER / _INDEX}: {error}")
+    except cpu_kinds.Unfit:
+        raise
+    except Exception as error:
+        refused.append(f"{_FOLDER / _INDEX}: {_what_is_wrong(error)}")
     _warn(refused)
-    return pack, "fits" if pack else "; ".join([*refused, *misfits])
+    if pack:
+        return pack, f"fits; kernels: {len(pack) - 1}"  # and the one that tries it
+    return None, "; ".join([*refused, *misfits]) or "this installation has none that fastml knows"
 
 
 def _fitting(name: str, digest: str, misfits: list[str], refused: list[str]) -> Pack | None:
@@ -226,12 +243,21 @@ def _fitting(name: str, digest: str, misfits: list[str], refused: list[str]) -> 
         misfits.append(f"{name}: {misfit}")
         return None
     try:
-        return Pack(_FOLDER / f"{name}.pack", digest)
+        return Pack(_FOLDER / f"{name}.pack", name, digest)
     except _Misfit as error:
         misfits.append(f"{name}: {error}")
-    except (LookupError, OSError, TypeError, ValueError, _Refused) as error:
-        refused.append(f"{name}: {error}")
+    except Exception as error:
+        refused.append(f"{name}: {_what_is_wrong(error)}")
     return None
+
+
+def _what_is_wrong(error: Exception) -> str:
+    """Say why a file is refused."""
+    if isinstance(error, _Refused):
+        return str(error)
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    return f"it is damaged ({type(error).__name__})"
 
 
 def _misfit(name: str) -> str | None:

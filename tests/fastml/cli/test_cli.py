@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import multiprocessing.context
 import os
+import signal
 import subprocess
 import sys
+import threading
+import time
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,7 +17,7 @@ from types import SimpleNamespace
 import pytest
 
 import fastml
-from checkout import ROOT
+from checkout import ROOT, run_python
 from fastml import __main__ as cli
 from fastml.cli import info, warmup
 from fastml.kernels import catalogue
@@ -310,6 +313,46 @@ def test_warmup_without_a_cache(tmp_path):
     done = command("warmup", NUMBA_CACHE_DIR=str(tmp_path / "file"))
     assert done.returncode == 1
     assert done.stderr.startswith("nowhere to keep compiled kernels")
+
+
+FULL_DISK = """
+import errno
+from fastml.cli import warmup
+from fastml.kernels.runtime import _cache_files
+
+def full(*_):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+_cache_files.write = full
+print(warmup.main(only="sigmoid", jobs=1))
+"""
+
+
+@pytest.mark.needs_jit
+def test_what_is_compiled_in_vain_is_a_failure(tmp_path):
+    *table, code = run_python(FULL_DISK, NUMBA_CACHE_DIR=str(tmp_path)).splitlines()
+    assert code == "1"
+    assert states("\n".join(table))[CHEAP] == "failed"
+    assert any("not kept: losses.elementwise" in line and "No space left on device" in line for line in table)
+
+
+@pytest.mark.needs_jit
+def test_code_that_is_not_optimised_is_not_kept_and_said_so(tmp_path):
+    done = command("warmup", "--only", CHEAP, NUMBA_OPT="0", NUMBA_CACHE_DIR=str(tmp_path))
+    assert done.returncode == 1
+    assert "NUMBA_OPT=0" in done.stderr
+
+
+@pytest.mark.safety
+def test_an_interrupt_ends_the_processes_that_compile():
+    """What they are at may take minutes."""
+    interrupt = threading.Timer(2, os.kill, (os.getpid(), signal.SIGINT))
+    interrupt.start()
+    with pytest.raises(KeyboardInterrupt):
+        warmup.run_each(time.sleep, [600, 601], 2, silent=True)
+    for process in multiprocessing.active_children():
+        process.join(20)
+        assert process.exitcode == -signal.SIGTERM
 
 
 def test_warmup_without_jit(monkeypatch, capsys):

@@ -144,6 +144,12 @@ def test_a_cache_for_a_better_cpu(tmp_path):
         assert (found["hits"], found["misses"]) == (1, 0)
 
 
+def test_a_pack_that_has_no_place_is_not_made(tmp_path, capsys):
+    (tmp_path / "file").touch()
+    assert cli.main(["pack", "--target", KIND, "-o", str(tmp_path / "file" / "packs")]) == 1
+    assert capsys.readouterr().err.startswith(f"no folder for packs: {tmp_path / 'file' / 'packs'}: ")
+
+
 def test_info_names_the_target_and_the_pack():
     found = json.loads(command("info", "--json", FASTML_TARGET=KIND, FASTML_PACK="0"))
     assert (found["cpu"]["target"], found["cpu"]["vector_bytes"]) == (KIND, 32)

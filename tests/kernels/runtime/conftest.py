@@ -1,9 +1,10 @@
-"""A cache folder that holds one kernel, and kernels made in a test."""
+"""A cache folder that holds one kernel, kernels made in a test, and a pool of threads of its own."""
 
 from __future__ import annotations
 
 import shutil
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -11,7 +12,7 @@ from types import ModuleType
 import pytest
 
 from cache_probe import is_right, probe
-from fastml.kernels.runtime import jit
+from fastml.kernels.runtime import jit, parallel
 
 
 @pytest.fixture(scope="session")
@@ -43,3 +44,21 @@ def made_up(monkeypatch, tmp_path) -> Callable[..., ModuleType]:
         return module
 
     return run
+
+
+@pytest.fixture
+def fresh_pool(monkeypatch):
+    """A pool of which no thread has been started.
+
+    A helper of an earlier test may have been asked and not have begun yet: it goes back to the pool it is from.
+    """
+    earlier, pool = set(threading.enumerate()), parallel._pool
+
+    class FreshPool(list):
+        def append(self, inbox):
+            if threading.current_thread() in earlier:
+                pool.append(inbox)
+            else:
+                super().append(inbox)
+
+    monkeypatch.setattr(parallel, "_pool", FreshPool([None] * parallel._POOL_THREADS))

@@ -228,6 +228,27 @@ def test_a_stderr_that_takes_nothing_is_no_error(monkeypatch, kind):
         assert asked.wait(20)
 
 
+def test_a_stderr_that_waits_for_whoever_compiles_does_not_stop_it(stderr, monkeypatch):
+    """As that of a program with windows, whose main thread does all that shows, and may want to compile."""
+    compiled = threading.Event()
+    monkeypatch.setattr(stderr, "flush", lambda: stderr.written.set() or compiled.wait(20))
+    monkeypatch.setattr(compile_notice, "_PATIENCE_S", 0.01)
+    compile_until(stderr, CompileNotice(0.0))
+    compiled.set()
+    assert "fastml is compiling" in stderr.getvalue()
+
+
+def test_a_switch_that_is_set_while_something_compiles(stderr, monkeypatch):
+    notice = CompileNotice(0.0)
+    monkeypatch.setattr(notice, "_tell", lambda cache, tell=notice._tell: (quiet.wait(20), tell(cache), told.set()))
+    quiet, told = threading.Event(), threading.Event()
+    with notice.noticing("k", kept):
+        monkeypatch.setenv("FASTML_QUIET", "1")
+        quiet.set()
+        assert told.wait(20)
+    assert stderr.getvalue() == ""
+
+
 def test_a_cache_that_cannot_be_asked_is_no_error(stderr):
     asked = threading.Event()
 

@@ -81,6 +81,32 @@ def test_a_kernel_goes_through_pickle(made_up):
     assert elsewhere(7) == 15
 
 
+INTERRUPTED = """
+import os, signal
+import numpy as np
+from fastml import kernels
+from fastml.kernels.runtime import compiler
+
+bring_in = compiler._Context.load_additional_registries
+
+def interrupted(context):
+    compiler._Context.load_additional_registries = bring_in
+    os.kill(os.getpid(), signal.SIGINT)
+    bring_in(context)
+
+compiler._Context.load_additional_registries = interrupted
+try:
+    kernels.softmax(np.ones((3, 4), np.float32))
+except KeyboardInterrupt:
+    print(float(kernels.softmax(np.ones((3, 4), np.float32)).sum()))
+"""
+
+
+def test_ctrl_c_before_the_first_kernel_is_compiled_costs_nothing(tmp_path):
+    """Numba is just taking over what it knows of arrays, and would never come back to it."""
+    assert run_python(INTERRUPTED, NUMBA_CACHE_DIR=str(tmp_path), FASTML_PACK="0") == "3.0\n"
+
+
 # --------------------------------------------------------------------------------- users of Numba beside us
 
 BESIDE = """
@@ -116,6 +142,19 @@ def as_kernel():
 
 print(json.dumps([as_user() if who == "user" else as_kernel() for who in sys.argv[1:]]))
 """
+
+
+@pytest.mark.parametrize("named", ["lower", "twice"])
+def test_code_of_users_cannot_call_ours_and_is_told(made_up, named):
+    function = getattr(made_up(SOURCE), named)
+
+    @numba.njit
+    def user(x):
+        return function(x)
+
+    with pytest.raises(numba.core.errors.NumbaError, match=f"{named} of fastml is called from Python"):
+        user(1)
+    assert function(1) in (2, 3)
 
 
 @pytest.mark.slow

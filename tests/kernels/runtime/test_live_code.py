@@ -47,6 +47,7 @@ def helper(x):
 
 @inner
 def loop(x):
+    'It says nothing.'
     return helper(x) * 2
 
 @functools.cache
@@ -155,6 +156,7 @@ NO_CHANGES = {
     "a comment": ("LIMIT = 3", "LIMIT = 3  # three"),
     "what the kernel does not reach": ("def twin(x):\n    return x\n", "def twin(x):\n    return 2 * x\n"),
     "the order of a set": ('{"one", "two", "three"}', '{"three", "two", "one"}'),
+    "a docstring": ("says nothing", "says something else"),
     "an annotation": ("def plain(x, y=4", "def plain(x: int, y: float = 4"),
 }
 

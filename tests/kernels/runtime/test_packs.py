@@ -28,6 +28,7 @@ pytestmark = [
 ]
 
 POSIX_PERMISSIONS = pytest.mark.skipif(os.name != "posix", reason="permissions of POSIX")
+FITS = "fits; kernels: 1"
 HAS_AVX512 = pytest.mark.skipif(
     cpu_kinds.architecture() != "x86_64" or cpu_kinds.misfit("x86-64-v4") is not None, reason="no AVX-512"
 )
@@ -60,7 +61,7 @@ numba.core.compiler.CompilerBase._compile_core = compiling
 def test_a_pack_that_fits_is_used(made, tmp_path):
     found = use_pack(made, tmp_path, before=NO_COMPILER)
     assert is_right(found)
-    assert (found["pack"], found["reason"], found["compiled_for"]) == (KIND, "fits", KIND)
+    assert (found["pack"], found["reason"], found["compiled_for"]) == (KIND, FITS, KIND)
     assert (found["hits"], found["misses"]) == (1, 0)
     assert list(tmp_path.iterdir()) == []
 
@@ -103,13 +104,14 @@ def choose(monkeypatch) -> Callable[[Path], tuple[str | None, str]]:
 
 
 def test_a_pack_is_chosen_without_a_word(made, choose):
-    assert choose(made) == (KIND, "fits")
+    assert choose(made) == (KIND, FITS)
 
 
-@pytest.mark.parametrize("value", ["0", ""])
-def test_packs_can_be_switched_off(made, choose, monkeypatch, value):
-    monkeypatch.setenv("FASTML_PACK", value)
+def test_packs_can_be_switched_off(made, choose, monkeypatch):
+    monkeypatch.setenv("FASTML_PACK", "0")
     assert choose(made) == (None, "switched off (FASTML_PACK)")
+    monkeypatch.setenv("FASTML_PACK", "")
+    assert choose(made) == (KIND, FITS)
 
 
 @pytest.mark.parametrize("folder", ["nowhere", f"{KIND}.pack"])
@@ -145,7 +147,7 @@ def test_a_pack_for_a_better_cpu_is_passed_over(made, choose, monkeypatch, featu
 def test_numba_may_be_told_its_target(made, choose, monkeypatch, name, features, fits):
     monkeypatch.setattr(packs.config, "CPU_NAME", name)
     monkeypatch.setattr(packs.config, "CPU_FEATURES", features)
-    reason = "fits" if fits else f"{KIND}: NUMBA_CPU_NAME and NUMBA_CPU_FEATURES say otherwise"
+    reason = FITS if fits else f"{KIND}: NUMBA_CPU_NAME and NUMBA_CPU_FEATURES say otherwise"
     assert choose(made) == (KIND if fits else None, reason)
 
 
@@ -175,7 +177,7 @@ def test_kernels_are_compiled_under_other_settings_of_numba(made, tmp_path):
     found = use_pack(made, tmp_path, NUMBA_BOUNDSCHECK="1")
     assert is_right(found)
     assert (found["misses"], found["compiled_for"]) == (1, KIND)
-    assert (found["pack"], found["reason"]) == (None, f"{KIND}: made with other settings of Numba")
+    assert (found["pack"], found["reason"]) == (None, f"{KIND}: made with another numba.config.BOUNDSCHECK")
 
 
 def test_settings_that_the_program_changes_count_too(made, tmp_path):
@@ -199,6 +201,39 @@ def test_a_kernel_that_needs_what_the_process_has_not_is_compiled(made, tmp_path
     found = use_pack(made, tmp_path, before=MISSING_SYMBOL)
     assert is_right(found)
     assert found["misses"] == 1
+
+
+def test_a_pack_under_the_name_of_another_kind_is_passed_over(copy, choose, monkeypatch):
+    """Its needs would not be looked at, and it might need more than this CPU has."""
+    (copy / f"{KIND}.pack").rename(copy / "x86-64-v4.pack")
+    index = json.loads((copy / "index.json").read_text())
+    (copy / "index.json").write_text(json.dumps({"x86-64-v4": index[KIND]}))
+    monkeypatch.setattr(cpu_kinds, "_host_features", lambda: cpu_kinds.KINDS["x86-64-v4"].needs)
+    assert choose(copy) == (None, f"x86-64-v4: made for name {KIND}, here it is x86-64-v4")
+
+
+@pytest.mark.parametrize("index", [{}, [], {"x86-64-v9": "0" * 64}], ids=str)
+def test_an_index_that_names_no_pack_for_here(copy, choose, index):
+    (copy / "index.json").write_text(json.dumps(index))
+    assert choose(copy) == (None, "this installation has none that fastml knows")
+
+
+def test_a_cpu_whose_features_nobody_can_tell_has_no_pack(made, choose, monkeypatch):
+    def unknown() -> None:
+        raise RuntimeError("failed to get host cpu features")
+
+    monkeypatch.setattr(cpu_kinds.llvm, "get_host_cpu_features", unknown)
+    pack, reason = choose(made)
+    assert pack is None
+    assert reason.startswith(f"{KIND}: this CPU has no ")
+
+
+@HAS_AVX512
+def test_a_pack_that_is_not_whole_gives_way_to_the_next(copy, choose):
+    better = make_pack(copy, kind="x86-64-v4")
+    better.write_bytes(better.read_bytes()[:-1])
+    with pytest.warns(RuntimeWarning, match="x86-64-v4: it is not whole"):
+        assert choose(copy) == (KIND, FITS)
 
 
 @HAS_AVX512
@@ -275,6 +310,10 @@ def index_of_another_form(pack: Path, index: Path) -> None:
     index.write_text("7")
 
 
+def deep_index(pack: Path, index: Path) -> None:
+    index.write_text("[" * 200_000)
+
+
 def foreign_index(pack: Path, index: Path) -> None:
     index.write_text(json.dumps({KIND: "0" * 64}))
 
@@ -283,10 +322,12 @@ def foreign_index(pack: Path, index: Path) -> None:
 DAMAGES = {
     damage_manifest: f"{KIND}: its manifest is not the one that the package records",
     another_manifest: f"{KIND}: its manifest is not the one that the package records",
-    no_pack: f"{KIND}: [Errno",
+    truncate: f"{KIND}: it is not whole",
+    no_pack: f"{KIND}: No such file or directory",
     folder_for_pack: f"{KIND}: ",
-    empty_index: "index.json: ",
-    index_of_another_form: "index.json: ",
+    empty_index: "index.json: it is damaged",
+    index_of_another_form: "index.json: it is damaged",
+    deep_index: "index.json: it is damaged",
     foreign_index: f"{KIND}: its manifest is not the one that the package records",
 }
 
@@ -321,9 +362,11 @@ def test_a_warning_that_is_an_error_is_none(copy, tmp_path):
     assert found["pack"] is None
 
 
-def link_pack(pack: Path) -> None:
-    pack.rename(pack.with_suffix(".elsewhere"))
-    pack.symlink_to(pack.with_suffix(".elsewhere"))
+def link_pack(pack: Path) -> Path:
+    """Let a link to it stand in its place, as some installers make; return where it is."""
+    elsewhere = pack.rename(pack.with_suffix(".elsewhere"))
+    pack.symlink_to(elsewhere)
+    return elsewhere
 
 
 def pipe(pack: Path) -> None:
@@ -335,7 +378,7 @@ UNTRUSTED = {
     "writable by others": lambda pack: pack.chmod(0o666),
     "writable by a group": lambda pack: pack.chmod(0o664),
     "another user's": lambda pack: os.chown(pack, 2001, 2001),
-    "a link": link_pack,
+    "a link to another user's": lambda pack: os.chown(link_pack(pack), 2001, 2001),
     "a pipe": pipe,
 }
 
@@ -345,13 +388,20 @@ UNTRUSTED = {
 @pytest.mark.parametrize("file", [f"{KIND}.pack", "index.json"])
 @pytest.mark.parametrize("how", UNTRUSTED)
 def test_what_others_may_have_written_is_not_used(copy, choose, how, file):
-    if how == "another user's" and os.geteuid() != 0:
+    if "another user's" in how and os.geteuid() != 0:
         pytest.skip("only root can give files away")
     if Path(cpu_kinds.__file__).stat().st_mode & 0o022:
         pytest.skip("the package itself can be written by others")
     UNTRUSTED[how](copy / file)
     with pytest.warns(RuntimeWarning, match=re.escape(str(copy / file) if file == "index.json" else KIND)):
         assert choose(copy)[0] is None
+
+
+@POSIX_PERMISSIONS
+def test_links_are_followed(copy, choose):
+    for file in (f"{KIND}.pack", "index.json"):
+        link_pack(copy / file)
+    assert choose(copy) == (KIND, FITS)
 
 
 # --------------------------------------------------------------------------- sources that change meanwhile
