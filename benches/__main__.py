@@ -10,7 +10,7 @@ from typing import Any
 from .gate import CANNOT
 from .gate import command as gate
 from .history import command as history
-from .measuring import command_line
+from .measuring import command_line, targets
 from .peers import command as peers
 from .profile import command as profile
 from .report import command as report
@@ -23,8 +23,12 @@ _ROOMS = (peers, profile, startup, gate, history, report)
 def main(arguments: Sequence[str] | None = None, **more: Any) -> int:
     """Run one command and return the exit code; `more` is handed on to it."""
     asked = sys.argv[1:] if arguments is None else list(arguments)
+    parser = _parser()
     try:
-        options = _parser().parse_args(asked)
+        options = parser.parse_args(asked)
+        held = options.target is None or targets.is_set(options.target)
+        if not held and (problem := targets.misfit(options.target)):
+            parser.error(f"--target: {problem}")
     except SystemExit as error:
         # argparse ends with 2, which means a wrong result where the gate says it.
         if error.code == 2 and asked[:1] and asked[0] in gate.COMMANDS:
@@ -32,12 +36,14 @@ def main(arguments: Sequence[str] | None = None, **more: Any) -> int:
         raise
     if missing := command_line.missing(options.needs):
         return command_line.fail(f"{options.command} needs {missing}")
+    if not held:
+        return targets.again(asked, options.target)
     return int(options.run(options, **more))
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benches", description="Measurements of fastml's kernels.")
-    parser.set_defaults(needs={})
+    parser.set_defaults(needs={}, target=None)
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND", dest="command")
     for room in _ROOMS:
         room.add_parsers(commands)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..history import RECORDS
+from ..measuring import targets
 from ..measuring.command_line import count, positive
 from ..measuring.repository import ROOT, WORKTREE, GitError
 from . import CANNOT, FINE
@@ -48,6 +49,7 @@ def add_parsers(commands: Any) -> None:
     gate.add_argument("--cache", type=Path, default=_CACHE, metavar="FOLDER", help=f"compiled code (default: {_CACHE})")
     gate.add_argument("--output", type=Path, default=Path("report"), metavar="FOLDER", help="default: report")
     gate.add_argument("--markdown", type=Path, metavar="FILE", help="append the table as Markdown")
+    targets.add_option(gate)
     gate.set_defaults(run=_guarded(_gate))
     record = commands.add_parser(
         "gate-record",

@@ -17,9 +17,9 @@ import random
 import subprocess
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Protocol
 
@@ -88,11 +88,15 @@ Pair = dict[str, Reading]
 
 @dataclass(frozen=True)
 class InstalledSide:
-    """A side in an environment of its own; `catalogue` is the folder of kernels whose catalogue is measured."""
+    """A side in an environment of its own; `catalogue` is the folder of kernels whose catalogue is measured.
+
+    `held` has the variables that hold its workers to a target.
+    """
 
     environment: Environment
     catalogue: Path
     n_threads: int
+    held: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -112,6 +116,7 @@ class _Subprocess:
             # Models call BLAS; idle threads of it would spin beside the other side's turn.
             "OPENBLAS_NUM_THREADS": "1",
             "OMP_WAIT_POLICY": "passive",
+            **side.held,
         }
         self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  closed by `close`
         command = [str(side.environment.python), "-I", "-B", str(_WORKER)]

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..measuring import targets
 from . import FINE, environments
 from .comparing import compare, default_jobs, plan
 from .decision import RULE
@@ -78,8 +79,8 @@ def installed(base: Environment, head: Environment) -> tuple[InstalledSide, Inst
     from fastml.kernels.runtime import parallel
 
     n_threads = parallel.default()[0]
-    catalogue = _kernels_of(head)
-    return InstalledSide(base, catalogue, n_threads), InstalledSide(head, catalogue, n_threads)
+    catalogue, held = _kernels_of(head), targets.environment()
+    return InstalledSide(base, catalogue, n_threads, held), InstalledSide(head, catalogue, n_threads, held)
 
 
 def _kernels_of(environment: Environment) -> Path:
@@ -101,6 +102,7 @@ def document(outcome: Outcome, base: Environment, head: Environment, why: str) -
         "kind": "gate",
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "machine": info.collect(),
+        "target": targets.state(("fastml", "numpy", "scipy", "scikit-learn")),
         "threads": parallel.default()[0],
         "base": {"revision": base.revision, "commit": base.commit, "why": why},
         "head": {"revision": head.revision, "commit": head.commit, "changed": head.changed},

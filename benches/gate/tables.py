@@ -95,6 +95,8 @@ def _summary(outcome: Outcome, document: dict[str, Any]) -> Iterator[str]:
         f"{len(outcome.screening)} pairs of processes{again}; {outcome.seconds:.0f} s, of which {outcome.warm_s:.0f} s "
         f"compiling and checking; {document['threads']} threads, {document['machine']['cpu']['model']}"
     )
+    if target := f.target(document):
+        yield target
     if outcome.screening:
         yield _RATIO
     yield from (f"accepted.toml, entry to remove: {entry}" for entry in outcome.stale)

@@ -88,6 +88,16 @@ class Worker:
         return {"seconds": (time.perf_counter() - start) / len(turns)}
 
 
+def is_held(target: str) -> bool:
+    """Whether the kernels are compiled for a kind of CPU: older revisions know none."""
+    try:
+        from fastml.kernels.runtime import cpu_kinds, jit
+    except ImportError:
+        return False
+    kind = cpu_kinds.KINDS.get(target)
+    return kind is not None and jit.compiled_for()[1:] == (kind.cpu, kind.features)
+
+
 def _collect() -> None:
     """Collect garbage now, as it would come at times of its own; what is left stays, and is not searched again."""
     gc.collect()
@@ -115,6 +125,8 @@ def main(site: Path, catalogue: Path, n_threads: int) -> None:
     for module in (fastml, kernels):
         if site not in Path(str(module.__file__)).resolve().parents:
             raise SystemExit(f"{module.__name__} comes from {module.__file__}, which is not in {site}")
+    if (target := os.environ.get("FASTML_TARGET")) and not is_held(target):
+        raise SystemExit(f"this revision's fastml cannot be held to {target}")
     cases = load("gate_cases", Path(__file__).with_name("cases.py"))
     entries = cases.load_catalogue(catalogue).ENTRIES
     gc.disable()

@@ -2,7 +2,7 @@
 
 ``python -m benches history --add report/results.json`` (or ``report/gate.json``) keeps the figures of a run in
 ``benches/history/records/``; without ``--add`` the page is written to ``report/history.html``. README's table is made
-from the newest record of a report.
+from the newest record of a report, and from those of the same CPU that were held to a target.
 """
 
 from pathlib import Path

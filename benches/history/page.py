@@ -24,7 +24,8 @@ tr:nth-child(even) {{ background: #f4f4f4; }} .quiet {{ color: #555; }}
 </style></head><body>
 <h1>How fast the kernels were</h1>
 <p class="quiet">One plot per kernel: the time of a call, relative to the first record on the same machine. Below 1 it
-is faster than then. A line joins records of one machine; figures of two machines are different experiments.</p>
+is faster than then. A line joins records of one machine, held to one target or to none; figures of two machines are
+different experiments.</p>
 {body}
 </body></html>
 """
@@ -57,7 +58,8 @@ def page(records: list[dict[str, Any]]) -> str:
 
 
 def _machine(record: dict[str, Any]) -> str:
-    return f"{record['machine']['cpu']}, {record['threads']} threads, numba {record['machine']['numba']}"
+    target = f" as {record['target']}" if record.get("target") else ""
+    return f"{record['machine']['cpu']}{target}, {record['threads']} threads, numba {record['machine']['numba']}"
 
 
 def series(records: list[dict[str, Any]]) -> dict[str, dict[str, list[tuple[str, float]]]]:

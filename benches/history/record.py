@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..measuring import formats as f
+from ..measuring import targets
 from ..measuring.documents import read_document, write_text
 
 __all__ = ["SCHEMA", "add", "commits", "kernel_of", "read", "record_of"]
@@ -44,13 +45,16 @@ def record_of(document: dict[str, Any]) -> dict[str, Any]:
     Raises
     ------
     ValueError
-        If it was measured on files that are in no commit.
+        If it was measured on files that are in no commit, or with what was not held to its target.
     """
     machine = document["machine"]
     gate = document.get("kind") == "gate"
     source = document["head"] if gate else document["source"]
     if source["commit"] is None or source["changed"]:
         raise ValueError("this was measured on files that are in no commit; commit them and measure again")
+    if loose := targets.not_held(document):
+        raise ValueError(f"its times are not those of its target: not held to it are {', '.join(loose)}")
+    target = document.get("target")
     record = {
         "schema": SCHEMA,
         "kind": "gate" if gate else "report",
@@ -63,6 +67,7 @@ def record_of(document: dict[str, Any]) -> dict[str, Any]:
             "python": machine["python"],
             **{name: machine["packages"].get(name) for name in ("numpy", "numba")},
         },
+        "target": target["name"] if target else None,
         "threads": document["threads"] if gate else document["threads"]["all"],
     }
     if gate:
@@ -96,7 +101,8 @@ def add(document: dict[str, Any], folder: Path) -> Path:
     if not record["figures"]:
         raise ValueError("there are no figures in this document: nothing was measured, or nothing agreed")
     stamp = re.sub(r"[^0-9]", "", record["date"])[:12]
-    path = folder / f"{stamp}-{record['kind']}-{record['commit'][:10]}.json"
+    what = "-".join(filter(None, (stamp, record["kind"], record["target"], record["commit"][:10])))
+    path = folder / f"{what}.json"
     # One figure a line: the files are kept in git.
     figures = ",\n".join(f"  {json.dumps(name)}: {json.dumps(value)}" for name, value in record["figures"].items())
     head = json.dumps({key: value for key, value in record.items() if key != "figures"}, indent=1)

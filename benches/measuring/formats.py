@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from fastml.kernels.distances.arguments import METRICS
@@ -83,6 +84,18 @@ def busy(document: dict[str, Any]) -> str:
     if load is None or load < 0.5:
         return ""
     return f"Other processes ran in the minute before (load average {load:.1f}): times are noisier, threads gain less."
+
+
+def target(document: Mapping[str, Any]) -> str:
+    """Say which kind of CPU the libraries were held to, and which could not be; empty for the CPU as it is."""
+    found = document.get("target")
+    if not found:
+        return ""
+    held = [one["name"] for one in found["libraries"] if not one["problem"]]
+    text = f"Held to {found['name']}: {', '.join(held)}."
+    if others := [f"{one['name']} ({one['problem']})" for one in found["libraries"] if one["problem"]]:
+        text += f" Not held to it, so not counted: {', '.join(others)}."
+    return text
 
 
 def _three(value: float) -> str:

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from ..measuring import targets
 from ..measuring.command_line import count, fail, let_idle_threads_sleep
 
 __all__ = ["add_parsers"]
@@ -29,6 +30,7 @@ def add_parsers(commands: Any) -> None:
     peers.add_argument("--quick", action="store_true", help="small sizes: to see that all runs, not how fast")
     peers.add_argument("--output", type=Path, default=Path("report"), metavar="FOLDER", help="default: report")
     peers.add_argument("--threads", type=count, metavar="N", help="for us and for the peers (default: all)")
+    targets.add_option(peers)
     peers.set_defaults(run=_peers, needs={"threadpoolctl": "bench", "matplotlib": "plot"})
 
 
@@ -43,6 +45,7 @@ def _peers(options: argparse.Namespace) -> int:
     from fastml.cli import info
     from fastml.kernels.catalogue import select
 
+    from ..measuring import formats
     from ..measuring.documents import write_text
     from . import run, table
     from .page import page
@@ -53,7 +56,8 @@ def _peers(options: argparse.Namespace) -> int:
         return fail(f"--only {options.only!r} matches none of: {'; '.join(job.key for job in jobs)}")
     jobs = [job for job in jobs if f"{job.key}, {job.size}" in chosen]
     versions = [f"{name} {version or 'not installed'}" for name, version in run.versions().items()]
-    print(f"{n_threads} threads; {', '.join(versions)}")
+    kind = f", as {options.target}" if options.target else ""
+    print(f"{n_threads} threads{kind}; {', '.join(versions)}")
     print(table.HEADER)
     path = options.output / "peers.json"
 
@@ -76,7 +80,7 @@ def _peers(options: argparse.Namespace) -> int:
     if interrupted:
         print("interrupted: wrote what was measured so far", file=sys.stderr)
     outcomes = document["outcomes"]
-    print("\n".join([*table.figures(document), table.summary(outcomes)]))
+    print("\n".join(filter(None, [*table.figures(document), formats.target(document), table.summary(outcomes)])))
     write(document)
     print(f"wrote {path} and {path.with_name('peers.html')}", file=sys.stderr)
     return 130 if interrupted else int(any(map(table.is_error, outcomes)))

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..measuring import formats as f
 from ..report import plots
-from .table import reason, summary
+from .table import is_held, reason, summary
 
 __all__ = ["page"]
 
@@ -30,6 +30,7 @@ every setting that we know to be fast, the fastest counts; its result was compar
 that does not reach the goal has no time. Our own other ways, called fastml, are shown and not counted.</p>
 <p class="quiet">{machine}</p>
 <p class="quiet">{versions}</p>
+<p class="quiet">{target}</p>
 {body}
 </body></html>
 """
@@ -49,6 +50,7 @@ def page(document: dict[str, Any]) -> str:
             f"{machine['cpu']['model']}, {document['threads']} threads, {machine['platform']}, Python "
             f"{machine['python']}; medians of {document['rounds']} rounds in turns."
         ),
+        target=escape(f.target(document)),
         versions=escape(_versions(document["versions"], beside)),
         body=body + _comparisons(beside) + _limits(limits) + _figures(document),
     )
@@ -71,11 +73,11 @@ def _comparisons(outcomes: list[dict[str, Any]]) -> str:
     names = ("job", "size", "library", "ours", "theirs", "ratio", "±", "setting, or why there is no time")
     rows = []
     for o in outcomes:
-        start = _cells(o["job"], o["size"], o["package"])
+        start = _cells(o["job"], o["size"], o["package"] if is_held(o) else f"{o['package']} (not held)")
         if o["ratio"] is None:
             rows.append(f"{start}<td></td><td></td><td></td><td></td>{_cells(reason(o))}")
             continue
-        mark = ' class="n slower"' if o["ratio"] < 1 else ' class="n"'
+        mark = ' class="n slower"' if o["ratio"] < 1 and is_held(o) else ' class="n"'
         times = _numbers(f.seconds(o["ours_seconds"]), f.seconds(o["seconds"]))
         ratio = f"<td{mark}>{f.times(o['ratio'])}</td>"
         rows.append(start + times + ratio + _numbers(f"{o['spread']:.2f}") + _cells(o["setting"]))
@@ -87,7 +89,8 @@ def _limits(outcomes: list[dict[str, Any]]) -> str:
         return ""
     rows = []
     for o in outcomes:
-        start = _cells(o["job"], o["size"], f"{o['setting']} ({o['package']})" if o["setting"] else o["package"])
+        name = f"{o['setting']} ({o['package']})" if o["setting"] else o["package"]
+        start = _cells(o["job"], o["size"], name if is_held(o) else f"{name} (not held)")
         if o["ratio"] is None:
             rows.append(f"{start}<td></td><td></td><td></td>{_cells(reason(o))}")
             continue

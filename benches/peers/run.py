@@ -6,10 +6,11 @@ import importlib
 import statistics
 import textwrap
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from ..measuring import targets
 from ..measuring.timing import blas_limit, quiet_gc
 from .jobs import linear, losses, neighbors, networks, training
 from .jobs.job import NOT_INSTALLED, OURS, PACKAGES, Call, Job, Judge, NotReached, Outcome, Peer, Prepared
@@ -45,6 +46,7 @@ def run_all(
         for job in jobs:
             outcomes = run(job, n_threads)
             made["outcomes"] += map(asdict, outcomes)
+            made["target"] = _target(made["outcomes"])
             on_job(made, outcomes)
         if figures is not None:
             made |= figures(made)
@@ -117,6 +119,7 @@ def _admit(outcome: Outcome, make: Callable[[], Peer], expected: Any) -> Call | 
     if problem is not None:
         outcome.refuse("missing", problem)
         return None
+    outcome.held = targets.why_not_held(outcome.package) is None
     try:
         peer = make()
     except Exception as error:
@@ -207,8 +210,14 @@ def document(outcomes: Sequence[Outcome], n_threads: int, machine: dict[str, Any
     """Return everything as JSON takes it."""
     return {
         "machine": machine,
+        "target": _target([asdict(outcome) for outcome in outcomes]),
         "threads": n_threads,
         "rounds": ROUNDS,
         "versions": versions(),
         "outcomes": [asdict(outcome) for outcome in outcomes],
     }
+
+
+def _target(outcomes: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """Return what this process is held to, and which of the peers so far are."""
+    return targets.state([OURS, *(outcome["package"] for outcome in outcomes if outcome["status"] != "missing")])

@@ -9,7 +9,7 @@ from typing import Any
 
 from .jobs.job import OURS, Outcome
 
-__all__ = ["HEADER", "figures", "is_error", "lines", "reason", "summary"]
+__all__ = ["HEADER", "figures", "is_error", "is_held", "lines", "reason", "summary"]
 
 HEADER = f"{'job':<12} {'peer':<20} {'ours s':>8} {'peer s':>8} {'ratio':>7} {'±':>5} {'goal':>5}"
 _WIDTH = 100
@@ -25,7 +25,7 @@ def lines(outcomes: Sequence[Outcome]) -> Iterator[str]:
         if o.ratio is None:
             yield from textwrap.wrap(reason(asdict(o)), _WIDTH, initial_indent=f"{name} ", subsequent_indent=" " * 15)
             continue
-        mark = "" if o.goal is None else "reached" if o.ratio >= o.goal else "short"
+        mark = "not held" if not o.held else "" if o.goal is None else "reached" if o.ratio >= o.goal else "short"
         yield f"{name} {o.ours_seconds:8.4f} {o.seconds:8.4f} {o.ratio:7.2f} {o.spread:5.2f} {goal:>5} {mark}".rstrip()
         yield f"{'':<15}{o.setting}" + (f" ({o.package}); the ratio is our share of it" if o.limit else "")
 
@@ -56,15 +56,22 @@ def is_error(outcome: Mapping[str, Any]) -> bool:
     return outcome["status"] == "wrong" or (outcome["package"] == OURS and outcome["status"] != "timed")
 
 
+def is_held(outcome: Mapping[str, Any]) -> bool:
+    """Say whether a ratio counts: all of a run do that has no target."""
+    return bool(outcome.get("held", True))
+
+
 def summary(outcomes: Sequence[Mapping[str, Any]]) -> str:
-    """Count wins and losses beside other libraries: limits and our own other ways are none of these."""
+    """Count wins and losses beside other libraries: limits and our own other ways are none, nor who was not held."""
     others = [o for o in outcomes if not o["limit"] and o["package"] != OURS]
-    timed = [o for o in others if o["ratio"] is not None]
+    timed = [o for o in others if o["ratio"] is not None and is_held(o)]
     slower = sum(o["ratio"] < 1 for o in timed)
     text = f"{len(timed)} comparisons: we are faster in {len(timed) - slower}, slower in {slower}"
     for status in ("not reached", "failed", "wrong"):
         count = sum(o["status"] == status for o in others)
         text += f"; {count} {_UNTIMED[status]}" if count else ""
+    not_held = sum(o["ratio"] is not None and not is_held(o) for o in others)
+    text += f"; {not_held} not counted, as the peer is not held to the target" if not_held else ""
     return f"{text}."
 
 

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from ..measuring import targets
 from ..measuring.command_line import count, fail, let_idle_threads_sleep, positive
 
 __all__ = ["add_parsers"]
@@ -29,6 +30,7 @@ def add_parsers(commands: Any) -> None:
     report.add_argument("--output", type=Path, default=Path("report"), metavar="FOLDER", help="default: report")
     report.add_argument("--threads", type=count, metavar="N", help="what 'all threads' means")
     report.add_argument("--seconds", type=positive, metavar="S", help="time to spend, about; short runs are noisier")
+    targets.add_option(report)
     report.set_defaults(run=_report, needs={"rich": "bench", "threadpoolctl": "bench", "matplotlib": "plot"})
 
 

@@ -7,6 +7,7 @@ from html import escape
 from typing import Any
 
 from ..measuring import formats as f
+from ..measuring import targets
 from . import plots
 from .summary import group_title, groups
 
@@ -66,10 +67,11 @@ def page(document: dict[str, Any]) -> str:
 
 def _lead(document: dict[str, Any]) -> str:
     machine, threads = document["machine"], document["threads"]
+    target = f" as {document['target']['name']}" if document.get("target") else ""
     only = f", only <code>{escape(document['only'])}</code>" if document["only"] else ""
     return (
         f'<p class="quiet">{escape(document["created"])} · fastml {escape(machine["fastml"])} · '
-        f"{escape(machine['cpu']['model'])} · all threads = {threads['all']} ({escape(threads['source'])}) · "
+        f"{escape(machine['cpu']['model'] + target)} · all threads = {threads['all']} ({escape(threads['source'])}) · "
         f"{document['mode']} mode{only} · {document['seconds']:.0f} s</p>"
     )
 
@@ -103,7 +105,7 @@ def _summary(document: dict[str, Any]) -> str:
         names = {item["name"] for item in summary["slower"]}
         text = f"<b>JIT is slower than vectorised in {len(names)} of {compared} cases:</b>"
         boxes.append(_box("bad", text + _items(f.slower_phrases(summary, document["threads"]["all"]))))
-    elif compared:
+    elif compared and not targets.not_held(document):
         boxes.append(_box("good", f"JIT is slower than vectorised in none of {compared} cases."))
     if document["known_answers"]:
         total = len(document["known_answers"])
@@ -132,6 +134,7 @@ def _machine(document: dict[str, Any]) -> str:
     rows = [
         ("CPU", f"{cpu['model']}, {cpu['logical']} logical CPUs"),
         ("Numba target", f"{cpu['target']}, vectors of {cpu['vector_bytes']} bytes ({', '.join(cpu['features'])})"),
+        *([("Target", f.target(document))] if f.target(document) else []),
         ("Versions", f"Python {machine['python']}, {packages}"),
         ("BLAS", blas or "unknown"),
         ("System", machine["platform"]),

@@ -360,11 +360,12 @@ def peers(outcomes: list[dict[str, Any]], *, salt: str) -> str:
                 color=color[outcome["package"]],
                 edgecolor=SLOWER if slower else color[outcome["package"]],
                 hatch="////" if slower else None,
+                alpha=1 if outcome.get("held", True) else 0.35,
             )
             ax.text(
                 ratio / 1.04 if slower else ratio * 1.04,
                 y,
-                f"{f.times(ratio)} ×",
+                f"{f.times(ratio)} ×{'' if outcome.get('held', True) else ', not held'}",
                 va="center",
                 ha="right" if slower else "left",
                 fontsize=7,

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from ..measuring import targets
 from ..measuring.limits import Limits, better, measure_limits
 from ..measuring.repository import ROOT, source_of
 from . import scaling, tiles
@@ -21,6 +22,8 @@ from .summary import summarize
 __all__ = ["SCHEMA", "STUDIES", "Progress", "answers", "run"]
 
 SCHEMA = 1
+#: What a target is for: the tiers, and the BLAS that NumPy and Numba call.
+HELD = ("fastml", "numpy", "scipy")
 #: Everything that is measured by default has to fit into this, compilation included; with what a fresh clone installs
 #: it stays under three minutes.
 DEFAULT_SECONDS = 110.0
@@ -118,6 +121,7 @@ def _empty_document(options: Options, plan: Plan, n_threads: int, source: str) -
         "seconds": 0.0,
         "source": source_of(ROOT),
         "machine": _machine(),
+        "target": targets.state(HELD),
         "load_average": _load_average(),
         "threads": {"all": n_threads, "source": source},
         "limits": None,

@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..measuring import formats as f
+from ..measuring import targets
 from .run import Progress
 from .summary import group_title, groups
 
@@ -70,7 +71,7 @@ def _summary(document: dict[str, Any], out: Console) -> None:
             out.print(Text(f"JIT is SLOWER than vectorised in {len(names)} of {compared} cases:", style="bold red"))
             for phrase in slower:
                 out.print(Text(f"  {phrase}", style="red"))
-        else:
+        elif not targets.not_held(document):
             out.print(Text(f"JIT is slower than vectorised in none of {compared} cases.", style="green"))
         if not summary["disagree"]:
             out.print(Text(f"All tiers agree with the reference within the bounds in all {compared} cases."))
@@ -84,6 +85,8 @@ def _machine(document: dict[str, Any], out: Console) -> None:
     cpu = machine["cpu"]
     versions = ", ".join(f"{name} {version}" for name, version in machine["packages"].items() if version)
     out.print(Text(f"\n{cpu['model']}, Numba target {cpu['target']} with vectors of {cpu['vector_bytes']} bytes"))
+    if f.target(document):
+        out.print(Text(f.target(document)))
     out.print(Text(f"fastml {machine['fastml']}, Python {machine['python']}, {versions}"))
     out.print(Text(f"all threads = {threads['all']} ({threads['source']}); took {document['seconds']:.0f} s"))
     if limits:

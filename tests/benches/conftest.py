@@ -193,6 +193,7 @@ def stand_in(patch: pytest.MonkeyPatch) -> SimpleNamespace:
         n_threads=2,
     )
     patch.setattr(run, "measure_limits", lambda n_threads: found)
+    patch.setattr(run.targets, "state", lambda packages: None)
     patch.setattr(run, "time", CLOCK)
     patch.setattr(timing, "time", CLOCK)
     patch.setattr(CLOCK, "busy_threads", 1)
@@ -236,6 +237,7 @@ def document() -> dict[str, Any]:
         answer = known_answers.Answer("W9", "CIFAR-10", f"rate {found}", "uint8", "0.698", found, 0.5)
         made["known_answers"].append({**answer.__dict__, "verdict": answer.verdict})
     made["summary"] = summarize(made)
+    made["target"] = {"name": "x86-64-v3", "libraries": [{"name": "numpy", "problem": None}]}
     made["tiles"] = {
         "cpu": "made up",
         "vector_bytes": 64,

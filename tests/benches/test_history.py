@@ -168,7 +168,7 @@ def test_the_command_adds_and_draws(tmp_path, capsys):
 def test_readme_has_the_figures_of_the_newest_record(capsys):
     records = record.read(RECORDS)
     text = (repository.ROOT / "README.md").read_text(encoding="utf-8")
-    assert readme.written(text, readme.newest(records)) == text, "python -m benches readme"
+    assert readme.written(text, records) == text, "python -m benches readme"
     assert command_line.main(["readme", "--check"]) == 0
 
 
@@ -188,14 +188,14 @@ def test_readme_is_written_from_a_record(tmp_path):
     for part in ("2026-01-02", "Some <CPU>", "2 threads", "3.13.1", "2.4.0", "0.68.0", "cccccccccc"):
         assert part in text
     # A figure that is changed by hand is noticed.
-    assert readme.written(text.replace("16.0", "17.0"), readme.newest(records)) != text.replace("16.0", "17.0")
+    assert readme.written(text.replace("16.0", "17.0"), records) != text.replace("16.0", "17.0")
 
 
 def test_readme_shows_all_that_lose(tmp_path):
     document = report(loses=1.0, wins=1.0)
     document["cases"][2]["tiers"]["vectorized_all"]["seconds"] = 0.0045
     record.add(document, tmp_path)
-    table = readme.block(record.read(tmp_path)[0])
+    table = readme.block(record.read(tmp_path))
     assert "| `loses` | " in table
     assert "wins" not in table
     assert "of 4 cases" in table
@@ -203,4 +203,4 @@ def test_readme_shows_all_that_lose(tmp_path):
 
 def test_readme_without_the_marks_is_refused():
     with pytest.raises(ValueError, match="must have the lines"):
-        readme.written("text", None)
+        readme.written("text", [])

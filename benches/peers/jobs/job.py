@@ -72,7 +72,8 @@ class Job:
 class Outcome:
     """What came of one peer, or of the limit, at one job.
 
-    `status` is "timed", or says why there is no time: "missing", "failed", "not reached" or "wrong".
+    `held` is false if the peer may run what the target does not have; the ratio then counts neither way. `status` is
+    "timed", or says why there is no time: "missing", "failed", "not reached" or "wrong".
     """
 
     job: str
@@ -87,6 +88,7 @@ class Outcome:
     status: str = "timed"
     problem: str | None = None
     limit: bool = False
+    held: bool = True
 
     def refuse(self, status: str, problem: str) -> None:
         self.status, self.problem = status, problem
