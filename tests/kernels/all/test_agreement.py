@@ -59,8 +59,10 @@ def test_tiers_agree_around_the_vector_width(entry, dtype, tier, seed):
     sizes = list(entry.tail_sizes())
     for axis, name in enumerate(entry.axes):
         assert name == "k" or {1, 7, 8, 15, 16, 17, 31, 33, 63, 65} <= {size[axis] for size in sizes}
-    if tier == "loops" or not jit_enabled():  # which know no vectors
+    if tier == "loops":  # which know no vectors
         sizes = [size for size in sizes if max(size) < 16]
+    elif not jit_enabled():  # nor does Python, but many classes go another way than few
+        sizes = [size for size in sizes if max(size) < 16 or max(size) == 65]
     for number, size in enumerate(sizes):
         check(entry, tier, size, dtype, "tails", seed + number)
         check(entry, tier, size, dtype, entry.regimes[number % len(entry.regimes)], seed - number)
