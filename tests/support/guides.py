@@ -92,13 +92,29 @@ def run_on_copy(program: str, folder: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def report_on_copy(folder: Path, only: str) -> str:
-    """Return what the report prints of the cases that `only` matches, with the package that lies in a folder.
+#: Reports as short as they can be: times are not what the copy is for, nor what the machine can do at best.
+_REPORTS = """
+import functools, sys
+from benches import __main__ as command
+from benches.report import run, tiles
 
-    It ends badly where two tiers do not agree.
+run.measure_limits = functools.partial(run.measure_limits, readings=1, gemm_size=64, array_bytes=1 << 20)
+tiles._STEPS //= 100
+{first}
+for only in sys.argv[1:]:
+    code = command.main(["report", "--only", only, "--seconds", "0.1", "--output", "report"])
+    if code:
+        sys.exit(code)
+"""
+
+
+def report_on_copy(folder: Path, *only: str, first: str = "") -> str:
+    """Return what reports print, each of the cases that one of `only` matches, with the package that lies in a folder.
+
+    `first` is run before them. It ends badly where two tiers do not agree.
     """
     done = subprocess.run(
-        [sys.executable, "-m", "benches", "report", "--only", only, "--seconds", "10", "--output", "report"],
+        [sys.executable, "-c", _REPORTS.format(first=first), *only],
         cwd=folder, env={**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)])},
         capture_output=True, text=True, check=False,
     )  # fmt: skip

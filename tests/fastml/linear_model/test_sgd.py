@@ -458,7 +458,7 @@ def test_evaluations_of_rows_without_weight(numbers):
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("kind", ["plain", "weights", "classes"])
-@pytest.mark.parametrize("n", [201, 404, 442])
+@pytest.mark.parametrize("n", [201, *(pytest.param(n, marks=pytest.mark.needs_jit) for n in (404, 442))])
 def test_the_running_loss_is_that_of_the_rows(n, kind, dtype, rng):
     """Of weights that do not move it is the loss of all rows, however they are cut into batches."""
     X, labels = rng.normal(size=(n, 4)).astype(dtype), rng.integers(0, 3, n)
@@ -502,6 +502,7 @@ def test_the_running_loss_of_rows_that_are_drawn(sampling, drop_last, rng):
     np.testing.assert_allclose(history["train_loss"], 4.5, rtol=1e-12)  # all rows have the same loss
 
 
+@pytest.mark.needs_jit  # hundreds of epochs
 @pytest.mark.parametrize(
     "settings", [{}, {"evaluations_per_epoch": 2}, {"evaluate_every": 1}, {"train_metrics": "batch"}]
 )

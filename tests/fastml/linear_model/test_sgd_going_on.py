@@ -208,7 +208,7 @@ def test_warnings_point_at_the_caller(numbers):
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("eta0", [1e-5, 1.0, 1e2])
-@pytest.mark.parametrize("size", [1.0, 1e6])
+@pytest.mark.parametrize("size", [pytest.param(1.0, marks=pytest.mark.needs_jit), 1e6])
 @pytest.mark.filterwarnings("ignore::fastml.DivergenceWarning")
 def test_nothing_becomes_nan(dtype, eta0, size, rng):
     X = (rng.normal(size=(200, 6)) * size).astype(dtype)

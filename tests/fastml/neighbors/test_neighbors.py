@@ -466,8 +466,8 @@ def by_dense_votes(model, codes, X_test):
 
 @pytest.mark.filterwarnings("ignore:The number of unique classes")
 @pytest.mark.parametrize("weights", ["uniform", "distance"])
-@pytest.mark.parametrize("k", [1, 2, 7])
-@pytest.mark.parametrize("n_classes", [2, 40, 400, 2000])
+@pytest.mark.parametrize("k", [1, pytest.param(2, marks=pytest.mark.needs_jit), 7])
+@pytest.mark.parametrize("n_classes", [2, *(pytest.param(n, marks=pytest.mark.needs_jit) for n in (40, 400)), 2000])
 def test_many_classes_are_counted_as_few(rng, monkeypatch, n_classes, k, weights):
     """Ties in votes, several blocks of rows, and classes so many that only the neighbours' own are counted."""
     monkeypatch.setattr(voting, "_AT_ONCE", 1 << 10)

@@ -262,7 +262,7 @@ def test_weights_of_rows_and_of_classes(classes, same_bits):
 
 
 @pytest.mark.parametrize("kind", ["plain", "weights", "classes"])
-@pytest.mark.parametrize("n", [201, 404, 442])
+@pytest.mark.parametrize("n", [201, *(pytest.param(n, marks=pytest.mark.needs_jit) for n in (404, 442))])
 def test_the_running_loss_is_that_of_the_rows(n, kind, rng):
     """Of weights that do not move it is the loss of all rows, however they are cut into batches."""
     X, y = rng.normal(size=(n, 4)), rng.integers(0, 3, n)

@@ -45,6 +45,7 @@ for name in sys.argv[1:]:
 """
 
 
+@pytest.mark.needs_jit  # imports are the same
 def test_any_module_can_be_the_first_to_be_imported():
     """A circle may go unnoticed as long as imports happen in the usual order."""
     done = run(IMPORT_EACH_FIRST, *MODULES)

@@ -16,6 +16,7 @@ from hypothesis.extra import numpy as hnp
 from numpy.testing import assert_allclose, assert_array_equal
 
 from fastml.kernels.distances import arguments as distances_arguments
+from fastml.kernels.runtime.jit import jit_enabled
 
 # Fixtures are functions of the tier only, so that sharing them among examples is right.
 COMMON = {"deadline": None, "suppress_health_check": [HealthCheck.function_scoped_fixture], "database": None}
@@ -29,6 +30,13 @@ EPS = {"float32": 1.2e-7, "float64": 2.3e-16}
 REGRESSION = ("squared_error", "absolute_error", "huber")
 BINARY = ("binary_cross_entropy", "hinge", "squared_hinge")
 MULTICLASS = ("softmax_cross_entropy", "multiclass_hinge")
+
+
+@pytest.fixture(autouse=True)
+def _skip_reference_tiers_without_the_jit(tier):
+    if not jit_enabled() and tier != "compiled":
+        pytest.skip("the same with the JIT")
+
 
 small = st.integers(1, 9)
 

@@ -20,7 +20,8 @@ assert [entry.key for entry in ours] == [
     "linear_evaluation[log_cosh]",
 ]
 for entry in ours:
-    for dtype in entry.dtypes:
+    # What trains is one code for all losses, and takes seconds to compile: in the estimator's dtype only.
+    for dtype in ("float64",) if entry.family == "training" else entry.dtypes:
         for regime in entry.regimes:
             inputs = entry.make(entry.sizes["tiny"], dtype, regime)
             truth = entry.reference(inputs)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
@@ -78,9 +80,15 @@ def plain(loss, X, y, weights, biases, order, batch_size, steps, *, activation, 
     return p, losses
 
 
-@pytest.mark.parametrize("rule", RULES)
-@pytest.mark.parametrize("dtype", FLOATS)
-@pytest.mark.parametrize("loss", LOSSES)
+def combinations(*values):
+    """Return all combinations of values; without the JIT every other one, in which every value still occurs."""
+    return [
+        pytest.param(*(value for _, value in each), marks=[pytest.mark.needs_jit] * (sum(at for at, _ in each) % 2))
+        for each in itertools.product(*map(enumerate, values))
+    ]
+
+
+@pytest.mark.parametrize(("loss", "dtype", "rule"), combinations(LOSSES, FLOATS, RULES))
 def test_training_is_the_documented_loop(rng, loss, dtype, rule):
     for number, (units, batch_size) in enumerate(SHAPES):
         activation = ACTIVATIONS[1 + number % 3]  # without a kink
@@ -117,8 +125,7 @@ def test_a_batch_larger_than_a_block_is_one_step(rng):
         close(flat(training.weights, training.biases), expected, "float64")
 
 
-@pytest.mark.parametrize("rule", RULES)
-@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize(("dtype", "rule"), combinations(FLOATS, RULES))
 def test_training_with_normalized_layers_is_the_documented_loop(rng, dtype, rule):
     """Batches that a block would not hold, and last ones of one row."""
     for number, (units, batch_size) in enumerate(SHAPES[1:]):
