@@ -156,6 +156,22 @@ def root() -> Path:
     return ROOT
 
 
+@pytest.fixture(scope="session")
+def cache_for(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], dict[str, str]]:
+    """``cache_for(target)``: variables with which another process compiles for a CPU that Numba knows by this name.
+
+    All tests of a run share what is compiled so, also where they run in several processes.
+    """
+    base = tmp_path_factory.getbasetemp()
+    folder = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    return lambda target: {
+        "NUMBA_CPU_NAME": target,
+        "NUMBA_CPU_FEATURES": "",
+        "NUMBA_CACHE_DIR": str(folder / f"cache of {target}"),
+        "FASTML_PACK": "0",
+    }
+
+
 @pytest.fixture(params=TIERS)
 def tier(request: pytest.FixtureRequest) -> str:
     """Each of the three tiers in turn."""
