@@ -337,7 +337,7 @@ def test_what_is_compiled_in_vain_is_a_failure(tmp_path):
 
 
 @pytest.mark.needs_jit
-def test_code_that_is_not_optimised_is_not_kept_and_said_so(tmp_path):
+def test_unoptimized_code_is_not_kept_and_said_so(tmp_path):
     done = command("warmup", "--only", CHEAP, NUMBA_OPT="0", NUMBA_CACHE_DIR=str(tmp_path))
     assert done.returncode == 1
     assert "NUMBA_OPT=0" in done.stderr
