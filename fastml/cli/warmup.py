@@ -111,9 +111,9 @@ _TRAINED_AS = {"LinearSVC": "LogisticRegression", "SGDClassifier": "train_linear
 
 def of_some_kinds() -> Forms:
     """Return the forms that are called on some kinds of CPU only, so that calls on another do not show them."""
-    from numba.core.types import Array, uint8
+    from numba.core.types import Array, int64, uint8
 
-    return {"fastml.kernels.distances.panels": {("distances.panels._write_norms", (Array(uint8, 2, "C"),))}}
+    return {"fastml.kernels.distances.panels": {("distances.panels._write_norms", (Array(uint8, 2, "C"), int64))}}
 
 
 def kernels_of_other_targets() -> set[str]:
@@ -122,8 +122,8 @@ def kernels_of_other_targets() -> set[str]:
 
     from fastml.kernels.distances import tile_shapes
 
-    # Squared distances of bytes are made from products only where the target multiplies bytes.
-    if tile_shapes.norm_steps(np.dtype(np.uint8)):
+    # Squared distances of bytes, or of rounded rows, are made from products only where the target multiplies bytes.
+    if tile_shapes.norm_steps(np.dtype(np.uint8)) or tile_shapes.norm_steps(tile_shapes.rounded_dtype("l2")):
         return set()
     return {name for forms in of_some_kinds().values() for name, _ in forms}
 

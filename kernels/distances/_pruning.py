@@ -1,7 +1,8 @@
 """Pruning by bounds from rows rounded to bytes: most float distances need not be made to know that they are too large.
 
-Rows of X and Y are rounded to a grid of 256 steps per column, the same step for all columns. With x' and y'
-the rounded rows, any of the three distances d obeys the triangle inequality,
+Rows of X and Y are rounded to a grid of 256 steps per column, the same step for all columns; those of Y to every other
+step where bytes are multiplied faster so (`tile_shapes.HALVED`). With x' and y' the rounded rows, any of the three
+distances d obeys the triangle inequality,
 
     d(x, y) >= d(x', y') - d(x, x') - d(y, y').
 
@@ -32,7 +33,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..arguments.arrays import UINT8
 from ..runtime.jit import inner, kernel, readonly, scalar
 from ..runtime.target import target
 from ..simd import comparisons
@@ -69,11 +69,21 @@ _LARGEST = np.iinfo(np.int32).max
 
 
 class Grid(NamedTuple):
-    """Column c of a row x is rounded to the byte nearest to ``(x[c] - origin[c]) * scale``."""
+    """Column c of a row x is rounded to the step nearest to ``(x[c] - origin[c]) * scale``, of 0 to 255."""
 
     #: Of the rows' dtype, as `scale` is.
     origin: NDArray[Any]
     scale: Any
+
+
+class Side(NamedTuple):
+    """How steps of the grid become the bytes of X, or of Y: how many units they are, less `taken`; see `HALVED`."""
+
+    #: Steps that a unit is, and its inverse; of the rows' dtype, as the `highest` step is.
+    unit: Any
+    inverse: Any
+    highest: Any
+    taken: int
 
 
 class Precision(NamedTuple):
@@ -110,12 +120,10 @@ class Queries(NamedTuple):
 def is_worthwhile(metric: Metric, dtype: np.dtype[Any], n: int, m: int, d: int, k: int) -> bool:
     """Whether bounds may save more than they cost, as far as sizes and Numba's target tell."""
     by_bytes = {"avx2", "avx512bw"} & target().features
-    products = metric != "l2" or dtype.itemsize == 8 or tile_shapes.norm_steps(UINT8)  # else floats are nearly as fast
     return bool(
         METRICS[metric].can_be_pruned
         and dtype.kind == "f"
         and by_bytes
-        and products
         and _FEWEST_COLUMNS <= d <= most_int32_columns("l2")
         and n >= _FEWEST_QUERIES
         and n * m * d >= _FEWEST_ELEMENTS
@@ -168,13 +176,15 @@ def fill_heaps(
     ``search(top, bottom, begin, end)`` offers the rows ``begin:end`` of Y to some heaps without pruning.
     """
     n, d = rows.shape
-    plan, byte_plan = (panels.plan(metric, dtype, n, d) for dtype in (rows.dtype, UINT8))
+    dtypes = rows.dtype, tile_shapes.rounded_dtype(metric)
+    plan, byte_plan = (panels.plan(metric, dtype, n, d) for dtype in dtypes)
     grid, precision = grid._replace(origin=readonly(grid.origin)), _precision(grid, rows.dtype)
-    as_bytes, to_grid = np.empty((n, d), np.uint8), np.empty(n)
+    x_side, y_side = _sides(*dtypes)
+    as_bytes, to_grid = np.empty((n, d), dtypes[1]), np.empty(n)
     rows_at_once = max(1, panels.CALL_ELEMENTS // (8 * d))
     for first in range(0, n, rows_at_once):
         some = slice(first, first + rows_at_once)
-        _round_rows(METRIC_CODES[metric], rows[some], grid, as_bytes[some], to_grid[some])
+        _round_rows(METRIC_CODES[metric], rows[some], grid, x_side, as_bytes[some], to_grid[some])
         yield
     keys[:] = np.iinfo(keys.dtype).max
     indices[:] = np.iinfo(np.intp).max
@@ -190,17 +200,18 @@ def fill_heaps(
         cutoffs=np.full(n, np.inf),
         refused=np.zeros(-(-n // X_ROWS), np.bool_),
     )
-    refused, like = queries.refused, tuple(panels.ordinary_totals(metric, dtype, d) for dtype in (rows.dtype, UINT8))
+    refused, like = queries.refused, tuple(panels.ordinary_totals(metric, dtype, d) for dtype in dtypes)
     block = byte_plan.block_points
     step = max(block, _CALL_ELEMENTS // max(1, n * d) // block * block)
     begin, pause = y_first, 1
+    plans, rounding = (plan, byte_plan), (grid, y_side)
     stride, sampled = 0, False
     while begin < y_last:
         refused[:] = False
         part, whole = (begin, min(y_last, begin + step)), (y_first, y_last, stride)
         left, begin = _prune(
-            (plan, byte_plan), grid, precision, queries, y, y_groups, part, whole, like, rule, _PAIRS_PER_SURVIVOR
-        )  # fmt: skip
+            plans, rounding, precision, queries, y, y_groups, part, whole, like, rule, _PAIRS_PER_SURVIVOR
+        )
         yield
         stride = 0
         if not refused.any():
@@ -223,6 +234,12 @@ def _precision(grid: Grid, dtype: np.dtype[Any]) -> Precision:
     return Precision(float(grid.scale), float(kind.eps), float(kind.tiny), float(kind.max / 2))
 
 
+def _sides(dtype: np.dtype[Any], rounded: np.dtype[Any]) -> tuple[Side, Side]:
+    """Return how rows of X and of Y are rounded."""
+    one, unit, most = (dtype.type(value) for value in (1, tile_shapes.y_unit(rounded), 255))
+    return Side(one, one, most, 128 if rounded == tile_shapes.HALVED else 0), Side(unit, 1 / unit, most - unit + 1, 0)
+
+
 def _runs(flags: NDArray[np.bool_]) -> list[tuple[int, int]]:
     """Return where flags are set, from each first to after each last."""
     edges = np.flatnonzero(np.diff(flags, prepend=False, append=False)).tolist()
@@ -230,26 +247,26 @@ def _runs(flags: NDArray[np.bool_]) -> list[tuple[int, int]]:
 
 
 @kernel
-def _round_rows(metric, rows, grid, as_bytes, to_grid):  # type: ignore[no-untyped-def]
+def _round_rows(metric, rows, grid, side, as_bytes, to_grid):  # type: ignore[no-untyped-def]
     """Round rows to the grid, and measure how far from it they are, in steps."""
     for i in range(rows.shape[0]):
-        to_grid[i] = _round_row(metric, rows[i], grid, as_bytes[i])
+        to_grid[i] = _round_row(metric, rows[i], grid, side, as_bytes[i])
 
 
 @inner
-def _round_row(metric, row, grid, as_bytes):  # type: ignore[no-untyped-def]
+def _round_row(metric, row, grid, side, as_bytes):  # type: ignore[no-untyped-def]
     """Round a row to the grid and return a bound of its distance to it, in steps; infinity where there is none."""
-    origin, scale = grid.origin, grid.scale
+    origin, scale, taken = grid.origin, grid.scale, side.taken
     for c in range(row.size):
-        as_bytes[c] = _rounded(row[c], origin[c], scale)
+        as_bytes[c] = _rounded(row[c], origin[c], grid, side) - taken
     total, beyond = like(scale, 0), 0
     if metric == L2:
         for c in range(row.size):
-            residual = _residual(row[c], origin[c], scale, as_bytes[c])
+            residual = _residual(row[c], origin[c], scale, side.unit, as_bytes[c] + taken)
             total += residual * residual
     else:
         for c in range(row.size):
-            residual = abs(_residual(row[c], origin[c], scale, as_bytes[c]))
+            residual = abs(_residual(row[c], origin[c], scale, side.unit, as_bytes[c] + taken))
             total += residual
             beyond += residual > like(scale, 0.5)
     if metric == LINF and total < np.inf:
@@ -258,22 +275,23 @@ def _round_row(metric, row, grid, as_bytes):  # type: ignore[no-untyped-def]
         else:
             total = like(scale, 0)
             for c in range(row.size):
-                total = max(total, abs(_residual(row[c], origin[c], scale, as_bytes[c])))
+                total = max(total, abs(_residual(row[c], origin[c], scale, side.unit, as_bytes[c] + taken)))
     return _distance_to_grid(metric, np.float64(total), np.float64(row.size), np.float64(np.finfo(row.dtype).eps) / 2)
 
 
 @scalar
-def _rounded(value, origin, scale):  # type: ignore[no-untyped-def]
-    """Return the byte nearest to a scaled value, 0 for NaN; bounds hold whichever byte it is."""
-    place = (value - origin) * scale + like(scale, 0.5)
-    place = place if place > 0 else like(scale, 0)
-    return np.uint8(place if place < like(scale, 255) else like(scale, 255))
+def _rounded(value, origin, grid, side):  # type: ignore[no-untyped-def]
+    """Return how many units are nearest to a scaled value, 0 for NaN; bounds hold whichever number it is."""
+    place = (value - origin) * grid.scale
+    place = place if place > 0 else like(place, 0)
+    place = place if place < side.highest else side.highest
+    return np.uint8(place * side.inverse + like(place, 0.5))
 
 
 @scalar
-def _residual(value, origin, scale, byte):  # type: ignore[no-untyped-def]
-    """Return how far a scaled value is from its byte; the operations keep their order."""
-    return (value - origin) * scale - like(scale, byte)
+def _residual(value, origin, scale, unit, steps):  # type: ignore[no-untyped-def]
+    """Return how far a scaled value is from so many units; the operations keep their order."""
+    return (value - origin) * scale - like(scale, steps) * unit
 
 
 @scalar
@@ -321,7 +339,7 @@ def _limit(metric, steps):  # type: ignore[no-untyped-def]
 
 @kernel
 def _prune(  # type: ignore[no-untyped-def]
-    plans, grid, precision, queries, Y, y_groups, y_range, sample, like_totals, rule, one_in
+    plans, rounding, precision, queries, Y, y_groups, y_range, sample, like_totals, rule, one_in
 ):
     """Offer the rows of Y from `y_range` to the heaps of the queries, but for those that bounds prune.
 
@@ -349,7 +367,7 @@ def _prune(  # type: ignore[no-untyped-def]
         cutoffs[i] = min(cutoffs[i], _cutoff(metric, np.float64(worst[i, 0]), d, precision))
     if stride:
         size = -(-(y_end - y_begin) // stride)
-        _pack_rounded(byte_plan, grid, Y, y_begin, size, stride, rounded, panels, radius)
+        _pack_rounded(byte_plan, rounding, Y, y_begin, size, stride, rounded, panels, radius)
         farthest = radius[: -(-size // KEYS_AT_ONCE)].max()
         for top in range(0, n, X_ROWS):
             bottom = min(n, top + X_ROWS)
@@ -362,7 +380,7 @@ def _prune(  # type: ignore[no-untyped-def]
     for left in range(y_first, y_last, block):
         right = min(y_last, left + block)
         size = right - left
-        _pack_rounded(byte_plan, grid, Y, left, size, np.intp(1), rounded, panels, radius)
+        _pack_rounded(byte_plan, rounding, Y, left, size, np.intp(1), rounded, panels, radius)
         farthest = radius[: -(-size // KEYS_AT_ONCE)].max()
         any_refused, all_refused = False, False
         for top in range(0, n, X_ROWS):
@@ -407,8 +425,9 @@ def _prune(  # type: ignore[no-untyped-def]
 
 
 @inner
-def _pack_rounded(plan, grid, Y, left, size, stride, rounded, panels, radius):  # type: ignore[no-untyped-def]
+def _pack_rounded(plan, rounding, Y, left, size, stride, rounded, panels, radius):  # type: ignore[no-untyped-def]
     """Pack `size` rounded rows of Y, `stride` apart, and note the largest distance to the grid among each 32."""
+    grid, side = rounding
     points = plan.tile_points
     panel = panels.size // (radius.size * KEYS_AT_ONCE) * points
     radius[:] = 0
@@ -416,7 +435,7 @@ def _pack_rounded(plan, grid, Y, left, size, stride, rounded, panels, radius):  
         bottom = min(size, top + points)
         for j in range(top, bottom):
             place = j // KEYS_AT_ONCE
-            to_grid = _round_row(plan.metric, Y[left + j * stride], grid, rounded[j - top])
+            to_grid = _round_row(plan.metric, Y[left + j * stride], grid, side, rounded[j - top])
             radius[place] = max(radius[place], to_grid)
         pack(plan, frozen(rounded), np.intp(0), bottom - top, panels[top // points * panel :])
 

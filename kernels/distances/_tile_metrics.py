@@ -85,11 +85,20 @@ def _sum_of_squared_byte_differences(b: ir.IRBuilder, total: ir.Value, x: ir.Val
     return b.add(total, b.add(b.mul(high, high), b.mul(low, low)))
 
 
-def sum_of_byte_products(b: ir.IRBuilder, total: ir.Value, x: ir.Value, y: ir.Value) -> ir.Value:
-    """Add y (x - 128) of four neighbours to each of a point's two 32-bit totals: `broadcast_rows` took 128 from x."""
+def _sum_of_byte_products(b: ir.IRBuilder, total: ir.Value, x: ir.Value, y: ir.Value) -> ir.Value:
+    """Add y x of four neighbours, bytes without and with a sign, to each of a point's two 32-bit totals."""
     name = {4: "llvm.x86.avx512.vpdpbusd.128", 8: "llvm.x86.avx512.vpdpbusd.256", 16: "llvm.x86.avx512.vpdpbusd.512"}
     arguments = b.bitcast(y, total.type), b.bitcast(x, total.type)
     return call(b, name[total.type.count], total.type, total, *arguments)
+
+
+def _sum_of_halved_products(b: ir.IRBuilder, total: ir.Value, x: ir.Value, y: ir.Value) -> ir.Value:
+    """Add y x of two neighbours in 16 bits, and two such sums to each of a point's two 32-bit totals."""
+    multiply = {8: "llvm.x86.avx2.pmadd.ub.sw", 16: "llvm.x86.avx512.pmaddubs.w.512"}
+    add = {8: "llvm.x86.avx2.pmadd.wd", 16: "llvm.x86.avx512.pmaddw.d.512"}
+    as_bytes, as_words = (ir.VectorType(ir.IntType(bits), 4 * total.type.count * 8 // bits) for bits in (8, 16))
+    pairs = call(b, multiply[total.type.count], as_words, b.bitcast(y, as_bytes), b.bitcast(x, as_bytes))
+    return b.add(total, call(b, add[total.type.count], total.type, pairs, constant_vector(as_words, 1)))
 
 
 def _add_pairs(b: ir.IRBuilder, totals: ir.Value) -> ir.Value:
@@ -149,10 +158,11 @@ _TILES: dict[tuple[str, str], Tile] = {
     ("l1", "u"): Tile(_sum_of_byte_differences, _add),
     ("l2", "u"): Tile(_sum_of_squared_byte_differences, _add, _four_totals_each, _add_fours),
     ("linf", "u"): Tile(_largest_byte_difference, _larger, close=_largest_byte_of_lane),
+    ("l2", "i"): Tile(_sum_of_halved_products, _add, two_totals_each, _add_pairs),
 }
 
 #: Squared distances of bytes where the target multiplies bytes: see `tile_shapes.norm_steps`.
-_PRODUCTS_OF_BYTES = Tile(sum_of_byte_products, _add, two_totals_each, _add_pairs)
+_PRODUCTS_OF_BYTES = Tile(_sum_of_byte_products, _add, two_totals_each, _add_pairs)
 
 
 #: What a column contributes, in NumPy, by `arguments.MetricDefinition.step`.
@@ -166,4 +176,11 @@ COMBINATIONS: dict[str, np.ufunc] = {"sum": np.add, "maximum": np.maximum}
 
 def tile_of(metric: str, dtype: np.dtype[Any]) -> Tile:
     """Return what a tile of a metric does with rows of a dtype, on the target."""
-    return _PRODUCTS_OF_BYTES if metric == "l2" and norm_steps(dtype) else _TILES[metric, dtype.kind]
+    if metric == "l2" and dtype.kind == "u" and norm_steps(dtype):
+        return _PRODUCTS_OF_BYTES
+    return _TILES[metric, dtype.kind]
+
+
+def metrics_of(dtype: np.dtype[Any]) -> list[str]:
+    """Return the metrics that have tiles for rows of a dtype."""
+    return [metric for metric, kind in _TILES if kind == dtype.kind]

@@ -127,14 +127,14 @@ def pair(X: ArrayLike, Y: ArrayLike | None = None) -> tuple[Array, Array, str]:
 
 
 def result_dtype(metric: Metric, dtype: np.dtype[Any], columns: int, squared: bool = False) -> np.dtype[Any]:
-    """Return the dtype of the distances between rows of `dtype` (one of `pair`'s three).
+    """Return the dtype of the distances between rows of `dtype` (one of `pair`'s three, or rounded ones).
 
     Raises
     ------
     ValueError
         For uint8 L1 over more than 8,421,504 columns, which may not fit int32.
     """
-    if dtype != UINT8:
+    if dtype.kind == "f":
         return dtype
     root = METRICS[metric].root
     if root and not squared:

@@ -124,7 +124,7 @@ def task_rows(n: int, n_threads: int) -> int:
 
 
 def whole_steps(rows: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Return rows of X as tiles read them: uint8 rows padded with zeros to groups of eight columns.
+    """Return rows of X as tiles read them: rows of bytes padded with zeros to groups of eight columns.
 
     Where panels have a step beyond their columns, so have these rows; it holds the sum of squares.
     """
@@ -132,22 +132,23 @@ def whole_steps(rows: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     n, d = rows.shape
     steps, norms = -(-d // columns), tile_shapes.norm_steps(rows.dtype)
     if d % columns or norms:
-        padded = np.zeros((n, (steps + norms) * columns), rows.dtype)
+        lacking = 128 if rows.dtype == tile_shapes.HALVED else 0
+        padded = np.full((n, (steps + norms) * columns), -lacking, rows.dtype)
         padded[:, :d] = rows
         if norms:
-            _write_norms(padded)
+            _write_norms(padded, lacking)
         rows = padded
     return readonly(rows)
 
 
 @kernel
-def _write_norms(rows):  # type: ignore[no-untyped-def]
-    """Write the sum of squares of a row's bytes into its last eight."""
+def _write_norms(rows, lacking):  # type: ignore[no-untyped-def]
+    """Write the sum of squares of a row's bytes, each with what it is `lacking`, into the last eight."""
     steps = rows.shape[1] - 8
     for i in range(rows.shape[0]):
         total = np.int64(0)
         for value in rows[i, :steps]:
-            total += np.int64(value) * np.int64(value)
+            total += (value + lacking) * (value + lacking)
         rows[i, steps:].view(np.int64)[0] = total
 
 

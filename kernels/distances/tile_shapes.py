@@ -13,7 +13,21 @@ import numpy as np
 
 from ..runtime.target import target
 
-__all__ = ["TileShape", "columns_per_lane", "copies", "norm_steps", "tile_shape", "transpose_width"]
+__all__ = [
+    "HALVED",
+    "TileShape",
+    "columns_per_lane",
+    "copies",
+    "norm_steps",
+    "rounded_dtype",
+    "tile_shape",
+    "transpose_width",
+    "y_unit",
+]
+
+#: Rows that are rounded for bounds where `vpmaddubsw` is what multiplies bytes: it adds two products in 16 bits, and
+#: these hold them if one factor is below 128. So of Y there is half of each byte, of X the byte less 128.
+HALVED = np.dtype(np.int8)
 
 
 class TileShape(NamedTuple):
@@ -63,7 +77,18 @@ def norm_steps(dtype: np.dtype[Any]) -> int:
     beyond the columns holds what depends on one row alone, its norm. It is there for every metric, since panels do not
     know what they are for.
     """
-    return int(dtype.kind == "u" and "vnni" in target().features)
+    return int(dtype == HALVED or (dtype.kind == "u" and "vnni" in target().features))
+
+
+def y_unit(dtype: np.dtype[Any]) -> int:
+    """Return how many steps of x one step of y is."""
+    return 2 if dtype == HALVED else 1
+
+
+def rounded_dtype(metric: str) -> np.dtype[Any]:
+    """Return the bytes to which rows are rounded for bounds."""
+    by_pairs = metric == "l2" and "vnni" not in target().features and {"avx2", "avx512bw"} & target().features
+    return HALVED if by_pairs else np.dtype(np.uint8)
 
 
 def _integer_vector_bytes() -> int:

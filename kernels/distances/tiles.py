@@ -18,6 +18,7 @@ distance do not depend on tile, block, batch or thread.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from llvmlite import ir
@@ -39,9 +40,9 @@ from ..simd.llvm import (
     shuffle,
     store,
 )
-from ._tile_metrics import COMBINATIONS, STEPS, Tile, sum_of_byte_products, tile_of, two_totals_each
+from ._tile_metrics import COMBINATIONS, STEPS, Tile, metrics_of, tile_of, two_totals_each
 from .arguments import METRIC_CODES, METRICS
-from .tile_shapes import columns_per_lane, copies, norm_steps, tile_shape, transpose_width
+from .tile_shapes import columns_per_lane, copies, norm_steps, tile_shape, transpose_width, y_unit
 
 __all__ = [
     "accumulate",
@@ -55,15 +56,22 @@ __all__ = [
 
 
 _NAMES = tuple(METRICS)
+_SIGNS = 0x8080808080808080
 
 
-def _for_each_metric(b: ir.IRBuilder, code: ir.Value, emit: Callable[[str], None]) -> None:
-    """Write code for each metric, of which that with the number `code` is run."""
-    blocks = {name: b.append_basic_block(name) for name in METRICS}
+def _takes_128(metric: str, dtype: np.dtype[Any]) -> bool:
+    """Whether bytes of X, for products with those of Y, lose 128: one factor must have a sign."""
+    return metric == "l2" and dtype.kind == "u" and norm_steps(dtype) > 0
+
+
+def _for_each_metric(b: ir.IRBuilder, code: ir.Value, dtype: np.dtype[Any], emit: Callable[[str], None]) -> None:
+    """Write code for each metric of rows of a dtype, of which that with the number `code` is run."""
+    blocks = {name: b.append_basic_block(name) for name in metrics_of(dtype)}
     end = b.append_basic_block("end")
-    choice = b.switch(code, blocks[_NAMES[-1]])
+    *others, last = blocks
+    choice = b.switch(code, blocks[last])
     for name, block in blocks.items():
-        if name != _NAMES[-1]:
+        if name in others:
             choice.add_case(ir.Constant(code.type, METRIC_CODES[name]), block)
         b.position_at_end(block)
         emit(name)
@@ -91,7 +99,7 @@ def _broadcast_rows_twin(metric, X, x_row, begin, steps, buffer):  # type: ignor
     rows = np.minimum(np.arange(x_row, x_row + shape.rows), len(X) - 1)
     x = X[rows, begin * columns : (begin + steps) * columns].reshape(shape.rows, steps, 1, columns)
     place = buffer[: steps * shape.rows * lanes * columns].reshape(steps, shape.rows, lanes, columns)
-    place[...] = x.swapaxes(0, 1) ^ 128 if metric == "l2" and norm_steps(X.dtype) else x.swapaxes(0, 1)
+    place[...] = x.swapaxes(0, 1) ^ 128 if _takes_128(metric, X.dtype) else x.swapaxes(0, 1)
 
 
 @intrinsic(twin=_broadcast_rows_twin)
@@ -115,12 +123,12 @@ def broadcast_rows(typingctx, metric, X, x_row, begin, steps, buffer):  # type: 
                 x_step = b.add(arguments[3], loop.index)
                 for i in range(rows):
                     value = load(b, b.gep(x_rows[i], [x_step]))
-                    if name == "l2" and norm_steps(dtype):
-                        value = b.xor(value, ir.Constant(value.type, 0x8080808080808080))
+                    if _takes_128(name, dtype):
+                        value = b.xor(value, ir.Constant(value.type, _SIGNS))
                     value = broadcast(b, value, written)
                     store(b, value, b.gep(start, [b.add(b.mul(loop.index, index(rows)), index(i))]))
 
-        _for_each_metric(b, arguments[0], write)
+        _for_each_metric(b, arguments[0], dtype, write)
         return context.get_dummy_value()
 
     return result, emit
@@ -193,7 +201,7 @@ def accumulate(typingctx, metric, broadcast_x, Y, y_at, steps, totals, row, colu
                                 place = b.bitcast(b.gep(block.data, [at]), stored.as_pointer())
                                 store(b, merge(b, load(b, place), value) if merge else value, place)
 
-        _for_each_metric(b, arguments[0], write)
+        _for_each_metric(b, arguments[0], dtype, write)
         return context.get_dummy_value()
 
     return result, emit
@@ -263,7 +271,7 @@ def accumulate_few(typingctx, metric, X, i, Y, places, begin, end, totals):  # t
                 with otherwise:
                     store(b, tile.merge(b, load(b, place), value), place)
 
-        _for_each_metric(b, arguments[0], write)
+        _for_each_metric(b, arguments[0], dtype, write)
         return context.get_dummy_value()
 
     return result, emit
@@ -273,6 +281,7 @@ def _norm_terms_twin(panels, at, stride, steps):  # type: ignore[no-untyped-def]
     lanes = transpose_width(panels.dtype)
     columns = np.lib.stride_tricks.as_strided(panels[at:], (steps, lanes, 8), (stride, 8, 1)).astype(np.int64)
     place = at + steps * stride
+    columns *= y_unit(panels.dtype)
     panels[place : place + 8 * lanes].view(np.int64)[:] = (columns * (columns - 256)).sum(axis=(0, 2))
 
 
@@ -281,7 +290,7 @@ def norm_terms(typingctx, panels, at, stride, steps):  # type: ignore[no-untyped
     """Write the norms of points, as squared distances of bytes need them, behind a panel's steps.
 
     ``norm_terms(panels, at, stride, steps)``: ``transpose_width(uint8)`` points from the place `at` on, steps `stride`
-    bytes apart; a point's term is the sum of y (y - 256), see `complete`. Of other panels it is nothing.
+    bytes apart; a point's term is the sum of uy (uy - 256), see `complete`. Of other panels it is nothing.
     """
     result = types.void(panels, at, stride, steps)
 
@@ -290,15 +299,19 @@ def norm_terms(typingctx, panels, at, stride, steps):  # type: ignore[no-untyped
         if norm_steps(dtype):
             vector = ir.VectorType(ir.IntType(64), transpose_width(dtype))
             zero = ir.Constant(two_totals_each(vector), None)
-            signs, half = constant_vector(vector, 0x8080808080808080), constant_vector(vector, 32)
+            signs, half = constant_vector(vector, _SIGNS), constant_vector(vector, 32)
+            add_products, unit = tile_of("l2", dtype).step, y_unit(dtype)
             place = cgutils.alloca_once_value(b, ir.Constant(vector, None))
             with cgutils.for_range(b, arguments[3]) as loop:
                 step_at = b.add(arguments[1], b.mul(loop.index, arguments[2]))
                 y = load(b, pointer_to(context, b, panels, arguments[0], step_at, vector))
-                # y (y - 128) and -128 y, since one factor has a sign.
-                value = sum_of_byte_products(b, zero, b.xor(y, signs), y)
-                value = b.bitcast(sum_of_byte_products(b, value, signs, y), vector)
+                # y (y - 128) and -128 y, since one factor has a sign; 2 y (2 y - 256) is 4 y (y - 128).
+                value = add_products(b, zero, b.xor(y, signs), y)
+                if unit == 1:
+                    value = add_products(b, value, signs, y)
+                value = b.bitcast(value, vector)
                 value = b.add(b.ashr(value, half), b.ashr(b.shl(value, half), half))
+                value = b.shl(value, constant_vector(vector, 2 * (unit - 1)))
                 b.store(b.add(b.load(place), value), place)
             end = b.add(arguments[1], b.mul(arguments[3], arguments[2]))
             store(b, b.load(place), pointer_to(context, b, panels, arguments[0], end, vector))
@@ -311,7 +324,7 @@ def _complete_twin(X, x_at, Y, y_at, points, totals, row, column):  # type: igno
     norm_of_x = X.reshape(-1)[x_at : x_at + 8].view(np.int64)
     norms_of_y = Y[y_at : y_at + 8 * points].view(np.int64)
     place = totals[row, column : column + points]
-    place[...] = norm_of_x + norms_of_y - 2 * place.astype(np.int64)
+    place[...] = norm_of_x + norms_of_y - 2 * y_unit(Y.dtype) * place.astype(np.int64)
 
 
 @intrinsic(twin=_complete_twin)
@@ -319,8 +332,9 @@ def complete(typingctx, X, x_at, Y, y_at, points, totals, row, column):  # type:
     """Make squared distances of bytes from sums of products, for a row of X and a panel.
 
     ``complete(X, x_at, Y, y_at, points, totals, row, column)``: at `x_at` is the row's sum of x^2, from `y_at` on
-    are the points' sums of y (y - 256), and from ``totals[row, column]`` on the sums of y (x - 128). The sum of
-    (x - y)^2 = x^2 + y (y - 256) - 2 y (x - 128) is an exact integer. Of other panels it does nothing.
+    are the points' sums of uy (uy - 256), and from ``totals[row, column]`` on the sums of y (x - 128). The sum of
+    (x - uy)^2 = x^2 + uy (uy - 256) - 2 u y (x - 128) is an exact integer; u is the `y_unit`. Of other panels it does
+    nothing.
     """
     result = types.void(X, x_at, Y, y_at, points, totals, row, column)
 
@@ -334,13 +348,14 @@ def complete(typingctx, X, x_at, Y, y_at, points, totals, row, column):  # type:
             norm_of_x = broadcast(
                 b, load(b, pointer_to(context, b, X, arguments[0], arguments[1], vector.element)), vector
             )
-            norm_of_x, one = resized(b, norm_of_x, stored), constant_vector(stored, 1)
+            norm_of_x = resized(b, norm_of_x, stored)
+            doublings = constant_vector(stored, y_unit(np.dtype(str(Y.dtype))))
             y_start = pointer_to(context, b, Y, arguments[2], arguments[3], vector)
             with cgutils.for_range(b, b.sdiv(arguments[4], index(lanes))) as loop:
                 norms_of_y = resized(b, load(b, b.gep(y_start, [loop.index])), stored)
                 at = b.add(corner, b.mul(loop.index, index(lanes)))
                 place = b.bitcast(b.gep(block.data, [at]), stored.as_pointer())
-                store(b, b.sub(b.add(norm_of_x, norms_of_y), b.shl(load(b, place), one)), place)
+                store(b, b.sub(b.add(norm_of_x, norms_of_y), b.shl(load(b, place), doublings)), place)
         return context.get_dummy_value()
 
     return result, emit

@@ -134,7 +134,7 @@ def is_float(kind: ir.Type) -> bool:
 
 def lane_type(dtype: types.Type, context: Any) -> ir.Type:
     """Return a float, or a group of eight bytes taken as one integer."""
-    return ir.IntType(64) if dtype == types.uint8 else context.get_data_type(dtype)
+    return ir.IntType(64) if dtype in (types.uint8, types.int8) else context.get_data_type(dtype)
 
 
 def index(value: int) -> ir.Constant:

@@ -40,11 +40,14 @@ ALLOWED_FLAGS = {"contract", "reassoc", "nsz", "arcp"}
 
 AGREE = """
 import json, re, sys
+import numpy as np
 from fastml.cli import warmup
 from fastml.kernels import catalogue
+from fastml.kernels.distances import tile_shapes
 from fastml.kernels.runtime import jit, target
 SPOIL = lambda result: result
-BLOCKS = {"distances.panels._write_norms"} if any(case == "pairwise_l2 uint8" for case in sys.argv) else set()
+by_products = "pairwise_l2 uint8" in sys.argv and tile_shapes.norm_steps(np.dtype("u1"))
+BLOCKS = {"distances.panels._write_norms"} if by_products else set()
 
 def sizes(entry):
     yield entry.sizes["tiny"], "typical"

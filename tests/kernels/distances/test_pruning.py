@@ -220,8 +220,8 @@ def test_the_comparison_notices_a_wrong_bound(rng, bounds, monkeypatch, metric, 
     else:
         right, distance = _pruning._round_rows, want[0].mean()
 
-        def nearer(code, rows, grid, rounded, radius):
-            right(code, rows, grid, rounded, radius)
+        def nearer(code, rows, grid, side, rounded, radius):
+            right(code, rows, grid, side, rounded, radius)
             radius -= 0.3 * distance * grid.scale
 
         monkeypatch.setattr(_pruning, "_round_rows", nearer)
@@ -240,20 +240,24 @@ def test_distances_to_the_grid(rng, metric, dtype, kind):
     if grid is None:
         assert kind in (tiny, largest, constant)
         return
-    rounded, radius = np.empty(X.shape, np.uint8), np.empty(len(X))
-    _pruning._round_rows(METRIC_CODES[metric], X, grid, rounded, radius)
-    for row, places, bound in zip(X, rounded, radius, strict=True):
-        if not np.isfinite(row).all():
-            assert bound == np.inf
-            continue
-        cells = zip(row.tolist(), grid.origin.tolist(), places.tolist(), strict=True)
-        beside = [abs((Fraction(x) - Fraction(o)) * Fraction(float(grid.scale)) - place) for x, o, place in cells]
-        if metric == "l2":
-            assert sum(b * b for b in beside) <= Fraction(bound) ** 2
-        else:
-            assert (sum if metric == "l1" else max)(beside) <= Fraction(bound)
-        norm = {"l1": np.sum, "l2": np.linalg.norm, "linf": np.max}[metric](np.array(beside, np.float64))
-        assert bound <= max(norm, 0.5 * (metric == "linf")) * 1.001 + 0.01
+    for kept in (np.dtype(np.uint8), tile_shapes.HALVED):
+        for side in _pruning._sides(dtype, kept):
+            rounded, radius = np.empty(X.shape, kept), np.empty(len(X))
+            _pruning._round_rows(METRIC_CODES[metric], X, grid, side, rounded, radius)
+            for row, places, bound in zip(X, rounded, radius, strict=True):
+                if not np.isfinite(row).all():
+                    assert bound == np.inf
+                    continue
+                steps = [int(side.unit) * (place + side.taken) for place in places.tolist()]
+                assert 0 <= min(steps) <= max(steps) <= 255
+                cells = zip(row.tolist(), grid.origin.tolist(), steps, strict=True)
+                beside = [abs((Fraction(x) - Fraction(o)) * Fraction(float(grid.scale)) - step) for x, o, step in cells]
+                if metric == "l2":
+                    assert sum(b * b for b in beside) <= Fraction(bound) ** 2
+                else:
+                    assert (sum if metric == "l1" else max)(beside) <= Fraction(bound)
+                norm = {"l1": np.sum, "l2": np.linalg.norm, "linf": np.max}[metric](np.array(beside, np.float64))
+                assert bound <= max(norm, 0.5 * (metric == "linf")) * 1.001 + 0.01
 
 
 def test_a_bound_of_the_total_is_a_bound():
@@ -295,11 +299,10 @@ def test_where_pruning_is_worthwhile():
     fast = bool({"avx2", "avx512bw"} & target.target().features)
     for metric in METRICS:
         assert not _pruning.is_worthwhile(metric, UINT8, *big)
-        assert _pruning.is_worthwhile(metric, np.dtype("f8"), *big) == fast
+        for dtype in ("f4", "f8"):
+            assert _pruning.is_worthwhile(metric, np.dtype(dtype), *big) == fast
         for n, m, d, k in ((20, 10**6, 784, 5), (2000, 20_000, 8, 5), (2000, 20_000, 784, 5000), (100, 100, 784, 1)):
             assert not _pruning.is_worthwhile(metric, np.dtype("f4"), n, m, d, k)
-    assert _pruning.is_worthwhile("l1", np.dtype("f4"), *big) == fast
-    assert _pruning.is_worthwhile("l2", np.dtype("f4"), *big) == bool(tile_shapes.norm_steps(UINT8))
 
 
 @pytest.mark.parametrize("metric", METRICS)

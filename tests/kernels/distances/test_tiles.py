@@ -305,14 +305,18 @@ def test_bytes_reach_their_largest_sums(as_target, target):
         assert (totals == (value if metric == "linf" else value * steps * 8)).all()
 
 
-@pytest.mark.parametrize("target", [name for name in X86 if "VNNI" in name])
 @pytest.mark.parametrize("totals_dtype", ["int32", "int64"])
-def test_squared_distances_of_bytes_from_products(rng, as_target, target, totals_dtype):
+@pytest.mark.parametrize(
+    ("target", "dtype"),
+    [(name, np.dtype(np.uint8)) for name in X86 if "VNNI" in name]
+    + [(name, tile_shapes.HALVED) for name in ("AVX2", "AVX-512BW")],
+    ids=str,
+)
+def test_squared_distances_of_bytes_from_products(rng, as_target, target, dtype, totals_dtype):
     """Packed panels, own terms, products and what completes them, against differences; 255 against 0 too."""
     if not can_run(X86[target]):
         pytest.skip("this CPU, or Numba's target, lacks the instructions")
     as_target(X86[target])
-    dtype = np.dtype(np.uint8)
     rows, points, lanes = (
         tile_shapes.tile_shape("l2", dtype).rows,
         tile_shapes.tile_shape("l2", dtype).points,
@@ -337,10 +341,15 @@ def test_squared_distances_of_bytes_from_products(rng, as_target, target, totals
             tiles.complete.twin(X, (row + 1) * X.shape[1] - 8, Y, stride * steps, points, totals, row, 0)
 
     for steps, kind in itertools.product((0, 1, 7, 200), ("random", "extreme", "not finite")):
-        X, Y = (panels_of(rng, kind, dtype, (count, 8 * steps)) for count in (rows, points))
+        X, Y = (panels_of(rng, kind, np.dtype(np.uint8), (count, 8 * steps)) for count in (rows, points))
         if kind == "not finite" and steps:
             X[0], Y[0], X[1], Y[1] = 255, 0, 0, 255
-        want = ((X[:, None].astype(int) - Y) ** 2).sum(axis=2)
+        unit = tile_shapes.y_unit(dtype)
+        Y //= unit
+        want = ((X[:, None].astype(int) - unit * Y.astype(int)) ** 2).sum(axis=2)
+        if dtype == tile_shapes.HALVED:
+            X ^= 128
+        X, Y = X.view(dtype), Y.view(dtype)
         whole = panels.whole_steps(X)
         packed = np.zeros((steps + 1, points, 8), dtype)
         packed[:steps] = Y.reshape(points, steps, 8).swapaxes(0, 1)
