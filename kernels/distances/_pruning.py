@@ -79,11 +79,12 @@ class Grid(NamedTuple):
 class Side(NamedTuple):
     """How steps of the grid become the bytes of X, or of Y: how many units they are, less `taken`; see `HALVED`."""
 
-    #: Steps that a unit is, and its inverse; of the rows' dtype, as the `highest` step is.
+    #: Steps that a unit is, and its inverse; all of the rows' dtype.
     unit: Any
     inverse: Any
+    #: The last step that a byte can stand for.
     highest: Any
-    taken: int
+    taken: Any
 
 
 class Precision(NamedTuple):
@@ -236,8 +237,9 @@ def _precision(grid: Grid, dtype: np.dtype[Any]) -> Precision:
 
 def _sides(dtype: np.dtype[Any], rounded: np.dtype[Any]) -> tuple[Side, Side]:
     """Return how rows of X and of Y are rounded."""
-    one, unit, most = (dtype.type(value) for value in (1, tile_shapes.y_unit(rounded), 255))
-    return Side(one, one, most, 128 if rounded == tile_shapes.HALVED else 0), Side(unit, 1 / unit, most - unit + 1, 0)
+    unit, taken = tile_shapes.y_unit(rounded), 128 if rounded == tile_shapes.HALVED else 0
+    sides = (1, 1, 255, taken), (unit, 1 / unit, 256 - unit, 0)
+    return Side(*map(dtype.type, sides[0])), Side(*map(dtype.type, sides[1]))
 
 
 def _runs(flags: NDArray[np.bool_]) -> list[tuple[int, int]]:
@@ -256,17 +258,17 @@ def _round_rows(metric, rows, grid, side, as_bytes, to_grid):  # type: ignore[no
 @inner
 def _round_row(metric, row, grid, side, as_bytes):  # type: ignore[no-untyped-def]
     """Round a row to the grid and return a bound of its distance to it, in steps; infinity where there is none."""
-    origin, scale, taken = grid.origin, grid.scale, side.taken
+    origin, scale, taken = grid.origin, grid.scale, np.int64(side.taken)
     for c in range(row.size):
         as_bytes[c] = _rounded(row[c], origin[c], grid, side) - taken
     total, beyond = like(scale, 0), 0
     if metric == L2:
         for c in range(row.size):
-            residual = _residual(row[c], origin[c], scale, side.unit, as_bytes[c] + taken)
+            residual = _residual(row[c], origin[c], grid, side, as_bytes[c])
             total += residual * residual
     else:
         for c in range(row.size):
-            residual = abs(_residual(row[c], origin[c], scale, side.unit, as_bytes[c] + taken))
+            residual = abs(_residual(row[c], origin[c], grid, side, as_bytes[c]))
             total += residual
             beyond += residual > like(scale, 0.5)
     if metric == LINF and total < np.inf:
@@ -275,7 +277,7 @@ def _round_row(metric, row, grid, side, as_bytes):  # type: ignore[no-untyped-de
         else:
             total = like(scale, 0)
             for c in range(row.size):
-                total = max(total, abs(_residual(row[c], origin[c], scale, side.unit, as_bytes[c] + taken)))
+                total = max(total, abs(_residual(row[c], origin[c], grid, side, as_bytes[c])))
     return _distance_to_grid(metric, np.float64(total), np.float64(row.size), np.float64(np.finfo(row.dtype).eps) / 2)
 
 
@@ -289,9 +291,9 @@ def _rounded(value, origin, grid, side):  # type: ignore[no-untyped-def]
 
 
 @scalar
-def _residual(value, origin, scale, unit, steps):  # type: ignore[no-untyped-def]
-    """Return how far a scaled value is from so many units; the operations keep their order."""
-    return (value - origin) * scale - like(scale, steps) * unit
+def _residual(value, origin, grid, side, byte):  # type: ignore[no-untyped-def]
+    """Return how far a scaled value is from what its byte stands for; the operations keep their order."""
+    return (value - origin) * grid.scale - (like(grid.scale, byte) + side.taken) * side.unit
 
 
 @scalar

@@ -148,7 +148,8 @@ def _write_norms(rows, lacking):  # type: ignore[no-untyped-def]
     for i in range(rows.shape[0]):
         total = np.int64(0)
         for value in rows[i, :steps]:
-            total += (value + lacking) * (value + lacking)
+            whole = np.int64(value) + lacking
+            total += whole * whole
         rows[i, steps:].view(np.int64)[0] = total
 
 

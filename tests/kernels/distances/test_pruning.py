@@ -248,7 +248,7 @@ def test_distances_to_the_grid(rng, metric, dtype, kind):
                 if not np.isfinite(row).all():
                     assert bound == np.inf
                     continue
-                steps = [int(side.unit) * (place + side.taken) for place in places.tolist()]
+                steps = [int(side.unit) * (place + int(side.taken)) for place in places.tolist()]
                 assert 0 <= min(steps) <= max(steps) <= 255
                 cells = zip(row.tolist(), grid.origin.tolist(), steps, strict=True)
                 beside = [abs((Fraction(x) - Fraction(o)) * Fraction(float(grid.scale)) - step) for x, o, step in cells]
