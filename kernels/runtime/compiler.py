@@ -295,11 +295,8 @@ class Compiled(_Callee):
             if types in self.overloads:
                 return self.overloads[types].entry_point
         _learn_of_numba()
-        with global_compiler_lock:
-            if types in self.overloads:  # compiled by another thread meanwhile
-                return self.overloads[types].entry_point
-            with self.notice(), _garbage_collected_seldom():
-                return super().compile(sig)
+        with global_compiler_lock, self.notice(), _garbage_collected_seldom():
+            return super().compile(sig)  # or what another thread has compiled meanwhile
 
     @cached_property
     def _callee(self) -> _Callee:

@@ -77,15 +77,14 @@ class Pack:
         self.name = name
         #: What the code depends on besides its source, as `write` was told.
         self.switches: dict[str, str] = manifest["switches"]
+        #: How many kernels it has, besides the function that tries it.
+        self.n_kernels = len(manifest["kernels"]) - 1
         #: Why its code is not used any more.
         self.refused: str | None = None
         self._kernels: dict[str, list[Any]] = manifest["kernels"]
         self._code = memoryview(content)[len(line) :]
         if len(self._code) != sum(length for _, length, _ in self._kernels.values()):
             raise _Refused("it is not whole")
-
-    def __len__(self) -> int:
-        return len(self._kernels)
 
     def read(self, name: str) -> bytes | None:
         """Return the record that the cache would keep in a file of this name, if the pack has it."""
@@ -233,7 +232,7 @@ def _choice() -> tuple[Pack | None, str]:
         refused.append(f"{_FOLDER / _INDEX}: {_what_is_wrong(error)}")
     _warn(refused)
     if pack:
-        return pack, f"fits; kernels: {len(pack) - 1}"  # and the one that tries it
+        return pack, f"fits; kernels: {pack.n_kernels}"
     return None, "; ".join([*refused, *misfits]) or "this installation has none that fastml knows"
 
 

@@ -490,9 +490,9 @@ wrapper:
 """
     assert hidden_doubles(text, "kernel", accumulates=False) == []
     assert hidden_doubles(text, "wrapper", accumulates=False)
-    for placeholder in ("", "# no assembly", "kernel is not here"):
+    for text in ("", "# no assembly", "kernel is not here"):
         with pytest.raises(Unreadable):
-            hidden_doubles(placeholder, "kernel", accumulates=False)
+            hidden_doubles(text, "kernel", accumulates=False)
 
 
 def test_innermost_loops_of_a_nest():
