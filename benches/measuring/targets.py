@@ -9,6 +9,7 @@ against us.
 from __future__ import annotations
 
 import argparse
+import ctypes
 import importlib
 import os
 import re
@@ -253,9 +254,13 @@ def _torch(level: _Level) -> str | None:
     capability = importlib.import_module("torch").backends.cpu.get_cpu_capability()
     if capability != level.aten:
         return f"it runs code for {capability}"
-    # MKL and oneDNN are linked into it, and say what they run only where they are used first.
-    talkative = {**os.environ, "MKL_VERBOSE": "1", "ONEDNN_VERBOSE": "1"}
     probe = "import torch; a = torch.ones(8, 8); a @ a; a.to_mkldnn()"
+    return _intel_libraries(probe, level) or _blas("torch", level)
+
+
+def _intel_libraries(probe: str, level: _Level) -> str | None:
+    """Ask MKL and oneDNN, where they are linked into a package: they say what they run where they are used first."""
+    talkative = {**os.environ, "MKL_VERBOSE": "1", "ONEDNN_VERBOSE": "1"}
     lines = subprocess.run(
         [sys.executable, "-c", probe], env=talkative, check=True, capture_output=True, text=True
     ).stdout.splitlines()
@@ -266,7 +271,66 @@ def _torch(level: _Level) -> str | None:
         _, is_isa, isa = line.partition(",cpu,isa:")
         if is_isa and isa != level.onednn:
             return f"its oneDNN runs code for {isa}"
-    return _blas("torch", level)
+    return None
+
+
+#: How oneDAL numbers the kinds of CPU that it has code for.
+_ONEDAL_AVX2 = 4
+_ONEDAL_DETECTS = "_Z22__daal_serv_cpu_detecti"
+
+
+def _onedal(level: _Level) -> str | None:
+    # It heeds no variable, but what its dispatch asks can be asked too: on CPUs that Intel did not make it takes no
+    # code above AVX2, whatever they have.
+    extension = importlib.import_module("daal4py._daal4py").__file__
+    found = getattr(ctypes.CDLL(extension), _ONEDAL_DETECTS)(0)
+    if found > _ONEDAL_AVX2 and not level.above:
+        return "it runs code for AVX512, as it heeds no variable"
+    probe = (
+        "import numpy; from sklearnex.neighbors import NearestNeighbors; a = numpy.ones((16, 16), numpy.float32);"
+        "NearestNeighbors(n_neighbors=1, algorithm='brute').fit(a).kneighbors(a)"
+    )
+    return _intel_libraries(probe, level)
+
+
+#: Registers that only AVX-512 has.
+_AVX512_REGISTERS = re.compile(rb"%(?:zmm\d|[xy]mm(?:1[6-9]|2\d|3[01])|k[0-7])")
+
+
+def _one_code_for_all(*packages: str) -> Callable[[_Level], str | None]:
+    """Make a check for packages that choose nothing: it reads the machine code that they brought into this process."""
+
+    def check(level: _Level) -> str | None:
+        files = _loaded(packages)
+        if not files:
+            return "none of its files is found in the process"
+        for file in files:
+            command = ["objdump", "--disassemble", "--no-show-raw-insn", file]
+            code = subprocess.run(command, check=True, capture_output=True).stdout
+            if b"ret" not in code:
+                return f"{Path(file).name} cannot be read"
+            if _AVX512_REGISTERS.search(code):
+                return f"{Path(file).name} has code for AVX512"
+        return None
+
+    return check
+
+
+def _loaded(modules: Iterable[str]) -> list[str]:
+    """Import modules and return the files with machine code that their packages have in this process."""
+    folders = []
+    for module in modules:
+        importlib.import_module(module)
+        package = Path(str(sys.modules[module.partition(".")[0]].__file__)).parent
+        folders += [package, package.with_name(f"{package.name}.libs")]
+    lines = Path("/proc/self/maps").read_text().splitlines()
+    paths = {Path(line.split(maxsplit=5)[5]) for line in lines if ".so" in line}
+    return sorted(str(path) for path in paths if any(folder in path.parents for folder in folders))
+
+
+def _glum(level: _Level) -> str | None:
+    # Products of matrices are NumPy's and SciPy's.
+    return _one_code_for_all("glum", "tabmat", "numexpr")(level) or _scikit_learn(level)
 
 
 def _faiss(level: _Level) -> str | None:
@@ -282,12 +346,16 @@ def _jax(level: _Level) -> str | None:
     return _runs(features, level) if "AVX2" in features else "it does not tell what it compiles for"
 
 
-#: Not here: scikit-learn-intelex, as oneDAL heeds no variable.
 _CHECKS: dict[str, Callable[[_Level], str | None]] = {
     "numpy": _numpy,
     "scipy": _scipy,
     "scikit-learn": _scikit_learn,
+    "scikit-learn-intelex": _onedal,
     "torch": _torch,
     "faiss-cpu": _faiss,
     "jax": _jax,
+    "pykdtree": _one_code_for_all("pykdtree.kdtree"),
+    "pynanoflann": _one_code_for_all("pynanoflann"),
+    "napf": _one_code_for_all("napf"),
+    "glum": _glum,
 }

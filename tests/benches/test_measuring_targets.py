@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import asdict
@@ -16,6 +18,7 @@ pytest.importorskip("rich", reason="the report needs the extra bench")
 pytest.importorskip("threadpoolctl", reason="the report needs the extra bench")
 pytest.importorskip("matplotlib", reason="the report needs the extra plot")
 
+import llvmlite.binding as llvm
 import threadpoolctl
 from numpy._core import _multiarray_umath as numpy_core
 
@@ -209,8 +212,51 @@ def test_jax_tells_for_what_it_compiles(content, problem, told_v3, monkeypatch):
     assert targets.why_not_held("jax") == problem
 
 
+@pytest.mark.parametrize(
+    ("kind", "said", "problem"),
+    [
+        (4, "MKL_VERBOSE Intel(R) Architecture processors", None),  # a CPU that Intel did not make
+        (6, "", "it runs code for AVX512, as it heeds no variable"),
+        (4, "MKL_VERBOSE Intel(R) AVX-512 enabled processors", "its MKL runs code for AVX-512"),
+    ],
+)
+def test_onedal_is_asked_what_its_dispatch_asks(kind, said, problem, told_v3, monkeypatch):
+    monkeypatch.setitem(sys.modules, "daal4py", SimpleNamespace())
+    monkeypatch.setitem(sys.modules, "daal4py._daal4py", SimpleNamespace(__file__="_daal4py.so"))
+    library = SimpleNamespace(_Z22__daal_serv_cpu_detecti=lambda enabled: kind)
+    monkeypatch.setattr(ctypes, "CDLL", lambda path: library)
+    monkeypatch.setattr(subprocess, "run", lambda *arguments, **more: SimpleNamespace(stdout=f"{said}\n"))
+    found = targets.why_not_held("scikit-learn-intelex")
+    assert found == problem or (problem and found.startswith(problem))
+
+
+@pytest.mark.skipif(shutil.which("objdump") is None or cpu_kinds.architecture() != "x86_64", reason="no objdump of x86")
+@pytest.mark.parametrize(("cpu", "problem"), [("x86-64-v3", None), ("x86-64-v4", "part.so has code for AVX512")])
+def test_who_does_not_choose_is_read(cpu, problem, told_v3, monkeypatch, tmp_path):
+    """Machine code of either kind, made here."""
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    made = llvm.Target.from_default_triple().create_target_machine(cpu=cpu)
+    vectors = "define <16 x float> @f(<16 x float> %x, ptr %p) {\n call void %p()\n ret <16 x float> %x\n}"
+    part = tmp_path / "part.so"
+    part.write_bytes(made.emit_object(llvm.parse_assembly(vectors)))
+    monkeypatch.setattr(targets, "_loaded", lambda packages: [str(part)])
+    assert targets.why_not_held("napf") == problem
+    targets.why_not_held.cache_clear()
+    monkeypatch.setattr(targets, "_loaded", lambda packages: [])
+    assert targets.why_not_held("napf") == "none of its files is found in the process"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells which files a process has")
+def test_files_of_packages_in_the_process_are_found():
+    found = targets._loaded(["numpy"])
+    assert numpy_core.__file__ in found
+    assert "scipy" in sys.modules
+    assert not any("/scipy/" in path for path in found)
+
+
 def test_who_heeds_no_variable_or_does_not_tell_is_not_held(told_v3, monkeypatch):
-    assert targets.why_not_held("scikit-learn-intelex") == f"no setting is known that holds it to {V3}"
+    assert targets.why_not_held("mlpack") == f"no setting is known that holds it to {V3}"
     monkeypatch.setitem(sys.modules, "faiss", SimpleNamespace())
     assert targets.why_not_held("faiss-cpu").startswith("it does not tell what it runs: AttributeError")
 
