@@ -20,7 +20,18 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-__all__ = ["add_option", "again", "environment", "is_set", "misfit", "not_held", "settings", "state", "why_not_held"]
+__all__ = [
+    "add_option",
+    "again",
+    "environment",
+    "is_set",
+    "loaded_files",
+    "misfit",
+    "not_held",
+    "settings",
+    "state",
+    "why_not_held",
+]
 
 #: Says that the variables are set, so that a command runs itself again only once.
 _SET = "BENCHES_TARGET"
@@ -301,7 +312,7 @@ def _one_code_for_all(*packages: str) -> Callable[[_Level], str | None]:
     """Make a check for packages that choose nothing: it reads the machine code that they brought into this process."""
 
     def check(level: _Level) -> str | None:
-        files = _loaded(packages)
+        files = loaded_files(packages)
         if not files:
             return "none of its files is found in the process"
         for file in files:
@@ -316,7 +327,7 @@ def _one_code_for_all(*packages: str) -> Callable[[_Level], str | None]:
     return check
 
 
-def _loaded(modules: Iterable[str]) -> list[str]:
+def loaded_files(modules: Iterable[str]) -> list[str]:
     """Import modules and return the files with machine code that their packages have in this process."""
     folders = []
     for module in modules:

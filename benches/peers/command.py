@@ -20,9 +20,9 @@ def add_parsers(commands: Any) -> None:
     peers = commands.add_parser(
         "peers",
         help="time fastml beside other libraries",
-        description="Time jobs beside SciPy, scikit-learn, oneDAL, torch and faiss, each at its best setting, results "
-        "compared. Ratios are the peer's time over ours: above 1 we are faster. A peer that is missing, fails or does "
-        "not reach the goal is named, and has no time.",
+        description="Time jobs beside SciPy, scikit-learn, oneDAL, torch, JAX, faiss, k-d trees and glum, each at its "
+        "best setting, results compared. Ratios are the peer's time over ours: above 1 we are faster. A peer that is "
+        "missing, fails or does not reach the goal is named, and has no time.",
         epilog="Exit code: 0 no result differs, 1 a peer's result differs or our own job failed, 2 bad arguments, "
         "130 Ctrl-C.",
     )
@@ -39,8 +39,8 @@ def _peers(options: argparse.Namespace) -> int:
     from fastml.kernels.runtime import parallel
 
     n_threads = options.threads or parallel.default()[0]
-    # Libraries read these when they are loaded.
-    os.environ.update({"OMP_NUM_THREADS": str(n_threads), "MKL_NUM_THREADS": str(n_threads)})
+    # Libraries read these when they are loaded; the last is JAX's.
+    os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NPROC"), str(n_threads)))
 
     from fastml.cli import info
     from fastml.kernels.catalogue import select
@@ -51,10 +51,10 @@ def _peers(options: argparse.Namespace) -> int:
     from .page import page
 
     jobs = run.all_jobs(options.quick)
-    chosen = set(select([f"{job.key}, {job.size}" for job in jobs], options.only))
+    chosen = set(select([job.name for job in jobs], options.only))
     if not chosen:
         return fail(f"--only {options.only!r} matches none of: {'; '.join(job.key for job in jobs)}")
-    jobs = [job for job in jobs if f"{job.key}, {job.size}" in chosen]
+    jobs = [job for job in jobs if job.name in chosen]
     versions = [f"{name} {version or 'not installed'}" for name, version in run.versions().items()]
     kind = f", as {options.target}" if options.target else ""
     print(f"{n_threads} threads{kind}; {', '.join(versions)}")

@@ -12,8 +12,8 @@ from typing import Any
 
 from ..measuring import targets
 from ..measuring.timing import blas_limit, quiet_gc
-from .jobs import linear, losses, neighbors, networks, training
-from .jobs.job import NOT_INSTALLED, OURS, PACKAGES, Call, Job, Judge, NotReached, Outcome, Peer, Prepared
+from .jobs import goals, linear, losses, neighbors, networks, training
+from .jobs.job import NOT_INSTALLED, OURS, PACKAGES, Call, Job, Judge, NoData, NotReached, Outcome, Peer, Prepared
 
 __all__ = ["all_jobs", "document", "measure_figures", "run", "run_all", "versions", "why_missing"]
 
@@ -72,6 +72,8 @@ def run(job: Job, n_threads: int) -> list[Outcome]:
         prepared = job.prepare(n_threads)
         with blas_limit(n_threads), quiet_gc():
             return _outcomes(job, prepared)
+    except NoData as error:
+        return [Outcome(job.key, job.size, OURS, status="missing", problem=str(error))]
     except Exception as error:  # our own: the other jobs go on
         return [Outcome(job.key, job.size, OURS, status="failed", problem=_words(error))]
 
@@ -83,7 +85,8 @@ def _outcomes(job: Job, prepared: Prepared) -> list[Outcome]:
         entrants.insert(0, (prepared.limit.package, prepared.limit.alone, True))
     outcomes, ways = [], []
     for package, make, limit in entrants:
-        outcome = Outcome(job.key, job.size, package, goal=job.goals.get(package), limit=limit)
+        goal = goals.of(job.name, goals.LIMIT if limit else package)
+        outcome = Outcome(job.key, job.size, package, goal=goal, limit=limit)
         outcomes.append(outcome)
         call = _admit(outcome, make, expected)
         if call is not None:

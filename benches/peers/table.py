@@ -53,7 +53,8 @@ def reason(outcome: Mapping[str, Any]) -> str:
 
 def is_error(outcome: Mapping[str, Any]) -> bool:
     """Say whether a result is wrong or we failed; a peer may be missing, fail or stop early."""
-    return outcome["status"] == "wrong" or (outcome["package"] == OURS and outcome["status"] != "timed")
+    ours = outcome["package"] == OURS and outcome["status"] not in ("timed", "missing")
+    return ours or outcome["status"] == "wrong"
 
 
 def is_held(outcome: Mapping[str, Any]) -> bool:

@@ -11,6 +11,7 @@ import ctypes
 import re
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -32,7 +33,7 @@ from fastml.kernels.distances.tiles import accumulate as the_accumulate
 from fastml.kernels.runtime import target
 from fastml.kernels.runtime.jit import compiled_for, inner
 
-__all__ = ["Peak", "Tile", "measure", "peak_of"]
+__all__ = ["Peak", "Tile", "arithmetic", "measure", "peak_of"]
 
 #: Independent sums: more than latency times units, and with what they need beside them fewer than 16 registers.
 _CHAINS = 12
@@ -159,13 +160,48 @@ _STEPS_OF_PEAKS = (
 )
 
 
+#: What a tile does for a vector of differences, by metric, of float32.
+_DIFFERENCE = (
+    "  %{c}p = getelementptr {vector}, ptr %y, i64 {place}\n"
+    "  %{c}y = load {vector}, ptr %{c}p, align {align}\n"
+    "  %{c}d = fsub {vector} %{c}y, %x\n"
+    "  %{c}b = bitcast {vector} %{c}d to {bits}\n"
+    "  %{c}a = and {bits} %{c}b, splat (i32 2147483647)\n"
+)
+_ARITHMETIC = {
+    "l1": _DIFFERENCE
+    + """  %{c}m = bitcast {bits} %{c}a to {vector}
+  %{c}n = fadd {vector} %{c}, %{c}m""",
+    # Floats that are not negative are in the order of their bits.
+    "linf": _DIFFERENCE
+    + """  %{c}i = bitcast {vector} %{c} to {bits}
+  %{c}g = icmp sgt {bits} %{c}a, %{c}i
+  %{c}m = select <{lanes} x i1> %{c}g, {bits} %{c}a, {bits} %{c}i
+  %{c}n = bitcast {bits} %{c}m to {vector}""",
+}
+
+
+def arithmetic(metric: str, differences: int, n_threads: int) -> Callable[[], object]:
+    """Return a call that makes differences of float32 and what the metric "l1" or "linf" makes of them, no more."""
+    vector_bytes = target.target().vector_bytes
+    lanes = vector_bytes // 4
+    engine, run = _compiled(_independent(lanes, "float", _ARITHMETIC[metric]))
+    turns = max(1, differences // (n_threads * lanes * _CHAINS))
+    rooms = [ctypes.create_string_buffer((_OPERANDS + _CHAINS) * vector_bytes + 64) for _ in range(n_threads)]
+    starts = [-(-ctypes.addressof(room) // 64) * 64 for room in rooms]
+    pool = ThreadPoolExecutor(n_threads)
+    # Engine and rooms must outlive the call.
+    return lambda alive=(engine, rooms): list(pool.map(lambda at: run(turns, at), starts))
+
+
 def _independent(lanes: int, element: str, step: str) -> str:
     """Write a loop in which so many chains, independent of each other, take a step each."""
     vector, size = f"<{lanes} x {element}>", 4 if element == "float" else 8
     name = f"llvm.fmuladd.v{lanes}f{8 * size}"
     chains = [f"c{i}" for i in range(_CHAINS)]
     phis = "\n".join(f"  %{c} = phi {vector} [%x, %entry], [%{c}n, %loop]" for c in chains)
-    steps = "\n".join(step.format(c=c, vector=vector, name=name, place=i, align=size) for i, c in enumerate(chains))
+    words = {"vector": vector, "bits": f"<{lanes} x i{8 * size}>", "lanes": lanes, "name": name, "align": size}
+    steps = "\n".join(step.format(c=c, place=i, **words) for i, c in enumerate(chains))
     sums = "\n".join(
         f"  %s{i} = fadd {vector} {f'%s{i - 1}' if i else f'%{chains[0]}n'}, %{chain}n"
         for i, chain in enumerate(chains[1:])

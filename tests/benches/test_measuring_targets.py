@@ -32,6 +32,7 @@ from benches.measuring import documents, targets
 from benches.measuring.repository import ROOT
 from benches.peers import page, table
 from benches.peers import run as peers_run
+from benches.peers.jobs import goals
 from benches.peers.jobs.job import Job, Peer, Prepared
 from benches.report import html, summary, terminal
 from benches.report import run as report_run
@@ -240,16 +241,16 @@ def test_who_does_not_choose_is_read(cpu, problem, told_v3, monkeypatch, tmp_pat
     vectors = "define <16 x float> @f(<16 x float> %x, ptr %p) {\n call void %p()\n ret <16 x float> %x\n}"
     part = tmp_path / "part.so"
     part.write_bytes(made.emit_object(llvm.parse_assembly(vectors)))
-    monkeypatch.setattr(targets, "_loaded", lambda packages: [str(part)])
+    monkeypatch.setattr(targets, "loaded_files", lambda packages: [str(part)])
     assert targets.why_not_held("napf") == problem
     targets.why_not_held.cache_clear()
-    monkeypatch.setattr(targets, "_loaded", lambda packages: [])
+    monkeypatch.setattr(targets, "loaded_files", lambda packages: [])
     assert targets.why_not_held("napf") == "none of its files is found in the process"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells which files a process has")
 def test_files_of_packages_in_the_process_are_found():
-    found = targets._loaded(["numpy"])
+    found = targets.loaded_files(["numpy"])
     assert numpy_core.__file__ in found
     assert "scipy" in sys.modules
     assert not any("/scipy/" in path for path in found)
@@ -309,9 +310,10 @@ def test_a_numpy_that_is_not_held_counts_neither_way(document):
 
 def test_a_peer_that_is_not_held_is_shown_and_not_counted(told_v3, monkeypatch, text_of_page):
     loose = {"scipy": "no setting is known"}
+    monkeypatch.setattr(goals, "GOALS", (goals.Goal("job, size", "scipy", 1e-9, 1e-9),))
     monkeypatch.setattr(targets, "why_not_held", loose.get)
     peers = {name: lambda: Peer({"": lambda: None}, lambda *_: None) for name in ("scipy", "scikit-learn")}
-    job = Job("job", "size", {"scipy": 1e-9}, lambda n_threads: Prepared(lambda: None, peers))
+    job = Job("job", "size", lambda n_threads: Prepared(lambda: None, peers))
     outcomes = peers_run.run(job, 1)
     assert [outcome.held for outcome in outcomes] == [False, True]
     shown = "\n".join(table.lines(outcomes))

@@ -7,7 +7,9 @@ import math
 import os
 import subprocess
 import sys
+import time
 from dataclasses import asdict
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,18 +17,20 @@ import pytest
 from benches import __main__ as command
 from benches.measuring.repository import ROOT
 from benches.peers import run, table
-from benches.peers.jobs import linear, losses, neighbors, networks, training
-from benches.peers.jobs.job import OURS, PACKAGES, Job, Limit, NotReached, Outcome, Peer, Prepared
+from benches.peers.jobs import goals, linear, losses, neighbors, networks, training
+from benches.peers.jobs.job import OURS, PACKAGES, Job, Limit, NoData, NotReached, Outcome, Peer, Prepared
 from benches.peers.jobs.neighbors import rows_agree
 from benches.peers.page import page
+from benches.report import tiles
+from fastml import kernels
 
 
 def anything(ours, theirs) -> None:
     """Judge nothing."""
 
 
-def job(ours=lambda: None, makers=None, limit=None, goals=None, key="job") -> Job:
-    return Job(key, "size", goals or {}, lambda _: Prepared(ours, makers or {}, limit))
+def job(ours=lambda: None, makers=None, limit=None, key="job") -> Job:
+    return Job(key, "size", lambda _: Prepared(ours, makers or {}, limit))
 
 
 def outcomes(ours, settings, judge=anything) -> list[Outcome]:
@@ -76,14 +80,15 @@ def test_all_jobs_run_and_all_results_agree(tmp_path):
     for outcome in document["outcomes"]:
         assert outcome["job"] in table
         assert outcome["status"] in ("timed", "missing")
-        assert outcome["problem"] in (None, "not installed")
+        no_data = outcome["package"] == OURS and "FASTML_DATA" in (outcome["problem"] or "")
+        assert no_data or outcome["problem"] in (None, "not installed")
         assert (outcome["ratio"] is None) == (outcome["problem"] is not None)
     scipy = [outcome for outcome in document["outcomes"] if outcome["package"] == "scipy"]
     assert all(outcome["ratio"] > 0 for outcome in scipy)
     assert len(scipy) == 13
     limits = [outcome for outcome in document["outcomes"] if outcome["limit"]]
-    assert len(limits) == 6
-    assert all(outcome["package"] == "numpy" and outcome["ratio"] > 0 for outcome in limits)
+    assert len(limits) == 8
+    assert all(outcome["package"] in ("numpy", OURS) and outcome["ratio"] > 0 for outcome in limits)
     for errors in document["errors"].values():
         assert errors["fastml"] <= 1e-5
 
@@ -115,7 +120,8 @@ def test_the_fastest_setting_counts():
 
 def test_a_missing_peer_is_named(monkeypatch):
     monkeypatch.setitem(PACKAGES, "faiss-cpu", "a_module_that_is_nowhere")
-    [outcome] = run.run(job(makers={"faiss-cpu": fails}, goals={"faiss-cpu": 2.0}), 1)
+    monkeypatch.setattr(goals, "GOALS", (goals.Goal("job, size", goals.OTHERS, 2.0, 2.0),))
+    [outcome] = run.run(job(makers={"faiss-cpu": fails}), 1)
     assert (outcome.status, outcome.problem, outcome.goal) == ("missing", "not installed", 2.0)
     assert "not installed" in shown([outcome])
 
@@ -163,6 +169,16 @@ def test_a_peer_that_fails_is_named_and_the_others_go_on(where):
 def test_a_setting_that_fails_does_not_count():
     [outcome] = outcomes(None, {"broken": fails, "works": fast})
     assert (outcome.setting, outcome.status, outcome.problem) == ("works", "timed", None)
+
+
+def test_a_job_without_its_data_is_missing_and_no_error():
+    def prepare(n_threads: int) -> Prepared:
+        raise NoData("no data folder: set FASTML_DATA")
+
+    [outcome] = run.run(Job("job", "size", prepare), 1)
+    assert (outcome.package, outcome.status) == (OURS, "missing")
+    assert "no data folder" in shown([outcome])
+    assert not table.is_error(asdict(outcome))
 
 
 def test_our_own_failure_is_an_error_and_the_other_jobs_go_on():
@@ -224,13 +240,14 @@ def test_a_solver_gets_the_loosest_tolerance_that_reaches_the_goal():
 # Limits ------------------------------------------------------------------------------------------
 
 
-def test_a_limit_is_shown_apart_and_not_counted():
+def test_a_limit_is_shown_apart_and_not_counted(monkeypatch):
+    monkeypatch.setattr(goals, "GOALS", (goals.Goal("job, size", goals.LIMIT, 0.9, 0.9),))
     peer = {"scipy": lambda: Peer({"cdist": fast}, anything)}
-    found = run.run(job(fast, peer, Limit("numpy", "the product alone", fast), {"numpy": 0.9}), 1)
+    found = run.run(job(fast, peer, Limit("numpy", "the product alone", fast)), 1)
     limit, timed = found
     assert (limit.limit, timed.limit) == (True, False)
     assert limit.ratio > 0
-    assert limit.goal == 0.9
+    assert (limit.goal, timed.goal) == (0.9, None)
     assert "the product alone (numpy); the ratio is our share of it" in shown(found)
     assert table.summary([asdict(limit)]).startswith("0 comparisons")
     assert table.summary([asdict(each) for each in found]).startswith("1 comparisons")
@@ -372,7 +389,78 @@ def test_the_page_shows_wins_losses_and_what_is_missing(text_of_page):
 # Jobs --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["scipy", "scikit-learn", "scikit-learn-intelex", "torch", "faiss-cpu"])
+def test_each_goal_is_that_of_a_job_and_the_first_that_fits_counts(monkeypatch):
+    families = (neighbors, losses, linear, training, networks)
+    names = [each.name for family in families for each in family.jobs(quick=False)]
+    assert len(set(names)) == len(names)
+    packages = [*PACKAGES, OURS, goals.LIMIT]
+    reached = set()
+    for goal in goals.GOALS:
+        monkeypatch.setattr(goals, "GOALS", (goal,))
+        if any(goals.of(name, package) is not None for name in names for package in packages):
+            reached.add(goal)
+    monkeypatch.undo()
+    assert reached == set(goals.GOALS)
+    first, later = (goals.Goal("job*", "scipy", ratio, 2 * ratio) for ratio in (3.0, 5.0))
+    monkeypatch.setattr(goals, "GOALS", (first, later))
+    for width, ratio in ((32, 3.0), (64, 6.0)):
+        monkeypatch.setattr(goals, "target", lambda width=width: SimpleNamespace(vector_bytes=width))
+        assert goals.of("job, size", "scipy") == ratio
+    assert goals.of("job, size", "numpy") is goals.of("other, size", "scipy") is None
+
+
+def test_goals_beside_all_others_are_neither_the_limits_nor_our_own_ways(monkeypatch):
+    monkeypatch.setattr(goals, "GOALS", (goals.Goal("*", goals.OTHERS, 2.0, 2.0),))
+    assert goals.of("job, size", "jax") == 2.0
+    assert goals.of("job, size", goals.LIMIT) is goals.of("job, size", OURS) is None
+
+
+@pytest.mark.parametrize("metric", ["l1", "linf"])
+def test_the_arithmetic_of_a_metric_takes_time_with_what_it_does(metric):
+    few, many = (tiles.arithmetic(metric, differences, 1) for differences in (10**6, 10**9))
+    times = []
+    for call in (few, many):
+        start = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - start)
+    assert times[1] > 5 * times[0]
+
+
+def test_what_pytorch_compiles_is_tried_elsewhere_first(monkeypatch, capfd):
+    """Some versions end the process."""
+    networks.torch_compiles.cache_clear()
+    monkeypatch.setattr(networks, "COMPILED_STEPS", "import os; os.abort()")
+    assert not networks.torch_compiles()
+    assert "torch.compile does not work here (exit code" in capfd.readouterr().err
+    networks.torch_compiles.cache_clear()
+    monkeypatch.setattr(networks, "COMPILED_STEPS", "")
+    assert networks.torch_compiles()
+    networks.torch_compiles.cache_clear()
+
+
+@pytest.mark.parametrize("metric", ["l1", "l2", "linf"])
+def test_jax_finds_the_same_neighbors(metric):
+    pytest.importorskip("jax")
+    rng = np.random.default_rng(0)
+    X, Y = rng.random((300, 40), dtype=np.float32), rng.random((500, 40), dtype=np.float32)
+    expected = kernels.k_nearest(X, Y, 3, metric=metric)
+    peer = neighbors.neighbor_peer("jax", metric, X, Y, 3, 1)
+    assert len(peer.settings) == (2 if metric == "l2" else 1)
+    for setting, call in peer.settings.items():
+        assert peer.judge(expected, call()) is None, setting
+
+
+@pytest.mark.parametrize("name", ["pykdtree", "pynanoflann", "napf"])
+def test_other_trees_find_the_same_neighbors(name):
+    pytest.importorskip(name)
+    rng = np.random.default_rng(0)
+    X, Y = rng.random((40, 2), dtype=np.float32), rng.random((90, 2), dtype=np.float32)
+    peer = neighbors.neighbor_peer(name, "l2", X, Y, 3, 1)
+    [call] = peer.settings.values()
+    assert peer.judge(kernels.k_nearest(X, Y, 3), call()) is None
+
+
+@pytest.mark.parametrize("name", ["scipy", "scikit-learn", "scikit-learn-intelex", "torch", "faiss-cpu", "jax"])
 def test_trees_and_differences_are_tried_where_columns_are_few(name):
     if run.why_missing(name):
         pytest.skip(f"{name} is not installed")

@@ -7,7 +7,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-__all__ = ["OURS", "PACKAGES", "Call", "Job", "Judge", "Limit", "NotReached", "Outcome", "Peer", "Prepared", "package"]
+__all__ = [
+    "OURS",
+    "PACKAGES",
+    "Call",
+    "Job",
+    "Judge",
+    "Limit",
+    "NoData",
+    "NotReached",
+    "Outcome",
+    "Peer",
+    "Prepared",
+    "package",
+]
 
 #: Distribution -> module of every peer, in the order of the table's columns.
 PACKAGES = {
@@ -17,6 +30,11 @@ PACKAGES = {
     "scikit-learn-intelex": "sklearnex",
     "torch": "torch",
     "faiss-cpu": "faiss",
+    "jax": "jax",
+    "pykdtree": "pykdtree",
+    "pynanoflann": "pynanoflann",
+    "napf": "napf",
+    "glum": "glum",
 }
 #: Our own other ways are called so; they are no other library.
 OURS = "fastml"
@@ -24,6 +42,10 @@ NOT_INSTALLED = "not installed"
 Call = Callable[[], Any]
 #: Says what is wrong with a peer's result beside ours, or None.
 Judge = Callable[[Any, Any], str | None]
+
+
+class NoData(Exception):
+    """What a job works on is not at hand."""
 
 
 class NotReached(Exception):
@@ -60,12 +82,15 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Job:
-    """One piece of work; `goals` are the ratios that we want to reach, by package."""
+    """One piece of work. What it shall reach stands in `goals`."""
 
     key: str
     size: str
-    goals: dict[str, float]
     prepare: Callable[[int], Prepared] = field(repr=False)
+
+    @property
+    def name(self) -> str:
+        return f"{self.key}, {self.size}"
 
 
 @dataclass
@@ -73,7 +98,8 @@ class Outcome:
     """What came of one peer, or of the limit, at one job.
 
     `held` is false if the peer may run what the target does not have; the ratio then counts neither way. `status` is
-    "timed", or says why there is no time: "missing", "failed", "not reached" or "wrong".
+    "timed", or says why there is no time: "missing", "failed", "not reached" or "wrong". Where the data of a job are
+    not at hand we are the one that is missing.
     """
 
     job: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from fastml import kernels
 
 from ...measuring.limits import reader
-from .job import Job, Judge, Limit, Peer, Prepared, package
+from .job import Call, Job, Judge, Limit, Peer, Prepared, package
 
 __all__ = ["jobs", "nanoseconds_per_row"]
 
@@ -20,9 +21,11 @@ Array = NDArray[Any]
 def jobs(*, quick: bool = False) -> list[Job]:
     """Return all jobs; `quick` ones are small, to see that everything runs."""
     side = 100 if quick else 1_000
+    shapes = [(200, 10), (50, 100), (20, 1_000)] if quick else [(100_000, 10), (20_000, 100), (4_000, 1_000)]
     found = [_elementwise("exp", side**2), _elementwise("sigmoid", side**2)]
     found += [_softmax(side**2 // classes, classes) for classes in (10, 100)]
-    shapes = [(200, 10), (50, 100), (20, 1_000)] if quick else [(100_000, 10), (20_000, 100), (4_000, 1_000)]
+    # JAX takes as many threads as it was started with.
+    found += [_compiled("exp", side**2), *(_compiled("softmax", *shape) for shape in shapes)]
     found += [_cross_entropy(n, classes, dtype) for n, classes in shapes for dtype in ("float32", "float64")]
     for loss, n, d, classes in (
         ("binary_cross_entropy", 463_715, 90, 1),
@@ -77,7 +80,7 @@ def _elementwise(name: str, n: int) -> Job:
         peers = {"numpy": numpy} if name == "exp" else {"numpy": numpy, "scipy": scipy}
         return Prepared(lambda: function(z, n_threads=1), peers)
 
-    return Job(f"{name} float32", f"{n:,}, one thread", {"numpy": 1.8, "scipy": 1.8}, prepare)
+    return Job(f"{name} float32", f"{n:,}, one thread", prepare)
 
 
 def _softmax(n: int, classes: int) -> Job:
@@ -97,7 +100,30 @@ def _softmax(n: int, classes: int) -> Job:
         peers = {"numpy": lambda: Peer({"float32": numpy}, within(1e-5)), "scipy": scipy}
         return Prepared(lambda: kernels.softmax(Z, n_threads=1), peers)
 
-    return Job("softmax float32", f"{n:,} × {classes}, one thread", {"numpy": 1.8, "scipy": 1.8}, prepare)
+    return Job("softmax float32", f"{n:,} × {classes}, one thread", prepare)
+
+
+def _compiled(name: str, *shape: int) -> Job:
+    """A function of one array, beside those who compile or fuse it."""
+
+    def prepare(n_threads: int) -> Prepared:
+        Z, judge = _normal(0, *shape) * 4, within(1e-5)
+
+        def torch() -> Peer:
+            torch = package("torch")
+            torch.set_num_threads(n_threads)
+            z = torch.from_numpy(Z)
+            call = (lambda: torch.exp(z).numpy()) if name == "exp" else (lambda: torch.softmax(z, 1).numpy())
+            return Peer({"float32": call}, judge)
+
+        def jax() -> Peer:
+            jax = package("jax")
+            z, function = jax.numpy.asarray(Z), jax.jit(jax.numpy.exp if name == "exp" else jax.nn.softmax)
+            return Peer({"jit, float32": lambda: np.asarray(function(z).block_until_ready())}, judge)
+
+        return Prepared(lambda: getattr(kernels, name)(Z, n_threads=n_threads), {"torch": torch, "jax": jax})
+
+    return Job(f"{name} float32", " × ".join(f"{length:,}" for length in shape), prepare)
 
 
 def _cross_entropy(n: int, classes: int, dtype: str) -> Job:
@@ -128,17 +154,38 @@ def _cross_entropy(n: int, classes: int, dtype: str) -> Job:
 
             return Peer({"cross_entropy and backward": call}, judge)
 
-        judge = within(1e-4 if dtype == "float32" else 1e-12)
-        return Prepared(
-            lambda: kernels.softmax_cross_entropy_gradient(Z, y, n_threads=n_threads),
-            {"numpy": lambda: Peer({dtype: numpy}, judge), "torch": torch},
-        )
+        def jax() -> Peer:
+            jax = package("jax")
+            z, t = jax.numpy.asarray(Z), jax.numpy.asarray(y)
 
-    return Job(f"softmax_cross_entropy_gradient {dtype}", f"{n:,} × {classes:,}", {"numpy": 2.0, "torch": 1.3}, prepare)
+            def loss(z: Any, t: Any) -> Any:
+                return -jax.nn.log_softmax(z)[jax.numpy.arange(n), t].mean()
+
+            def loss_of_codes(z: Any, t: Any) -> Any:
+                return -(jax.nn.log_softmax(z) * jax.nn.one_hot(t, classes)).sum() / n
+
+            def compiled(loss: Callable[[Any, Any], Any]) -> Call:
+                function = jax.jit(jax.value_and_grad(loss))
+
+                def call() -> tuple[Any, Array]:
+                    value, gradient = function(z, t)
+                    return float(value), np.asarray(gradient)
+
+                return call
+
+            return Peer({"labels indexed": compiled(loss), "labels as codes": compiled(loss_of_codes)}, judge)
+
+        judge = within(1e-4 if dtype == "float32" else 1e-12)
+        peers = {"numpy": lambda: Peer({dtype: numpy}, judge), "torch": torch}
+        # Of float64 JAX takes nothing, unless the whole process is told so.
+        peers |= {"jax": jax} if dtype == "float32" else {}
+        return Prepared(lambda: kernels.softmax_cross_entropy_gradient(Z, y, n_threads=n_threads), peers)
+
+    return Job(f"softmax_cross_entropy_gradient {dtype}", f"{n:,} × {classes:,}", prepare)
 
 
 def _linear(loss: str, n: int, d: int, classes: int) -> Job:
-    """Beside nothing but the reading of X: the ratio is the share of the memory's bandwidth."""
+    """Beside nothing but the reading of X, or a matrix product for several scores: the ratio is our share of that."""
 
     def prepare(n_threads: int) -> Prepared:
         rng = np.random.default_rng(1)
@@ -148,10 +195,15 @@ def _linear(loss: str, n: int, d: int, classes: int) -> Job:
         else:
             y, W, b = rng.integers(0, 2, n).astype(np.float32), _normal(2, d) / 30, np.float32(0)
         limit = Limit("numpy", "X is read, nothing else", reader(X.reshape(-1), n_threads))
+        if classes > 1:  # scores and gradient are two products
+            side = round((2 * n * d * classes) ** (1 / 3))
+            A, B = _normal(3, 2, side, side)
+            product = np.empty_like(A)
+            limit = Limit("numpy", "a square matrix product, as many operations", lambda: np.matmul(A, B, out=product))
         return Prepared(lambda: kernels.linear_loss_gradient(loss, X, y, W, b, n_threads=n_threads), limit=limit)
 
     size = f"{loss}, {n:,} × {d}" + (f", {classes} classes" if classes > 1 else "")
-    return Job("linear_loss_gradient float32", size, {"numpy": 0.7} if classes == 1 else {}, prepare)
+    return Job("linear_loss_gradient float32", size, prepare)
 
 
 def nanoseconds_per_row(sizes: tuple[int, ...] = (10_000, 100_000, 1_000_000, 10_000_000)) -> dict[int, float]:

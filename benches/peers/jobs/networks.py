@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
+import subprocess
+import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -15,7 +19,7 @@ from fastml import ConvNetClassifier, MLPClassifier
 from ...profile.convolution import BATCH, HIDDEN, WIDTHS, hidden_layers
 from .job import Call, Job, Judge, Peer, Prepared, package
 
-__all__ = ["jobs"]
+__all__ = ["COMPILED_STEPS", "jobs", "torch_compiles"]
 
 Array = NDArray[Any]
 STEP = 0.05
@@ -26,12 +30,33 @@ def jobs(*, quick: bool = False) -> list[Job]:
     """Return all jobs; `quick` ones are small, to see that everything runs."""
     batches = (60, 6) if quick else (5_000, 390)
     return [
-        _epoch(40, 10, batches[0], {"torch": 10.0, "scikit-learn": 10.0}),
-        _epoch(40, 128, batches[1], {"torch": 4.0, "scikit-learn": 2.0}),
-        _epoch(800, 10, batches[0] // 10, {"torch": 1.4}),
-        _epoch(800, 128, -(-batches[1] // 3), {"torch": 1.1}),
-        _convolutional_epoch(3 if quick else 71, {"torch": 0.5}),
+        _epoch(40, 10, batches[0]),
+        _epoch(40, 128, batches[1]),
+        _epoch(800, 10, batches[0] // 10),
+        _epoch(800, 128, -(-batches[1] // 3)),
+        _convolutional_epoch(3 if quick else 71),
     ]
+
+
+#: Some versions of PyTorch end the process with what they compile.
+COMPILED_STEPS = """
+import torch
+rows, labels = torch.rand(600, 784), torch.randint(10, (600,))
+network = torch.nn.Sequential(torch.nn.Linear(784, 40), torch.nn.ReLU(), torch.nn.Linear(40, 10))
+loss = torch.compile(lambda x, t: torch.nn.functional.cross_entropy(network(x), t))
+for chosen in torch.randperm(600).split(10) * 20:
+    loss(rows[chosen], labels[chosen]).backward()
+"""
+
+
+@cache
+def torch_compiles() -> bool:
+    """Try in a process of its own whether what PyTorch compiles runs, and say so if it does not."""
+    done = subprocess.run([sys.executable, "-c", COMPILED_STEPS], capture_output=True, text=True, check=False)
+    if done.returncode:
+        why = "; ".join(done.stderr.splitlines()[-1:])
+        print(f"torch.compile does not work here (exit code {done.returncode}): {why}", file=sys.stderr)
+    return done.returncode == 0
 
 
 def images(n: int, seed: int = 0) -> tuple[Array, NDArray[np.int64]]:
@@ -63,7 +88,7 @@ def _as_good(X: Array, y: Array) -> Judge:
     return judge
 
 
-def _epoch(hidden: int, batch: int, batches: int, goals: dict[str, float]) -> Job:
+def _epoch(hidden: int, batch: int, batches: int) -> Job:
     n = batch * batches
 
     def prepare(n_threads: int) -> Prepared:
@@ -97,16 +122,17 @@ def _epoch(hidden: int, batch: int, batches: int, goals: dict[str, float]) -> Jo
 
             return Peer({"float32": call}, _as_good(X, y))
 
-        return Prepared(
-            ours, {"torch": torch, "scikit-learn": sklearn} if "scikit-learn" in goals else {"torch": torch}
-        )
+        def jax() -> Peer:
+            return Peer(dict(_jax_settings(X, y, hidden, batch)), _as_good(X, y))
 
-    return Job(
-        f"MLPClassifier {PIXELS}-{hidden}-{CLASSES} float32", f"an epoch of {n:,}, batches of {batch}", goals, prepare
-    )
+        peers = {"torch": torch, "jax": jax}
+        # On wide layers it takes minutes.
+        return Prepared(ours, peers | ({"scikit-learn": sklearn} if hidden < 100 else {}))
+
+    return Job(f"MLPClassifier {PIXELS}-{hidden}-{CLASSES} float32", f"an epoch of {n:,}, batches of {batch}", prepare)
 
 
-def _convolutional_epoch(batches: int, goals: dict[str, float]) -> Job:
+def _convolutional_epoch(batches: int) -> Job:
     """Three convolutions with normalisation and pools, dropout and a linear layer, by Adam: see `examples`."""
     widths, hidden, batch, step = WIDTHS, HIDDEN, BATCH, 5e-5
     n = batch * batches
@@ -134,7 +160,7 @@ def _convolutional_epoch(batches: int, goals: dict[str, float]) -> Job:
         return Prepared(ours, {"torch": torch})
 
     size = f"an epoch of {n:,} images, batches of {batch}"
-    return Job("ConvNetClassifier 3×32×32, 64-128-256-512-10 float32", size, goals, prepare)
+    return Job("ConvNetClassifier 3×32×32, 64-128-256-512-10 float32", size, prepare)
 
 
 def _torch_convolutional(
@@ -181,10 +207,8 @@ def _torch_convolutional(
 
     for name, layout in (("default", torch.contiguous_format), ("channels last", torch.channels_last)):
         yield f"{name} layout", way(layout, False)
-        try:
+        if torch_compiles():
             yield f"{name} layout, torch.compile", way(layout, True)
-        except Exception as error:  # it needs a C++ compiler, and more
-            warnings.warn(f"torch.compile does not work here: {error}", stacklevel=2)
 
 
 def _torch_settings(X: Array, y: Array, hidden: int, batch: int, n_threads: int) -> Iterator[tuple[str, Call]]:
@@ -226,7 +250,48 @@ def _torch_settings(X: Array, y: Array, hidden: int, batch: int, n_threads: int)
     for threads in sorted({1, n_threads}):
         yield f"{threads} threads", way(threads, False, False)
         yield f"{threads} threads, fused steps", way(threads, True, False)
-        try:
+        if torch_compiles():
             yield f"{threads} threads, fused steps, torch.compile", way(threads, True, True)
-        except Exception as error:  # it needs a C++ compiler, and more
-            warnings.warn(f"torch.compile does not work here: {error}", stacklevel=2)
+
+
+def _jax_settings(X: Array, y: Array, hidden: int, batch: int) -> Iterator[tuple[str, Call]]:
+    """Yield JAX's ways of one epoch, which is one compiled function: how it comes to its batches."""
+    jax = package("jax")
+    jnp = jax.numpy
+    rows, labels, sizes = jnp.asarray(X), jnp.asarray(y), (PIXELS, hidden, CLASSES)
+
+    def loss(layers: Any, x: Any, t: Any) -> Any:
+        (V, c), (W, b) = layers
+        z = jax.nn.relu(x @ V + c) @ W + b
+        return -jax.nn.log_softmax(z)[jnp.arange(batch), t].mean()
+
+    def step(layers: Any, x: Any, t: Any) -> Any:
+        slopes = jax.grad(loss)(layers, x, t)
+        return jax.tree.map(lambda weights, slope: weights - STEP * slope, layers, slopes), None
+
+    def gathered(layers: Any, order: Any, rows: Any, labels: Any) -> Any:
+        parts = rows[order].reshape(-1, batch, PIXELS), labels[order].reshape(-1, batch)
+        return jax.lax.scan(lambda now, part: step(now, *part), layers, parts)[0]
+
+    def indexed(layers: Any, order: Any, rows: Any, labels: Any) -> Any:
+        parts = order.reshape(-1, batch)
+        return jax.lax.scan(lambda now, part: step(now, rows[part], labels[part]), layers, parts)[0]
+
+    def way(epoch: Callable[..., Any]) -> Call:
+        compiled = jax.jit(epoch)
+
+        def call() -> list[tuple[Array, Array]]:
+            rng = np.random.default_rng(1)
+            begin = []
+            for before, width in itertools.pairwise(sizes):  # as ours begin
+                most = (6 / (before + width)) ** 0.5
+                begin.append(
+                    (rng.uniform(-most, most, (before, width)).astype(np.float32), np.zeros(width, np.float32))
+                )
+            layers = jax.block_until_ready(compiled(begin, rng.permutation(len(X)), rows, labels))
+            return [(np.asarray(W), np.asarray(b)) for W, b in layers]
+
+        return call
+
+    yield "scan over batches, gathered before", way(gathered)
+    yield "scan over batches, gathered one by one", way(indexed)

@@ -26,8 +26,8 @@ def jobs(*, quick: bool = False) -> list[Job]:
     """Return all jobs; `quick` ones are small, to see that everything runs."""
     n = 2_000 if quick else 463_715
     found = [
-        _epochs(n, 100, {"numpy": 4.0, "torch": 25.0, "scikit-learn": 5.0}),
-        _epochs(n, 1_000, {"numpy": 2.0, "torch": 25.0, "scikit-learn": 5.0}),
+        _epochs(n, 100),
+        _epochs(n, 1_000),
         _sweep(1_500 if quick else 413_715, 300 if quick else 50_000, 20 if quick else 200),
         _images(500 if quick else 9_000, 20 if quick else 1_500),
     ]
@@ -63,7 +63,7 @@ def _as_good(X: Array, y: Array) -> Judge:
     return judge
 
 
-def _epochs(n: int, batch: int, goals: dict[str, float]) -> Job:
+def _epochs(n: int, batch: int) -> Job:
     def prepare(n_threads: int) -> Prepared:
         X, y = songs(n)
         t = y.astype(np.float32)
@@ -138,7 +138,7 @@ def _epochs(n: int, batch: int, goals: dict[str, float]) -> Job:
         peers = {"numpy": lambda: Peer({"float32": numpy}, _as_good(X, y)), "torch": torch, "scikit-learn": sklearn}
         return Prepared(ours, peers)
 
-    return Job("SGDClassifier log_loss float32", f"{n:,} × 90, {EPOCHS} epochs, batches of {batch:,}", goals, prepare)
+    return Job("SGDClassifier log_loss float32", f"{n:,} × 90, {EPOCHS} epochs, batches of {batch:,}", prepare)
 
 
 def _batches(order: Array, size: int) -> Iterator[Array]:
@@ -227,7 +227,7 @@ def _sweep(n: int, n_val: int, steps: int) -> Job:
         return Prepared(quiet(together), peers)
 
     size = f"24 runs of {steps} steps, {n:,} × 90, evaluated on {n_val:,} rows every 10"
-    return Job("sweep log_loss float32", size, {OURS: 3.0, "numpy": 10.0}, prepare)
+    return Job("sweep log_loss float32", size, prepare)
 
 
 def _images(n: int, steps: int) -> Job:
@@ -272,4 +272,4 @@ def _images(n: int, steps: int) -> Job:
 
         return Prepared(ours, {"numpy": lambda: Peer({"float32": numpy}, judge)})
 
-    return Job("SGDClassifier softmax float32", f"{n:,} × 3,073, {steps} steps of {batch}", {"numpy": 3.0}, prepare)
+    return Job("SGDClassifier softmax float32", f"{n:,} × 3,073, {steps} steps of {batch}", prepare)
