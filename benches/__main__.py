@@ -10,7 +10,7 @@ from typing import Any
 from .gate import CANNOT
 from .gate import command as gate
 from .history import command as history
-from .measuring import command_line, targets
+from .measuring import command_line, repository, targets
 from .peers import command as peers
 from .profile import command as profile
 from .report import command as report
@@ -26,6 +26,8 @@ def main(arguments: Sequence[str] | None = None, **more: Any) -> int:
     parser = _parser()
     try:
         options = parser.parse_args(asked)
+        if options.target == targets.IN_TURNS:
+            options.target = _in_turn()
         held = options.target is None or targets.is_set(options.target)
         if not held and (problem := targets.misfit(options.target)):
             parser.error(f"--target: {problem}")
@@ -39,6 +41,14 @@ def main(arguments: Sequence[str] | None = None, **more: Any) -> int:
     if not held:
         return targets.again(asked, options.target)
     return int(options.run(options, **more))
+
+
+def _in_turn() -> str | None:
+    """Return the target whose turn it is at the commit that the files stand on; none without one."""
+    try:
+        return targets.in_turn(repository.commit_of(repository.ROOT, repository.WORKTREE))
+    except repository.GitError:
+        return None
 
 
 def _parser() -> argparse.ArgumentParser:

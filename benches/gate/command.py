@@ -49,7 +49,7 @@ def add_parsers(commands: Any) -> None:
     gate.add_argument("--cache", type=Path, default=_CACHE, metavar="FOLDER", help=f"compiled code (default: {_CACHE})")
     gate.add_argument("--output", type=Path, default=Path("report"), metavar="FOLDER", help="default: report")
     gate.add_argument("--markdown", type=Path, metavar="FILE", help="append the table as Markdown")
-    targets.add_option(gate)
+    targets.add_option(gate, also=f"; {targets.IN_TURNS!r}: as x86-64-v3 at every other commit")
     gate.set_defaults(run=_guarded(_gate))
     record = commands.add_parser(
         "gate-record",

@@ -21,9 +21,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 __all__ = [
+    "IN_TURNS",
     "add_option",
     "again",
     "environment",
+    "in_turn",
     "is_set",
     "loaded_files",
     "misfit",
@@ -75,6 +77,11 @@ def _variables(openblas: str, mkl: str, onednn: str, aten: str, faiss: str, xla:
     }
 
 
+#: What `in_turn` means by a lesser CPU, and the kind from which on there is one.
+_IN_TURNS = ("x86-64-v3", "x86-64-v4")
+#: Says instead of a kind that commits take turns.
+IN_TURNS = "in-turns"
+
 _AVX2 = frozenset({"Haswell", "Zen", "Excavator"})
 _V4 = frozenset({"X86_V4", "AVX512", *(f"AVX512{part}" for part in ("F", "CD", "BW", "DQ", "VL", "_SKX"))})
 #: By the names of `cpu_kinds.KINDS`.
@@ -108,13 +115,27 @@ _LEVELS = {
 # ---------------------------------------------------------------------------------------- the command line
 
 
-def add_option(parser: argparse.ArgumentParser) -> None:
-    """Add ``--target``; `__main__` does what it asks for."""
+def add_option(parser: argparse.ArgumentParser, also: str = "") -> None:
+    """Add ``--target``; `__main__` does what it asks for. `also` is what else a command says of it."""
     parser.add_argument(
         "--target",
         metavar="KIND",
-        help="hold fastml and the other libraries to a kind of CPU, such as x86-64-v3 (default: this CPU as it is)",
+        help="hold fastml and the other libraries to a kind of CPU, such as x86-64-v3 (default: this CPU as it is)"
+        + also,
     )
+
+
+def in_turn(commit: str) -> str | None:
+    """Return the target whose turn it is at a commit: for every other one the lesser CPU, else None, this as it is.
+
+    By the commit's name, so that a commit has the same turn wherever it is measured. A CPU that is not more than the
+    lesser one has nothing to take turns with.
+    """
+    from fastml.kernels.runtime import cpu_kinds
+
+    lesser, more = _IN_TURNS
+    turns = int(commit, 16) % 2 == 1 and cpu_kinds.misfit(more) is None and misfit(lesser) is None
+    return lesser if turns else None
 
 
 def is_set(name: str) -> bool:

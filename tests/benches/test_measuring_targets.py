@@ -125,6 +125,27 @@ def test_a_command_runs_itself_again_with_the_variables_set(monkeypatch):
     assert not targets.is_set("x86-64-v4")
 
 
+def test_commits_take_turns_where_there_is_a_lesser_cpu(monkeypatch):
+    misfits: dict[str, str] = {}
+    monkeypatch.setattr(cpu_kinds, "misfit", misfits.get)
+    monkeypatch.setattr(cpu_kinds, "knows_numba", lambda: True)
+    assert [targets.in_turn(commit) for commit in ("a0", "a1", "b2", "bf")] == [None, V3, None, V3]
+    misfits["x86-64-v4"] = "this CPU has no avx512f"
+    assert targets.in_turn("a1") is None
+
+
+@pytest.mark.parametrize("turn", [V3, None])
+def test_the_gate_takes_the_target_whose_turn_it_is(turn, monkeypatch):
+    ran = []
+    monkeypatch.setattr(targets, "in_turn", lambda commit: turn)
+    monkeypatch.setattr(targets, "misfit", lambda name: None)
+    monkeypatch.setattr(targets, "is_set", lambda name: False)
+    monkeypatch.setattr(targets, "again", lambda arguments, name: ran.append(name) or 0)
+    monkeypatch.setattr(command_line.gate, "_gate", lambda options: ran.append(options.target) or 0)
+    assert command_line.main(["gate", "--target", targets.IN_TURNS]) == 0
+    assert ran == [turn]
+
+
 def test_what_the_user_has_set_already_stays(monkeypatch):
     monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_enable_fast_math=false")
     monkeypatch.setenv("NPY_DISABLE_CPU_FEATURES", "FMA3")
