@@ -92,7 +92,9 @@ def is_held(target: str) -> bool:
     """Whether the kernels are compiled for a kind of CPU: older revisions know none."""
     try:
         from fastml.kernels.runtime import cpu_kinds, jit
-    except ImportError:
+    except ModuleNotFoundError as error:
+        if not str(error.name).startswith("fastml"):
+            raise  # what fastml stands on is not there, which is another thing
         return False
     kind = cpu_kinds.KINDS.get(target)
     return kind is not None and jit.compiled_for()[1:] == (kind.cpu, kind.features)

@@ -380,6 +380,12 @@ def test_a_worker_whose_kernels_are_not_held_is_found():
     assert not worker.is_held("x86-64-v9")
 
 
+def test_a_worker_without_what_fastml_stands_on_does_not_blame_the_revision():
+    code = "import sys; from benches.gate import worker; sys.modules['numba'] = None; worker.is_held('x86-64-v3')"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert "ModuleNotFoundError: import of numba" in done.stderr
+
+
 def test_a_gate_says_its_target():
     document = {
         "base": {"commit": "a" * 40, "why": "as named"}, "head": {"commit": "b" * 40, "changed": False},
