@@ -37,6 +37,10 @@ def _squared_difference(b: ir.IRBuilder, total: ir.Value, x: ir.Value, y: ir.Val
 def _largest_difference(b: ir.IRBuilder, largest: ir.Value, x: ir.Value, y: ir.Value) -> ir.Value:
     """Compare magnitudes as integers: same order, and NaN, above infinity, wins without a branch."""
     bits = largest.type
+    if "neon" in target().features and bits.element.width == 64:
+        # It has no maximum of such integers, but one of floats in which NaN wins.
+        magnitude = call_for_vector(b, "llvm.fabs", y.type, b.fsub(y, x))
+        return b.bitcast(call_for_vector(b, "llvm.maximum", y.type, b.bitcast(largest, y.type), magnitude), bits)
     magnitude = b.and_(b.bitcast(b.fsub(y, x), bits), constant_vector(bits, (1 << (bits.element.width - 1)) - 1))
     return call_for_vector(b, "llvm.smax", bits, largest, magnitude)
 
@@ -99,6 +103,38 @@ def _sum_of_halved_products(b: ir.IRBuilder, total: ir.Value, x: ir.Value, y: ir
     as_bytes, as_words = (ir.VectorType(ir.IntType(bits), 4 * total.type.count * 8 // bits) for bits in (8, 16))
     pairs = call(b, multiply[total.type.count], as_words, b.bitcast(y, as_bytes), b.bitcast(x, as_bytes))
     return b.add(total, call(b, add[total.type.count], total.type, pairs, constant_vector(as_words, 1)))
+
+
+def _dot_of_bytes(b: ir.IRBuilder, total: ir.Value, x: ir.Value, y: ir.Value) -> ir.Value:
+    """Add the products of four neighbours, bytes without a sign, to each total: Arm's `udot`."""
+    return call(b, "llvm.aarch64.neon.udot.v4i32.v16i8", total.type, total, x, y)
+
+
+def _sum_of_byte_differences_by_dot(b: ir.IRBuilder, total: ir.Value, x: ir.Value, y: ir.Value) -> ir.Value:
+    differences = _byte_differences(b, x, y)
+    return _dot_of_bytes(b, total, differences, constant_vector(differences.type, 1))
+
+
+def _sum_of_squared_byte_differences_by_dot(b: ir.IRBuilder, total: ir.Value, x: ir.Value, y: ir.Value) -> ir.Value:
+    differences = _byte_differences(b, x, y)
+    return _dot_of_bytes(b, total, differences, differences)
+
+
+def _add_neighbors(b: ir.IRBuilder, total: ir.Value, values: ir.Value) -> ir.Value:
+    """Add two neighbours, half as wide, to each total: Arm's `uadalp`."""
+    name = f"llvm.aarch64.neon.uaddlp.v{total.type.count}{total.type.element}.v{values.type.count}{values.type.element}"
+    return b.add(total, call(b, name, total.type, values))
+
+
+def _sum_of_byte_differences_on_arm(b: ir.IRBuilder, total: ir.Value, x: ir.Value, y: ir.Value) -> ir.Value:
+    as_words = ir.VectorType(ir.IntType(16), 2 * total.type.count)
+    words = _add_neighbors(b, ir.Constant(as_words, None), _byte_differences(b, x, y))
+    return _add_neighbors(b, total, words)
+
+
+def _sum_of_squared_byte_differences_on_arm(b: ir.IRBuilder, total: ir.Value, x: ir.Value, y: ir.Value) -> ir.Value:
+    words = b.zext(_byte_differences(b, x, y), ir.VectorType(ir.IntType(16), 2 * total.type.count))
+    return _add_neighbors(b, total, b.mul(words, words))
 
 
 def _add_pairs(b: ir.IRBuilder, totals: ir.Value) -> ir.Value:
@@ -164,6 +200,14 @@ _TILES: dict[tuple[str, str], Tile] = {
 #: Squared distances of bytes where the target multiplies bytes: see `tile_shapes.norm_steps`.
 _PRODUCTS_OF_BYTES = Tile(_sum_of_byte_products, _add, two_totals_each, _add_pairs)
 
+#: Bytes on Arm, by the feature that the target must have; the first that it has counts.
+_BYTES_ON_ARM = {
+    ("dotprod", "l1"): Tile(_sum_of_byte_differences_by_dot, _add, two_totals_each, _add_pairs),
+    ("dotprod", "l2"): Tile(_sum_of_squared_byte_differences_by_dot, _add, two_totals_each, _add_pairs),
+    ("neon", "l1"): Tile(_sum_of_byte_differences_on_arm, _add, two_totals_each, _add_pairs),
+    ("neon", "l2"): Tile(_sum_of_squared_byte_differences_on_arm, _add, _four_totals_each, _add_fours),
+}
+
 
 #: What a column contributes, in NumPy, by `arguments.MetricDefinition.step`.
 STEPS: dict[str, Callable[[NDArray[Any], NDArray[Any]], NDArray[Any]]] = {
@@ -178,6 +222,10 @@ def tile_of(metric: str, dtype: np.dtype[Any]) -> Tile:
     """Return what a tile of a metric does with rows of a dtype, on the target."""
     if metric == "l2" and dtype.kind == "u" and norm_steps(dtype):
         return _PRODUCTS_OF_BYTES
+    if dtype.kind == "u":
+        for (feature, name), tile in _BYTES_ON_ARM.items():
+            if name == metric and feature in target().features:
+                return tile
     return _TILES[metric, dtype.kind]
 
 

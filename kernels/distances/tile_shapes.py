@@ -57,7 +57,7 @@ def tile_shape(metric: str, dtype: np.dtype[Any]) -> TileShape:
     """
     is_float = dtype.kind == "f"
     vector_bytes = target().vector_bytes if is_float else _integer_vector_bytes()
-    by_products = metric == "l2" and norm_steps(dtype) > 0
+    by_products = metric == "l2" and (norm_steps(dtype) > 0 or "dotprod" in target().features)
     if vector_bytes == 64:
         rows, vectors = (4, 6) if is_float else (4, 4)
     elif "x86" not in target().features:

@@ -39,6 +39,9 @@ def _ask_compiler() -> Target:
         integers = _assembly(_INTEGER_PROBE, triple, cpu, features)
         found |= {"x86"} | {name for name, mark in (("avx2", "ymm"), ("avx512bw", "zmm")) if mark in integers}
         found |= {"vnni"} if "vpdpbusd" in _assembly(_DOT_PROBE, triple, cpu, features) else set()
+    elif triple.startswith(("aarch64", "arm64")):
+        bytes_of_one_sign = _DOT_PROBE.replace("sext", "zext")
+        found |= {"neon"} | ({"dotprod"} if "udot" in _assembly(bytes_of_one_sign, triple, cpu, features) else set())
     return Target(cpu, _widest_register(floats), frozenset(found))
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
+import json
 from collections.abc import Iterator
 
 import numpy as np
 import pytest
+from llvmlite import ir
 
+from checkout import run_python
 from fastml.kernels.distances import _tile_metrics, panels, tile_shapes, tiles
 from fastml.kernels.distances.arguments import L2, METRIC_CODES, METRICS
 from fastml.kernels.runtime import target as runtime_target
@@ -15,14 +19,18 @@ from fastml.kernels.runtime.jit import inner
 from fastml.kernels.runtime.target import Target
 from fastml.kernels.runtime.target import target as the_target
 from fastml.kernels.simd import comparisons
+from fastml.kernels.simd.llvm import call, shuffle
 
 pytestmark = pytest.mark.needs_jit
 
 DTYPES = ("float32", "float64", "uint8")
 
-# What LLVM can lower anywhere: without "x86" no instruction is asked for by name.
+# What LLVM can lower anywhere: without "x86" no instruction is asked for by name but Arm's, and those
+# `portable` spells out.
 MADE_UP = {
-    "Arm, 128 bits": Target("made up", 16, frozenset({"fma"})),
+    "portable, 128 bits": Target("made up", 16, frozenset({"fma"})),
+    "NEON": Target("made up", 16, frozenset({"fma", "neon"})),
+    "NEON and dot products": Target("made up", 16, frozenset({"fma", "neon", "dotprod"})),
     "portable, 256 bits": Target("made up", 32, frozenset()),
     "portable, 512 bits": Target("made up", 64, frozenset()),
 }
@@ -45,6 +53,22 @@ def can_run(target: Target) -> bool:
     return target.features <= features and target.vector_bytes <= own.vector_bytes
 
 
+def portable(b, name, result, *arguments):
+    """Emit what Arm's instructions do, in code for any CPU."""
+    if ".neon." not in name:
+        return call(b, name, result, *arguments)
+    *total, values = arguments[:2]
+    if ".udot." in name:
+        wide = ir.VectorType(ir.IntType(32), 16)
+        values = b.mul(b.zext(values, wide), b.zext(arguments[2], wide))
+    else:
+        assert ".uaddlp." in name
+        values = b.zext(values, ir.VectorType(result.element, values.type.count))
+    neighbors = values.type.count // result.count
+    parts = [shuffle(b, values, values, list(range(i, values.type.count, neighbors))) for i in range(neighbors)]
+    return functools.reduce(b.add, [*total, *parts])
+
+
 def forget() -> None:
     for remembered in (tile_shapes.tile_shape, tile_shapes.copies, panels.plan):
         remembered.cache_clear()
@@ -55,6 +79,8 @@ def as_target(monkeypatch) -> Iterator:
     """``as_target(target)``: emit code for another target, until the end of the test."""
 
     def pretend(target: Target) -> None:
+        if not can_run(target):
+            monkeypatch.setattr(_tile_metrics, "call", portable)
         monkeypatch.setattr(runtime_target, "_ask_compiler", lambda: target)
         forget()
 
@@ -78,7 +104,7 @@ def test_tiles_fit_registers_and_blocks(as_target, metric, dtype, target):
     registers = 32 if target.vector_bytes == 64 or "x86" not in target.features else 16
     width = target.vector_bytes if dtype.kind == "f" else tile_shapes._integer_vector_bytes()
     assert width <= target.vector_bytes
-    wide = metric == "l2" and "vnni" not in target.features
+    wide = metric == "l2" and not {"vnni", "dotprod"} & target.features
     point_bytes = dtype.itemsize if dtype.kind == "f" else 16 if wide else 8
     assert lanes * point_bytes == width, "a vector of points is one register"
     # Accumulators, the vectors of Y, one value of X and one temporary.
@@ -219,7 +245,7 @@ def test_accumulate_of_bytes_for_narrower_x86(rng, as_target, metric, target):
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_broadcast_rows_agrees_with_its_twin(rng, as_target, dtype, target):
     """Bit for bit, with one copy of a value and with as many as a vector has lanes."""
-    if not can_run((MADE_UP | X86)[target]):
+    if target in X86 and not can_run(X86[target]):
         pytest.skip("this CPU, or Numba's target, lacks the instructions")
     as_target((MADE_UP | X86)[target])
     dtype = np.dtype(dtype)
@@ -251,8 +277,53 @@ def test_a_made_up_target_changes_the_code(as_target):
 
     native = the_target()
     assert ("psad" in text()) == ("x86" in native.features)
-    as_target(MADE_UP["Arm, 128 bits"])
+    as_target(MADE_UP["portable, 128 bits"])
     assert "psad" not in text()
+
+
+#: Compiles a tile for Arm, which nothing here can run, and counts what its assembly has of some instructions.
+ON_ARM = """
+import json, re, sys
+import llvmlite.binding as llvm
+import numba
+from fastml.kernels.runtime import cpu_kinds
+
+llvm.initialize_all_targets()
+llvm.initialize_all_asmprinters()
+metric, dtype, features, *names = sys.argv[1:]
+cpu_kinds.KINDS["aarch64"] = cpu_kinds.KINDS["aarch64"]._replace(features=features)
+cpu_kinds.aim("aarch64")
+
+import numpy as np
+from fastml.kernels.distances import tiles
+from fastml.kernels.distances.arguments import METRIC_CODES
+from fastml.kernels.distances.panels import ordinary_totals
+from fastml.kernels.runtime.jit import inner
+
+code = METRIC_CODES[metric]
+run = inner(lambda x, Y, steps, totals: tiles.accumulate(code, x, Y, 0, steps, totals, 0, 0, True))
+flat = numba.types.Array(numba.from_dtype(np.dtype(dtype)), 1, "C")
+block = numba.types.Array(numba.from_dtype(ordinary_totals(metric, np.dtype(dtype), 784).dtype), 2, "C")
+run.compile((flat, flat, numba.intp, block))
+[text] = run.inspect_asm().values()
+print(json.dumps([len(re.findall(rf"\\b{name}\\b", text)) for name in names]))
+"""
+
+
+@pytest.mark.targets
+@pytest.mark.parametrize(
+    ("metric", "dtype", "features", "instructions"),
+    [
+        ("l1", "uint8", "+neon,+dotprod", {"uabd": 16, "udot": 16, "uadalp": 0}),
+        ("l2", "uint8", "+neon,+dotprod", {"uabd": 16, "udot": 16, "umull": 0}),
+        ("l1", "uint8", "+neon", {"uabd": 16, "uaddlp": 16, "uadalp": 16, "udot": 0}),
+        ("l2", "uint8", "+neon", {"uabd": 16, "umull": 16, "uadalp": 16}),
+        ("linf", "float64", "+neon", {"fabd": 16, "fmax": 16}),
+    ],
+)
+def test_arm_gets_its_own_instructions(metric, dtype, features, instructions):
+    """One or two instructions for 16 bytes; without the names LLVM finds 13."""
+    assert json.loads(run_python(ON_ARM, metric, dtype, features, *instructions)) == [*instructions.values()]
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -290,7 +361,7 @@ def test_a_nan_or_an_infinity_reaches_its_own_pairs_only(rng):
 def test_bytes_reach_their_largest_sums(as_target, target):
     """255 everywhere against 0, more steps than a chunk has: no 16-bit or 32-bit part overflows."""
     if target != "own":
-        if not can_run((MADE_UP | X86)[target]):
+        if target in X86 and not can_run(X86[target]):
             pytest.skip("this CPU, or Numba's target, lacks the instructions")
         as_target((MADE_UP | X86)[target])
     dtype = np.dtype(np.uint8)
