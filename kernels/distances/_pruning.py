@@ -22,7 +22,11 @@ Rounding errors. All bounds are made in float64 and widened by what rounding can
 Rows that are not finite have an infinite distance to the grid: they are never pruned. Rows of X whose pairs
 are not pruned often enough are refused: the caller makes all their distances.
 
-`fill_heaps` leads, `_prune` is the compiled loop. Lengths in the grid are told in its steps.
+What is rounded may be other rows, their *features*, of which is known that they are hardly farther apart than the rows
+themselves: principal columns (see `_principal`). Their slack is added to the distances to the grid.
+
+`choose` says from a sample whether rows are rounded, or their features, or nothing. `fill_heaps` leads, `_prune` is
+the compiled loop. Lengths in the grid are told in its steps.
 """
 
 from __future__ import annotations
@@ -39,19 +43,25 @@ from ..simd import comparisons
 from ..simd.comparisons import KEYS_AT_ONCE
 from ..simd.functions import like
 from ..simd.rows import frozen
-from . import panels, tile_shapes, tiles
+from . import _principal, panels, tile_shapes, tiles
 from ._heaps import KeyRule, key_of, replace_root
 from .arguments import L1, L2, LINF, METRIC_CODES, METRICS, Metric, most_int32_columns
 from .panels import POINTS_STEP, X_ROWS, aligned_like, chunk_length, distances_of_block, pack
 
-__all__ = ["Grid", "choose_grid", "fill_heaps", "is_worthwhile"]
+__all__ = ["Bounds", "Grid", "choose", "choose_grid", "fill_heaps", "is_worthwhile"]
 
 #: With less work, shorter rows, fewer rows of X to repay the rounding of Y, or more neighbours, it does not pay.
 _FEWEST_ELEMENTS = 1 << 31
 _FEWEST_COLUMNS, _FEWEST_QUERIES, _ROWS_PER_NEIGHBOR = 64, 64, 32
 
-#: Rows of X, and as many of Y, from which the grid is chosen.
-_SAMPLE_ROWS = 16
+#: Rows of X, and as many of Y, from which the grid is chosen, and the share of their pairs that it must tell apart.
+_SAMPLE_ROWS, _FEWEST_APART = 16, 0.6
+
+#: Rows of features, of each side, from which their grid is chosen, and how many of them must lie within it.
+_COVERED_ROWS, _COVERED = 512, 0.995
+
+#: Of features so many rows of Y, as a share, are looked at first.
+_FIRST_SHARE = 8
 
 #: Steps between these leave room to scale.
 _STEPS = {"float32": (1e-25, 1e25), "float64": (1e-200, 1e200)}
@@ -61,6 +71,9 @@ _CALL_ELEMENTS = 4 * panels.CALL_ELEMENTS
 
 #: A distance made alone costs as much as several of a tile: with more than one in so many not pruned, tiles are faster.
 _PAIRS_PER_SURVIVOR = 10
+
+#: Looking at a pair costs as much as so many columns of bytes.
+_LOOKING = 32
 
 #: After a block that refused most rows so many blocks go without, and each time this happens so many times as many.
 _PATIENCE = 4
@@ -76,6 +89,15 @@ class Grid(NamedTuple):
     scale: Any
 
 
+class Bounds(NamedTuple):
+    """What is rounded in place of the rows of X and Y, to which grid, and how much farther apart that may be."""
+
+    grid: Grid
+    x: _principal.Features
+    y: _principal.Features
+    stretch: float = 1.0
+
+
 class Side(NamedTuple):
     """How steps of the grid become the bytes of X, or of Y: how many units they are, less `taken`; see `HALVED`."""
 
@@ -88,22 +110,24 @@ class Side(NamedTuple):
 
 
 class Precision(NamedTuple):
-    """What bounds must know of the rows' dtype, and of the grid."""
+    """What bounds must know of the grid, and of the dtype of totals."""
 
     steps_per_unit: float
+    #: Of exact totals 0, as `tiny` is.
     eps: float
     #: The smallest normal number.
     tiny: float
-    #: Half the largest number.
+    #: Half the largest number; of exact totals the largest.
     huge: float
 
 
 class Queries(NamedTuple):
-    """Rows of X and what is kept for each while Y passes by."""
+    """Rows of X as tiles read them, and what is kept for each while Y passes by."""
 
     rows: NDArray[Any]
     groups: NDArray[np.intp]
-    #: Each row as bytes, and its distance to the grid.
+    #: What of each row is rounded; as bytes, and how far these are from it.
+    features: _principal.Features
     as_bytes: NDArray[Any]
     to_grid: NDArray[np.float64]
     #: Its heap.
@@ -120,11 +144,10 @@ class Queries(NamedTuple):
 
 def is_worthwhile(metric: Metric, dtype: np.dtype[Any], n: int, m: int, d: int, k: int) -> bool:
     """Whether bounds may save more than they cost, as far as sizes and Numba's target tell."""
-    by_bytes = {"avx2", "avx512bw"} & target().features
     return bool(
         METRICS[metric].can_be_pruned
         and dtype.kind == "f"
-        and by_bytes
+        and _multiplies_bytes()
         and _FEWEST_COLUMNS <= d <= most_int32_columns("l2")
         and n >= _FEWEST_QUERIES
         and n * m * d >= _FEWEST_ELEMENTS
@@ -133,9 +156,27 @@ def is_worthwhile(metric: Metric, dtype: np.dtype[Any], n: int, m: int, d: int, 
 
 
 @np.errstate(all="ignore")
+def _covering_grid(x: NDArray[Any], y: NDArray[Any]) -> Grid | None:
+    """Return a grid that nearly all of some rows lie within, since one row beside it spoils the bounds of 32."""
+    rows = np.concatenate([_principal.sampled(side, _COVERED_ROWS) for side in (x, y)])
+    sample = rows[np.isfinite(rows).all(axis=1)].astype(np.float64)
+    if not len(sample):
+        return None
+    center = sample.mean(axis=0)
+    half = float(np.quantile(np.abs(sample - center).max(axis=1), _COVERED))
+    step = 2 * half / 255
+    least, most = _STEPS[x.dtype.name]
+    return Grid((center - half).astype(x.dtype), x.dtype.type(1 / step)) if least < step < most else None
+
+
+def _multiplies_bytes() -> bool:
+    return bool({"avx2", "avx512bw"} & target().features)
+
+
+@np.errstate(all="ignore")
 def choose_grid(metric: Metric, x: NDArray[Any], y: NDArray[Any]) -> Grid | None:
     """Return the grid to which a sample of the rows is nearest; None where there is none."""
-    rows = np.concatenate([side[:: max(1, len(side) // _SAMPLE_ROWS)][:_SAMPLE_ROWS] for side in (x, y)])
+    rows = np.concatenate([_principal.sampled(side, _SAMPLE_ROWS) for side in (x, y)])
     sample = rows[np.isfinite(rows).all(axis=1)].astype(np.float64)
     if not len(sample):
         return None
@@ -152,87 +193,149 @@ def choose_grid(metric: Metric, x: NDArray[Any], y: NDArray[Any]) -> Grid | None
             candidate = Grid((center - half).astype(x.dtype), x.dtype.type(1 / step))
             scaled = (sample - candidate.origin) * float(candidate.scale)
             beside = np.abs(scaled - np.clip(np.rint(scaled), 0, 255)) / float(candidate.scale)
-            norm = {"l1": beside.sum(axis=1), "l2": np.sqrt(np.square(beside).sum(axis=1)), "linf": beside.max(axis=1)}
-            if (distance := float(np.median(norm[metric]))) < nearest:
+            if (distance := float(np.median(_norm(metric, beside)))) < nearest:
                 chosen, nearest = candidate, distance
     return chosen
 
 
+def choose(metric: Metric, x: NDArray[Any], y: NDArray[Any], k: int, task_rows: int, n_threads: int) -> Bounds | None:
+    """Return the bounds that a sample of the rows asks for; None where none would pay."""
+    m, d = y.shape
+    if _principal.is_worthwhile(metric, len(x), m, d, k) and _multiplies_bytes():
+        anchors = _principal.choose(x, y, k)
+        if anchors is not None:
+            x_side, y_side = (_principal.features(anchors, rows, n_threads) for rows in (x, y))
+            grid = _covering_grid(x_side.rows, y_side.rows)
+            if grid is not None:
+                return Bounds(grid, x_side, y_side, stretch=anchors.stretch)
+    if not is_worthwhile(metric, x.dtype, task_rows, m, d, k):
+        return None
+    grid = choose_grid(metric, x, y)
+    if grid is None or not _tells_apart(metric, grid, x, y):
+        return None
+    nothing = np.empty(0)
+    return Bounds(grid, _principal.Features(x, nothing), _principal.Features(y, nothing))
+
+
+@np.errstate(all="ignore")
+def _tells_apart(metric: Metric, grid: Grid, x: NDArray[Any], y: NDArray[Any]) -> bool:
+    """Whether sampled rows that bounds show to be half as far apart as the nearest of them are many enough."""
+    sides = []
+    for rows in (x, y):
+        scaled = (_principal.sampled(rows, _SAMPLE_ROWS).astype(np.float64) - grid.origin) * float(grid.scale)
+        sides.append((scaled, np.clip(np.rint(scaled), 0, 255)))
+    (x_rows, x_places), (y_rows, y_places) = sides
+    apart = _norm(metric, x_rows[:, np.newaxis] - y_rows)
+    beside = _norm(metric, x_rows - x_places)[:, np.newaxis] + _norm(metric, y_rows - y_places)
+    bounds = _norm(metric, x_places[:, np.newaxis] - y_places) - beside
+    return bool(np.mean(2 * bounds > apart.min(axis=1, keepdims=True)) >= _FEWEST_APART)
+
+
+def _norm(metric: Metric, differences: NDArray[np.float64]) -> NDArray[Any]:
+    """Return distances, of differences along the last axis."""
+    differences = np.abs(differences)
+    if metric == "l2":
+        return np.asarray(np.sqrt(np.square(differences).sum(axis=-1)))
+    return np.asarray(differences.sum(axis=-1) if metric == "l1" else differences.max(axis=-1))
+
+
 def fill_heaps(
     metric: Metric,
-    grid: Grid,
-    rows: NDArray[Any],
+    bounds: Bounds,
+    first: int,
+    last: int,
+    queries: NDArray[Any],
     groups: NDArray[np.intp],
     y: NDArray[Any],
     y_groups: NDArray[np.intp],
-    y_first: int,
-    y_last: int,
+    y_range: tuple[int, int],
     rule: KeyRule,
     keys: NDArray[Any],
     indices: NDArray[np.intp],
     search: Callable[[int, int, int, int], Iterator[None]],
 ) -> Iterator[None]:
-    """Fill the heaps `keys` and `indices` of some rows of X with the nearest of the rows ``y_first:y_last`` of Y.
+    """Fill the heaps `keys` and `indices` of the rows ``first:last`` of X with the nearest of some rows of Y.
 
-    ``search(top, bottom, begin, end)`` offers the rows ``begin:end`` of Y to some heaps without pruning.
+    `queries` is these rows as tiles read them. ``search(top, bottom, begin, end)`` offers the rows ``begin:end`` of Y
+    to some heaps without pruning.
     """
-    n, d = rows.shape
-    dtypes = rows.dtype, tile_shapes.rounded_dtype(metric)
-    plan, byte_plan = (panels.plan(metric, dtype, n, d) for dtype in dtypes)
-    grid, precision = grid._replace(origin=readonly(grid.origin)), _precision(grid, rows.dtype)
+    x_features, y_features = (
+        _principal.Features(readonly(side.rows[some]), readonly(side.slack[some]))
+        for side, some in ((bounds.x, slice(first, last)), (bounds.y, slice(None)))
+    )
+    n, d = x_features.rows.shape
+    dtypes = y_features.rows.dtype, tile_shapes.rounded_dtype(metric)
+    plan, byte_plan = panels.plan(metric, y.dtype, n, y.shape[1]), panels.plan(metric, dtypes[1], n, d)
+    grid = bounds.grid._replace(origin=readonly(bounds.grid.origin))
+    like = panels.ordinary_totals(metric, y.dtype, y.shape[1]), panels.ordinary_totals(metric, dtypes[1], d)
+    precision = _precision(grid, bounds.stretch, like[0].dtype)
     x_side, y_side = _sides(*dtypes)
     as_bytes, to_grid = np.empty((n, d), dtypes[1]), np.empty(n)
     rows_at_once = max(1, panels.CALL_ELEMENTS // (8 * d))
-    for first in range(0, n, rows_at_once):
-        some = slice(first, first + rows_at_once)
-        _round_rows(METRIC_CODES[metric], rows[some], grid, x_side, as_bytes[some], to_grid[some])
+    for begin in range(0, n, rows_at_once):
+        some = slice(begin, begin + rows_at_once)
+        _round_rows(METRIC_CODES[metric], x_features.rows[some], grid, x_side, as_bytes[some], to_grid[some])
         yield
+    if x_features.slack.size:
+        to_grid += x_features.slack * float(grid.scale) * (1 + 1e-9)
     keys[:] = np.iinfo(keys.dtype).max
     indices[:] = np.iinfo(np.intp).max
-    queries = Queries(
-        rows,
+    waiting = tile_shapes.few_rows(y.dtype)
+    rows = Queries(
+        queries,
         groups,
+        x_features,
         panels.whole_steps(as_bytes),
         to_grid,
         keys,
         indices,
-        waiting=np.empty((n, tile_shapes.transpose_width(rows.dtype)), np.intp),
+        waiting=np.empty((n, waiting), np.intp),
         counts=np.zeros(n, np.intp),
         cutoffs=np.full(n, np.inf),
         refused=np.zeros(-(-n // X_ROWS), np.bool_),
     )
-    refused, like = queries.refused, tuple(panels.ordinary_totals(metric, dtype, d) for dtype in dtypes)
+    refused, (y_first, y_last) = rows.refused, y_range
     block = byte_plan.block_points
-    step = max(block, _CALL_ELEMENTS // max(1, n * d) // block * block)
-    begin, pause = y_first, 1
+    step = max(block, _CALL_ELEMENTS // max(1, n * (d + _LOOKING)) // block * block)
     plans, rounding = (plan, byte_plan), (grid, y_side)
-    stride, sampled = 0, False
+
+    one_in = _PAIRS_PER_SURVIVOR // (2 if y_features.slack.size else 1)
+
+    def prune(begin: int, end: int, stride: int = 0) -> tuple[int, int]:
+        place = y, y_features, y_groups, (begin, end, stride)
+        return _prune(plans, rounding, precision, rows, *place, like, rule, one_in)
+
+    begin, pause, every_so_many = y_first, 1, -(-(y_last - y_first) // block)
+    # Features tell only what is much farther than neighbors; what their bytes leave is not made before they are asked.
+    looked = y_features.slack.size > 0
+    if looked:
+        prune(y_first, y_last, min(every_so_many, _FIRST_SHARE))
+        yield
     while begin < y_last:
         refused[:] = False
-        part, whole = (begin, min(y_last, begin + step)), (y_first, y_last, stride)
-        left, begin = _prune(
-            plans, rounding, precision, queries, y, y_groups, part, whole, like, rule, _PAIRS_PER_SURVIVOR
-        )
+        left, begin = prune(begin, min(y_last, begin + step))
         yield
-        stride = 0
         if not refused.any():
             continue
-        for first, last in _runs(refused):
-            yield from search(first * X_ROWS, min(n, last * X_ROWS), left, begin)
-        if not sampled:  # perhaps the rows are in some order
-            stride, sampled = -(-(y_last - y_first) // block), True
+        for top, bottom in _runs(refused):
+            yield from search(top * X_ROWS, min(n, bottom * X_ROWS), left, begin)
+        if not looked:  # perhaps the rows are in some order
+            prune(y_first, y_last, every_so_many)
+            looked = True
         elif 2 * refused.sum() > len(refused):
             left, begin = begin, min(y_last, begin + pause * block)
-            _offer_all_waiting(plan, queries, y, like[0], rule)
+            _offer_all_waiting(plan, rows, y, like[0], rule)
             yield from search(0, n, left, begin)
             pause *= _PATIENCE
-    _offer_all_waiting(plan, queries, y, like[0], rule)
+    _offer_all_waiting(plan, rows, y, like[0], rule)
     yield
 
 
-def _precision(grid: Grid, dtype: np.dtype[Any]) -> Precision:
-    kind = np.finfo(dtype)
-    return Precision(float(grid.scale), float(kind.eps), float(kind.tiny), float(kind.max / 2))
+def _precision(grid: Grid, stretch: float, totals: np.dtype[Any]) -> Precision:
+    if totals.kind == "i":
+        return Precision(float(grid.scale) * stretch, 0.0, 0.0, float(np.iinfo(totals).max))
+    kind = np.finfo(totals)
+    return Precision(float(grid.scale) * stretch, float(kind.eps), float(kind.tiny), float(kind.max / 2))
 
 
 def _sides(dtype: np.dtype[Any], rounded: np.dtype[Any]) -> tuple[Side, Side]:
@@ -339,51 +442,57 @@ def _limit(metric, steps):  # type: ignore[no-untyped-def]
     return np.int64(total) if total < _LARGEST - 1 else np.int64(_LARGEST)
 
 
+@inner
+def _farthest(plan, queries, i, Y, places, few, rule):  # type: ignore[no-untyped-def]
+    """Return the largest total of a query with rows of Y."""
+    few_keys, waiting = few.view(queries.keys.dtype), np.empty(few.size, np.intp)
+    largest = np.int64(0)
+    for begin in range(0, places.size, waiting.size):
+        for place in range(waiting.size):
+            waiting[place] = places[min(begin + place, places.size - 1)]
+        _make_totals(plan, queries.rows, i, Y, waiting, few)
+        for place in range(waiting.size):
+            largest = max(largest, np.int64(key_of(few_keys[place], rule)))
+    few_keys[0] = largest
+    return np.float64(few[0])
+
+
 @kernel
 def _prune(  # type: ignore[no-untyped-def]
-    plans, rounding, precision, queries, Y, y_groups, y_range, sample, like_totals, rule, one_in
+    plans, rounding, precision, queries, Y, features, y_groups, y_range, like_totals, rule, one_in
 ):
     """Offer the rows of Y from `y_range` to the heaps of the queries, but for those that bounds prune.
 
-    A `sample` is ``(begin, end, stride)``: with a stride, every so many-th of these rows of Y is looked at before:
-    the k-th nearest of these is a bound.
-    Stops after a block in which a group of queries was refused, and returns where this block is.
+    Bounds are made of the rows' `features`. `y_range` is ``(first, last, stride)``. With a stride, every so many-th of
+    the rows is only looked at, and cutoffs are made from the k that seem nearest. Else this stops after a block in
+    which a group of queries was refused, and returns where this block is.
     """
     (plan, byte_plan), (like_total, like_byte_total) = plans, like_totals
     metric, block = plan.metric, byte_plan.block_points
-    (y_first, y_last), (y_begin, y_end, stride) = y_range, sample
+    y_first, y_last, stride = y_range
     keys, cutoffs, refused, to_grid = queries.keys, queries.cutoffs, queries.refused, queries.to_grid
-    n, d = queries.rows.shape
+    n, d, as_bytes, k = queries.rows.shape[0], np.float64(Y.shape[1]), queries.as_bytes, keys.shape[1]
+    count, scale = -(-(y_last - y_first) // max(1, stride)), np.float64(rounding[0].scale)
     height = -(-min(X_ROWS, n) // byte_plan.tile_rows) * byte_plan.tile_rows
-    width = -(-min(block, y_end - y_begin) // POINTS_STEP) * POINTS_STEP
-    as_bytes = queries.as_bytes
+    width = -(-min(block, count) // POINTS_STEP) * POINTS_STEP
     panels, broadcast_x = aligned_like(width * as_bytes.shape[1], as_bytes), aligned_like(byte_plan.workspace, as_bytes)
     totals = aligned_like(height * width, like_byte_total).reshape((height, width))
-    rounded = aligned_like(byte_plan.tile_points * d, as_bytes).reshape((byte_plan.tile_points, d))
+    shape = byte_plan.tile_points, features.rows.shape[1]
+    rounded = aligned_like(shape[0] * shape[1], as_bytes).reshape(shape)
     radius = np.empty(width // KEYS_AT_ONCE)
     found = np.empty((height, width // KEYS_AT_ONCE), np.int64)
     few = aligned_like(queries.waiting.shape[1], like_total)
-    nearest, places = np.empty(keys.shape[1], totals.dtype), np.empty(keys.shape[1], np.intp)
+    sampled = n if stride else 1
+    nearest, places = np.full((sampled, k), _LARGEST, totals.dtype), np.full((sampled, k), -1, np.intp)
     worst = keys.view(like_total.dtype)
     for i in range(n):
         cutoffs[i] = min(cutoffs[i], _cutoff(metric, np.float64(worst[i, 0]), d, precision))
-    if stride:
-        size = -(-(y_end - y_begin) // stride)
-        _pack_rounded(byte_plan, rounding, Y, y_begin, size, stride, rounded, panels, radius)
-        farthest = radius[: -(-size // KEYS_AT_ONCE)].max()
-        for top in range(0, n, X_ROWS):
-            bottom = min(n, top + X_ROWS)
-            distances_of_block(byte_plan, as_bytes, top, bottom, panels, np.intp(0), size, broadcast_x, totals)
-            for i in range(top, bottom):
-                own = queries.groups[i] if queries.groups.size else 0
-                total = _kth_total(totals[i - top], size, y_begin, stride, own, y_groups, nearest, places)
-                bound = _bound(metric, total, to_grid[i] + farthest, d, precision)
-                cutoffs[i] = min(cutoffs[i], _cutoff(metric, bound, d, precision))
-    for left in range(y_first, y_last, block):
-        right = min(y_last, left + block)
-        size = right - left
-        _pack_rounded(byte_plan, rounding, Y, left, size, np.intp(1), rounded, panels, radius)
-        farthest = radius[: -(-size // KEYS_AT_ONCE)].max()
+    farthest = 0.0
+    for begin in range(0, count, block):
+        size = min(block, count - begin)
+        left, right = y_first + begin * max(1, stride), y_first + begin + size
+        _pack_rounded(byte_plan, rounding, features, left, size, max(1, stride), rounded, panels, radius)
+        farthest = max(farthest * (stride > 0), radius[: -(-size // KEYS_AT_ONCE)].max())
         any_refused, all_refused = False, False
         for top in range(0, n, X_ROWS):
             bottom = min(n, top + X_ROWS)
@@ -394,12 +503,20 @@ def _prune(  # type: ignore[no-untyped-def]
             remaining = 0
             for i in range(top, bottom):
                 own = queries.groups[i] if queries.groups.size else 0
-                row = totals[i - top]
-                if keys[i, 0] == np.iinfo(keys.dtype).max and keys.shape[1] <= size:
-                    total = _kth_total(row, size, left, np.intp(1), own, y_groups, nearest, places)
-                    bound = _bound(metric, total, to_grid[i] + farthest, d, precision)
+                row, place = totals[i - top], i if stride else 0
+                is_first = features.slack.size == 0 and keys[i, 0] == np.iinfo(keys.dtype).max and k <= size
+                if stride or is_first:
+                    if not stride:
+                        nearest[0] = _LARGEST
+                    _find_nearest(row, size, left, max(1, stride), own, y_groups, nearest[place], places[place])
+                if stride:
+                    continue
+                if is_first:
+                    bound = _bound(metric, nearest[0, 0], to_grid[i] + farthest, d, precision)
                     cutoffs[i] = min(cutoffs[i], _cutoff(metric, bound, d, precision))
                 remaining += _note_candidates(metric, row, size, to_grid[i] + cutoffs[i], radius, found[i - top])
+            if stride:
+                continue
             if remaining * one_in > (bottom - top) * size:
                 refused[top // X_ROWS] = any_refused = True
                 all_refused = top == 0
@@ -413,6 +530,8 @@ def _prune(  # type: ignore[no-untyped-def]
                         candidates &= candidates - 1
                         if y_groups.size and y_groups[j] == own:
                             continue
+                        if features.slack.size and _are_apart(queries, i, features, j, scale):
+                            continue
                         queries.waiting[i, queries.counts[i]] = j
                         queries.counts[i] += 1
                         if queries.counts[i] == queries.waiting.shape[1]:
@@ -423,11 +542,18 @@ def _prune(  # type: ignore[no-untyped-def]
                 if refused[i // X_ROWS]:
                     _offer_waiting(plan, queries, i, Y, few, rule)
             return left, right
+    for i in range(n if stride else 0):
+        total = np.inf
+        if features.slack.size == 0:
+            total = _bound(metric, nearest[i, 0], to_grid[i] + farthest, d, precision)
+        elif nearest[i, 0] < _LARGEST:
+            total = _farthest(plan, queries, i, Y, places[i], few, rule)
+        cutoffs[i] = min(cutoffs[i], _cutoff(metric, total, d, precision))
     return y_last, y_last
 
 
 @inner
-def _pack_rounded(plan, rounding, Y, left, size, stride, rounded, panels, radius):  # type: ignore[no-untyped-def]
+def _pack_rounded(plan, rounding, features, left, size, stride, rounded, panels, radius):  # type: ignore[no-untyped-def]
     """Pack `size` rounded rows of Y, `stride` apart, and note the largest distance to the grid among each 32."""
     grid, side = rounding
     points = plan.tile_points
@@ -436,17 +562,17 @@ def _pack_rounded(plan, rounding, Y, left, size, stride, rounded, panels, radius
     for top in range(0, size, points):
         bottom = min(size, top + points)
         for j in range(top, bottom):
-            place = j // KEYS_AT_ONCE
-            to_grid = _round_row(plan.metric, Y[left + j * stride], grid, side, rounded[j - top])
+            place, row = j // KEYS_AT_ONCE, left + j * stride
+            to_grid = _round_row(plan.metric, features.rows[row], grid, side, rounded[j - top])
+            if features.slack.size:
+                to_grid += features.slack[row] * np.float64(grid.scale) * (1 + 1e-9)
             radius[place] = max(radius[place], to_grid)
         pack(plan, frozen(rounded), np.intp(0), bottom - top, panels[top // points * panel :])
 
 
 @inner
-def _kth_total(row, size, left, stride, own, groups, nearest, places):  # type: ignore[no-untyped-def]
-    """Return the total of the k-th nearest candidate of a sample, the largest integer if it has fewer."""
-    nearest[:] = _LARGEST
-    places[:] = 0
+def _find_nearest(row, size, left, stride, own, groups, nearest, places):  # type: ignore[no-untyped-def]
+    """Offer the byte totals of a block of a sample to a heap of the k smallest."""
     for begin in range(0, size, KEYS_AT_ONCE):
         candidates = comparisons.below(row, begin, nearest[0], _LARGEST, _LARGEST)
         if size - begin < KEYS_AT_ONCE:
@@ -455,8 +581,19 @@ def _kth_total(row, size, left, stride, own, groups, nearest, places):  # type: 
             j = begin + comparisons.lowest_bit(candidates)
             candidates &= candidates - 1
             if row[j] < nearest[0] and (groups.size == 0 or groups[left + j * stride] != own):
-                replace_root(nearest, places, nearest.size, row[j], j)
-    return nearest[0]
+                replace_root(nearest, places, nearest.size, row[j], left + j * stride)
+
+
+@inner
+def _are_apart(queries, i, features, j, scale):  # type: ignore[no-untyped-def]
+    """Whether features as they are, in float64, prune a pair."""
+    x, y = queries.features.rows[i], features.rows[j]
+    total = 0.0
+    for c in range(x.size):
+        difference = np.float64(x[c]) - np.float64(y[c])
+        total += difference * difference
+    reach = queries.cutoffs[i] / scale + queries.features.slack[i] + features.slack[j]
+    return total > reach * reach * (1 + 1e-9)
 
 
 @inner
@@ -476,6 +613,15 @@ def _note_candidates(metric, row, size, steps, radius, found):  # type: ignore[n
 
 
 @inner
+def _make_totals(plan, X, i, Y, places, few):  # type: ignore[no-untyped-def]
+    """Make the totals of row i of X and a vector of rows of Y, with the operations of a tile in their order."""
+    columns = Y.shape[1]
+    chunk = chunk_length(columns, plan.chunk_steps * plan.columns_per_step)
+    for begin in range(0, columns, chunk):
+        tiles.accumulate_few(plan.metric, X, i, Y, places, begin, min(columns, begin + chunk), few)
+
+
+@inner
 def _offer_waiting(plan, queries, i, Y, few, rule):  # type: ignore[no-untyped-def]
     """Make the distances of a query's waiting candidates, and offer them to its heap."""
     X, keys, indices, waiting = queries.rows, queries.keys, queries.indices, queries.waiting[i]
@@ -484,9 +630,7 @@ def _offer_waiting(plan, queries, i, Y, few, rule):  # type: ignore[no-untyped-d
         return
     queries.counts[i] = 0
     waiting[count:] = waiting[count - 1]
-    chunk = chunk_length(X.shape[1], plan.chunk_steps)
-    for begin in range(0, X.shape[1], chunk):
-        tiles.accumulate_few(plan.metric, X, i, Y, waiting, begin, min(X.shape[1], begin + chunk), few)
+    _make_totals(plan, X, i, Y, waiting, few)
     few_keys = few.view(keys.dtype)
     for place in range(count):
         key = key_of(few_keys[place], rule)

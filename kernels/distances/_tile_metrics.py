@@ -229,6 +229,11 @@ def tile_of(metric: str, dtype: np.dtype[Any]) -> Tile:
     return _TILES[metric, dtype.kind]
 
 
+def squares_of_bytes() -> Tile:
+    """Return how squared differences of bytes are added up where there are no products."""
+    return _TILES["l2", "u"]
+
+
 def metrics_of(dtype: np.dtype[Any]) -> list[str]:
     """Return the metrics that have tiles for rows of a dtype."""
     return [metric for metric, kind in _TILES if kind == dtype.kind]

@@ -18,6 +18,8 @@ __all__ = [
     "TileShape",
     "columns_per_lane",
     "copies",
+    "few_rows",
+    "lanes_of_words",
     "norm_steps",
     "rounded_dtype",
     "tile_shape",
@@ -99,9 +101,19 @@ def _integer_vector_bytes() -> int:
     return 64 if "avx512bw" in features else 32 if "avx2" in features else 16
 
 
+def lanes_of_words() -> int:
+    """Return how many lanes of eight bytes fill a vector when the bytes have become words."""
+    return _integer_vector_bytes() // 16
+
+
 def transpose_width(dtype: np.dtype[Any]) -> int:
     """Return the rows, and lanes of a row, that `transpose` takes at once: a vector register's lanes."""
     return target().vector_bytes // (columns_per_lane(dtype) * dtype.itemsize)
+
+
+def few_rows(dtype: np.dtype[Any]) -> int:
+    """Return how many scattered rows `accumulate_few` takes at once."""
+    return transpose_width(dtype) if dtype.kind == "f" else 4
 
 
 @cache

@@ -28,6 +28,7 @@ from ..runtime.jit import intrinsic
 from ..simd.llvm import (
     broadcast,
     broadcast_first,
+    call,
     constant_vector,
     index,
     is_float,
@@ -40,9 +41,18 @@ from ..simd.llvm import (
     shuffle,
     store,
 )
-from ._tile_metrics import COMBINATIONS, STEPS, Tile, metrics_of, tile_of, two_totals_each
+from ._tile_metrics import COMBINATIONS, STEPS, Tile, metrics_of, squares_of_bytes, tile_of, two_totals_each
 from .arguments import METRIC_CODES, METRICS
-from .tile_shapes import columns_per_lane, copies, norm_steps, tile_shape, transpose_width, y_unit
+from .tile_shapes import (
+    columns_per_lane,
+    copies,
+    few_rows,
+    lanes_of_words,
+    norm_steps,
+    tile_shape,
+    transpose_width,
+    y_unit,
+)
 
 __all__ = [
     "accumulate",
@@ -209,7 +219,8 @@ def accumulate(typingctx, metric, broadcast_x, Y, y_at, steps, totals, row, colu
 
 def _accumulate_few_twin(metric, X, i, Y, places, begin, end, totals):  # type: ignore[no-untyped-def]
     definition = METRICS[_NAMES[metric]]
-    terms = STEPS[definition.step](X[i, begin:end], Y[places, begin:end])
+    x, y = X[i, begin:end], Y[places, begin:end]
+    terms = STEPS[definition.step](x.astype(totals.dtype), y.astype(totals.dtype))
     reduce = COMBINATIONS[definition.combination]
     chunk = reduce.reduce(terms, axis=1, initial=0)
     totals[:] = reduce(totals, chunk) if begin else chunk
@@ -219,24 +230,36 @@ def _accumulate_few_twin(metric, X, i, Y, places, begin, end, totals):  # type: 
 def accumulate_few(typingctx, metric, X, i, Y, places, begin, end, totals):  # type: ignore[no-untyped-def]
     """Add the columns ``begin:end`` of row i of X and of a vector of scattered rows of Y to `totals`.
 
-    ``accumulate_few(metric, X, i, Y, places, begin, end, totals)``: `places` are ``transpose_width(dtype)`` rows of Y;
-    floats only. The same operations in the same order as of `accumulate`, with its chunk: the same bits. The old
-    content of `totals` is void where `begin` is 0.
+    ``accumulate_few(metric, X, i, Y, places, begin, end, totals)``: `places` are ``few_rows(dtype)`` rows of Y. Of
+    floats the same operations in the same order as of `accumulate`, with its chunk: the same bits. Of bytes only L2,
+    which is exact. The old content of `totals` is void where `begin` is 0.
     """
     result = types.void(types.intp, X, i, Y, places, begin, end, totals)
 
     def emit(context, b, signature, arguments):  # type: ignore[no-untyped-def]
         dtype = np.dtype(str(Y.dtype))
-        lanes = transpose_width(dtype)
-        vector = ir.VectorType(lane_type(Y.dtype, context), lanes)
-        _, _, _, _, _, first, end, _ = arguments
-        columns = cgutils.unpack_tuple(b, context.make_array(Y)(context, b, arguments[3]).shape, 2)[1]
-        x = pointer_to(context, b, X, arguments[1], b.mul(arguments[2], columns), vector.element)
-        starts = pointer_to(context, b, places, arguments[4], index(0), cgutils.intp_t)
-        rows = []
-        for lane in range(lanes):
-            row = b.load(b.gep(starts, [index(lane)]))
-            rows.append(pointer_to(context, b, Y, arguments[3], b.mul(row, columns), vector.element))
+        lanes = few_rows(dtype)
+        code, x_array, x_row, y_array, chosen, first, end, sums = arguments
+        item = context.get_data_type(Y.dtype)
+
+        def row_of(kind: Any, array: ir.Value, row: ir.Value) -> ir.Value:
+            columns = cgutils.unpack_tuple(b, context.make_array(kind)(context, b, array).shape, 2)[1]
+            return pointer_to(context, b, kind, array, b.mul(row, columns), item)
+
+        x = row_of(X, x_array, x_row)
+        starts = pointer_to(context, b, places, chosen, index(0), cgutils.intp_t)
+        rows = [row_of(Y, y_array, b.load(b.gep(starts, [index(lane)]))) for lane in range(lanes)]
+        stored = ir.VectorType(context.get_data_type(totals.dtype), lanes)
+        place = pointer_to(context, b, totals, sums, index(0), stored)
+        if dtype.kind == "u":
+            value = ir.Constant(stored, ir.Undefined)
+            for lane, row in enumerate(rows):
+                total = _squared_distance_of_bytes(b, x, row, first, end, stored.element)
+                value = b.insert_element(value, total, ir.IntType(32)(lane))
+            total = b.select(b.icmp_signed("==", first, index(0)), ir.Constant(stored, None), load(b, place))
+            store(b, b.add(total, value), place)
+            return context.get_dummy_value()
+        vector = ir.VectorType(item, lanes)
 
         def write(name: str) -> None:
             tile = tile_of(name, dtype)
@@ -262,8 +285,6 @@ def accumulate_few(typingctx, metric, X, i, Y, places, begin, end, totals):  # t
                     y_here = b.insert_element(y_here, load(b, b.gep(rows[lane], [column])), ir.IntType(32)(lane))
                 add(column, y_here)
 
-            stored = ir.VectorType(vector.element, lanes)
-            place = pointer_to(context, b, totals, arguments[7], index(0), stored)
             value = _to_memory(b, tile, b.load(total), stored)
             with b.if_else(b.icmp_signed("==", first, index(0))) as (then, otherwise):
                 with then:
@@ -271,10 +292,33 @@ def accumulate_few(typingctx, metric, X, i, Y, places, begin, end, totals):  # t
                 with otherwise:
                     store(b, tile.merge(b, load(b, place), value), place)
 
-        _for_each_metric(b, arguments[0], dtype, write)
+        _for_each_metric(b, code, dtype, write)
         return context.get_dummy_value()
 
     return result, emit
+
+
+def _squared_distance_of_bytes(
+    b: ir.IRBuilder, x: ir.Value, y: ir.Value, first: ir.Value, end: ir.Value, kind: ir.Type
+) -> ir.Value:
+    """Return the squared distance of two rows of bytes, a vector of columns at a time."""
+    lanes = lanes_of_words()
+    width = index(8 * lanes)
+    vector = ir.VectorType(ir.IntType(64), lanes)
+    tile = squares_of_bytes()
+    totals = cgutils.alloca_once_value(b, ir.Constant(tile.accumulators(vector), None))
+    whole = b.sdiv(b.sub(end, first), width)
+    with cgutils.for_range(b, whole) as loop:
+        column = b.add(first, b.mul(loop.index, width))
+        here = [load(b, b.bitcast(b.gep(row, [column]), vector.as_pointer())) for row in (x, y)]
+        b.store(tile.step(b, b.load(totals), *here), totals)
+    total = call(b, f"llvm.vector.reduce.add.v{4 * lanes}i32", ir.IntType(32), b.load(totals))
+    result = cgutils.alloca_once_value(b, b.sext(total, kind) if kind.width > 32 else total)
+    rest = b.add(first, b.mul(whole, width))
+    with cgutils.for_range_slice(b, rest, end, index(1), cgutils.intp_t) as (column, _):
+        difference = b.sub(*(b.zext(b.load(b.gep(row, [column])), kind) for row in (x, y)))
+        b.store(b.add(b.load(result), b.mul(difference, difference)), result)
+    return b.load(result)
 
 
 def _norm_terms_twin(panels, at, stride, steps):  # type: ignore[no-untyped-def]

@@ -171,6 +171,7 @@ def test_every_search_finds_the_same(rng, monkeypatch, dtype):
             for one_in in (0, 2, 10**9):
                 monkeypatch.setattr(_pruning, "is_worthwhile", lambda *_, one_in=one_in: one_in > 0)
                 monkeypatch.setattr(_pruning, "_PAIRS_PER_SURVIVOR", one_in)
+                monkeypatch.setattr(_pruning, "_FEWEST_APART", 0)
                 for n_threads in (None, 1, 3):
                     assert same(k_nearest(X, Y, k, n_threads=n_threads), [part[:90] for part in wanted])
             monkeypatch.setattr(_pruning, "is_worthwhile", lambda *_: False)

@@ -31,6 +31,7 @@ def bounds(monkeypatch):
     def use(one_in: int) -> None:
         monkeypatch.setattr(_pruning, "is_worthwhile", lambda *_: one_in > 0)
         monkeypatch.setattr(_pruning, "_PAIRS_PER_SURVIVOR", one_in)
+        monkeypatch.setattr(_pruning, "_FEWEST_APART", 0)
 
     return use
 
@@ -193,6 +194,7 @@ def test_same_bits_for_any_rows(data):
         for one_in in (0, 1, 5):
             patch.setattr(_pruning, "is_worthwhile", lambda *_, on=one_in > 0: on)
             patch.setattr(_pruning, "_PAIRS_PER_SURVIVOR", one_in)
+            patch.setattr(_pruning, "_FEWEST_APART", 0)
             found.append(k_nearest(X, Y, k, metric=metric))
     assert same(found[0], found[1])
     assert same(found[0], found[2])
@@ -303,6 +305,33 @@ def test_where_pruning_is_worthwhile():
             assert _pruning.is_worthwhile(metric, np.dtype(dtype), *big) == fast
         for n, m, d, k in ((20, 10**6, 784, 5), (2000, 20_000, 8, 5), (2000, 20_000, 784, 5000), (100, 100, 784, 1)):
             assert not _pruning.is_worthwhile(metric, np.dtype("f4"), n, m, d, k)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("metric", METRICS)
+def test_bounds_that_tell_nothing_apart_are_not_made(rng, metric, dtype):
+    """Of heavy tails a grid that holds them knows nothing of the rest, however near or far rows are."""
+    dtype, size = np.dtype(dtype), (40, 700)
+    for scale in (1, 1e-18, 1e15):
+        for kind in (uniform, normal, whole_numbers, copies, unlike_columns):
+            X, Y = (kind(rng, n, 200, dtype) * dtype.type(scale) for n in size)
+            assert _pruning.choose(metric, X, Y, 5, 40, 1) is None  # too few
+            grid = _pruning.choose_grid(metric, X, Y)
+            assert grid is not None
+            assert _pruning._tells_apart(metric, grid, X, Y), kind.__name__
+        X, Y = (heavy_tails(rng, n, 200, dtype) ** 3 * dtype.type(scale) for n in size)
+        grid = _pruning.choose_grid(metric, X, Y)
+        assert grid is None or not _pruning._tells_apart(metric, grid, X, Y)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("metric", METRICS)
+def test_who_gets_bounds(rng, monkeypatch, metric, dtype):
+    monkeypatch.setattr(_pruning, "is_worthwhile", lambda *_: True)
+    dtype = np.dtype(dtype)
+    for kind in (uniform, heavy_tails):
+        X, Y = (kind(rng, n, 200, dtype) ** (1 if kind is uniform else 3) for n in (40, 700))
+        assert (_pruning.choose(metric, X, Y, 5, 40, 1) is not None) == (kind is uniform)
 
 
 @pytest.mark.parametrize("metric", METRICS)

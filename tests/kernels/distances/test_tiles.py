@@ -377,6 +377,35 @@ def test_bytes_reach_their_largest_sums(as_target, target):
 
 
 @pytest.mark.parametrize("totals_dtype", ["int32", "int64"])
+@pytest.mark.parametrize("target", ["own", *(pytest.param(name, marks=pytest.mark.slow) for name in (*MADE_UP, *X86))])
+def test_squared_distances_of_scattered_bytes(rng, as_target, target, totals_dtype):
+    """Any number of columns, in parts; 255 against 0 too."""
+    if target != "own":
+        if not can_run((MADE_UP | X86)[target]):
+            pytest.skip("this CPU, or Numba's target, lacks the instructions")
+        as_target((MADE_UP | X86)[target])
+    dtype = np.dtype(np.uint8)
+
+    @inner
+    def run(X, i, Y, places, begin, end, totals):
+        tiles.accumulate_few(L2, X, i, Y, places, begin, end, totals)
+
+    for columns in (1, 7, 64, 130, 1000):
+        X, Y = (rng.integers(0, 256, (rows, columns)).astype(dtype) for rows in (3, 9))
+        X[0], Y[0] = 255, 0
+        for i, part in itertools.product((0, 2), (columns, 50)):
+            places = rng.integers(0, 9, tile_shapes.few_rows(dtype))
+            places[-1] = 0
+            got, of_twin = np.full((2, places.size), -1, totals_dtype)
+            for begin in range(0, columns, part):
+                run(X, i, Y, places, begin, min(columns, begin + part), got)
+                tiles.accumulate_few.twin(L2, X, i, Y, places, begin, min(columns, begin + part), of_twin)
+            want = np.square(X[i].astype(np.int64) - Y[places]).sum(axis=1)
+            np.testing.assert_array_equal(got, want)
+            np.testing.assert_array_equal(of_twin, want)
+
+
+@pytest.mark.parametrize("totals_dtype", ["int32", "int64"])
 @pytest.mark.parametrize(
     ("target", "dtype"),
     [(name, np.dtype(np.uint8)) for name in X86 if "VNNI" in name]
