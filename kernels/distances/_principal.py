@@ -72,7 +72,7 @@ _PRODUCT, _PAIR_PRODUCT, _ALONE = 4, 2, 16
 
 #: The work left, as a share of that of bytes of all columns, from which directions do not pay; and how far from
 #: orthonormal they may be.
-_MOST_WORK, _MOST_SKEW = 0.6, 1e-3
+_MOST_WORK, _MOST_SKEW = 0.75, 1e-3
 
 #: Products so few that no BLAS uses threads.
 _FEW_PRODUCTS = 1 << 18
