@@ -25,8 +25,8 @@ are not pruned often enough are refused: the caller makes all their distances.
 What is rounded may be other rows, their *features*, of which is known that they are hardly farther apart than the rows
 themselves: principal columns (see `_principal`). Their slack is added to the distances to the grid.
 
-`choose` says from a sample whether rows are rounded, or their features, or nothing. `fill_heaps` leads, `_prune` is
-the compiled loop. Lengths in the grid are told in its steps.
+Which grid, whether of rows or of features, or whether there are bounds at all, is chosen in `_bounds`. `fill_heaps`
+leads, `_prune` is the compiled loop. Lengths in the grid are told in its steps.
 """
 
 from __future__ import annotations
@@ -38,33 +38,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..runtime.jit import inner, kernel, readonly, scalar
-from ..runtime.target import target
 from ..simd import comparisons
 from ..simd.comparisons import KEYS_AT_ONCE
 from ..simd.functions import like
 from ..simd.rows import frozen
 from . import _principal, panels, tile_shapes, tiles
+from ._bounds import Bounds, Grid
 from ._heaps import KeyRule, key_of, replace_root
-from .arguments import L1, L2, LINF, METRIC_CODES, METRICS, Metric, most_int32_columns
+from .arguments import L1, L2, LINF, METRIC_CODES, Metric
 from .panels import POINTS_STEP, X_ROWS, aligned_like, chunk_length, distances_of_block, pack
 
-__all__ = ["Bounds", "Grid", "choose", "choose_grid", "fill_heaps", "is_worthwhile"]
-
-#: With less work, shorter rows, fewer rows of X to repay the rounding of Y, or more neighbours, it does not pay.
-_FEWEST_ELEMENTS = 1 << 31
-_FEWEST_COLUMNS, _FEWEST_QUERIES, _ROWS_PER_NEIGHBOR = 64, 64, 32
-
-#: Rows of X, and as many of Y, from which the grid is chosen, and the share of their pairs that it must tell apart.
-_SAMPLE_ROWS, _FEWEST_APART = 16, 0.6
-
-#: Rows of features, of each side, from which their grid is chosen, and how many of them must lie within it.
-_COVERED_ROWS, _COVERED = 512, 0.995
+__all__ = ["fill_heaps"]
 
 #: Of features so many rows of Y, as a share, are looked at first.
 _FIRST_SHARE = 8
-
-#: Steps between these leave room to scale.
-_STEPS = {"float32": (1e-25, 1e25), "float64": (1e-200, 1e200)}
 
 #: Pairs x columns that one compiled call may do: bytes go several times faster than floats.
 _CALL_ELEMENTS = 4 * panels.CALL_ELEMENTS
@@ -79,23 +66,6 @@ _LOOKING = 32
 _PATIENCE = 4
 
 _LARGEST = np.iinfo(np.int32).max
-
-
-class Grid(NamedTuple):
-    """Column c of a row x is rounded to the step nearest to ``(x[c] - origin[c]) * scale``, of 0 to 255."""
-
-    #: Of the rows' dtype, as `scale` is.
-    origin: NDArray[Any]
-    scale: Any
-
-
-class Bounds(NamedTuple):
-    """What is rounded in place of the rows of X and Y, to which grid, and how much farther apart that may be."""
-
-    grid: Grid
-    x: _principal.Features
-    y: _principal.Features
-    stretch: float = 1.0
 
 
 class Side(NamedTuple):
@@ -140,103 +110,6 @@ class Queries(NamedTuple):
     cutoffs: NDArray[np.float64]
     #: For each `X_ROWS` of them: that pruning did not pay in the last block.
     refused: NDArray[np.bool_]
-
-
-def is_worthwhile(metric: Metric, dtype: np.dtype[Any], n: int, m: int, d: int, k: int) -> bool:
-    """Whether bounds may save more than they cost, as far as sizes and Numba's target tell."""
-    return bool(
-        METRICS[metric].can_be_pruned
-        and dtype.kind == "f"
-        and _multiplies_bytes()
-        and _FEWEST_COLUMNS <= d <= most_int32_columns("l2")
-        and n >= _FEWEST_QUERIES
-        and n * m * d >= _FEWEST_ELEMENTS
-        and k * _ROWS_PER_NEIGHBOR <= m
-    )
-
-
-@np.errstate(all="ignore")
-def _covering_grid(x: NDArray[Any], y: NDArray[Any]) -> Grid | None:
-    """Return a grid that nearly all of some rows lie within, since one row beside it spoils the bounds of 32."""
-    rows = np.concatenate([_principal.sampled(side, _COVERED_ROWS) for side in (x, y)])
-    sample = rows[np.isfinite(rows).all(axis=1)].astype(np.float64)
-    if not len(sample):
-        return None
-    center = sample.mean(axis=0)
-    half = float(np.quantile(np.abs(sample - center).max(axis=1), _COVERED))
-    step = 2 * half / 255
-    least, most = _STEPS[x.dtype.name]
-    return Grid((center - half).astype(x.dtype), x.dtype.type(1 / step)) if least < step < most else None
-
-
-def _multiplies_bytes() -> bool:
-    return bool({"avx2", "avx512bw"} & target().features)
-
-
-@np.errstate(all="ignore")
-def choose_grid(metric: Metric, x: NDArray[Any], y: NDArray[Any]) -> Grid | None:
-    """Return the grid to which a sample of the rows is nearest; None where there is none."""
-    rows = np.concatenate([_principal.sampled(side, _SAMPLE_ROWS) for side in (x, y)])
-    sample = rows[np.isfinite(rows).all(axis=1)].astype(np.float64)
-    if not len(sample):
-        return None
-    lowest, highest = sample.min(), sample.max()
-    chosen, nearest = None, np.inf
-    for center in (np.full(x.shape[1], lowest / 2 + highest / 2), sample.mean(axis=0)):
-        away = sample - center
-        largest = np.abs(away).max()
-        for half in (largest, min(largest, 4 * np.sqrt(np.square(away).mean()))):
-            step = 2 * half / 255
-            least, most = _STEPS[x.dtype.name]
-            if not least < step < most:
-                continue
-            candidate = Grid((center - half).astype(x.dtype), x.dtype.type(1 / step))
-            scaled = (sample - candidate.origin) * float(candidate.scale)
-            beside = np.abs(scaled - np.clip(np.rint(scaled), 0, 255)) / float(candidate.scale)
-            if (distance := float(np.median(_norm(metric, beside)))) < nearest:
-                chosen, nearest = candidate, distance
-    return chosen
-
-
-def choose(metric: Metric, x: NDArray[Any], y: NDArray[Any], k: int, task_rows: int, n_threads: int) -> Bounds | None:
-    """Return the bounds that a sample of the rows asks for; None where none would pay."""
-    m, d = y.shape
-    if _principal.is_worthwhile(metric, len(x), m, d, k) and _multiplies_bytes():
-        anchors = _principal.choose(x, y, k)
-        if anchors is not None:
-            x_side, y_side = (_principal.features(anchors, rows, n_threads) for rows in (x, y))
-            grid = _covering_grid(x_side.rows, y_side.rows)
-            if grid is not None:
-                return Bounds(grid, x_side, y_side, stretch=anchors.stretch)
-    if not is_worthwhile(metric, x.dtype, task_rows, m, d, k):
-        return None
-    grid = choose_grid(metric, x, y)
-    if grid is None or not _tells_apart(metric, grid, x, y):
-        return None
-    nothing = np.empty(0)
-    return Bounds(grid, _principal.Features(x, nothing), _principal.Features(y, nothing))
-
-
-@np.errstate(all="ignore")
-def _tells_apart(metric: Metric, grid: Grid, x: NDArray[Any], y: NDArray[Any]) -> bool:
-    """Whether sampled rows that bounds show to be half as far apart as the nearest of them are many enough."""
-    sides = []
-    for rows in (x, y):
-        scaled = (_principal.sampled(rows, _SAMPLE_ROWS).astype(np.float64) - grid.origin) * float(grid.scale)
-        sides.append((scaled, np.clip(np.rint(scaled), 0, 255)))
-    (x_rows, x_places), (y_rows, y_places) = sides
-    apart = _norm(metric, x_rows[:, np.newaxis] - y_rows)
-    beside = _norm(metric, x_rows - x_places)[:, np.newaxis] + _norm(metric, y_rows - y_places)
-    bounds = _norm(metric, x_places[:, np.newaxis] - y_places) - beside
-    return bool(np.mean(2 * bounds > apart.min(axis=1, keepdims=True)) >= _FEWEST_APART)
-
-
-def _norm(metric: Metric, differences: NDArray[np.float64]) -> NDArray[Any]:
-    """Return distances, of differences along the last axis."""
-    differences = np.abs(differences)
-    if metric == "l2":
-        return np.asarray(np.sqrt(np.square(differences).sum(axis=-1)))
-    return np.asarray(differences.sum(axis=-1) if metric == "l1" else differences.max(axis=-1))
 
 
 def fill_heaps(

@@ -41,7 +41,7 @@ from ..runtime import parallel
 from ..runtime.jit import inner, kernel, readonly
 from ..simd import comparisons
 from ..simd.comparisons import KEYS_AT_ONCE
-from . import _extremes, _pruning, _selection, _symmetric, arguments, panels
+from . import _bounds, _extremes, _pruning, _selection, _symmetric, arguments, panels
 from ._heaps import KeyRule, before, key_of, key_rule, merge, new_heaps, replace_root, sort_heaps, sort_rows
 from .panels import (
     POINTS_STEP,
@@ -240,7 +240,7 @@ def _search_rows(
     threads = parallel.resolve(n_threads, small=small)
     serial = small and threads == 1
 
-    if _selection.is_worthwhile(n, m, k) and not _pruning.is_worthwhile(metric, x.dtype, n, m, d, k):
+    if _selection.is_worthwhile(n, m, k) and not _bounds.is_worthwhile(metric, x.dtype, n, m, d, k):
         keys, indices = (room[0] for room in new_heaps(1, n, k, ordinary.dtype))
         _select(metric, x, x_groups, y, y_groups, keys, indices, threads)
         return keys, indices, threads, None
@@ -259,7 +259,7 @@ def _search_rows(
     x_parts = [(first, min(n, first + rows_at_once)) for first in range(0, n, rows_at_once)]
     y_parts = _parts_of_y(m, k, len(x_parts), threads)
     keys, indices = new_heaps(len(y_parts), n, k, ordinary.dtype)
-    bounds = _pruning.choose(metric, x, y, k, rows_at_once, threads) if len(y_parts) == 1 else None
+    bounds = _bounds.choose(metric, x, y, k, rows_at_once, threads) if len(y_parts) == 1 else None
 
     def search(task: int) -> Iterator[None]:
         part, (first, last) = task % len(y_parts), x_parts[task // len(y_parts)]

@@ -10,7 +10,7 @@ import pytest
 
 from fastml import KNeighborsClassifier, KNeighborsRegressor, knn_cross_validation
 from fastml.kernels import k_nearest, pairwise_l2
-from fastml.kernels.distances import _extremes, _pruning, _symmetric, nearest, scales
+from fastml.kernels.distances import _bounds, _extremes, _pruning, _symmetric, nearest, scales
 from fastml.kernels.distances.nearest import k_nearest_outside_group
 from fastml.kernels.runtime.jit import jit_enabled
 
@@ -169,12 +169,12 @@ def test_every_search_finds_the_same(rng, monkeypatch, dtype):
         for k in (1, 20):
             wanted = [part[:, :k] for part in every]
             for one_in in (0, 2, 10**9):
-                monkeypatch.setattr(_pruning, "is_worthwhile", lambda *_, one_in=one_in: one_in > 0)
+                monkeypatch.setattr(_bounds, "is_worthwhile", lambda *_, one_in=one_in: one_in > 0)
                 monkeypatch.setattr(_pruning, "_PAIRS_PER_SURVIVOR", one_in)
-                monkeypatch.setattr(_pruning, "_FEWEST_APART", 0)
+                monkeypatch.setattr(_bounds, "_FEWEST_APART", 0)
                 for n_threads in (None, 1, 3):
                     assert same(k_nearest(X, Y, k, n_threads=n_threads), [part[:90] for part in wanted])
-            monkeypatch.setattr(_pruning, "is_worthwhile", lambda *_: False)
+            monkeypatch.setattr(_bounds, "is_worthwhile", lambda *_: False)
             monkeypatch.setattr(nearest, "_PART_ROWS", 96)
             assert same(k_nearest(X[7:9], Y, k, n_threads=3), [part[7:9] for part in wanted])
             for symmetric in (False, True):

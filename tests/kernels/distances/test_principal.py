@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastml.kernels import k_nearest
-from fastml.kernels.distances import _principal, _pruning, nearest
+from fastml.kernels.distances import _bounds, _principal, _pruning, nearest
 from fastml.kernels.runtime import target
 from fastml.kernels.runtime.jit import jit_enabled
 
@@ -111,7 +111,7 @@ def columns(monkeypatch):
     """``columns(count)``: that many principal columns whatever the sizes and the data; 0: no bounds at all."""
 
     def use(count: int, one_in: int = 10) -> None:
-        monkeypatch.setattr(_pruning, "is_worthwhile", lambda *_: False)
+        monkeypatch.setattr(_bounds, "is_worthwhile", lambda *_: False)
         monkeypatch.setattr(_principal, "is_worthwhile", lambda metric, *_: count > 0 and metric == "l2")
         monkeypatch.setattr(_principal, "_is_flat", lambda *_: True)
         monkeypatch.setattr(_principal, "_best_count", lambda points, *_: min(count, *points.shape))
@@ -171,7 +171,7 @@ def test_same_bits_for_any_rows(data):
     X, Y = rows_of(data.draw(st.sampled_from(KINDS)), rng, n, m, d, dtype, scale)
     k, count = data.draw(st.integers(1, m)), data.draw(st.integers(1, 40))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_pruning, "is_worthwhile", lambda *_: False)
+        patch.setattr(_bounds, "is_worthwhile", lambda *_: False)
         want = k_nearest(X, Y, k)
         patch.setattr(_principal, "is_worthwhile", lambda *_: True)
         patch.setattr(_principal, "_is_flat", lambda *_: True)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from fastml.kernels import k_nearest
 from fastml.kernels.arguments.arrays import UINT8
-from fastml.kernels.distances import _pruning, nearest, tile_shapes
+from fastml.kernels.distances import _bounds, _pruning, nearest, tile_shapes
 from fastml.kernels.distances.arguments import L2, METRIC_CODES, METRICS
 from fastml.kernels.runtime import target
 from fastml.kernels.runtime.jit import jit_enabled
@@ -29,9 +29,9 @@ def bounds(monkeypatch):
     """``bounds(one_in)``: bounds whatever the sizes, refusing rows with more than one pair in so many left; 0: none."""
 
     def use(one_in: int) -> None:
-        monkeypatch.setattr(_pruning, "is_worthwhile", lambda *_: one_in > 0)
+        monkeypatch.setattr(_bounds, "is_worthwhile", lambda *_: one_in > 0)
         monkeypatch.setattr(_pruning, "_PAIRS_PER_SURVIVOR", one_in)
-        monkeypatch.setattr(_pruning, "_FEWEST_APART", 0)
+        monkeypatch.setattr(_bounds, "_FEWEST_APART", 0)
 
     return use
 
@@ -192,9 +192,9 @@ def test_same_bits_for_any_rows(data):
     with pytest.MonkeyPatch.context() as patch:
         found = []
         for one_in in (0, 1, 5):
-            patch.setattr(_pruning, "is_worthwhile", lambda *_, on=one_in > 0: on)
+            patch.setattr(_bounds, "is_worthwhile", lambda *_, on=one_in > 0: on)
             patch.setattr(_pruning, "_PAIRS_PER_SURVIVOR", one_in)
-            patch.setattr(_pruning, "_FEWEST_APART", 0)
+            patch.setattr(_bounds, "_FEWEST_APART", 0)
             found.append(k_nearest(X, Y, k, metric=metric))
     assert same(found[0], found[1])
     assert same(found[0], found[2])
@@ -238,7 +238,7 @@ def test_distances_to_the_grid(rng, metric, dtype, kind):
     """Not below the true ones, and hardly above; in exact arithmetic, but for L2's root."""
     dtype = np.dtype(dtype)
     X = kind(rng, 12, 37, dtype)
-    grid = _pruning.choose_grid(metric, X, X)
+    grid = _bounds.choose_grid(metric, X, X)
     if grid is None:
         assert kind in (tiny, largest, constant)
         return
@@ -300,11 +300,11 @@ def test_where_pruning_is_worthwhile():
     big = 2000, 20_000, 784, 5
     fast = bool({"avx2", "avx512bw"} & target.target().features)
     for metric in METRICS:
-        assert not _pruning.is_worthwhile(metric, UINT8, *big)
+        assert not _bounds.is_worthwhile(metric, UINT8, *big)
         for dtype in ("f4", "f8"):
-            assert _pruning.is_worthwhile(metric, np.dtype(dtype), *big) == fast
+            assert _bounds.is_worthwhile(metric, np.dtype(dtype), *big) == fast
         for n, m, d, k in ((20, 10**6, 784, 5), (2000, 20_000, 8, 5), (2000, 20_000, 784, 5000), (100, 100, 784, 1)):
-            assert not _pruning.is_worthwhile(metric, np.dtype("f4"), n, m, d, k)
+            assert not _bounds.is_worthwhile(metric, np.dtype("f4"), n, m, d, k)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -315,23 +315,23 @@ def test_bounds_that_tell_nothing_apart_are_not_made(rng, metric, dtype):
     for scale in (1, 1e-18, 1e15):
         for kind in (uniform, normal, whole_numbers, copies, unlike_columns):
             X, Y = (kind(rng, n, 200, dtype) * dtype.type(scale) for n in size)
-            assert _pruning.choose(metric, X, Y, 5, 40, 1) is None  # too few
-            grid = _pruning.choose_grid(metric, X, Y)
+            assert _bounds.choose(metric, X, Y, 5, 40, 1) is None  # too few
+            grid = _bounds.choose_grid(metric, X, Y)
             assert grid is not None
-            assert _pruning._tells_apart(metric, grid, X, Y), kind.__name__
+            assert _bounds._tells_apart(metric, grid, X, Y), kind.__name__
         X, Y = (heavy_tails(rng, n, 200, dtype) ** 3 * dtype.type(scale) for n in size)
-        grid = _pruning.choose_grid(metric, X, Y)
-        assert grid is None or not _pruning._tells_apart(metric, grid, X, Y)
+        grid = _bounds.choose_grid(metric, X, Y)
+        assert grid is None or not _bounds._tells_apart(metric, grid, X, Y)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("metric", METRICS)
 def test_who_gets_bounds(rng, monkeypatch, metric, dtype):
-    monkeypatch.setattr(_pruning, "is_worthwhile", lambda *_: True)
+    monkeypatch.setattr(_bounds, "is_worthwhile", lambda *_: True)
     dtype = np.dtype(dtype)
     for kind in (uniform, heavy_tails):
         X, Y = (kind(rng, n, 200, dtype) ** (1 if kind is uniform else 3) for n in (40, 700))
-        assert (_pruning.choose(metric, X, Y, 5, 40, 1) is not None) == (kind is uniform)
+        assert (_bounds.choose(metric, X, Y, 5, 40, 1) is not None) == (kind is uniform)
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -339,7 +339,7 @@ def test_whole_numbers_are_on_the_grid(rng, metric):
     """Bytes in floats, as pixels often come: rounding takes nothing from them."""
     X = whole_numbers(rng, 50, 40, np.dtype("f4"))
     X[0, :2] = 0, 255
-    grid = _pruning.choose_grid(metric, X, X)
+    grid = _bounds.choose_grid(metric, X, X)
     assert grid is not None
     assert grid.scale == 1
     assert not grid.origin.any()
