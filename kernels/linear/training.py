@@ -26,7 +26,7 @@ from ..runtime.jit import kernel, readonly
 from ..runtime.memory import aligned, padded
 from ..runtime.team import leave, new_board, reset
 from ..simd.rows import copy, copy_row, frozen
-from ..training.batches import COMING, WORKING, Patience, checked_order, team_size, until_done
+from ..training.batches import COMING, WORKING, checked_order, team_size, until_done
 from . import arguments
 from ._descent import BATCH, MOST, SLOTS, STAGE, TRAINING, Settings, Shared, Workspace, cut
 from ._rows import rows_of
@@ -49,9 +49,6 @@ _PRODUCT, _TERM, _BYTE, _UPDATE, _PART = 2.5e-11, 2e-9, 1e-10, 2e-10, 3e-7
 
 #: Seconds that a compiled call should take at most, and below which a second thread costs more than it gains.
 _CALL_SECONDS, _SERIAL_SECONDS = 0.04, 5e-4
-
-#: Waits, at once and per second, after which the leader of a team goes on alone: the others have no CPU.
-_PATIENCE = Patience(5, 200)
 
 #: Rows of an evaluation that one thread does in one go.
 _TASK_ROWS = 1024
@@ -415,7 +412,9 @@ class LinearTraining:
             state = np.array((0, 0, 0, 0, 1, COMING if thread else WORKING, n_threads))
             own = tuple(self._workspaces[thread])
             try:
-                yield from until_done(lambda: train(thread, *arguments, own, state), state, STAGE, MOST, _PATIENCE)
+                yield from until_done(
+                    lambda: train(thread, *arguments, own, state), state, STAGE, MOST, leads=thread == 0
+                )
             finally:
                 if thread == 0:
                     leave(self._board)

@@ -17,7 +17,7 @@ from ..runtime import parallel
 from ..runtime.jit import readonly
 from ..runtime.memory import aligned
 from ..runtime.team import MEMBERS, leave, new_board, reset
-from ..training.batches import COMING, WORKING, Patience, checked_order, team_size, until_done
+from ..training.batches import COMING, WORKING, checked_order, team_size, until_done
 from ._batch_norm import MEAN, NORMS, SCALE, SHIFT, VARIANCE
 from ._loop import train
 from ._plan import (
@@ -48,9 +48,6 @@ from .scores import Norm
 from .steps import RULES, rule_of
 
 __all__ = ["NetworkTraining"]
-
-#: Waits after which the leader of a team goes on alone.
-_PATIENCE = Patience(at_once=50, per_second=5_000)
 
 
 class NetworkTraining:
@@ -285,7 +282,7 @@ class NetworkTraining:
                 return call(thread)
 
             try:
-                yield from until_done(go_on, state, STAGE, MOST, _PATIENCE)
+                yield from until_done(go_on, state, STAGE, MOST, leads=thread == 0)
             finally:
                 if thread == 0:
                     leave(self._board)

@@ -9,8 +9,9 @@ Thread 0, the leader, begins alone; a helper that comes late costs nothing, and 
 leader takes in those that have come when it finishes a round, for the next one: with its mark it writes how many
 members that will have, a power of two. It then says where the sequence stands, and a new member copies what it needs.
 
-Whoever waits long goes back to Python, which lets another thread have the CPU, and looks again. Where that happens
-often the members do not all have a CPU, and the leader had better go on alone: the others then go home.
+Whoever waits long goes back to Python, which lets others have the CPU (`training.batches`), and looks again. Where
+that takes much of the time the members do not all have a CPU, and the leader had better go on alone: the others then
+go home.
 """
 
 from __future__ import annotations
@@ -42,8 +43,8 @@ __all__ = [
 #: Most members, the leader included; a power of two.
 MEMBERS = 8
 
-#: Looks at the board before a thread goes back to Python: some tens of microseconds.
-_LOOKS = 2000
+#: Looks at the board before a thread goes back to Python: 25 µs, where the CPU waits 50 ns in between.
+_LOOKS = 500
 
 _LINE = 8  # integers of a cache line: what different threads write lies in different lines
 _CLOSED, _START, _MARKS = 0, _LINE, 2 * _LINE

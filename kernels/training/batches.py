@@ -2,13 +2,18 @@
 
 A batch takes microseconds. So a compiled loop does many of them, and comes back a few dozen times a second, for Ctrl-C,
 or where it waits for threads that have no CPU.
+
+A team gains only while all its members run at the same time. Where other processes want the CPUs too, or a quota is
+used up, each meeting lasts until the system gets round to the last of them: thousands of times what the batch takes. So
+who waits gives its CPU away, and a leader that loses more time so than a team can be worth goes on alone.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,10 +22,19 @@ from ..runtime import parallel
 from ..runtime.jit import jit_enabled
 from ..runtime.team import MEMBERS
 
-__all__ = ["COMING", "WAITING", "WORKING", "Patience", "Trainable", "checked_order", "team_size", "until_done"]
+__all__ = ["COMING", "WAITING", "WORKING", "Trainable", "checked_order", "team_size", "until_done"]
 
 #: What a thread of a team is doing: its share of a round, waiting for the others, or becoming a member.
 WORKING, WAITING, COMING = range(3)
+
+#: Looks at the board, of some 25 µs each (`team`), after which who waits sleeps in between, and how long, in seconds.
+_LOOKS, _SHORTEST_NAP, _LONGEST_NAP = 4, 5e-5, 2.5e-4
+
+#: Seconds, and share of the time so far, that waits may have taken before the leader goes on alone.
+_LOST_AT_ONCE, _LOST_SHARE = 1e-3, 0.1
+
+#: Seconds without teams after one that lost time; doubled each time until one has kept together.
+_FIRST_PAUSE, _LAST_PAUSE = 0.25, 16.0
 
 
 class Trainable(Protocol):
@@ -43,13 +57,6 @@ class Trainable(Protocol):
         """Go back to a state that `get_state` returned."""
 
 
-class Patience(NamedTuple):
-    """Waits after which the leader of a team goes on alone: the others have no CPU."""
-
-    at_once: int
-    per_second: int
-
-
 def checked_order(order: ArrayLike, n: int) -> NDArray[np.intp]:
     """Return numbers of rows as a contiguous array, if X has them all."""
     numbers = np.ascontiguousarray(order, np.intp)
@@ -59,25 +66,64 @@ def checked_order(order: ArrayLike, n: int) -> NDArray[np.intp]:
 
 
 def team_size(n_threads: int | None, most: int, *, small: bool) -> int:
-    """Return how many threads work on each batch, a power of two; `most` have something to do, one if it is `small`."""
-    allowed = parallel.resolve(n_threads, small=small)
+    """Return how many threads work on each batch, a power of two; `most` have something to do, one if it is `small`.
+
+    Where `n_threads` says nothing, there is no team for a while after one that lost time.
+    """
+    allowed = parallel.resolve(n_threads, small=small or _past.is_bad())
     wanted = min(allowed, most, MEMBERS) if jit_enabled() else 1
     return 1 << (wanted.bit_length() - 1)
 
 
-def until_done(
-    call: Callable[[], bool], state: NDArray[Any], stage: int, most: int, patience: Patience
-) -> Iterator[None]:
+class _Past:
+    """What this process remembers of its teams."""
+
+    def __init__(self) -> None:
+        self._until, self._pause = -math.inf, _FIRST_PAUSE
+
+    def is_bad(self) -> bool:
+        """Whether a team lost time not long ago."""
+        return time.monotonic() < self._until
+
+    def has_lost(self) -> None:
+        self._until = time.monotonic() + self._pause
+        self._pause = min(2 * self._pause, _LAST_PAUSE)
+
+    def has_kept_together(self) -> None:
+        self._pause = _FIRST_PAUSE
+
+
+_past = _Past()
+
+
+def until_done(call: Callable[[], bool], state: NDArray[Any], stage: int, most: int, *, leads: bool) -> Iterator[None]:
     """Call a thread's compiled loop until it returns true; a task of `parallel.run`.
 
-    ``state[stage]`` says what the thread is doing when it comes back. Where it waits, the others may need this CPU; if
-    that goes on, ``state[most]``, how many members the leader may have, becomes one.
+    ``state[stage]`` says what the thread is doing when it comes back. Where it waits, it looks again a few times, and
+    then sleeps in between, longer and longer. A leader that has lost too much time sets ``state[most]``, how many
+    members it may have, to one.
     """
-    started, waits = time.perf_counter(), 0
+    began = looked = time.perf_counter()
+    place, looks, lost = None, 0, 0.0
+    in_team = leads and state[most] > 1
     while not call():
-        if state[stage] != WORKING:
-            time.sleep(0)
-            waits += 1
-            if waits > patience.at_once + patience.per_second * (time.perf_counter() - started):
-                state[most] = 1
+        now = time.perf_counter()
+        if state[stage] == WORKING:
+            place, looks = None, 0
+        elif state.tolist() != place:
+            place, looks = state.tolist(), 1
+        else:
+            looks += 1
+            lost += now - looked
+        if looks > _LOOKS:
+            time.sleep(min(_SHORTEST_NAP * 2 ** (looks - _LOOKS), _LONGEST_NAP))
+            now, slept_since = time.perf_counter(), now
+            lost += now - slept_since
+        looked = now
+        if in_team and lost > _LOST_AT_ONCE + _LOST_SHARE * (now - began):
+            in_team = False
+            state[most] = 1
+            _past.has_lost()
         yield
+    if in_team and time.perf_counter() - began > _FIRST_PAUSE:
+        _past.has_kept_together()

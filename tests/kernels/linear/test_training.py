@@ -18,7 +18,7 @@ from fastml.kernels.losses.table import LOSSES
 from fastml.kernels.losses.table import OVER_CLASSES as MULTICLASS
 from fastml.kernels.reference import vectorized
 from fastml.kernels.runtime import parallel, team
-from fastml.kernels.training.batches import Patience
+from fastml.kernels.training import batches
 from linear_problems import FLOATS, close, data, many
 
 # Rows, columns and rows of a batch on both sides of vectors, groups, blocks and parts.
@@ -262,7 +262,7 @@ def test_helpers_take_part_and_change_nothing(long_run, same_bits, monkeypatch):
     make, *arguments = long_run
     alone = make(1)
     alone.run(*arguments)
-    monkeypatch.setattr(linear_training, "_PATIENCE", Patience(10**9, 0))  # on a busy machine they would be sent home
+    monkeypatch.setattr(batches, "_LOST_AT_ONCE", 1e9)  # on a busy machine they would be sent home
     most = 0
     for _ in range(500):  # and may come late
         together = make(2)

@@ -18,7 +18,7 @@ from fastml.kernels.networks import _loop, _plan
 from fastml.kernels.networks import training as networks_training
 from fastml.kernels.networks.training import NetworkTraining
 from fastml.kernels.runtime import parallel
-from fastml.kernels.training.batches import Patience
+from fastml.kernels.training import batches
 from network_problems import FLOATS, RULES, flat, layers_of, norms_of, trained
 
 # ---------------------------------------------------------------------------------------- same bits
@@ -108,7 +108,6 @@ import hashlib
 import numpy as np
 from fastml.kernels.networks.scores import Norm
 from fastml.kernels.networks.training import NetworkTraining
-from fastml.kernels.training.batches import Patience
 from fastml.kernels.runtime import jit
 rng, digest = np.random.default_rng(0), hashlib.sha256()
 X, y, ones = rng.normal(size=(120, 9)).astype("f4"), rng.integers(0, 3, 120), np.ones(13, "f4")
@@ -212,7 +211,8 @@ def test_a_batch_that_others_have_begun_to_step_is_completed(rng, same_bits, mon
 def test_who_went_home_does_not_come_again_while_a_batch_is_completed(rng, same_bits, monkeypatch):
     """Four threads as one: in any order of their turns, with a leader of little patience, ended after any of them."""
     monkeypatch.setattr(_plan, "_ALONE_SECONDS", 1e-8)
-    monkeypatch.setattr(networks_training, "_PATIENCE", Patience(at_once=5, per_second=0))
+    monkeypatch.setattr(batches, "_LOST_AT_ONCE", 3e-4)
+    monkeypatch.setattr(batches, "_LOST_SHARE", 0.0)
     monkeypatch.setattr(networks_training, "CALL_SECONDS", 1e-4)
     X, y = rng.normal(size=(400, 30)), rng.integers(0, 4, 400)
     layers, order = layers_of(rng, (30, 24, 4), "float64"), np.tile(rng.permutation(400), 4)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
 from fastml.kernels.training import batches
-from fastml.kernels.training.batches import WAITING, WORKING, Patience, checked_order, team_size, until_done
+from fastml.kernels.training.batches import WAITING, WORKING, checked_order, team_size, until_done
 
 
 def test_an_order_is_taken_as_it_is():
@@ -41,21 +43,109 @@ def test_without_compilation_there_is_no_team(monkeypatch):
     assert team_size(8, 8, small=False) == 1
 
 
-def test_a_loop_is_called_until_it_is_done_and_python_runs_in_between():
-    answers = [False, False, True]
-    state = np.array([WORKING, 4])
-    assert sum(1 for _ in until_done(lambda: answers.pop(0), state, 0, 1, Patience(0, 0))) == 2
-    assert answers == []
-    assert state[1] == 4, "who works is not out of patience"
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that stands still but for naps, and a process that remembers no team."""
+
+    class Clock:
+        def __init__(self) -> None:
+            self.now, self.naps = 0.0, []
+
+        def sleep(self, seconds: float) -> None:
+            self.naps.append(seconds)
+            self.now += seconds
+
+        def perf_counter(self) -> float:
+            return self.now
+
+        monotonic = perf_counter
+
+    clock = Clock()
+    monkeypatch.setattr(batches, "time", clock)
+    monkeypatch.setattr(batches, "_past", batches._Past())
+    return clock
 
 
-def test_who_waits_for_long_goes_on_alone():
-    state = np.array([WAITING, 4])
-    calls = []
+def calls(state, stages, *, leads=True, moves=False):
+    """Return what `state[1]`, the most members, was at each call that came back with one of some stages."""
+    seen = []
 
     def call() -> bool:
-        calls.append(int(state[1]))
-        return len(calls) == 5
+        seen.append(int(state[1]))
+        if len(seen) > len(stages):
+            return True
+        state[0] = stages[len(seen) - 1]
+        state[2] += moves
+        return False
 
-    list(until_done(call, state, 0, 1, Patience(at_once=2, per_second=0)))
-    assert calls == [4, 4, 4, 1, 1]
+    assert sum(1 for _ in until_done(call, state, 0, 1, leads=leads)) == len(stages), "Python runs in between"
+    return seen
+
+
+def test_who_works_is_called_again_at_once(clock):
+    state = np.array([WORKING, 4, 0])
+    assert calls(state, [WORKING] * 100) == [4] * 101
+    assert clock.naps == []
+
+
+def test_who_waits_looks_a_few_times_and_then_sleeps_longer_and_longer(clock):
+    calls(np.array([WORKING, 4, 0]), [WAITING] * 20, leads=False)
+    assert 10 < len(clock.naps) < 20
+    assert all(short <= long for short, long in itertools.pairwise(clock.naps))
+    assert clock.naps[0] < clock.naps[-1] <= 1e-3
+
+
+def test_each_wait_begins_with_looks(clock):
+    calls(np.array([WORKING, 4, 0]), [WAITING] * 20, moves=True)
+    assert clock.naps == []
+
+
+def test_a_leader_that_loses_time_goes_on_alone(clock):
+    seen = calls(np.array([WORKING, 4, 0]), [WAITING] * 50)
+    assert (seen[0], seen[-1]) == (4, 1)
+    assert sum(clock.naps[: seen.index(1)]) < 3e-3
+    assert calls(np.array([WORKING, 4, 0]), [WAITING] * 50, leads=False) == [4] * 51, "others may wait"
+
+
+def test_a_nap_from_which_the_system_does_not_wake_one_is_lost(clock):
+    clock.sleep = lambda seconds: setattr(clock, "now", clock.now + 0.01)
+    state = np.array([WORKING, 4, 0])
+    assert calls(state, [WAITING] * 6)[-1] == 1
+
+
+def test_time_that_a_long_call_can_spare_is_no_reason(clock):
+    state, passing = np.array([WORKING, 4, 0]), iter(range(10**6))
+
+    def call() -> bool:
+        clock.now += 0.01
+        state[:] = WAITING if next(passing) % 2 else WORKING, state[1], clock.now * 1e3
+        return clock.now > 1
+
+    for _ in until_done(call, state, 0, 1, leads=True):
+        pass
+    assert state[1] == 4
+
+
+@pytest.mark.needs_jit
+def test_after_a_loss_there_is_no_team_for_a_while(clock, monkeypatch):
+    monkeypatch.setattr(batches.parallel, "default", lambda: (4, "this test"))
+    pauses = []
+    for _ in range(10):
+        assert team_size(None, 8, small=False) == 4
+        calls(np.array([WORKING, 4, 0]), [WAITING] * 50)
+        begin = clock.now
+        assert team_size(2, 8, small=False) == 2, "whoever asks for a team gets it"
+        while team_size(None, 8, small=False) == 1:
+            clock.now += 0.01
+        pauses.append(round(clock.now - begin, 1))
+    assert all(short <= long for short, long in itertools.pairwise(pauses))
+    assert 0.1 < pauses[0] < 1 < 10 < pauses[-1] < 30
+    state = np.array([WORKING, 4, 0])
+    for done in until_done(lambda: state[2] > 5, state, 0, 1, leads=True):
+        assert done is None
+        clock.now, state[2] = clock.now + 0.1, state[2] + 1
+    calls(np.array([WORKING, 4, 0]), [WAITING] * 50)
+    begin = clock.now
+    while team_size(None, 8, small=False) == 1:
+        clock.now += 0.01
+    assert clock.now - begin < 1, "a team that kept together makes up for those that did not"
