@@ -78,6 +78,11 @@ def slower_phrases(summary: dict[str, Any], all_threads: int) -> list[str]:
     return phrases
 
 
+def threads_phrases(summary: dict[str, Any]) -> list[str]:
+    """One phrase per case that takes longer with all threads than with one."""
+    return [f"{name}: slower with all threads than with one" for name in summary["threads_lose"]]
+
+
 def busy(document: dict[str, Any]) -> str:
     """Say that other processes ran when the measuring began, empty if they did not."""
     load = document["load_average"]

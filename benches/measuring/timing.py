@@ -113,7 +113,7 @@ def uses_several_threads(call: Callable[[], Any], n_threads: int) -> bool:
         return time.process_time() - cpu > 1.25 * (time.perf_counter() - wall)
 
 
-def take_turns(ways: Mapping[str, Way], budget: float) -> dict[str, Timing]:
+def take_turns(ways: Mapping[str, Way], budget: float, *, least: float = MIN_READING_S) -> dict[str, Timing]:
     """Time every way, in turns, within about `budget` seconds.
 
     Every call must have run once before: that first call, which may compile, is not part of this.
@@ -125,6 +125,8 @@ def take_turns(ways: Mapping[str, Way], budget: float) -> dict[str, Timing]:
     budget : float
         Seconds for all of them together. Ways whose single call is longer than their share are read
         once or twice and say so by their number of readings.
+    least : float
+        Seconds of a reading; shorter calls are repeated within one.
 
     Returns
     -------
@@ -136,7 +138,7 @@ def take_turns(ways: Mapping[str, Way], budget: float) -> dict[str, Timing]:
         for way in ways.values():
             # The first reading settles how often a short call is repeated in each later one.
             first = _read(way)
-            way.repeat = max(1, min(10_000, round(MIN_READING_S / max(first, 1e-9))))
+            way.repeat = max(1, min(10_000, round(least / max(first, 1e-9))))
             way.readings = [_read(way)] if way.repeat > 1 else [first]
         for finished in range(1, MAX_ROUNDS):
             round_s = sum(way.readings[-1] * way.repeat for way in ways.values())

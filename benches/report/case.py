@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fastml.kernels.runtime import parallel
+
 from ..measuring.limits import Limits
 from ..measuring.timing import Timing, Way, once, take_turns, uses_several_threads
 from .plan import Case
@@ -42,10 +44,14 @@ class _Calls:
         return cls(tiers, case.inputs(), case.loop_inputs(), n_threads)
 
     def bind(self, tier: str, arguments: Any, **more: Any) -> Callable[[], Any]:
-        """Return a call of a tier; ``compiled_1`` and ``compiled_all`` say how many threads it has."""
+        """Return a call of a tier; ``compiled_1`` and ``compiled_all`` say how many threads it has.
+
+        All that there are is what kernels use by default, and that is fewer where the work is little.
+        """
         kind, _, threads = tier.partition("_")
         if threads:
-            more["n_threads"] = 1 if threads == "1" else self.n_threads
+            is_default = self.n_threads == parallel.default()[0]
+            more["n_threads"] = 1 if threads == "1" else None if is_default else self.n_threads
         function = self.tiers[kind]
         return lambda: function(*arguments.args, **arguments.kwargs, **more)
 

@@ -107,6 +107,8 @@ def _summary(document: dict[str, Any]) -> str:
         boxes.append(_box("bad", text + _items(f.slower_phrases(summary, document["threads"]["all"]))))
     elif compared and not targets.not_held(document):
         boxes.append(_box("good", f"JIT is slower than vectorised in none of {compared} cases."))
+    if phrases := f.threads_phrases(summary):
+        boxes.append(_box("bad", _items(phrases)))
     if document["known_answers"]:
         total = len(document["known_answers"])
         kind = "bad" if summary["differs"] else "good"

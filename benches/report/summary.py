@@ -12,6 +12,8 @@ __all__ = ["exit_code", "group_title", "groups", "summarize"]
 
 #: A ratio this near to 1 is not told from 1 by these readings; nor is any that the shortest readings contradict.
 NOISE = 0.05
+#: The same of one kernel with all threads and with one.
+_THREADS_NOISE, _THREADS = 0.03, "compiled_all_over_compiled_1"
 
 
 def summarize(document: dict[str, Any]) -> dict[str, Any]:
@@ -34,6 +36,13 @@ def summarize(document: dict[str, Any]) -> dict[str, Any]:
             for case in counted
             for threads, name in (("1", "compiled_1_over_vectorized"), ("all", "compiled_all_over_vectorized_all"))
             if threads in case["slower_than_vectorized"]
+        ],
+        "threads_lose": [
+            case["name"]
+            for case in cases
+            if case["speedups"]
+            and case["speedups"][_THREADS] < 1 - _THREADS_NOISE
+            and not _best_disagree(case, _THREADS)
         ],
         "differs": [answer["what"] for answer in document["known_answers"] if answer["verdict"] == "differs"],
         "matches": sum(answer["verdict"] == "matches" for answer in document["known_answers"]),

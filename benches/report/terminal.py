@@ -73,6 +73,8 @@ def _summary(document: dict[str, Any], out: Console) -> None:
                 out.print(Text(f"  {phrase}", style="red"))
         elif not targets.not_held(document):
             out.print(Text(f"JIT is slower than vectorised in none of {compared} cases.", style="green"))
+        for phrase in f.threads_phrases(summary):
+            out.print(Text(phrase, style="red"))
         if not summary["disagree"]:
             out.print(Text(f"All tiers agree with the reference within the bounds in all {compared} cases."))
     if document["known_answers"]:

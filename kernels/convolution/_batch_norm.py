@@ -18,7 +18,7 @@ from ..runtime.jit import inner, kernel, readonly, scalar
 from ..simd.functions import like
 from ..simd.rows import copy, sum_of
 from ._grid_loops import center
-from ._pooling import SERIAL_PIXELS, Array
+from ._pooling import Array, seconds_of
 
 __all__ = ["normalize", "normalize_backward"]
 
@@ -152,7 +152,7 @@ class _Parts:
         self.images = max(1, _BLOCK // (self.channels * pixels), -(-self.n // _MOST_BLOCKS))
         self.group = max(1, min(self.channels, _BLOCK // pixels))
         self.blocks, self.groups = -(-self.n // self.images), -(-self.channels // self.group)
-        self.threads = parallel.resolve(n_threads, small=planes.size < SERIAL_PIXELS)
+        self.threads = parallel.resolve(n_threads, seconds=seconds_of(planes))
 
     def run(self, work: Callable[..., None]) -> None:
         """Call ``work(block, first, last, begin, end)`` for each block of images and group of channels."""

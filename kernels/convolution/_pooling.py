@@ -21,13 +21,18 @@ from ..runtime.jit import inner, intrinsic, kernel, readonly, scalar
 from ..simd.functions import like
 from ..simd.rows import apart, copy
 
-__all__ = ["SERIAL_PIXELS", "pool", "pool_backward"]
+__all__ = ["pool", "pool_backward", "seconds_of"]
 
 Array = NDArray[Any]
 
 
-#: Pixels below which a second thread costs more than it gains, and which one compiled call may do.
-SERIAL_PIXELS, _CALL = 1 << 18, 1 << 22
+#: Seconds of a byte of images, roughly, and pixels that one compiled call may do.
+_BYTE_SECONDS, _CALL = 4e-11, 1 << 22
+
+
+def seconds_of(planes: Array) -> float:
+    """Return roughly how long a pass over images takes one core."""
+    return planes.nbytes * _BYTE_SECONDS
 
 
 # ------------------------------------------------------------------------------------------- pairs
@@ -265,4 +270,4 @@ def pool_backward(grad: Array, X: Array, size: int, stride: int, n_threads: int 
 
 def _over_planes(task: Callable[[int, int], None], planes: Array, n_threads: int | None) -> None:
     most = max(1, _CALL // math.prod(planes.shape[1:]))
-    parallel.run_ranges(task, len(planes), n_threads, small=planes.size < SERIAL_PIXELS, most=most)
+    parallel.run_ranges(task, len(planes), n_threads, most=most, seconds=seconds_of(planes))

@@ -28,7 +28,7 @@ from ._pooling import pool, pool_backward
 from .buffers import Buffers, Grid
 from .layers import Layer
 from .product_layers import Conv2D
-from .tasks import Task, run_stages, seconds_of, stages_of, thread_count
+from .tasks import Task, run_stages, seconds_of, stages_of
 
 __all__ = [
     "avg_pool2d",
@@ -416,7 +416,7 @@ def _run(tasks: Iterable[Task], layer: Layer, buffers: Buffers, n: int, n_thread
     ways, itemsize = (2 if buffers.training else 1), buffers.dtype.itemsize
     image, made = buffers.input.image, buffers.output.image
     seconds = seconds_of(n * ways * layer.n_products, n * ways * (image + made), itemsize)
-    run_stages(stages_of(tasks), n, thread_count(n_threads, seconds), max(image, made) * itemsize)
+    run_stages(stages_of(tasks), n, n_threads, image_bytes=max(image, made) * itemsize, seconds=seconds)
 
 
 def _channels_first(grid: Grid, n: int) -> Array:

@@ -18,7 +18,7 @@ from ..runtime.memory import aligned
 from ._grid_loops import fetch
 from .buffers import Array, Batch, Buffers, Grid, Images, pitch_of
 from .layers import Layer
-from .tasks import Task, run_stages, seconds_of, stages_of, thread_count
+from .tasks import Task, run_stages, seconds_of, stages_of
 
 __all__ = ["Network", "Plan", "Weights", "scores_of_images"]
 
@@ -251,20 +251,21 @@ class Plan:
         """Return the gradient in the scores, which is to be there before the way back."""
         return self.buffers[-1].output_grad.matrix()
 
-    def forward(self, rows: Array, n_threads: int, *, number: int = 0) -> None:
+    def forward(self, rows: Array, n_threads: int | None, *, number: int = 0) -> None:
         """Make the scores of these images, as batch `number`."""
         self.batch.rows, self.batch.number = readonly(rows), number
         self._run(n_threads, back=False)
 
-    def backward(self, n_threads: int) -> None:
+    def backward(self, n_threads: int | None) -> None:
         """Make the gradient in all parameters from that in the scores."""
         self._run(n_threads, back=True)
 
-    def _run(self, n_threads: int, *, back: bool) -> None:
-        n = len(self.batch.rows)
+    def _run(self, n_threads: int | None, *, back: bool) -> None:
+        n, seconds = len(self.batch.rows), self._seconds(len(self.batch.rows), 2 if back else 1)
         if (n, back) not in self._stages:
             self._stages[n, back] = stages_of(self._way_back(n) if back else self._way_forth(n))
-        run_stages(self._stages[n, back], n, n_threads, self._image * self.network.dtype.itemsize)
+        image_bytes = self._image * self.network.dtype.itemsize
+        run_stages(self._stages[n, back], n, n_threads, image_bytes=image_bytes, seconds=seconds)
 
     def _way_forth(self, n: int) -> list[Task]:
         layers = list(zip(self.network.layers, self.buffers, strict=True))
@@ -295,11 +296,10 @@ class Plan:
 
         return [*tasks, Task(make, len(parts)), *rest]
 
-    def seconds(self, n: int) -> float:
-        """Return roughly how long a batch takes one core."""
+    def _seconds(self, n: int, ways: int) -> float:
+        """Return roughly how long n images take one core, so many ways of theirs."""
         products = sum(layer.n_products for layer in self.network.layers)
         entries = self.buffers[0].input.image + sum(each.output.image for each in self.buffers)
-        ways = 3 if self.training else 1
         return seconds_of(n * ways * products, n * ways * entries, self.network.dtype.itemsize)
 
     def moved_statistics(self) -> list[tuple[Array, Array]]:
@@ -319,9 +319,8 @@ def scores_of_images(network: Network, weights: Weights, images: Images, n_threa
     image_bytes = sum(grid.image for grid in grids.values()) * scores.itemsize
     size = min(n, _MOST_SCORED, max(_LEAST_SCORED, _SCORED_BYTES // max(1, image_bytes)))
     plan = Plan(network, weights, images, size)
-    threads = thread_count(n_threads, plan.seconds(n))
     for first in range(0, n, size):
         last = min(n, first + size)
-        plan.forward(np.arange(first, last), threads)
+        plan.forward(np.arange(first, last), n_threads)
         scores[first:last] = plan.scores()[: last - first, :outputs]
     return scores

@@ -10,18 +10,18 @@ threads.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from ..runtime import parallel
 
-__all__ = ["Task", "run_stages", "seconds_of", "stages_of", "thread_count"]
+__all__ = ["Task", "run_stages", "seconds_of", "stages_of"]
 
 #: Bytes of images that are worked on together.
 _GROUP_BYTES = 1 << 18
 
-#: Seconds of a multiply-add and of an entry of a grid, both for float32, and below which a second thread does not pay.
-_PRODUCT, _ENTRY, _SERIAL_SECONDS = 1.2e-11, 1e-9, 1e-3
+#: Seconds of a multiply-add and of an entry of a grid, both for float32.
+_PRODUCT, _ENTRY = 1.2e-11, 1e-9
 
 
 class Task(NamedTuple):
@@ -47,8 +47,14 @@ def stages_of(tasks: Iterable[Task]) -> list[list[Task]]:
     return stages
 
 
-def run_stages(stages: Iterable[list[Task]], n: int, n_threads: int, image_bytes: int) -> None:
-    """Do all tasks for n images; `image_bytes` are those of an image in the largest grid."""
+def run_stages(
+    stages: Sequence[list[Task]], n: int, n_threads: int | None, *, image_bytes: int, seconds: float
+) -> None:
+    """Do all tasks for n images; `image_bytes` are those of an image in the largest grid.
+
+    All stages take one core about so many seconds. Each of them asks for helpers.
+    """
+    n_threads = parallel.resolve(n_threads, seconds=seconds / max(1, len(stages)))
     # Other layers' values pass through the cache too, so that this is but a rule of thumb.
     most = max(1, _GROUP_BYTES // max(1, image_bytes))
     for stage in stages:
@@ -71,8 +77,3 @@ def run_stages(stages: Iterable[list[Task]], n: int, n_threads: int, image_bytes
 def seconds_of(products: int, entries: int, itemsize: int) -> float:
     """Return roughly how long one core takes for so many multiply-adds and entries of grids."""
     return (products * _PRODUCT + entries * _ENTRY) * itemsize / 4
-
-
-def thread_count(n_threads: int | None, seconds: float) -> int:
-    """Return how many threads shall share what takes one core so long."""
-    return parallel.resolve(n_threads, small=seconds < _SERIAL_SECONDS)

@@ -17,12 +17,11 @@ from ..training.batches import checked_order
 from ._grid_loops import STEP_ENTRIES, loss_gradient, take_step
 from .buffers import Array, Images
 from .network import Network, Plan, Weights
-from .tasks import thread_count
 
 __all__ = ["ConvNetTraining"]
 
-#: Parameters whose step is a part.
-_STEP_PART = 1 << 16
+#: Parameters whose step is a part, and seconds of the step of a byte of them, roughly.
+_STEP_PART, _STEP_SECONDS = 1 << 16, 1e-10
 
 
 class ConvNetTraining:
@@ -146,13 +145,12 @@ class ConvNetTraining:
         if self._plan is None or self._plan.size < batch_size:
             self._plan = self._new_plan(batch_size)
         plan, batches = self._plan, -(-order.size // batch_size)
-        threads = thread_count(self._n_threads, plan.seconds(batch_size))
         sizes, losses = np.broadcast_to(np.asarray(steps, np.float64), (batches,)), np.zeros(batches)
         self._losses, self._began = losses, self.n_steps
         for batch in range(batches):
             rows = order[batch * batch_size : (batch + 1) * batch_size]
-            losses[batch] = self._differentiate(plan, rows, threads)
-            self._take_step(plan, float(sizes[batch]), threads)
+            losses[batch] = self._differentiate(plan, rows)
+            self._take_step(plan, float(sizes[batch]))
         return losses
 
     def last_losses(self) -> NDArray[np.float64]:
@@ -162,7 +160,7 @@ class ConvNetTraining:
     def loss_gradient(self, order: Array) -> tuple[float, list[dict[str, Array]]]:
         """Return the mean loss of some images, without penalty, and its gradient in the parameters of each layer."""
         plan = self._new_plan(len(order))
-        loss = self._differentiate(plan, order, thread_count(self._n_threads, plan.seconds(len(order))))
+        loss = self._differentiate(plan, order)
         return loss, self.network.unpack_gradient(plan.gradient)
 
     def _new_plan(self, size: int) -> Plan:
@@ -170,10 +168,10 @@ class ConvNetTraining:
             self.network, self.weights, self._images, size, training=True, dropout=self._dropout, seed=self._seed
         )
 
-    def _differentiate(self, plan: Plan, rows: Array, threads: int) -> float:
+    def _differentiate(self, plan: Plan, rows: Array) -> float:
         """Make the gradient of a batch's mean loss; return that."""
         n = len(rows)
-        plan.forward(rows, threads, number=self.n_steps)
+        plan.forward(rows, self._n_threads, number=self.n_steps)
         groups = -(-n // LOSS_ROWS)
         sums = np.zeros(groups)
         kind = self.network.dtype.type
@@ -182,13 +180,13 @@ class ConvNetTraining:
             self._loss, readonly(plan.scores()), plan.scores_grad(), n, self._outputs, plan.batch.rows, *self._targets,
             scale, groups, sums,
         )  # fmt: skip
-        plan.backward(threads)
+        plan.backward(self._n_threads)
         total = 0.0
         for part in sums.tolist():
             total += part
         return total / n
 
-    def _take_step(self, plan: Plan, size: float, threads: int) -> None:
+    def _take_step(self, plan: Plan, size: float) -> None:
         """Take a step; once begun it is completed, whatever comes."""
         corrections = (1 - beta ** (self.n_steps + 1.0) for beta in self._betas)
         of_mean, of_square = (correction if correction > 0 else 1.0 for correction in corrections)
@@ -215,7 +213,8 @@ class ConvNetTraining:
                 statistics[...] = after
             self.n_steps = n_steps
 
+        seconds = self.weights.flat.nbytes * _STEP_SECONDS
         try:
-            parallel.run(move, len(self._steps), threads)
+            parallel.run(move, len(self._steps), parallel.resolve(self._n_threads, seconds=seconds))
         finally:
             parallel.insist(complete)

@@ -57,8 +57,8 @@ from .panels import (
 
 __all__ = ["k_nearest"]
 
-#: Below this many pairs x columns a second thread costs more than it gains.
-_SERIAL_ELEMENTS = 1 << 20
+#: Seconds of a neighbour that is found, roughly, on top of the distances.
+_NEIGHBOR_SECONDS = 1e-7
 
 #: A part of Y must repay the merging of its k best.
 _PART_ROWS = 1024
@@ -236,9 +236,9 @@ def _search_rows(
     """
     (n, d), m = x.shape, y.shape[0]
     ordinary = panels.ordinary_totals(metric, x.dtype, d)
-    small = n * m * max(d, 1) < _SERIAL_ELEMENTS
-    threads = parallel.resolve(n_threads, small=small)
-    serial = small and threads == 1
+    seconds = panels.seconds(n, m, d * x.itemsize) + n * k * _NEIGHBOR_SECONDS
+    threads = parallel.resolve(n_threads, seconds=seconds)
+    serial = seconds < parallel.SMALL_SECONDS and threads == 1
 
     if _selection.is_worthwhile(n, m, k) and not _bounds.is_worthwhile(metric, x.dtype, n, m, d, k):
         keys, indices = (room[0] for room in new_heaps(1, n, k, ordinary.dtype))

@@ -34,9 +34,6 @@ from .panels import POINTS_STEP
 
 __all__ = ["pairwise_l1", "pairwise_l2", "pairwise_linf"]
 
-#: Below this many pairs x columns a second thread costs more than it gains.
-_SERIAL_ELEMENTS = 1 << 21
-
 #: Of shorter rows a distance is made sooner than mirrored.
 _MIRRORED_BYTES = 128
 
@@ -205,9 +202,9 @@ def _pairwise(
     (n, d), m = x.shape, y.shape[0]
     dtype = arguments.result_dtype(metric, x.dtype, d, squared)
     result = arrays.out(out, (n, m), dtype, X, Y)
-    small = n * m * max(d, 1) < _SERIAL_ELEMENTS
-    threads = parallel.resolve(n_threads, small=small)
-    serial = small and threads == 1
+    seconds = panels.seconds(n, m, d * x.itemsize)
+    threads = parallel.resolve(n_threads, seconds=seconds)
+    serial = seconds < parallel.SMALL_SECONDS and threads == 1
     limits = panels.limits(metric, x.dtype, d)
     same = x is y
     symmetric = same and d * x.itemsize >= _MIRRORED_BYTES

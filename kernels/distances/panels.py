@@ -44,6 +44,7 @@ __all__ = [
     "scattered",
     "scattered_place",
     "scattering_step",
+    "seconds",
     "task_rows",
     "totals",
     "whole_steps",
@@ -70,6 +71,9 @@ _FEW_ROWS = 8
 
 #: Points of a block are multiples of this: of all tile widths, and of the keys that are compared at once.
 POINTS_STEP = 96
+
+#: Seconds of a byte of the differences of all pairs, roughly, and bytes that come on top of those of each pair.
+_BYTE_SECONDS, _PAIR_BYTES = 6e-12, 256
 
 #: Most rows of X in one task; every panel of Y that it packs is used for all of them.
 TASK_ROWS = 12 * X_ROWS
@@ -115,6 +119,11 @@ def plan(metric: Metric, dtype: np.dtype[Any], n: int, d: int) -> PanelPlan:
         workspace=tile.rows * 2 * chunk * columns * copies,
         block_points=POINTS_STEP if n <= _FEW_ROWS else points,
     )
+
+
+def seconds(n: int, m: int, row_bytes: int) -> float:
+    """Return roughly how long the distances between n and m rows take one core."""
+    return n * m * (row_bytes + _PAIR_BYTES) * _BYTE_SECONDS
 
 
 def task_rows(n: int, n_threads: int) -> int:

@@ -36,9 +36,9 @@ __all__ = ["linear_loss_gradient"]
 _SLABS = 64
 _SLAB_ROWS = 1024  # at least; a multiple of ROWS
 
-#: Multiplications of a pass below which a second thread costs more than it gains, and per call.
-_SERIAL_PRODUCTS = 1 << 18
+#: Multiplications of a pass per call, and seconds of a byte of X for each score and once more, roughly.
 _CALL_PRODUCTS = 1 << 29
+_BYTE_SECONDS = 2e-11
 
 #: Bytes of a row that is long, where there is one score.
 _LONG_ROW = 16384
@@ -126,7 +126,7 @@ def linear_loss_gradient(
             for at in range(top, bottom, step):
                 passes(*settled, weighted, *targets, scale, at, min(bottom, at + step), at == top, sums[slab])
 
-    parallel.run_ranges(work, slabs, n_threads, small=n * d * classes < _SERIAL_PRODUCTS, most=1)
+    parallel.run_ranges(work, slabs, n_threads, most=1, seconds=X.nbytes * (classes + 1) * _BYTE_SECONDS)
     total = sums[0] if slabs == 1 else np.add.reduce(sums)
     return _with_penalty(total, a, coefficients, over_classes)
 

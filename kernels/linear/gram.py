@@ -33,9 +33,9 @@ CHUNK = 128
 _SLABS = 8
 _SLAB_BYTES = 1 << 28
 
-#: Multiply-adds that one compiled call may do, and below which a second thread costs more than it gains.
+#: Multiply-adds that one compiled call may do, and seconds of one for each byte of a number, roughly.
 _CALL_PRODUCTS = 1 << 30
-_SERIAL_PRODUCTS = 1 << 21
+_PRODUCT_SECONDS = 3e-12
 
 
 def weighted_gram(
@@ -82,7 +82,7 @@ def weighted_gram(
         for first in range(slab * per_slab, min(m, (slab + 1) * per_slab), step):
             _add_gram(*settled, first, min(m, (slab + 1) * per_slab, first + step), shape, totals[slab])
 
-    threads = parallel.resolve(n_threads, small=m * size * size < _SERIAL_PRODUCTS)
+    threads = parallel.resolve(n_threads, seconds=m * size * size * dtype.itemsize * _PRODUCT_SECONDS)
     parallel.run(work, slabs, threads)
     total: NDArray[np.float64] = totals[0] if slabs == 1 else np.add.reduce(totals)
     _mirror(total)

@@ -34,9 +34,9 @@ _SLABS = 64
 _SLAB_ROWS = 1024  # at least; a multiple of ROWS
 _SLAB_BYTES = 1 << 26
 
-#: Multiplications of a pass below which a second thread costs more than it gains, and per call.
-_SERIAL_PRODUCTS = 1 << 18
+#: Multiplications of a pass per call, and seconds of a byte of X for each score and once more, roughly.
 _CALL_PRODUCTS = 1 << 28
+_BYTE_SECONDS = 2e-11
 
 #: Those of the table, and a hinge without a kink. Losses of probabilities take targets in [0, 1]; losses over classes
 #: take class numbers, one problem with a score per class; losses of signs class numbers, one problem per class, that
@@ -132,7 +132,7 @@ class LossPass:
                 for at in range(top, bottom, step):
                     passes(*settled, data, rule, at, min(bottom, at + step), at == top, sums[slab], score_gradient)
 
-        self._run(work, slabs, n * d * classes)
+        self._run(work, slabs, classes)
         total: NDArray[np.float64] = sums[0] if slabs == 1 else np.add.reduce(sums)
         return total[:, -1], total[:, :-1]
 
@@ -150,12 +150,13 @@ class LossPass:
                 for at in range(top, bottom, step):
                     _combine(X, A, at, min(bottom, at + step), at == top, sums[slab])
 
-        self._run(work, slabs, n * d * m)
+        self._run(work, slabs, m)
         total: NDArray[np.float64] = np.add.reduce(sums)
         return total
 
-    def _run(self, work: Callable[[int, int], None], slabs: int, products: int) -> None:
-        parallel.run_ranges(work, slabs, self._n_threads, small=products < _SERIAL_PRODUCTS, most=1)
+    def _run(self, work: Callable[[int, int], None], slabs: int, scores: int) -> None:
+        seconds = self.X.nbytes * (scores + 1) * _BYTE_SECONDS
+        parallel.run_ranges(work, slabs, self._n_threads, most=1, seconds=seconds)
 
     def _settled(self, dtype: np.dtype[Any]) -> tuple[NDArray[Any], ...]:
         """Return target, weights and factors in `dtype`, cast once."""

@@ -47,8 +47,8 @@ _MOST_PART_ROWS, _MOST_PRODUCTS = 2048, 1 << 25
 #: Seconds on one core, roughly, for a multiply-add, the loss of a score, a byte fetched, an update of a weight, a part.
 _PRODUCT, _TERM, _BYTE, _UPDATE, _PART = 2.5e-11, 2e-9, 1e-10, 2e-10, 3e-7
 
-#: Seconds that a compiled call should take at most, and below which a second thread costs more than it gains.
-_CALL_SECONDS, _SERIAL_SECONDS = 0.04, 5e-4
+#: Seconds that a compiled call should take at most.
+_CALL_SECONDS = 0.04
 
 #: Rows of an evaluation that one thread does in one go.
 _TASK_ROWS = 1024
@@ -232,7 +232,7 @@ def linear_evaluation(
         evaluate(*settled, task_rows, sums, first, last, *_block(loss, plan.block_rows, parameters)[:2])
 
     most = max(1, int(_CALL_SECONDS / plan.seconds(task_rows, models)))
-    parallel.run_ranges(work, tasks, n_threads, small=plan.seconds(n, models) < _SERIAL_SECONDS, most=most)
+    parallel.run_ranges(work, tasks, n_threads, most=most, seconds=plan.seconds(n, models) / 2)
     losses, scores = np.add.reduce(sums) / a.total
     return losses, scores
 
@@ -387,8 +387,8 @@ class LinearTraining:
         part_seconds = (
             self._plan.seconds(min(part_rows, batch_size), models) + self._plan.update_seconds(models) / parts
         )
-        small = batches * part_seconds * -(-batch_size // part_rows) < _SERIAL_SECONDS
-        n_threads = team_size(self._n_threads, parts, small=small)
+        seconds = batches * part_seconds * -(-batch_size // part_rows)
+        n_threads = team_size(self._n_threads, parts, seconds=seconds)
         while len(self._workspaces) < n_threads:
             self._workspaces.append(self._workspace(np.zeros_like(self._parameters), np.zeros_like(self._velocity)))
         sums = self._workspaces[0].sums

@@ -19,10 +19,12 @@ from ..simd import functions as simd_functions
 
 __all__ = ["exp", "sigmoid", "softplus"]
 
-#: Entries of a block, entries below which a second thread does not pay, entries of one compiled call.
+#: Entries of a block, entries of one compiled call.
 _BLOCK = 1 << 14
-_SERIAL_ENTRIES = 1 << 17
 _CALL_ENTRIES = 1 << 22
+
+#: Seconds of a byte, roughly.
+_BYTE_SECONDS = 7e-11
 
 
 def exp(x: ArrayLike, *, n_threads: int | None = None) -> NDArray[Any]:
@@ -117,7 +119,10 @@ def _elementwise(entries: Callable[..., None], x: ArrayLike, name: str, n_thread
     result = np.empty_like(x)
     source, target = readonly(x.reshape(-1)), result.reshape(-1)
     n = source.size
-    if n_threads is None and n < _SERIAL_ENTRIES:  # without slices, which would be a third of the time of a small call
+    seconds = x.nbytes * _BYTE_SECONDS
+    if (
+        n_threads is None and seconds < parallel.SMALL_SECONDS
+    ):  # without slices, which would be a third of the time of a small call
         entries(source, target)
         return result
 
@@ -125,7 +130,7 @@ def _elementwise(entries: Callable[..., None], x: ArrayLike, name: str, n_thread
         part = slice(first * _BLOCK, min(n, last * _BLOCK))
         entries(source[part], target[part])
 
-    parallel.run_ranges(work, -(-n // _BLOCK), n_threads, most=_CALL_ENTRIES // _BLOCK)
+    parallel.run_ranges(work, -(-n // _BLOCK), n_threads, most=_CALL_ENTRIES // _BLOCK, seconds=seconds)
     return result
 
 

@@ -27,8 +27,8 @@ __all__ = [
     "squared_hinge_gradient",
 ]
 
-#: Below this many entries a second thread costs more than it gains, and per compiled call.
-_SERIAL_ENTRIES = 1 << 17
+#: Seconds of a byte of scores, roughly, and entries of one compiled call.
+_BYTE_SECONDS = 1e-10
 _CALL_ENTRIES = 1 << 22
 
 
@@ -249,7 +249,7 @@ def _mean_over_classes(
         _sums_over_classes(scores, labels, w, weight is not None, scale, first, last, partial, dZ)
 
     most = max(1, _CALL_ENTRIES // (PART * Z.shape[1]))
-    parallel.run_ranges(work, n_blocks, n_threads, small=Z.size < _SERIAL_ENTRIES, most=most)
+    parallel.run_ranges(work, n_blocks, n_threads, most=most, seconds=Z.nbytes * _BYTE_SECONDS)
     return mean_of_terms(partial, total), dZ
 
 

@@ -31,8 +31,8 @@ from .means import PART, mean_of_terms, ones
 
 __all__ = ["log_softmax", "logsumexp", "softmax", "softmax_cross_entropy", "softmax_cross_entropy_gradient"]
 
-#: Below this many entries a second thread costs more than it gains.
-_SERIAL_ENTRIES = 1 << 15
+#: Seconds of a byte of scores, roughly.
+_BYTE_SECONDS = 1.5e-10
 
 #: Entries that one compiled call may do.
 _CALL_ENTRIES = 1 << 21
@@ -248,7 +248,7 @@ _NO_ROWS = {np.dtype(name): np.empty((0, 0), name) for name in ("f4", "f8")}
 def _over_rows(work: Any, Z: NDArray[Any], n_threads: int | None) -> None:
     """Call ``work(first, last)`` for ranges of blocks of `PART` rows that cover Z."""
     most = max(1, _CALL_ENTRIES // (PART * max(1, Z.shape[1])))
-    parallel.run_ranges(work, -(-Z.shape[0] // PART), n_threads, small=Z.size < _SERIAL_ENTRIES, most=most)
+    parallel.run_ranges(work, -(-Z.shape[0] // PART), n_threads, most=most, seconds=Z.nbytes * _BYTE_SECONDS)
 
 
 @kernel

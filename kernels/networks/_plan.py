@@ -103,8 +103,8 @@ _LEAST_ROWS, _MOST_ROWS, _CHUNK_PRODUCTS = 16, 256, 1 << 30
 #: to normalise a value.
 PRODUCT, _TERM, OPERATION, _UPDATE, _NORMALIZED = 2.5e-11, 5e-9, 1e-7, 2e-10, 1e-9
 
-#: Seconds that a compiled call should take at most, and below which a second thread costs more than it gains.
-CALL_SECONDS, SERIAL_SECONDS = 0.04, 5e-4
+#: Seconds that a compiled call should take at most.
+CALL_SECONDS = 0.04
 
 #: Operations that take less are not shared: a meeting takes as long.
 _ALONE_SECONDS = 1e-6

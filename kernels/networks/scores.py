@@ -17,7 +17,6 @@ from ._plan import (
     CALL_SECONDS,
     PITCH,
     PRODUCT,
-    SERIAL_SECONDS,
     WIDTH,
     Array,
     Model,
@@ -52,7 +51,7 @@ def scores_of(
 
     seconds, tasks = sum(plan.products) * PRODUCT * (X.itemsize // 4), -(-n // task_rows)
     most = max(1, int(CALL_SECONDS / (task_rows * seconds)))
-    parallel.run_ranges(work, tasks, n_threads, most=most, small=n * seconds < SERIAL_SECONDS)
+    parallel.run_ranges(work, tasks, n_threads, most=most, seconds=n * seconds)
     return scores
 
 

@@ -27,7 +27,6 @@ from ._plan import (
     MOST,
     OPERATION,
     PLACE,
-    SERIAL_SECONDS,
     SHARE,
     STAGE,
     Array,
@@ -242,9 +241,9 @@ class NetworkTraining:
         rows = batch_size if self.norms else min(batch_size, self._plan.rows)
         self._prepare(rows)
         program, chunks = self._program, -(-batch_size // rows)
-        small = batches * chunks * self._chunk_seconds < SERIAL_SECONDS
+        seconds = batches * chunks * self._chunk_seconds
         most = 1 if (program[:, SHARE] == ALONE).all() else MEMBERS
-        n_threads = team_size(self._n_threads, most, small=small)
+        n_threads = team_size(self._n_threads, most, seconds=seconds)
         self._make_room(n_threads, chunks > 1 or RULES[self._rule] == "gradient")
         settings = Settings(self._loss, self._rule, batch_size, rows, self._seed, self.n_steps, n_threads)
         batch = Batches(readonly(order), readonly(self._sizes(steps, batches)), losses)

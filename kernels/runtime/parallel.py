@@ -14,6 +14,12 @@ global thread count. Here the count is an argument of each call, and
 
 Which thread works on which block is left to chance; kernels keep that invisible by writing each
 block's result to its own place and combining in block order.
+
+How many threads a call uses by default follows from what it would take one of them: a kernel says that in seconds, and
+`resolve` weighs it against the cost of a helper. p threads take s / p + (p - 1) c, which is least at p = √(s / c). The
+cost c is what it takes to wake a thread, and what calls with helpers have lost lately: how much longer they took than
+the CPU time of all their threads, which one thread would have needed. Beside busy processes, or in a container whose
+quota is used up, a helper may lose its CPU within the last block, or while it holds the GIL.
 """
 
 from __future__ import annotations
@@ -22,6 +28,7 @@ import _thread
 import math
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from functools import cache
 from itertools import count
@@ -30,13 +37,23 @@ from queue import SimpleQueue
 from types import BuiltinFunctionType, TracebackType
 from typing import TypeAlias
 
-__all__ = ["default", "insist", "resolve", "run", "run_ranges"]
+__all__ = ["SMALL_SECONDS", "default", "insist", "resolve", "run", "run_ranges"]
 
 _Task: TypeAlias = Callable[[int], Iterator[None] | None]
 _Inbox: TypeAlias = "SimpleQueue[Callable[[_Inbox], None]]"
 
 #: The pool's size is a ceiling, not a cost: its threads start when they are first needed.
 _POOL_THREADS = max(64, 2 * (os.cpu_count() or 1))
+
+#: Seconds that a helper costs where nothing else wants the CPUs, and of a call that never has one.
+_HELPER_SECONDS = 2.5e-5
+SMALL_SECONDS = 4 * _HELPER_SECONDS
+
+#: What a call has lost counts with this share in the mean, which halves within so many seconds.
+_LOSS_SHARE, _LOSS_SECONDS = 1 / 8, 0.5
+
+#: CPU time of this thread; where that ticks slowly (Windows), the time that has passed, and no call seems to lose.
+_cpu_clock = time.thread_time if time.get_clock_info("thread_time").resolution < 1e-5 else time.perf_counter
 
 #: Calls of what may be interrupted but must be done.
 _PATIENCE = 20
@@ -68,19 +85,44 @@ def default() -> tuple[int, str]:
     return min(((limit, source) for limit, source in limits if limit), key=lambda pair: pair[0])
 
 
-def resolve(n_threads: int | None, *, small: bool = False) -> int:
-    """Return the number of threads that an argument `n_threads` asks for: one where it says nothing and work is small.
+def resolve(n_threads: int | None, *, seconds: float = math.inf) -> int:
+    """Return the number of threads that an argument `n_threads` asks for.
 
-    Work is `small` where a second thread costs more than it gains.
+    Where it says nothing, as many as pay for work that takes one thread so many seconds, roughly.
     """
     if n_threads is None:
-        return 1 if small else default()[0]
+        if seconds < SMALL_SECONDS:
+            return 1
+        return max(1, int(min(default()[0], math.sqrt(seconds / _losses.helper_seconds()))))
     if isinstance(n_threads, bool) or not hasattr(n_threads, "__index__"):
         raise TypeError(f"n_threads must be None or a positive integer, got {n_threads!r}")
     wanted = n_threads.__index__()
     if wanted < 1:
         raise ValueError(f"n_threads must be None or a positive integer, got {wanted}")
     return wanted
+
+
+class _Losses:
+    """What calls with helpers have lost lately: a mean that fades."""
+
+    def __init__(self) -> None:
+        self._mean, self._at = 0.0, 0.0
+
+    def helper_seconds(self) -> float:
+        """Return what a helper costs."""
+        return _HELPER_SECONDS + self._now(time.perf_counter())
+
+    def add(self, seconds: float) -> None:
+        """Take in what a call has lost; calls at the same time may overwrite each other's."""
+        now = time.perf_counter()
+        mean = self._now(now)
+        self._mean, self._at = mean + _LOSS_SHARE * (seconds - mean), now
+
+    def _now(self, now: float) -> float:
+        return self._mean * 0.5 ** ((now - self._at) / _LOSS_SECONDS)
+
+
+_losses = _Losses()
 
 
 def run(task: _Task, n_blocks: int, n_threads: int) -> None:
@@ -101,13 +143,15 @@ def run(task: _Task, n_blocks: int, n_threads: int) -> None:
         for block in range(n_blocks):
             _do(task, block)
         return
-    crew = _Crew(task, n_blocks)
+    crew, begin, cpu_begin = _Crew(task, n_blocks), time.perf_counter(), _cpu_clock()
     # More than once, for what a signal handler raises may come just before one of them begins to wait, or between its
     # waits, and more may come before the next one.
     with crew, crew, crew, crew:
         _here.is_worker = True
         submit(crew.help, workers - 1)
         crew.work()
+    worked = _cpu_clock() - cpu_begin + sum(crew.helped)
+    _losses.add(max(0.0, time.perf_counter() - begin - worked))
     if crew.errors:
         raise crew.errors[0]
 
@@ -140,6 +184,7 @@ class _Crew:
         self._blocks = count()  # next() on it is one step for the interpreter: no two threads get one block
         self._helping: list[None] = []  # an item for each helper at work
         self._left: SimpleQueue[None] = SimpleQueue()
+        self.helped: list[float] = []  # seconds of each helper
 
     def work(self) -> None:
         while not self.stop and (block := next(self._blocks)) < self._n_blocks:
@@ -148,7 +193,9 @@ class _Crew:
     def help(self, inbox: _Inbox) -> None:
         self._helping.append(None)
         try:
+            begin = _cpu_clock()
             self.work()
+            self.helped.append(_cpu_clock() - begin)
         except BaseException as error:
             self.stop = True
             self.errors.append(error)
@@ -181,17 +228,22 @@ class _Crew:
 
 
 def run_ranges(
-    work: Callable[[int, int], None], n_blocks: int, n_threads: int | None, *, most: int, small: bool = False
+    work: Callable[[int, int], None],
+    n_blocks: int,
+    n_threads: int | None,
+    *,
+    most: int,
+    seconds: float = math.inf,
 ) -> None:
     """Call ``work(first, last)`` for ranges that cover ``range(n_blocks)``, each of `most` blocks or fewer.
 
     There are a few more ranges than threads, so that a thread that is held up does not hold up the
-    call. Small work (see `resolve`) is one range.
+    call. For `seconds` see `resolve`; small work is one range.
     """
-    if n_threads is None and small:
+    if n_threads is None and seconds < SMALL_SECONDS:
         work(0, n_blocks)
         return
-    n_threads = resolve(n_threads)
+    n_threads = resolve(n_threads, seconds=seconds)
     step = max(1, min(-(-n_blocks // (4 * n_threads)), most))
     run(lambda task: work(task * step, min(n_blocks, (task + 1) * step)), -(-n_blocks // step), n_threads)
 

@@ -33,6 +33,9 @@ _LOOKS, _SHORTEST_NAP, _LONGEST_NAP = 4, 5e-5, 2.5e-4
 #: Seconds, and share of the time so far, that waits may have taken before the leader goes on alone.
 _LOST_AT_ONCE, _LOST_SHARE = 1e-3, 0.1
 
+#: What a member costs, in helpers: it needs a workspace, and has to be taken in.
+_MEMBER_COST = 5
+
 #: Seconds without teams after one that lost time; doubled each time until one has kept together.
 _FIRST_PAUSE, _LAST_PAUSE = 0.25, 16.0
 
@@ -65,12 +68,13 @@ def checked_order(order: ArrayLike, n: int) -> NDArray[np.intp]:
     return numbers
 
 
-def team_size(n_threads: int | None, most: int, *, small: bool) -> int:
-    """Return how many threads work on each batch, a power of two; `most` have something to do, one if it is `small`.
+def team_size(n_threads: int | None, most: int, *, seconds: float) -> int:
+    """Return how many threads work on each batch, a power of two; `most` have something to do.
 
-    Where `n_threads` says nothing, there is no team for a while after one that lost time.
+    Where `n_threads` says nothing, that depends on the seconds that all batches take one thread, and there is no team
+    for a while after one that lost time.
     """
-    allowed = parallel.resolve(n_threads, small=small or _past.is_bad())
+    allowed = parallel.resolve(n_threads, seconds=0.0 if _past.is_bad() else seconds / _MEMBER_COST)
     wanted = min(allowed, most, MEMBERS) if jit_enabled() else 1
     return 1 << (wanted.bit_length() - 1)
 

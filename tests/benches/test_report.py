@@ -140,6 +140,25 @@ def test_slower_within_the_noise_is_told_from_slower(document):
     assert "0.97 × as fast with all 2 threads, within the noise" in out.getvalue()
 
 
+def test_threads_that_lose_are_named(document):
+    made = copy.deepcopy(document)
+    case = case_of(made, "slow_one")
+    one, every = (case["tiers"][tier] for tier in ("compiled_1", "compiled_all"))
+    every["best"] = 2 * one["best"]
+    case["speedups"]["compiled_all_over_compiled_1"] = 0.98
+    assert "slow_one float32 generated" not in summary.summarize(made)["threads_lose"]
+    case["speedups"]["compiled_all_over_compiled_1"] = 0.5
+    made["summary"] = summary.summarize(made)
+    assert "slow_one float32 generated" in made["summary"]["threads_lose"]
+    out = io.StringIO()
+    terminal.render(made, terminal.console(out))
+    phrase = "slow_one float32 generated: slower with all threads than with one"
+    assert phrase in out.getvalue()
+    assert phrase in html.page(made)
+    every["best"] = one["best"] / 2
+    assert "slow_one float32 generated" not in summary.summarize(made)["threads_lose"]
+
+
 def test_exit_code_of_a_figure_that_differs(document):
     only = {**document, "cases": [], "known_answers": document["known_answers"][:1], "interrupted": False}
     assert summary.exit_code({**only, "summary": summary.summarize(only)}) == 0

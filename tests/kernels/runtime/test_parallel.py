@@ -8,6 +8,7 @@ import threading
 import time
 import weakref
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -98,6 +99,92 @@ def test_a_count_of_another_type_raises(n_threads):
 def test_a_count_below_one_raises(n_threads):
     with pytest.raises(ValueError, match=rf"n_threads must be None or a positive integer, got {int(n_threads)}"):
         parallel.resolve(n_threads)
+
+
+# ------------------------------------------------------------------- the count that work pays for
+
+
+@pytest.fixture
+def losses(monkeypatch, many_cpus):
+    """A process whose calls have lost nothing yet, with a clock that stands still."""
+    clock = SimpleNamespace(now=100.0)
+    monkeypatch.setattr(parallel, "_losses", parallel._Losses())
+    monkeypatch.setattr(parallel.time, "perf_counter", lambda: clock.now)
+    return clock
+
+
+def test_the_default_follows_the_work(losses):
+    counts = [parallel.resolve(None, seconds=10**exponent) for exponent in range(-9, 3)]
+    assert counts == sorted(counts)
+    assert (counts[0], counts[-1]) == (1, 16)
+    assert parallel.resolve(None) == 16
+    assert parallel.resolve(None, seconds=0.99 * parallel.SMALL_SECONDS) == 1
+    assert parallel.resolve(None, seconds=1.01 * parallel.SMALL_SECONDS) == 2
+
+
+@pytest.mark.parametrize("threads", [2, 3, 7, 15])
+def test_the_default_takes_least_time(losses, threads):
+    """Of work for p threads neither more nor fewer would be faster, if a helper costs what it is thought to."""
+    seconds = parallel._HELPER_SECONDS * (threads + 0.3) ** 2
+    taken = [seconds / count + (count - 1) * parallel._HELPER_SECONDS for count in range(1, 17)]
+    assert parallel.resolve(None, seconds=seconds) == 1 + int(np.argmin(taken))
+
+
+def test_who_says_how_many_gets_them(losses):
+    assert parallel.resolve(5, seconds=0.0) == 5
+    parallel._losses.add(10.0)
+    assert parallel.resolve(5, seconds=1e-3) == 5
+
+
+def test_losses_make_helpers_dear_for_a_while(losses):
+    for _ in range(20):
+        parallel._losses.add(0.01)
+    assert parallel.resolve(None, seconds=0.01) == 1
+    assert 1 < parallel.resolve(None, seconds=1.0) < 16
+    losses.now += 10
+    assert parallel.resolve(None, seconds=0.01) == 16
+
+
+def test_calls_that_lose_nothing_make_up_for_one_that_did(losses):
+    parallel._losses.add(0.01)
+    assert parallel.resolve(None, seconds=1e-3) == 1
+    for _ in range(40):
+        parallel._losses.add(0.0)
+    assert parallel.resolve(None, seconds=1e-3) > 1
+
+
+def call_with_a_helper() -> None:
+    """One block of the calling thread, and one that a helper has begun and ends while the caller waits."""
+    begun, done = threading.Event(), threading.Event()
+
+    def task(block: int) -> None:
+        if threading.current_thread() is threading.main_thread():
+            assert begun.wait(60)
+            done.set()
+        else:
+            begun.set()
+            assert done.wait(60)
+            time.sleep(0.05)
+
+    parallel.run(task, 2, 2)
+
+
+@pytest.mark.parametrize(("worked", "is_loss"), [(0.0, True), (60.0, False)])
+def test_what_a_call_waits_for_a_helper_that_does_not_run_is_lost(monkeypatch, fresh_pool, worked, is_loss):
+    """A planted helper that sleeps, or seems to have worked meanwhile: that has saved more than it took."""
+    monkeypatch.setattr(parallel, "_losses", parallel._Losses())
+    readings = [0.0, worked]
+    is_helper = threading.main_thread().ident.__ne__
+    monkeypatch.setattr(parallel, "_cpu_clock", lambda: readings.pop(0) if is_helper(threading.get_ident()) else 0.0)
+    call_with_a_helper()
+    assert (parallel._losses.helper_seconds() > 2 * parallel._HELPER_SECONDS) == is_loss
+
+
+def test_small_work_wakes_nobody(monkeypatch, many_cpus):
+    monkeypatch.setattr(parallel, "submit", lambda work, n_helpers: pytest.fail("a helper was asked"))
+    seen: list[tuple[int, int]] = []
+    parallel.run_ranges(lambda first, last: seen.append((first, last)), 100, None, most=10, seconds=1e-6)
+    assert seen == [(0, 100)]
 
 
 # ------------------------------------------------------------------------------- cgroup quotas

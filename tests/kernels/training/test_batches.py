@@ -27,20 +27,22 @@ def test_rows_that_there_are_not_are_refused(order):
 @pytest.mark.needs_jit
 @pytest.mark.parametrize(("asked", "most", "size"), [(1, 8, 1), (3, 8, 2), (8, 8, 8), (100, 100, 8), (8, 5, 4)])
 def test_a_team_is_a_power_of_two(asked, most, size):
-    assert team_size(asked, most, small=False) == size
+    assert team_size(asked, most, seconds=1) == size
 
 
 def test_small_work_is_done_by_one_unless_the_caller_says_otherwise(monkeypatch):
     monkeypatch.setattr(batches, "jit_enabled", lambda: True)
     monkeypatch.setattr(batches.parallel, "default", lambda: (4, "this test"))
-    assert team_size(None, 8, small=True) == 1
-    assert team_size(None, 8, small=False) == 4
-    assert team_size(2, 8, small=True) == 2
+    monkeypatch.setattr(batches, "_past", batches._Past())
+    monkeypatch.setattr(batches.parallel, "_losses", batches.parallel._Losses())
+    assert team_size(None, 8, seconds=1e-4) == 1
+    assert team_size(None, 8, seconds=1) == 4
+    assert team_size(2, 8, seconds=1e-4) == 2
 
 
 def test_without_compilation_there_is_no_team(monkeypatch):
     monkeypatch.setattr(batches, "jit_enabled", lambda: False)
-    assert team_size(8, 8, small=False) == 1
+    assert team_size(8, 8, seconds=1) == 1
 
 
 @pytest.fixture
@@ -63,6 +65,7 @@ def clock(monkeypatch):
     clock = Clock()
     monkeypatch.setattr(batches, "time", clock)
     monkeypatch.setattr(batches, "_past", batches._Past())
+    monkeypatch.setattr(batches.parallel, "_losses", batches.parallel._Losses())
     return clock
 
 
@@ -131,11 +134,11 @@ def test_after_a_loss_there_is_no_team_for_a_while(clock, monkeypatch):
     monkeypatch.setattr(batches.parallel, "default", lambda: (4, "this test"))
     pauses = []
     for _ in range(10):
-        assert team_size(None, 8, small=False) == 4
+        assert team_size(None, 8, seconds=1) == 4
         calls(np.array([WORKING, 4, 0]), [WAITING] * 50)
         begin = clock.now
-        assert team_size(2, 8, small=False) == 2, "whoever asks for a team gets it"
-        while team_size(None, 8, small=False) == 1:
+        assert team_size(2, 8, seconds=1) == 2, "whoever asks for a team gets it"
+        while team_size(None, 8, seconds=1) == 1:
             clock.now += 0.01
         pauses.append(round(clock.now - begin, 1))
     assert all(short <= long for short, long in itertools.pairwise(pauses))
@@ -146,6 +149,6 @@ def test_after_a_loss_there_is_no_team_for_a_while(clock, monkeypatch):
         clock.now, state[2] = clock.now + 0.1, state[2] + 1
     calls(np.array([WORKING, 4, 0]), [WAITING] * 50)
     begin = clock.now
-    while team_size(None, 8, small=False) == 1:
+    while team_size(None, 8, seconds=1) == 1:
         clock.now += 0.01
     assert clock.now - begin < 1, "a team that kept together makes up for those that did not"
