@@ -24,6 +24,9 @@ Array = NDArray[np.float64]
 #: Rows that are factorised together: at least this many, and this many per column.
 _BLOCK_ROWS, _ROWS_PER_COLUMN = 2048, 4
 
+#: Seconds to factorise, for each row and pair of columns, roughly.
+_SQUARE_SECONDS = 2e-10
+
 #: Rows whose mean is taken off before anything is multiplied; the rest of the mean comes out exactly.
 _SHIFT_ROWS = 1024
 
@@ -353,7 +356,8 @@ def _triangle(
         triangle: Any = np.linalg.qr(A, mode="r")
         triangles[block] = triangle
 
-    parallel.run(reduce, len(triangles), parallel.resolve(n_threads))
+    threads = parallel.resolve(n_threads, seconds=n * size * size * _SQUARE_SECONDS)
+    parallel.run(reduce, len(triangles), threads)
     stacked = np.concatenate(triangles)
     whole = np.zeros((size, size))
     triangle: Any = stacked if len(triangles) == 1 else np.linalg.qr(stacked, mode="r")

@@ -248,8 +248,8 @@ def _is_missing(value: Any) -> bool:
     return type(value).__name__ in _MISSING or (_may_miss(type(value)) and value != value)
 
 
-#: Rows that one task of `check_finite` adds up.
-_FINITE_ROWS = 4096
+#: Rows that one task of `check_finite` adds up, and seconds of a byte, roughly.
+_FINITE_ROWS, _BYTE_SECONDS = 4096, 5e-11
 
 
 def check_finite(X: NDArray[Any], n_threads: int | None, *, name: str = "X", estimator: object = None) -> None:
@@ -263,7 +263,7 @@ def check_finite(X: NDArray[Any], n_threads: int | None, *, name: str = "X", est
         with np.errstate(over="ignore", invalid="ignore"):
             sums[block] = X[block * _FINITE_ROWS : (block + 1) * _FINITE_ROWS].sum()
 
-    parallel.run(add, len(sums), parallel.resolve(n_threads))
+    parallel.run(add, len(sums), parallel.resolve(n_threads, seconds=X.nbytes * _BYTE_SECONDS))
     if not np.isfinite(sums).all():  # a sum may also overflow; now each entry is looked at
         assert_all_finite(X, input_name=name, estimator_name=type(estimator).__name__ if estimator else "")
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from benches import __main__ as command
-from benches.threads import command as threads
 from benches.threads import jobs, measure
 from fastml.kernels.catalogue import ENTRIES
 
@@ -66,4 +65,3 @@ def test_processes_compute_beside_it_and_end_with_it(monkeypatch):
     with measure.beside(2):
         assert [process.poll() for process in started] == [None, None]
     assert all(process.returncode is not None for process in started)
-    assert threads._LIMITS == (1.03, 1.3)

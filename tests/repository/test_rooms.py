@@ -53,7 +53,7 @@ FLOORS = [
     {"fastml"},
     {"fastml/cli"},
     {"benches/measuring"},
-    {"benches/report", "benches/profile", "benches/startup"},
+    {"benches/report", "benches/profile", "benches/startup", "benches/threads"},
     {"benches/peers/jobs"},
     {"benches/peers"},
     {"benches/history"},
