@@ -5,9 +5,10 @@ from __future__ import annotations
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from ..measuring.timing import Way, take_turns
 from .jobs import Job
@@ -48,7 +49,7 @@ def measure(jobs: Iterable[Job], n_processes: int, limit: float, seconds: float)
     """Yield what was found of each job; one that seems to take over `limit` times as long is timed again."""
     for job in jobs:
         call = job.make()
-        ways = {"one": lambda call=call: call(1), "default": lambda call=call: call(None)}
+        ways: dict[str, Callable[[], object]] = {"one": partial(call, 1), "default": partial(call, None)}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # an epoch is not enough, say models
             for way in ways.values():
@@ -60,6 +61,6 @@ def measure(jobs: Iterable[Job], n_processes: int, limit: float, seconds: float)
         yield min(found, key=lambda each: each.ratio)
 
 
-def _timed(name: str, ways: dict[str, object], seconds: float) -> Found:
+def _timed(name: str, ways: dict[str, Callable[[], object]], seconds: float) -> Found:
     taken = take_turns({key: Way(call) for key, call in ways.items()}, seconds, least=_READING_S)
     return Found(name, **{key: timing.seconds for key, timing in taken.items()})

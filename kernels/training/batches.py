@@ -36,8 +36,8 @@ _LOST_AT_ONCE, _LOST_SHARE = 1e-3, 0.1
 #: What a member costs, in helpers: it needs a workspace, and has to be taken in.
 _MEMBER_COST = 5
 
-#: Seconds without teams after one that lost time; doubled each time until one has kept together.
-_FIRST_PAUSE, _LAST_PAUSE = 0.25, 16.0
+#: Seconds without teams after one that lost time: doubled each time, and halved by a team that lasted so long.
+_FIRST_PAUSE, _LAST_PAUSE, _KEPT_SECONDS = 0.25, 16.0, 0.01
 
 
 class Trainable(Protocol):
@@ -94,7 +94,7 @@ class _Past:
         self._pause = min(2 * self._pause, _LAST_PAUSE)
 
     def has_kept_together(self) -> None:
-        self._pause = _FIRST_PAUSE
+        self._pause = max(self._pause / 2, _FIRST_PAUSE)
 
 
 _past = _Past()
@@ -121,13 +121,13 @@ def until_done(call: Callable[[], bool], state: NDArray[Any], stage: int, most: 
             lost += now - looked
         if looks > _LOOKS:
             time.sleep(min(_SHORTEST_NAP * 2 ** (looks - _LOOKS), _LONGEST_NAP))
-            now, slept_since = time.perf_counter(), now
-            lost += now - slept_since
+            looked, now = now, time.perf_counter()
+            lost += now - looked
         looked = now
         if in_team and lost > _LOST_AT_ONCE + _LOST_SHARE * (now - began):
             in_team = False
             state[most] = 1
             _past.has_lost()
         yield
-    if in_team and time.perf_counter() - began > _FIRST_PAUSE:
+    if in_team and time.perf_counter() - began > _KEPT_SECONDS:
         _past.has_kept_together()
