@@ -120,9 +120,8 @@ def _elementwise(entries: Callable[..., None], x: ArrayLike, name: str, n_thread
     source, target = readonly(x.reshape(-1)), result.reshape(-1)
     n = source.size
     seconds = x.nbytes * _BYTE_SECONDS
-    if (
-        n_threads is None and seconds < parallel.SMALL_SECONDS
-    ):  # without slices, which would be a third of the time of a small call
+    # Without slices, which would be a third of the time of a small call.
+    if n_threads is None and seconds < parallel.SMALL_SECONDS:
         entries(source, target)
         return result
 
