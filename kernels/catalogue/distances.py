@@ -124,7 +124,8 @@ def _k_nearest(metric: str) -> Entry:
         specializations=len(dtypes) + METRICS[metric].root,  # wide uint8 rows: int64 instead of int32
         truth=_neighbor_truth(metric, dtypes),
         # Few queries: Y is cut and the parts are merged. Many long rows among themselves. Enough work for bounds.
-        warm_sizes=((3, 4096, 2, 3), (2048, 2048, 416, 1), (1024, 4096, 1024, 1)),
+        # Enough pairs of few columns for a tree.
+        warm_sizes=((3, 4096, 2, 3), (2048, 2048, 416, 1), (1024, 4096, 1024, 1), (4096, 4096, 2, 1)),
     )
 
 

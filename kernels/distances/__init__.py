@@ -17,7 +17,7 @@ Totals are what kernels compare: the distance, or of L2 its square. `panels.fill
 `pairwise`; `nearest` reads them as integers (`_heaps`) and finishes those that are left.
 
 `tile_shapes` says how a tile lies in the target's registers. Ways to search that make fewer distances, or compare
-fewer: `_pruning` (bounds from rows rounded to bytes, or from their principal columns, `_principal`; which of them, says
-`_bounds`), `_symmetric` (each pair once), `_selection` (many neighbors).
+fewer: `_tree` (boxes around rows), `_pruning` (bounds from rows rounded to bytes, or from their principal columns,
+`_principal`; which of them, says `_bounds`), `_symmetric` (each pair once), `_selection` (many neighbors).
 `scales` and `_extremes` make L2 distances whose squares leave the range of their dtype again.
 """

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numbers
 import sys
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -29,6 +29,9 @@ from ..arguments.scalars import flag, listed
 
 #: The short name of a metric: a key of `METRICS`.
 Metric = str
+
+#: How to search for neighbors.
+Algorithm = Literal["auto", "brute", "tree"]
 
 
 class MetricDefinition(NamedTuple):
@@ -81,6 +84,8 @@ METRICS: dict[Metric, MetricDefinition] = {
         can_be_pruned=True,
     ),
 }
+
+_ALGORITHMS: tuple[Algorithm, ...] = get_args(Algorithm)
 
 #: All names of metrics, and the short name that each means.
 METRIC_NAMES: dict[str, Metric] = {
@@ -157,6 +162,16 @@ def metric(name: object) -> Metric:
         return METRIC_NAMES[name]
     except KeyError:
         raise ValueError(f"metric is {name!r}; it must be one of {listed(METRIC_NAMES)}") from None
+
+
+def algorithm(name: object) -> Algorithm:
+    """Return how to search for neighbors, one of `Algorithm`."""
+    if not isinstance(name, str):
+        raise TypeError(f"algorithm is a {type(name).__name__}; it must be a str, one of {listed(_ALGORITHMS)}")
+    for known in _ALGORITHMS:
+        if name == known:
+            return known
+    raise ValueError(f"algorithm is {name!r}; it must be one of {listed(_ALGORITHMS)}")
 
 
 def k(k: object, m: int, exclude_self: bool, n: int) -> int:

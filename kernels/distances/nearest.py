@@ -8,6 +8,8 @@ Order. Distances are compared as integers: the bits of floats that are not negat
 the floats, with NaN above infinity. So one selection serves all dtypes, NaN comes last without a
 branch, and (distance, index) is an exact total order.
 
+Tree. In few columns, and of rows with structure, most distances need not be made (see `_tree`).
+
 Pruning. Of large problems most pairs are pruned by a bound from rows, or from their principal columns, rounded to bytes
 (see `_pruning`).
 
@@ -41,7 +43,7 @@ from ..runtime import parallel
 from ..runtime.jit import inner, kernel, readonly
 from ..simd import comparisons
 from ..simd.comparisons import KEYS_AT_ONCE
-from . import _bounds, _extremes, _pruning, _selection, _symmetric, arguments, panels
+from . import _bounds, _extremes, _pruning, _selection, _symmetric, _tree, arguments, panels
 from ._heaps import KeyRule, before, key_of, key_rule, merge, new_heaps, replace_root, sort_heaps, sort_rows
 from .panels import (
     POINTS_STEP,
@@ -70,6 +72,9 @@ _LOOKING, _PER_LEVEL = 32, 64
 #: Pairs from which many neighbours are selected at once.
 _SELECTED_PAIRS = 1 << 18
 
+#: So often at most a search by way of a tree tells its progress: queries that lie together are answered together.
+_TREE_STEPS = 20
+
 #: Moves within heaps and merges that one compiled call may do: about 0.05 s.
 _CALL_MERGES = 1 << 21
 
@@ -83,6 +88,7 @@ def k_nearest(
     *,
     metric: str = "l2",
     exclude_self: bool = False,
+    algorithm: arguments.Algorithm = "auto",
     n_threads: int | None = None,
 ) -> tuple[NDArray[Any], NDArray[np.intp]]:
     """Find, for every row of `X`, the `k` nearest rows of `Y` and their distances.
@@ -100,6 +106,9 @@ def k_nearest(
         Also by the names "euclidean", "manhattan", "cityblock" and "chebyshev".
     exclude_self : bool, default=False
         Leave out row ``i`` of `Y` for query ``i``; needs n == m.
+    algorithm : {"auto", "brute", "tree"}, default="auto"
+        How to search; the result is the same. "brute" looks at all pairs, "tree" at those that a tree of boxes around
+        rows of `Y` leaves, "auto" chooses by sizes and what a few queries tell. For uint8 rows there is no tree.
     n_threads : int, optional
         Threads to use; None means all that this process may use.
 
@@ -119,16 +128,21 @@ def k_nearest(
     TypeError
         If an argument is not real numbers, or `k` no integer.
     ValueError
-        If shapes, column counts, `k` or `metric` do not fit.
+        If shapes, column counts, `k`, `metric` or `algorithm` do not fit.
 
     Notes
     -----
-    Cost: n m D subtractions and additions (half of them where `Y` is `X` and its rows are many and
-    long), plus O(k log(m / k) log k) per row, also where the rows of `Y` are in some order; from 64 neighbours on,
-    where that would be more, O(m) for selection and O(k log k) for sorting. Work space: n k distances and indices,
-    times the number of parts where Y is cut (at most 4 per thread and 64 in all, only for n < 64 per thread), per
-    thread what `pairwise_l1` needs, for selection some 12 bytes for each of 2^18 pairs (or of 4 k, or m if that is
-    less), and n integers with `exclude_self` or where `Y` is `X`.
+    In few columns, and where rows of more columns lie in clusters, a tree leaves few pairs: of 10^6 rows of 3 columns
+    about 120 for each query. It takes a copy of `Y` and some 20 bytes for each of its rows. Rows of `Y` that are not
+    finite are looked at for every query, and for a query with NaN all rows are. "auto" makes a tree from 2^24 pairs on
+    (2^28 of more than 8 columns), if k is at most m / 16 and 16 of the queries show that it pays.
+
+    Cost of looking at all pairs: n m D subtractions and additions (half of them where `Y` is `X` and its rows are
+    many and long), plus O(k log(m / k) log k) per row, also where the rows of `Y` are in some order; from 64
+    neighbours on, where that would be more, O(m) for selection and O(k log k) for sorting. Work space: n k distances
+    and indices, times the number of parts where Y is cut (at most 4 per thread and 64 in all, only for n < 64 per
+    thread), per thread what `pairwise_l1` needs, for selection some 12 bytes for each of 2^18 pairs (or of 4 k, or
+    m if that is less), and n integers with `exclude_self` or where `Y` is `X`.
 
     Queries that have L2 neighbours whose squares leave the range of the dtype take two to five times as long, and a
     copy of `Y` in float64.
@@ -154,9 +168,10 @@ def k_nearest(
     x, y, _ = arguments.pair(X, Y)
     k = arguments.k(k, y.shape[0], exclude_self, x.shape[0])
     groups = np.arange(x.shape[0]) if exclude_self else _NO_GROUPS
-    if x is y and _symmetric.is_worthwhile(x, k, parallel.resolve(n_threads)):
+    tree = _tree.choose(arguments.algorithm(algorithm), short, x, groups, y, groups, k, n_threads)
+    if tree is None and x is y and _symmetric.is_worthwhile(x, k, parallel.resolve(n_threads)):
         return _nearest_by_symmetry(short, x, groups, k, n_threads)
-    return _nearest(short, x, groups, y, groups, k, n_threads)
+    return _nearest(short, x, groups, y, groups, k, n_threads, tree)
 
 
 def k_nearest_outside_group(
@@ -165,6 +180,7 @@ def k_nearest_outside_group(
     k: int,
     *,
     metric: str = "l2",
+    algorithm: arguments.Algorithm = "auto",
     n_threads: int | None = None,
     progress: Callable[[int], object] | None = None,
 ) -> tuple[NDArray[Any], NDArray[np.intp]]:
@@ -175,13 +191,16 @@ def k_nearest_outside_group(
     """
     short = arguments.metric(metric)
     x, _, _ = arguments.pair(X)
-    if _symmetric.is_worthwhile(x, k, parallel.resolve(n_threads)):
+    tree = _tree.choose(arguments.algorithm(algorithm), short, x, groups, x, groups, k, n_threads)
+    if tree is None and _symmetric.is_worthwhile(x, k, parallel.resolve(n_threads)):
         return _nearest_by_symmetry(short, x, groups, k, n_threads, progress)
     step = len(x) if progress is None else panels.TASK_ROWS * parallel.resolve(n_threads)
+    if tree is not None:
+        step = max(step, len(x) // _TREE_STEPS)
     parts = []
     for first in range(0, len(x), max(1, step)):
         some = slice(first, first + step)
-        parts.append(_nearest(short, x[some], groups[some], x, groups, k, n_threads))
+        parts.append(_nearest(short, x[some], groups[some], x, groups, k, n_threads, tree))
         if progress is not None:
             progress(len(parts[-1][0]))
     distances, indices = zip(*parts, strict=True)
@@ -215,8 +234,14 @@ def _nearest(
     y_groups: NDArray[np.intp],
     k: int,
     n_threads: int | None,
+    tree: _tree.Tree | None = None,
 ) -> tuple[NDArray[Any], NDArray[np.intp]]:
-    """Find neighbours among settled rows; empty groups exclude nothing."""
+    """Find neighbours among settled rows, in a tree of those of Y if there is one; empty groups exclude nothing."""
+    if tree is not None:
+        ordinary, threads = panels.ordinary_totals(metric, x.dtype, x.shape[1]), parallel.resolve(n_threads)
+        keys, indices = (room[0] for room in new_heaps(1, len(x), k, ordinary.dtype))
+        _tree.search(metric, tree, x, x_groups, y_groups, x is y, keys, indices, threads)
+        return _distances(metric, x, x_groups, y, y_groups, keys, indices, threads, by_tree=True), indices
     keys, indices, threads, extreme = _search_rows(metric, x, x_groups, y, y_groups, k, n_threads)
     return _distances(metric, x, x_groups, y, y_groups, keys, indices, threads, extreme), indices
 
@@ -343,10 +368,11 @@ def _distances(
     indices: NDArray[np.intp],
     threads: int,
     extreme: bool | None = None,
+    by_tree: bool = False,
 ) -> NDArray[Any]:
     """Return the distances that sorted keys stand for; correct those whose squares left their range, and `indices`.
 
-    `extreme` says whether there are such; None: it is not known.
+    `extreme` says whether there are such; None: it is not known. These are searched again `by_tree`, or among all.
     """
     ordinary = panels.ordinary_totals(metric, x.dtype, x.shape[1])
     totals = keys.view(ordinary.dtype)
@@ -362,6 +388,10 @@ def _distances(
         def nearest(
             x: NDArray[Any], x_groups: NDArray[np.intp], y: NDArray[Any], y_groups: NDArray[np.intp], k: int
         ) -> NDArray[np.intp]:
+            if by_tree:
+                keys, indices = (room[0] for room in new_heaps(1, len(x), k, x.dtype))
+                _tree.search(metric, _tree.build(y, threads), x, x_groups, y_groups, x is y, keys, indices, threads)
+                return indices
             return _search_rows(metric, x, x_groups, y, y_groups, k, threads)[1]
 
         return _extremes.correct_nearest(x, x_groups, y, y_groups, totals, indices, threads, nearest)

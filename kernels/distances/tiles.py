@@ -5,7 +5,8 @@ vector of points of Y against one value of X in all lanes per operation, as in a
 emitter for every metric and dtype; these differ in small functions, which `_tile_metrics` lists: there stand the
 formulas. Code for all metrics is written, and their number (`arguments.METRIC_CODES`) chooses among it.
 `transpose` turns a block of rows into the panels that the tile reads. `broadcast_rows` puts the values of a
-tile's rows of X into a row, each in as many copies as `tile_shapes.copies` says.
+tile's rows of X into a row, each in as many copies as `tile_shapes.copies` says. `totals_of_leaf` and `bounds_of_boxes`
+do for `_tree` what `accumulate` does, with one row of X and 32 rows, or boxes around rows, of Y.
 
 All are LLVM vector code, so the compiler chooses the instructions of its target; only `psadbw`, `pmaddwd`
 and `vpdpbusd`, which no portable pattern reaches reliably, are asked for by name where the target has them.
@@ -25,6 +26,7 @@ from llvmlite import ir
 from numba.core import cgutils, types
 
 from ..runtime.jit import intrinsic
+from ..simd.comparisons import KEYS_AT_ONCE
 from ..simd.llvm import (
     broadcast,
     broadcast_first,
@@ -57,10 +59,12 @@ from .tile_shapes import (
 __all__ = [
     "accumulate",
     "accumulate_few",
+    "bounds_of_boxes",
     "broadcast_rows",
     "complete",
     "has_norm_step",
     "norm_terms",
+    "totals_of_leaf",
     "transpose",
 ]
 
@@ -319,6 +323,96 @@ def _squared_distance_of_bytes(
         difference = b.sub(*(b.zext(b.load(b.gep(row, [column])), kind) for row in (x, y)))
         b.store(b.add(b.load(result), b.mul(difference, difference)), result)
     return b.load(result)
+
+
+def _add_differences(metric, differences, begin, totals, at):  # type: ignore[no-untyped-def]
+    definition = METRICS[_NAMES[metric]]
+    combination = COMBINATIONS[definition.combination]
+    totals = totals[at : at + KEYS_AT_ONCE]
+    chunk = np.zeros_like(totals)
+    for difference in differences:
+        chunk = combination(chunk, STEPS[definition.step](np.zeros_like(difference), difference))
+    totals[:] = combination(totals, chunk) if begin else chunk
+
+
+def _totals_of_leaf_twin(metric, X, i, points, leaf, begin, end, totals, at):  # type: ignore[no-untyped-def]
+    _add_differences(metric, points[leaf, begin:end] - X[i, begin:end, np.newaxis], begin, totals, at)
+
+
+def _bounds_of_boxes_twin(metric, X, i, boxes, node, begin, end, totals, at):  # type: ignore[no-untyped-def]
+    x = X[i, begin:end, np.newaxis]
+    differences = np.fmax(boxes[node, begin:end, 0] - x, x - boxes[node, begin:end, 1])
+    _add_differences(metric, np.fmax(differences, 0), begin, totals, at)
+
+
+def _emit_for(X: Any, rows: Any, totals: Any, sides: int) -> Any:
+    """Return what writes the code: `sides` is 1 for points, and 2 for boxes, which have a low and a high side."""
+
+    def emit(context, b, signature, arguments):  # type: ignore[no-untyped-def]
+        dtype = np.dtype(str(X.dtype))
+        vector = ir.VectorType(context.get_data_type(X.dtype), KEYS_AT_ONCE)
+        zero = ir.Constant(vector, [0.0] * KEYS_AT_ONCE)
+        metric, _, row, _, place, begin, end, _, at = arguments
+        columns = cgutils.unpack_tuple(b, context.make_array(X)(context, b, arguments[1]).shape, 2)[1]
+        x = pointer_to(context, b, X, arguments[1], b.mul(row, columns), vector.element)
+        first = b.mul(b.mul(place, columns), index(sides * KEYS_AT_ONCE))
+        sources = pointer_to(context, b, rows, arguments[3], first, vector)
+        target = pointer_to(context, b, totals, arguments[7], at, vector)
+
+        def difference(x_here: ir.Value, column: ir.Value) -> ir.Value:
+            here = [load(b, b.gep(sources, [b.add(b.mul(column, index(sides)), index(side))])) for side in range(sides)]
+            if sides == 1:
+                return here[0]
+            low = b.fsub(here[0], x_here, flags=("contract",))
+            high = b.fsub(x_here, here[1], flags=("contract",))
+            outside = b.select(b.fcmp_ordered(">", low, high), low, high)
+            return b.select(b.fcmp_ordered(">", outside, zero), outside, zero)
+
+        def write(name: str) -> None:
+            tile = tile_of(name, dtype)
+            accumulator = tile.accumulators(vector)
+            total = cgutils.alloca_once(b, accumulator)
+            b.store(ir.Constant(accumulator, None), total)
+            with cgutils.for_range_slice(b, begin, end, index(1), cgutils.intp_t) as (column, _):
+                x_here = broadcast(b, load(b, b.gep(x, [column])), vector)
+                y_here = difference(x_here, column)
+                b.store(tile.step(b, b.load(total), zero if sides == 2 else x_here, y_here), total)
+            value = b.bitcast(b.load(total), vector)
+            with b.if_else(b.icmp_signed("==", begin, index(0))) as (then, otherwise):
+                with then:
+                    store(b, value, target)
+                with otherwise:
+                    store(b, tile.merge(b, load(b, target), value), target)
+
+        _for_each_metric(b, metric, dtype, write)
+        return context.get_dummy_value()
+
+    return emit
+
+
+@intrinsic(twin=_totals_of_leaf_twin)
+def totals_of_leaf(typingctx, metric, X, i, points, leaf, begin, end, totals, at):  # type: ignore[no-untyped-def]
+    """Add the columns ``begin:end`` of row i of X and of the rows of a leaf to `totals`.
+
+    ``totals_of_leaf(metric, X, i, points, leaf, begin, end, totals, at)``: `points` are (leaves, columns, 32) floats;
+    the totals begin at ``totals[at]``. The same operations in the same order as of `tiles.accumulate`, with its chunk:
+    the same bits. The old content of `totals` is void where `begin` is 0.
+    """
+    return types.void(types.intp, X, types.intp, points, types.intp, begin, end, totals, types.intp), _emit_for(
+        X, points, totals, 1
+    )
+
+
+@intrinsic(twin=_bounds_of_boxes_twin)
+def bounds_of_boxes(typingctx, metric, X, i, boxes, node, begin, end, totals, at):  # type: ignore[no-untyped-def]
+    """Add the columns ``begin:end`` of row i of X and of the children of a node to bounds of totals.
+
+    ``bounds_of_boxes(metric, X, i, boxes, node, begin, end, totals, at)``: as `totals_of_leaf`; `boxes` are
+    (nodes, columns, 2, 32) floats, the low and the high side of each child.
+    """
+    return types.void(types.intp, X, types.intp, boxes, types.intp, begin, end, totals, types.intp), _emit_for(
+        X, boxes, totals, 2
+    )
 
 
 def _norm_terms_twin(panels, at, stride, steps):  # type: ignore[no-untyped-def]

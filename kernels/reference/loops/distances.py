@@ -147,12 +147,22 @@ def pairwise_linf(X: ArrayLike, Y: ArrayLike | None = None, *, out: Array | None
 
 @quiet
 def k_nearest(
-    X: ArrayLike, Y: ArrayLike | None, k: int, *, metric: str = "l2", exclude_self: bool = False
+    X: ArrayLike,
+    Y: ArrayLike | None,
+    k: int,
+    *,
+    metric: str = "l2",
+    exclude_self: bool = False,
+    algorithm: arguments.Algorithm = "auto",
 ) -> tuple[Array, Array]:
-    """Find the `k` rows of `Y` nearest to each row of `X`, by (distance, index); see `kernels.k_nearest`."""
+    """Find the `k` rows of `Y` nearest to each row of `X`, by (distance, index); see `kernels.k_nearest`.
+
+    All pairs are looked at, whatever `algorithm` says.
+    """
     x, y, _ = arguments.pair(X, Y)
     name = arguments.metric(metric)
     k = arguments.k(k, len(y), exclude_self, len(x))
+    arguments.algorithm(algorithm)
     distances = np.empty((len(x), k), arguments.result_dtype(name, x.dtype, x.shape[1]))
     indices = np.empty((len(x), k), np.intp)
     rows, others = x.tolist(), y.tolist()

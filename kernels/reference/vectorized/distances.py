@@ -177,16 +177,24 @@ def gemm_squared_l2(X: ArrayLike, Y: ArrayLike | None = None) -> Array:
 
 @quiet
 def k_nearest(
-    X: ArrayLike, Y: ArrayLike | None, k: int, *, metric: str = "l2", exclude_self: bool = False
+    X: ArrayLike,
+    Y: ArrayLike | None,
+    k: int,
+    *,
+    metric: str = "l2",
+    exclude_self: bool = False,
+    algorithm: arguments.Algorithm = "auto",
 ) -> tuple[Array, Array]:
     """Find the `k` rows of `Y` nearest to each row of `X`, by (distance, index); see `kernels.k_nearest`.
 
-    Blocks of rows of X, so that at most about a million distances (or one row of them) exist at a time.
+    Blocks of rows of X, so that at most about a million distances (or one row of them) exist at a time. All pairs are
+    looked at, whatever `algorithm` says.
     """
     x, y, kind = arguments.pair(X, Y)
     name = arguments.metric(metric)
     n, m, columns = len(x), len(y), x.shape[1]
     k = arguments.k(k, m, exclude_self, n)
+    arguments.algorithm(algorithm)
     key_dtype = arguments.result_dtype(name, x.dtype, columns, squared=True)
     distances = np.empty((n, k), arguments.result_dtype(name, x.dtype, columns))
     indices = np.empty((n, k), np.intp)
