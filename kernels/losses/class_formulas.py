@@ -3,9 +3,8 @@
 As in `formulas` each stands once: the kernels on arrays of scores and the pass over X both call
 these functions, with rows of an array or with scores they have just made.
 
-Few classes leave most of a vector register empty if a register holds one row. So up to `FEW` classes
-the scores are transposed first and a register holds the same class of many rows; beyond, a register
-holds many classes of one row. Which way is taken depends on the number of classes alone.
+Rows of few classes leave most of a vector register empty, so the rows of a block lie one after the other in scratch,
+where one loop makes the exponentials of them all; `simd.row_blocks` has what concerns each row.
 """
 
 from __future__ import annotations
@@ -13,44 +12,37 @@ from __future__ import annotations
 import numpy as np
 
 from ..runtime.jit import inner, scalar
-from ..simd.functions import exp, like, log, maximum
-from ..simd.rows import frozen
+from ..simd.functions import like, log, maximum, scale_of_exp, scaled_exp
+from ..simd.row_blocks import SLACK, minus_numbers, row_maxima, row_sums, times_numbers
+from ..simd.rows import frozen, matrix
 from .table import OVER_CLASSES
 
 __all__ = [
     "CLASSWISE",
-    "FEW",
     "cross_entropy",
     "exponentials",
     "log_probability",
     "multiclass_hinge",
     "rows_at_once",
     "scratch",
-    "transposed_exponentials",
 ]
 
-#: Classes up to which a register holds many rows, and beyond which one row.
-FEW = 32
-
-#: Entries that are worked on together where a register holds many rows.
-_TRANSPOSED_ENTRIES = 4096
-
-#: Bytes of scores that are worked on together where a register holds one row. Scores, exponentials and gradient, as
-#: many bytes each, stay in a first-level cache of 32 KB with room to spare.
-_BYTES = 8192
+#: Bytes of scores that are worked on together. They, their exponentials and the gradient, as many bytes each, stay in
+#: a first-level cache of 32 KB while the next ones come.
+_BYTES = 5120
 
 
 @inner
 def rows_at_once(classes, most, like_array):  # type: ignore[no-untyped-def]
     """How many rows of `classes` scores to take together; depends on their number and type alone."""
-    entries = _TRANSPOSED_ENTRIES if classes <= FEW else _BYTES // like_array.itemsize
-    return max(1, min(most, entries // max(1, classes)))
+    rows = max(1, min(most, _BYTES // like_array.itemsize // max(1, classes)))
+    return rows - rows % SLACK if rows > SLACK else rows  # sums are made for so many at once
 
 
 @inner
 def scratch(rows, classes, like_array):  # type: ignore[no-untyped-def]
-    """Rows of scratch for `rows` rows of scores: exponentials, largest scores, sums, their logarithms."""
-    return np.empty((4, max(rows * classes, rows)), like_array.dtype)
+    """Rows of scratch for `rows` rows of scores: exponentials, largest scores, sums, factors."""
+    return np.empty((4, max(rows * classes, rows) + SLACK), like_array.dtype)
 
 
 # Differences of large scores that are nearly alike. They are scalars, because a kernel may reorder its
@@ -77,11 +69,6 @@ def _slack(best, true):  # type: ignore[no-untyped-def]
 
 
 @inner
-def _lowest(work):  # type: ignore[no-untyped-def]
-    return like(work[0, 0], -np.inf)
-
-
-@inner
 def row_maximum(row, lowest):  # type: ignore[no-untyped-def]
     """Largest entry, NaN if any is; `lowest` for an empty row."""
     largest = lowest
@@ -92,59 +79,36 @@ def row_maximum(row, lowest):  # type: ignore[no-untyped-def]
 
 @inner
 def exponentials(Z, keep_infinite, work):  # type: ignore[no-untyped-def]
-    """Return exp(Z - largest), and leave the largest scores and the row sums in `work`.
+    """Return `scale_of_exp` times exp(Z - largest), and leave the largest scores and the sums, not scaled, in `work`.
 
     Where the largest score of a row is infinite, `keep_infinite` takes off nothing instead, so that
     the logarithm of the sum is the infinity it should be.
     """
     n, classes = Z.shape
-    flat = work[0, : n * classes]
-    largest, total = work[1], work[2]
+    powers, largest, total = work[0, : n * classes], work[1], work[2]
+    E = matrix(powers, 0, n, classes)
+    row_maxima(Z, largest)  # a NaN that is passed over comes back in the sum
+    minus_numbers(Z, largest, E)
+    for at in range(powers.size):  # one long loop, so that vectors are full at the ends of rows too
+        powers[at] = scaled_exp(powers[at])
+    row_sums(E, total)
     for i in range(n):
-        row, shifted = Z[i], flat[i * classes : (i + 1) * classes]
-        shift = row_maximum(row, _lowest(work))
-        if keep_infinite and np.isinf(shift):
-            shift = like(shift, 0)
-        for c in range(classes):
-            shifted[c] = row[c] - shift
-        largest[i] = shift
-    for at in range(flat.size):  # one long loop, so that vectors are full at the ends of rows too
-        flat[at] = exp(flat[at])
-    E = flat.reshape((n, classes))
-    for i in range(n):
-        row_total, powers = like(work[0, 0], 0), E[i]
-        for c in range(classes):
-            row_total += powers[c]
-        total[i] = row_total
+        total[i] /= scale_of_exp(total[i])
+    if keep_infinite:
+        for i in range(n):
+            if np.isinf(largest[i]):
+                total[i] = _infinite_total(Z[i], largest[i])
+                largest[i] = like(largest[i], 0)
     return E
 
 
 @inner
-def transposed_exponentials(Z, keep_infinite, work):  # type: ignore[no-untyped-def]
-    """As `exponentials`, from and to a transposed block: loops run over rows."""
-    n, classes = Z.shape
-    T = work[0, : n * classes].reshape((classes, n))
-    largest, total = work[1], work[2]
-    for i in range(n):
-        row = Z[i]
-        for c in range(classes):
-            T[c, i] = row[c]
-        largest[i], total[i] = _lowest(work), like(work[0, 0], 0)
-    for c in range(classes):
-        column = T[c]
-        for i in range(n):
-            # A comparison with NaN is false: a NaN may be passed over here, it comes back in the sum.
-            largest[i] = column[i] if column[i] > largest[i] else largest[i]
-    if keep_infinite:
-        for i in range(n):
-            largest[i] = like(total[i], 0) if np.isinf(largest[i]) else largest[i]
-    for c in range(classes):
-        column = T[c]
-        for i in range(n):
-            column[i] = exp(column[i] - largest[i])
-        for i in range(n):
-            total[i] += column[i]
-    return T.T
+def _infinite_total(row, largest):  # type: ignore[no-untyped-def]
+    """Sum of e^row where the largest score is infinite: infinity or 0, NaN if any score is."""
+    total = maximum(largest, like(largest, 0))
+    for c in range(row.size):
+        total = row[c] if np.isnan(row[c]) else total
+    return total
 
 
 @inner
@@ -155,22 +119,15 @@ def cross_entropy(Z, y, P, weight, scale, work, dZ):  # type: ignore[no-untyped-
     `reference.loops`.
     """
     Z, y, P, weight = frozen(Z), frozen(y), frozen(P), frozen(weight)
-    if Z.shape[1] <= FEW:
-        return _cross_entropy(Z, transposed_exponentials(Z, True, work), y, P, weight, scale, work, dZ)
-    return _cross_entropy(Z, exponentials(Z, True, work), y, P, weight, scale, work, dZ)
-
-
-@inner
-def _cross_entropy(Z, E, y, P, weight, scale, work, dZ):  # type: ignore[no-untyped-def]
     n, classes = Z.shape
-    largest, total, logs = work[1], work[2], work[3]
+    largest, total, factor = work[1], work[2], work[3]
+    E = exponentials(Z, True, work)
     zero, one = like(scale, 0), like(scale, 1)
-    for i in range(n):
-        logs[i] = log(total[i])
     value = 0.0
     for i in range(n):
-        row, powers = Z[i], E[i]
-        shift, log_sum, mass, term = largest[i], logs[i], one, zero
+        factor[i] = log(total[i])
+    for i in range(n):
+        row, shift, log_sum, mass, term = Z[i], largest[i], factor[i], one, zero
         if P.size > 0:
             p, mass = P[i], zero
             for c in range(classes):
@@ -180,18 +137,21 @@ def _cross_entropy(Z, E, y, P, weight, scale, work, dZ):  # type: ignore[no-unty
         else:
             term = _surprise(row[y[i]], shift, log_sum)
         value += weight[i] * term
-        if dZ.size > 0:
-            target, share = dZ[i], scale * weight[i]
+        factor[i] = mass
+    if dZ.size > 0:
+        for i in range(n):
             # Only rows with an infinite score have a sum outside [1, C]; softmax is NaN there.
             proper = total[i] >= one and total[i] < like(scale, np.inf)
-            factor = share * mass / total[i] if proper else like(scale, np.nan)
+            share = scale * weight[i] * factor[i] / (total[i] * scale_of_exp(scale))
+            factor[i] = share if proper else like(scale, np.nan)
+        times_numbers(E, factor, dZ)
+        for i in range(n):
+            target, share = dZ[i], scale * weight[i]
             if P.size > 0:
                 p = P[i]
                 for c in range(classes):
-                    target[c] = factor * powers[c] - share * p[c]
+                    target[c] -= share * p[c]
             else:
-                for c in range(classes):
-                    target[c] = factor * powers[c]
                 target[y[i]] -= share
     return value
 

@@ -16,16 +16,15 @@ from numpy.typing import ArrayLike, NDArray
 from ..arguments import arrays, targets
 from ..runtime import parallel
 from ..runtime.jit import inner, kernel, readonly
-from ..simd.functions import like, log
+from ..simd.functions import like, log, scale_of_exp
+from ..simd.row_blocks import times_numbers
 from . import arguments
 from .class_formulas import (
-    FEW,
     cross_entropy,
     exponentials,
     log_probability,
     rows_at_once,
     scratch,
-    transposed_exponentials,
 )
 from .means import PART, mean_of_terms, ones
 
@@ -255,28 +254,24 @@ def _over_rows(work: Any, Z: NDArray[Any], n_threads: int | None) -> None:
 def _transform_rows(what, Z, first, last, out):  # type: ignore[no-untyped-def]
     """Write the blocks ``first:last`` of softmax, log-softmax or log-sum-exp."""
     n, classes = Z.shape
-    together = rows_at_once(classes, PART, out)
+    together = rows_at_once(classes, 8 * PART, out)
     work = scratch(together, classes, out)
     end = min(n, last * PART)
     for top in range(first * PART, end, together):
         bottom = min(end, top + together)
-        rows, target = Z[top:bottom], out[top:bottom]
-        if classes <= FEW:
-            _finish(what, rows, transposed_exponentials(rows, what != _SOFTMAX, work), work, target)
-        else:
-            _finish(what, rows, exponentials(rows, what != _SOFTMAX, work), work, target)
+        E = exponentials(Z[top:bottom], what != _SOFTMAX, work)
+        _finish(what, Z[top:bottom], E, work, out[top:bottom])
 
 
 @inner
 def _finish(what, Z, E, work, out):  # type: ignore[no-untyped-def]
     """Turn exponentials, largest scores and sums into the result."""
     n, classes = Z.shape
-    largest, total = work[1], work[2]
+    largest, total, factor = work[1], work[2], work[3]
     if what == _SOFTMAX:
         for i in range(n):
-            powers, target, factor = E[i], out[i], like(total[i], 1) / total[i]
-            for c in range(classes):
-                target[c] = powers[c] * factor
+            factor[i] = like(total[i], 1) / (total[i] * scale_of_exp(total[i]))
+        times_numbers(E, factor, out)
         return
     for i in range(n):
         total[i] = log(total[i])

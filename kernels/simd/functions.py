@@ -8,7 +8,8 @@ differs between the two (coefficients, limits) stands in two tables. Sums keep t
 exp. x = n ln 2 + r with |r| <= ln 2 / 2, after Cody and Waite: n is rounded by adding and taking away
 1.5 * 2^(mantissa bits) and a whole number, and ln 2 is split so that n * high is exact. exp(r) = 1 + p with
 p = r + r^2 q(r) and a minimax q (Remez; relative error 3e-9 for float32, 4e-18 for float64). The result is
-scaled by 2^n in two steps, so that it underflows gradually and overflows to infinity. At most 1.5 ulp.
+scaled by 2^n in two steps, so that it underflows gradually and overflows to infinity; one step is enough where
+only the quotient by a sum counts (`scaled_exp`). At most 1.5 ulp.
 
 log1p on [0, 1]. With t = u / (2 + u) and s = t^2, log1p(u) = 2 artanh(t) = u - t (u - 2 s q(s)) with a
 minimax q on [0, 1/9] (1e-10, 1e-18): the leading term carries no error. At most 1.3 ulp.
@@ -42,7 +43,19 @@ from numba.core import cgutils, types
 
 from ..runtime.jit import intrinsic, scalar
 
-__all__ = ["exp", "like", "log", "log1p", "maximum", "minimum", "sigmoids", "softplus", "tanh"]
+__all__ = [
+    "exp",
+    "like",
+    "log",
+    "log1p",
+    "maximum",
+    "minimum",
+    "scale_of_exp",
+    "scaled_exp",
+    "sigmoids",
+    "softplus",
+    "tanh",
+]
 
 _FLOAT64 = np.dtype(np.float64)
 
@@ -52,6 +65,8 @@ _CONSTANTS: dict[str, tuple[float, float]] = {
     "ln2 high": (0.693359375, 6.93145751953125e-1),
     "ln2 low": (-2.12194440054690583e-4, 1.42860682030941723212e-6),
     "round": (1.5 * 2.0**23 + 126, 1.5 * 2.0**52 + 1022),
+    "round scaled": (1.5 * 2.0**23 + 127 + 25, 1.5 * 2.0**52 + 1023 + 54),
+    "scale of exp": (2.0**25, 2.0**54),
     "exp is 0 below": (-104.0, -745.2),
     "exp is inf above": (89.0, 710.0),
 }
@@ -155,6 +170,40 @@ def _polynomial(typingctx, name, x):  # type: ignore[no-untyped-def]
     return x(name, x), emit
 
 
+def _in_pairs_twin(name: str, x: Any, square: Any) -> Any:
+    dtype = np.asarray(x).dtype
+    coefficients = [dtype.type(c) for c in _POLYNOMIALS[name][dtype == _FLOAT64]]
+    pairs = [d * x + c for c, d in zip(coefficients[::2], coefficients[1::2], strict=False)]
+    *rest, total = pairs + (coefficients[-1:] if len(coefficients) % 2 else [])
+    for pair in reversed(rest):
+        total = total * square + pair
+    return total
+
+
+@intrinsic(twin=_in_pairs_twin)
+def _in_pairs(typingctx, name, x, square):  # type: ignore[no-untyped-def]
+    """``_in_pairs(name, x, x * x)``: as `_polynomial`, by Horner's rule in x^2 on pairs c + d x."""
+    if not isinstance(name, types.StringLiteral):
+        return None  # asked again with the literal
+    coefficients = _POLYNOMIALS[name.literal_value][x == types.float64]
+
+    def emit(context, b, signature, arguments):  # type: ignore[no-untyped-def]
+        _, x_value, squared = arguments
+        constants = [context.get_constant(x, coefficient) for coefficient in coefficients]
+
+        def multiply_add(first: Any, second: Any, third: Any) -> Any:
+            return b.fadd(b.fmul(first, second, flags=("contract",)), third, flags=("contract",))
+
+        pairs = [multiply_add(d, x_value, c) for c, d in zip(constants[::2], constants[1::2], strict=False)]
+        pairs += constants[-1:] if len(constants) % 2 else []
+        *rest, total = pairs
+        for pair in reversed(rest):
+            total = multiply_add(total, squared, pair)
+        return total
+
+    return x(name, x, x), emit
+
+
 def _factors_twin(shifted: Any) -> Any:
     dtype = np.asarray(shifted).dtype
     if np.isnan(shifted):
@@ -185,6 +234,26 @@ def _factors(typingctx, shifted):  # type: ignore[no-untyped-def]
         return context.make_tuple(b, pair, (b.bitcast(first, kind), b.bitcast(second, kind)))
 
     return pair(shifted), emit
+
+
+def _power_twin(shifted: Any) -> Any:
+    dtype = np.asarray(shifted).dtype
+    mantissa, bias = (23, 127) if dtype != _FLOAT64 else (52, 1023)
+    if np.isnan(shifted):
+        return shifted
+    return np.ldexp(dtype.type(1), int(shifted - dtype.type(1.5 * 2.0**mantissa)) - bias)
+
+
+@intrinsic(twin=_power_twin)
+def _power(typingctx, shifted):  # type: ignore[no-untyped-def]
+    """``_power(shifted)``: 2^n where the low bits of `shifted` hold n plus the bias of exponents."""
+    bits, mantissa = (32, 23) if shifted == types.float32 else (64, 52)
+
+    def emit(context, b, signature, arguments):  # type: ignore[no-untyped-def]
+        integer = ir.IntType(bits)
+        return b.bitcast(b.shl(b.bitcast(arguments[0], integer), integer(mantissa)), arguments[0].type)
+
+    return shifted(shifted), emit
 
 
 def _split_twin(x: Any) -> Any:
@@ -246,17 +315,18 @@ def _either(which: str) -> Any:
 
 
 @scalar
-def _reduced(x):  # type: ignore[no-untyped-def]
-    """(r, shifted) with x = n ln 2 + r, |r| <= ln 2 / 2 and n in the low bits of `shifted`."""
-    shifted = x * _constant("log2(e)", x) + _constant("round", x)
-    n = shifted - _constant("round", x)
+def _reduced(x, rounding):  # type: ignore[no-untyped-def]
+    """(r, shifted) with x = n ln 2 + r, |r| <= ln 2 / 2 and n + `rounding` in the low bits of `shifted`."""
+    shifted = x * _constant("log2(e)", x) + rounding
+    n = shifted - rounding
     return (x - n * _constant("ln2 high", x)) - n * _constant("ln2 low", x), shifted
 
 
 @scalar
 def _expm1(r):  # type: ignore[no-untyped-def]
     """e^r - 1 for |r| <= ln 2 / 2."""
-    return r + r * (r * _polynomial("exp", r))
+    square = r * r
+    return r + square * _in_pairs("exp", r, square)
 
 
 @scalar
@@ -264,9 +334,26 @@ def exp(x):  # type: ignore[no-untyped-def]
     """Exponential of x: gradual underflow, inf above the range, NaN for NaN."""
     # The constants come first: then it is one instruction each that hands on NaN.
     x = minimum(_constant("exp is inf above", x), maximum(_constant("exp is 0 below", x), x))
-    r, shifted = _reduced(x)
+    r, shifted = _reduced(x, _constant("round", x))
     first, second = _factors(shifted)
-    return (like(x, 1) + _expm1(r)) * first * second
+    return (first + first * _expm1(r)) * second  # first * (1 + p), rounded once
+
+
+@scalar
+def scaled_exp(x):  # type: ignore[no-untyped-def]
+    """`scale_of_exp` times e^x for x <= 0, so much that it is never subnormal; at least the smallest normal number.
+
+    Where it is divided by a sum of such numbers that holds e^0, the quotient underflows gradually, and to 0.
+    """
+    r, shifted = _reduced(maximum(_constant("exp is 0 below", x), x), _constant("round scaled", x))
+    power = _power(shifted)
+    return power + power * _expm1(r)
+
+
+@scalar
+def scale_of_exp(x):  # type: ignore[no-untyped-def]
+    """Return 2^25 for float32, 2^54 for float64."""
+    return _constant("scale of exp", x)
 
 
 @scalar
@@ -305,7 +392,7 @@ def softplus(z):  # type: ignore[no-untyped-def]
     are rounded goes to the small summand.
     """
     one, zero = like(z, 1), like(z, 0)
-    r, shifted = _reduced(maximum(_constant("exp is 0 below", z), -abs(z)))
+    r, shifted = _reduced(maximum(_constant("exp is 0 below", z), -abs(z)), _constant("round", z))
     first, second = _factors(shifted)
     p = _expm1(r)
     y = one + p
@@ -321,18 +408,17 @@ def softplus(z):  # type: ignore[no-untyped-def]
 def sigmoids(z):  # type: ignore[no-untyped-def]
     """(sigmoid(z), sigmoid(-z)) from one exponential; each keeps its relative accuracy.
 
-    With e^|z| = y / c, where c = 2^n, the smaller is c / (y + c) and the larger 1 minus that. What is lost when
-    y and y + c are rounded corrects the quotient.
+    With e^|z| = (1 + p) / c, where c = 2^n, the smaller is c / (1 + (p + c)) and the larger 1 minus that. What is lost
+    when the denominator is rounded corrects the quotient.
     """
-    one = like(z, 1)
-    r, shifted = _reduced(maximum(_constant("exp is 0 below", z), -abs(z)))
-    first, second = _factors(shifted)
-    p, c = _expm1(-r), first * second
-    y = one + p
-    total = y + c
-    lost = (c - (total - y)) + (p - (y - one))  # c <= y: n = 0 comes with p >= 0, n < 0 with c <= 1/2
+    one, unscaled = like(z, 1), like(z, 1) / scale_of_exp(z)
+    r, shifted = _reduced(maximum(_constant("exp is 0 below", z), -abs(z)), _constant("round scaled", z))
+    power = _power(shifted)  # c, scaled: so what it is multiplied by is rounded at the end only
+    rest = _expm1(-r) + power * unscaled
+    total = one + rest
+    lost = rest - (total - one)
     quotient = one / total
-    smaller = (quotient - quotient * (quotient * lost)) * first * second
+    smaller = (quotient - quotient * (quotient * lost)) * power * unscaled
     larger = one - smaller
     return (smaller, larger) if z < like(z, 0) else (larger, smaller)
 
@@ -345,7 +431,7 @@ def tanh(z):  # type: ignore[no-untyped-def]
     correction, 1 / (1 + e) is half of 1 + the quotient.
     """
     one, half, magnitude = like(z, 1), like(z, 0.5), abs(z)
-    r, shifted = _reduced(maximum(_constant("exp is 0 below", z), -(magnitude + magnitude)))
+    r, shifted = _reduced(maximum(_constant("exp is 0 below", z), -(magnitude + magnitude)), _constant("round", z))
     first, second = _factors(shifted)
     p, power = r + r * (r * _polynomial("expm1", r)), first * second
     y = one + p

@@ -6,6 +6,7 @@ claimed beyond an element's.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
@@ -34,13 +35,13 @@ __all__ = [
 
 
 class Emitter:
-    """LLVM code on rows of one dtype, by whole vectors."""
+    """LLVM code on rows of one dtype, by whole vectors, of `most` bytes at most."""
 
-    def __init__(self, context: Any, builder: ir.IRBuilder, dtype: types.Type) -> None:
+    def __init__(self, context: Any, builder: ir.IRBuilder, dtype: types.Type, most: int = 64) -> None:
         self.context, self.builder = context, builder
         self.scalar = context.get_data_type(dtype)
         self.itemsize = dtype.bitwidth // 8
-        self.lanes = target().vector_bytes // self.itemsize
+        self.lanes = min(most, target().vector_bytes) // self.itemsize
         self.vector = ir.VectorType(self.scalar, self.lanes)
         # Sums of a tile: half of the registers, of which x86 has 32 with AVX-512 and 16 without, others 32.
         self.tile_sums = 8 if "x86" in target().features and target().vector_bytes < 64 else 16
@@ -86,11 +87,17 @@ class Emitter:
         prefetch(self.builder, place)
 
     def sums_of_lanes(self, vectors: list[ir.Value]) -> list[ir.Value]:
-        """Add up the lanes of each vector, halves first; the sums come side by side, in the vectors' order.
+        """Add up the lanes of each vector, as `lanes_together` does."""
+        return self.lanes_together(vectors, ir.IRBuilder.fadd)
+
+    def lanes_together(
+        self, vectors: list[ir.Value], operation: Callable[[ir.IRBuilder, ir.Value, ir.Value], ir.Value]
+    ) -> list[ir.Value]:
+        """Join the lanes of each vector, halves first; the results come side by side, in the vectors' order.
 
         Two vectors are halved together while there are two, which takes a third of the instructions.
         """
-        width = self.lanes  # lanes that belong to one sum
+        b, width = self.builder, self.lanes  # lanes that belong to one result
         while width > 1:
             half, wide = width // 2, vectors[0].type.count
             if len(vectors) > 1:
@@ -101,8 +108,7 @@ class Emitter:
                 low = [lane for lane in range(wide) if lane % width < half]
             high = [lane + half for lane in low]
             vectors = [
-                self.builder.fadd(shuffle(self.builder, first, second, low), shuffle(self.builder, first, second, high))
-                for first, second in pairs
+                operation(b, shuffle(b, first, second, low), shuffle(b, first, second, high)) for first, second in pairs
             ]
             width = half
         return vectors

@@ -287,7 +287,7 @@ TARGETS = {"generic": "sse2", "x86-64-v3": "fma", "x86-64-v4": "avx512vl"}
 #: and the worst that were found, only without fused multiply-add: with it, results round as those of this CPU's own
 #: code, whatever the width of vectors.
 ANOTHER_TARGET = "stated_bound or underflow or limits or ends_of_the_range"
-N_OF_ANOTHER_TARGET = 20
+N_OF_ANOTHER_TARGET = 22
 EVERY_NUMBER = {"generic": (" or every_float32", 8)}
 
 
@@ -449,6 +449,23 @@ def test_public_functions_are_these(dtype, same_bits):
         same_bits(getattr(kernels, name)(x), OURS[name](x), name)
 
 
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_scaled_exponentials_underflow_gradually_as_shares(dtype):
+    """As shares of a sum that holds e^0: from 1 through the subnormal numbers to 0, NaN for NaN."""
+    kind = dtype_of(dtype)
+    scaled, scale = over_arrays(simd_functions.scaled_exp), over_arrays(simd_functions.scale_of_exp)
+    x = np.concatenate([-np.geomspace(1e-9, 760, 20_001), [0.0, -0.0, -np.inf, -1e30, np.nan]]).astype(dtype)
+    powers = scaled(x)
+    top = scale(x[:1])[0]
+    assert np.nanmin(powers) >= np.finfo(dtype).tiny
+    with np.errstate(all="ignore"):
+        shares, true = powers / top, np.exp(wide(x))
+    assert shares[-5:].tolist()[:4] == [1, 1, 0, 0]
+    assert np.isnan(shares[-1])
+    assert error_in_ulp(shares, true).max() <= BOUNDS["exp"]
+    assert powers.dtype == kind
+
+
 # ------------------------------------------------------------------------------------------- twins
 
 
@@ -480,6 +497,10 @@ def test_intrinsics_agree_with_their_twins(dtype):
         return simd_functions._split(x)
 
     @inner
+    def power(shifted):
+        return simd_functions._power(shifted)
+
+    @inner
     def factors(shifted):
         return simd_functions._factors(shifted)
 
@@ -502,6 +523,12 @@ def test_intrinsics_agree_with_their_twins(dtype):
                 assert np.isfinite(kind(x) * kind(got[0]))
                 assert kind(x) * kind(got[0]) >= info.tiny, "the first product is exact"
                 assert kind(x) * kind(got[0]) * kind(got[1]) == np.ldexp(kind(x), n)
+        magic = simd_functions._CONSTANTS["round scaled"][dtype == "float64"]
+        scale = simd_functions._CONSTANTS["scale of exp"][dtype == "float64"]
+        for n in (lowest - 1, lowest, info.minexp, -1, 0):
+            shifted = kind(magic) + kind(n)
+            want = compiled_and_twin(simd_functions._power)(shifted)
+            assert power(shifted) == float(want) == np.ldexp(scale, n) >= info.tiny
         root = kind(np.sqrt(0.5))
         for x in (
             1.0,
@@ -530,6 +557,14 @@ def test_tables_agree_with_their_twins(dtype):
         return simd_functions._polynomial("exp", x)
 
     @inner
+    def exp_in_pairs(x):
+        return simd_functions._in_pairs("exp", x, x * x)
+
+    @inner
+    def expm1_in_pairs(x):
+        return simd_functions._in_pairs("expm1", x, x * x)
+
+    @inner
     def artanh_part(x):
         return simd_functions._polynomial("artanh", x)
 
@@ -542,6 +577,11 @@ def test_tables_agree_with_their_twins(dtype):
             want = compiled_and_twin(simd_functions._polynomial)(name, x)
             assert type(want) is kind
             np.testing.assert_allclose(function(x), want, rtol=4 * np.finfo(dtype).eps)
+        for function, name in ((exp_in_pairs, "exp"), (expm1_in_pairs, "expm1")):  # an odd and an even number of them
+            want = compiled_and_twin(simd_functions._in_pairs)(name, x, x * x)
+            assert type(want) is kind
+            np.testing.assert_allclose(function(x), want, rtol=4 * np.finfo(dtype).eps)
+            np.testing.assert_allclose(function(x), compiled_and_twin(simd_functions._polynomial)(name, x), rtol=1e-6)
     assert (
         kind(log2_e(kind(1))) == compiled_and_twin(simd_functions._constant)("log2(e)", kind(1)) == kind(np.log2(np.e))
     )
