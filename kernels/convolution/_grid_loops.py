@@ -131,10 +131,13 @@ def drop_out(values, place, threshold, scale, seed, batch, layer, first, last): 
 @inner
 def _larger(x, best, index, k):  # type: ignore[no-untyped-def]
     """Take over what is larger; the first of equals stays, and the first NaN."""
+    k = like(index[0], k)  # as narrow as the places: lanes of 64 bits would be four times as many vectors
     for c in range(best.size):
-        takes = not (x[c] <= best[c]) and best[c] == best[c]
-        best[c] = x[c] if takes else best[c]
-        index[c] = k if takes else index[c]
+        # All is read first: what is read on a condition has no vectors without masks.
+        value, before, place = x[c], best[c], index[c]
+        takes = (not (value <= before)) & (before == before)
+        best[c] = value if takes else before
+        index[c] = k if takes else place
 
 
 @kernel
@@ -158,6 +161,7 @@ def max_pool(values, place, result, result_place, index, size, stride, first, la
 
 @inner
 def _add_where(index, k, d, total):  # type: ignore[no-untyped-def]
+    k = like(index[0], k)
     for c in range(d.size):
         total[c] += d[c] if index[c] == k else like(d[c], 0)
 
