@@ -22,8 +22,9 @@ from numba.core import cgutils, types
 from numpy.typing import NDArray
 
 from ..networks.products import UNITS, unit_strip
-from ..runtime.jit import intrinsic, kernel, readonly
+from ..runtime.jit import inner, intrinsic, kernel, readonly
 from ..simd.llvm import Emitter
+from ..simd.rows import frozen
 
 __all__ = ["ProductTable", "convolve", "input_gradient", "product", "transpose_kernels", "weight_gradient"]
 
@@ -63,6 +64,12 @@ class ProductTable(NamedTuple):
         """Return the numbers as the kernels take them."""
         return readonly(np.array(self, np.int64))
 
+
+#: Columns of the right factor that are packed together: with a thousand terms a second-level cache has room for them.
+_PACKED_COLUMNS = 48
+
+#: Rows of a result from which on packing pays.
+_MANY_ROWS = 32
 
 (
     _GROUPS, _ROWS, _OUTER, _INNER, _LEFT_GROUP, _LEFT_STEP, _LEFT_OUTER, _RIGHT_GROUP, _RIGHT_OUTER, _RIGHT_INNER,
@@ -190,12 +197,39 @@ def _tile(
 # -------------------------------------------------------------------------------------------- kernels
 
 
+@inner
+def _pack(right, at, table, width, packed):  # type: ignore[no-untyped-def]
+    """Lay the terms of some columns of the right factor side by side."""
+    for outer in range(table[_OUTER]):
+        for inner_term in range(table[_INNER]):
+            begin = at + outer * table[_RIGHT_OUTER] + inner_term * table[_RIGHT_INNER]
+            term = (outer * table[_INNER] + inner_term) * width
+            row, to = right[begin : begin + width], packed[term : term + width]
+            for c in range(to.size):
+                to[c] = row[c]
+
+
 @kernel
 def convolve(left, right, added, result, table, first, last, begin, end):  # type: ignore[no-untyped-def]
-    """Make the columns `begin` to `end` of products for images `first` to `last`; all share the right factor."""
-    for i in range(first, last):
-        l_at, at = table[_LEFT] + i * table[_LEFT_IMAGE], table[_RESULT] + i * table[_RESULT_IMAGE]
-        product(True, left, l_at, right, table[_RIGHT], added, result, at, table, begin, end)
+    """Make the columns `begin` to `end` of products for images `first` to `last`; all share the right factor.
+
+    Its rows are apart by powers of two often, so that a cache has room for few of them. So some columns are packed
+    before images meet them.
+    """
+    terms, place = table[_OUTER] * table[_INNER], table.copy()
+    packs = table[_RIGHT_GROUP] == 0 and (last - first) * table[_GROUPS] * table[_ROWS] >= _MANY_ROWS
+    packed = np.empty(terms * min(_PACKED_COLUMNS, end - begin) if packs else 0, right.dtype)
+    for column in range(begin, end, _PACKED_COLUMNS):
+        width = min(_PACKED_COLUMNS, end - column)
+        factor, r_at = frozen(right), table[_RIGHT] + column
+        if packs:
+            _pack(factor, r_at, table, width, packed)
+            factor, r_at = frozen(packed), 0
+            place[_RIGHT_OUTER], place[_RIGHT_INNER] = table[_INNER] * width, width
+        place[_ADDED] = table[_ADDED] + column
+        for i in range(first, last):
+            l_at, at = table[_LEFT] + i * table[_LEFT_IMAGE], table[_RESULT] + i * table[_RESULT_IMAGE]
+            product(True, left, l_at, factor, r_at, added, result, at + column, place, 0, width)
 
 
 @kernel

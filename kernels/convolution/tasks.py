@@ -1,8 +1,9 @@
 """Pieces of work on a batch, and how threads share them.
 
 Layers say what is to be done as a list of `Task`: on images one by one, on parts, or once for the whole batch. Tasks on
-images that follow each other are done together, a few images at a time, which so stay in the second-level cache from
-layer to layer. Threads share images and parts, and wait for each other in between.
+images that follow each other are done together, a few images at a time: enough that what is done once for all of them
+counts little, few enough that they stay in a cache from layer to layer. Threads share images and parts, and wait for
+each other in between.
 
 Every number is made by one thread in one order, which does not depend on who makes it: same bits for any number of
 threads.
@@ -18,7 +19,7 @@ from ..runtime import parallel
 __all__ = ["Task", "run_stages", "seconds_of", "stages_of"]
 
 #: Bytes of images that are worked on together.
-_GROUP_BYTES = 1 << 18
+_GROUP_BYTES = 1 << 22
 
 #: Seconds of a multiply-add and of an entry of a grid, both for float32.
 _PRODUCT, _ENTRY = 1.2e-11, 1e-9
