@@ -148,7 +148,7 @@ def index(value: int) -> ir.Constant:
     return ir.Constant(cgutils.intp_t, value)
 
 
-def constant_vector(vector: ir.VectorType, value: int) -> ir.Constant:
+def constant_vector(vector: ir.VectorType, value: float) -> ir.Constant:
     """Return a vector with one value in all lanes."""
     return ir.Constant(vector, [value] * vector.count)
 
