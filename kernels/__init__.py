@@ -29,7 +29,7 @@ from .losses.table import functions_of
 #: gradient each, such as `huber` and `huber_gradient` in `losses/regression.py`.
 _FUNCTIONS = {
     "distances.pairwise": ("pairwise_l1", "pairwise_l2", "pairwise_linf"),
-    "distances.nearest": ("k_nearest",),
+    "neighbors.nearest": ("k_nearest",),
     "losses.elementwise": ("exp", "sigmoid", "softplus"),
     "losses.logistic": functions_of("logistic"),
     "losses.multinomial": ("softmax", "log_softmax", "logsumexp", *functions_of("multinomial")),
@@ -77,7 +77,6 @@ if TYPE_CHECKING:
     from . import catalogue as catalogue
     from . import reference as reference
     from .convolution.functions import *  # noqa: F403
-    from .distances.nearest import *  # noqa: F403
     from .distances.pairwise import *  # noqa: F403
     from .linear.gradient import *  # noqa: F403
     from .linear.training import *  # noqa: F403
@@ -86,4 +85,5 @@ if TYPE_CHECKING:
     from .losses.margin import *  # noqa: F403
     from .losses.multinomial import *  # noqa: F403
     from .losses.regression import *  # noqa: F403
+    from .neighbors.nearest import *  # noqa: F403
     from .networks.functions import *  # noqa: F403

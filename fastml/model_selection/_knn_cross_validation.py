@@ -43,9 +43,9 @@ from ._evaluators import EVALUATORS, Evaluator, Task
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from ..kernels.distances import nearest
+    from ..kernels.neighbors import nearest
 else:
-    nearest = lazy_module("fastml.kernels.distances.nearest")
+    nearest = lazy_module("fastml.kernels.neighbors.nearest")
 
 __all__ = ["KNNCrossValidation", "knn_cross_validation"]
 

@@ -1,9 +1,8 @@
-"""Distances of rows, and the nearest rows.
+"""Distances of rows.
 
 The way of the data, from the public function down to the formula::
 
     pairwise    pairwise_l1, pairwise_l2, pairwise_linf: tasks and threads
-    nearest     k_nearest: which way to search, heaps, order of neighbors
       |
     arguments   METRICS, the table of metrics; two sides of one dtype; dtypes of results
       |
@@ -14,10 +13,8 @@ The way of the data, from the public function down to the formula::
     _tile_metrics   the formulas: what a tile does for a pair of columns (see `_TILES`), by metric and dtype
 
 Totals are what kernels compare: the distance, or of L2 its square. `panels.fill` finishes them (root, mirror) for
-`pairwise`; `nearest` reads them as integers (`_heaps`) and finishes those that are left.
+`pairwise`; the room `neighbors` reads them as integers and finishes those that are left.
 
-`tile_shapes` says how a tile lies in the target's registers. Ways to search that make fewer distances, or compare
-fewer: `_tree` (boxes around rows), `_pruning` (bounds from rows rounded to bytes, or from their principal columns,
-`_principal`; which of them, says `_bounds`), `_symmetric` (each pair once), `_selection` (many neighbors).
-`scales` and `_extremes` make L2 distances whose squares leave the range of their dtype again.
+`tile_shapes` says how a tile lies in the target's registers. `scales` and `extremes` make L2 distances whose squares
+leave the range of their dtype again.
 """

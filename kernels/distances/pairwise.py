@@ -29,7 +29,7 @@ from numpy.typing import ArrayLike, NDArray
 from ..arguments import arrays, scalars
 from ..runtime import parallel
 from ..runtime.jit import readonly
-from . import _extremes, arguments, panels
+from . import arguments, extremes, panels
 from .panels import POINTS_STEP
 
 __all__ = ["pairwise_l1", "pairwise_l2", "pairwise_linf"]
@@ -225,7 +225,7 @@ def _pairwise(
 
     parallel.run(fill, len(tasks), threads)
     if extreme:
-        _extremes.correct(x, y, result, extreme, squared, symmetric, threads)
+        extremes.correct(x, y, result, extreme, squared, symmetric, threads)
     return result
 
 

@@ -13,7 +13,7 @@ of a block pass by, and the rounding error of a float sum grows with (chunk + nu
 of with D. Chunks are of about equal length, because a short one is all overhead.
 
 `PanelPlan` says all this in numbers. `distances_of_block` makes a block of totals, which `fill` writes as distances
-(for `pairwise`) and others look through (for `nearest`).
+(for `pairwise`) and others look through (for `neighbors`).
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ import numpy as np
 from ..runtime.jit import inner, kernel, readonly
 from ..runtime.memory import CACHE_LINE
 from . import scales, tile_shapes, tiles
-from ._heaps import KEY_DTYPES
 from .arguments import L2, METRIC_CODES, METRICS, Metric, result_dtype
 
 __all__ = [
+    "KEY_DTYPES",
     "PanelPlan",
     "aligned_like",
     "chunk_length",
@@ -80,6 +80,10 @@ TASK_ROWS = 12 * X_ROWS
 
 #: Pairs x columns that one compiled call may do: about 0.05 s at 20 Gelem/s.
 CALL_ELEMENTS = 1 << 30
+
+
+#: The integers whose order is that of totals: see `neighbors`.
+KEY_DTYPES = {np.dtype(name): np.dtype(f"i{np.dtype(name).itemsize}") for name in ("f4", "f8", "i4", "i8")}
 
 
 class PanelPlan(NamedTuple):

@@ -300,7 +300,7 @@ def accumulating_kernels(signatures: dict[str, dict[str, int]]) -> set[str]:
 
 #: Bounds are of float64, one for each 32 pairs; the distances themselves are made by the instructions of tiles.
 #: Random numbers are of float64 whatever is shuffled.
-DOUBLE_BY_NATURE = {"distances._pruning._prune", "runtime.permutation._place"}
+DOUBLE_BY_NATURE = {"neighbors._pruning._prune", "runtime.permutation._place"}
 
 #: What a kernel may do beside widening and adding: the sums of a large batch become float32 again at its end.
 NARROWING = ("linear._descent.", "networks._loop.train")
@@ -373,7 +373,7 @@ def kernels_with_hidden_doubles(folder: Path, accumulating: set[str]) -> dict[st
 ONLY_MOVING = {
     *(f"convolution._grid_loops.{name}" for name in ("copy_lines", "max_pool", "relu_backward")),
     "convolution._products.transpose_kernels",
-    *("distances._heaps.merge", "distances._heaps.sort_rows", "distances.nearest._have_extremes"),
+    *("neighbors._heaps.merge", "neighbors._heaps.sort_rows", "neighbors.nearest._have_extremes"),
     "distances.panels._write_norms",
     "linear.gram._mirror",
     "runtime.permutation._place",

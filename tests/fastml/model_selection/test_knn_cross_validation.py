@@ -35,8 +35,8 @@ from sklearn.model_selection import (
 
 from fastml import KNeighborsClassifier, KNeighborsRegressor, datasets, knn_cross_validation
 from fastml.kernels.distances import arguments as distances_arguments
-from fastml.kernels.distances import nearest
-from fastml.kernels.distances.nearest import k_nearest_outside_group
+from fastml.kernels.neighbors import nearest
+from fastml.kernels.neighbors.nearest import k_nearest_outside_group
 from fastml.model_selection import _knn_cross_validation
 
 METRICS = tuple(distances_arguments.METRICS)

@@ -16,7 +16,7 @@ CALLS = """
 import json
 import numpy as np
 from fastml import kernels
-from fastml.kernels.distances._heaps import sort_rows
+from fastml.kernels.neighbors._heaps import sort_rows
 from fastml.kernels.runtime import jit
 import fastml.kernels.catalogue, fastml.kernels.reference.loops
 kernels.exp([0.5])
@@ -34,7 +34,7 @@ NOT_COMPILED = {
     "arguments/arrays.py": ("it must be a NumPy array", "it must be an array of NumPy"),
     "losses/arguments.py": ("from __future__ import annotations\n", "from __future__ import annotations\n\nNEW = 1\n"),
     "losses/means.py": ("from __future__", "# A comment in a compiled file.\nfrom __future__"),
-    "distances/_heaps.py": ("from __future__", "# A comment in a compiled file.\nfrom __future__"),
+    "neighbors/_heaps.py": ("from __future__", "# A comment in a compiled file.\nfrom __future__"),
     "runtime/parallel.py": ("from __future__ import annotations\n", "from __future__ import annotations\n\nNEW = 1\n"),
 }
 

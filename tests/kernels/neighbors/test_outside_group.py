@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from fastml.kernels import k_nearest
 from fastml.kernels.distances import arguments
-from fastml.kernels.distances.nearest import _nearest, k_nearest_outside_group
+from fastml.kernels.neighbors.nearest import _nearest, k_nearest_outside_group
 from fastml.kernels.reference import vectorized
 
 METRICS = tuple(arguments.METRICS)

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from fastml.kernels import k_nearest
 from fastml.kernels.arguments.arrays import UINT8
-from fastml.kernels.distances import _bounds, _pruning, nearest, tile_shapes
+from fastml.kernels.distances import tile_shapes
 from fastml.kernels.distances.arguments import L2, METRIC_CODES, METRICS
+from fastml.kernels.neighbors import _bounds, _pruning, nearest
 from fastml.kernels.runtime import target
 from fastml.kernels.runtime.jit import jit_enabled
 

@@ -15,14 +15,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..distances import panels
+from ..distances.arguments import Metric
+from ..distances.panels import POINTS_STEP, X_ROWS, aligned_like, distances_of_block, pack, scattering_step
 from ..runtime import parallel
 from ..runtime.jit import inner, kernel, readonly
 from ..simd import comparisons
 from ..simd.comparisons import KEYS_AT_ONCE
-from . import panels
 from ._heaps import KeyRule, before, key_of, replace_root
-from .arguments import Metric
-from .panels import POINTS_STEP, X_ROWS, aligned_like, distances_of_block, pack, scattering_step
 
 __all__ = ["fill_heaps", "is_worthwhile"]
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from fastml.kernels import k_nearest
-from fastml.kernels.distances import _symmetric
 from fastml.kernels.distances.arguments import METRICS
-from fastml.kernels.distances.nearest import k_nearest_outside_group
+from fastml.kernels.neighbors import _symmetric
+from fastml.kernels.neighbors.nearest import k_nearest_outside_group
 from fastml.kernels.runtime.jit import jit_enabled
 
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from fastml.kernels import k_nearest
-from fastml.kernels.distances import _selection
 from fastml.kernels.distances.arguments import METRICS
-from fastml.kernels.distances.nearest import k_nearest_outside_group
+from fastml.kernels.neighbors import _selection
+from fastml.kernels.neighbors.nearest import k_nearest_outside_group
 
 DTYPES = ("float32", "float64", "uint8")
 

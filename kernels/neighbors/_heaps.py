@@ -23,12 +23,12 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numpy.typing import NDArray
 
+from ..distances.panels import KEY_DTYPES
 from ..runtime.jit import inner, intrinsic, kernel
 from ..simd.llvm import broadcast, call, index, pointer_to, shuffle
 from ..simd.rows import copy
 
 __all__ = [
-    "KEY_DTYPES",
     "MOST_ROWS",
     "KeyRule",
     "before",
@@ -46,9 +46,6 @@ __all__ = [
     "sort_heaps",
     "sort_rows",
 ]
-
-#: The integers whose order is that of the totals.
-KEY_DTYPES = {np.dtype(name): np.dtype(f"i{np.dtype(name).itemsize}") for name in ("f4", "f8", "i4", "i8")}
 
 #: Indices of rows are below this.
 MOST_ROWS = 1 << 31

@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastml.kernels import k_nearest
-from fastml.kernels.distances import _heaps, _tree, panels, tiles
+from fastml.kernels.distances import panels, tiles
 from fastml.kernels.distances.arguments import METRIC_CODES, METRICS
-from fastml.kernels.distances.nearest import k_nearest_outside_group
+from fastml.kernels.neighbors import _heaps, _tree
+from fastml.kernels.neighbors.nearest import k_nearest_outside_group
 from fastml.kernels.reference import loops, vectorized
 from fastml.kernels.runtime.jit import jit_enabled, kernel
 
@@ -214,7 +215,7 @@ def made(Y, k, metric="l2", X=None):
     """Return how many distances a query makes in the mean."""
     X = Y if X is None else X
     ordinary = panels.ordinary_totals(metric, Y.dtype, Y.shape[1])
-    keys = np.empty((len(X), k), _tree.KEY_DTYPES[ordinary.dtype])
+    keys = np.empty((len(X), k), panels.KEY_DTYPES[ordinary.dtype])
     indices = np.empty((len(X), k), np.intp)
     tree = _tree.build(Y, 2)
     return _tree.search(metric, tree, X, NOTHING, NOTHING, X is Y, keys, indices, 2) / len(X)

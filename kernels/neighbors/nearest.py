@@ -39,13 +39,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..runtime import parallel
-from ..runtime.jit import inner, kernel, readonly
-from ..simd import comparisons
-from ..simd.comparisons import KEYS_AT_ONCE
-from . import _bounds, _extremes, _pruning, _selection, _symmetric, _tree, arguments, panels
-from ._heaps import KeyRule, before, key_of, key_rule, merge, new_heaps, replace_root, sort_heaps, sort_rows
-from .panels import (
+from ..distances import arguments, panels
+from ..distances.panels import (
     POINTS_STEP,
     X_ROWS,
     Y_POINTS,
@@ -56,6 +51,12 @@ from .panels import (
     scattered_place,
     scattering_step,
 )
+from ..runtime import parallel
+from ..runtime.jit import inner, kernel, readonly
+from ..simd import comparisons
+from ..simd.comparisons import KEYS_AT_ONCE
+from . import _bounds, _extremes, _pruning, _selection, _symmetric, _tree
+from ._heaps import KeyRule, before, key_of, key_rule, merge, new_heaps, replace_root, sort_heaps, sort_rows
 
 __all__ = ["k_nearest"]
 

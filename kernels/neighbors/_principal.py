@@ -42,10 +42,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..arguments.arrays import UINT8
+from ..distances import panels, tile_shapes
+from ..distances.arguments import Metric
 from ..runtime import parallel
 from ..runtime.jit import kernel
-from . import panels, tile_shapes
-from .arguments import Metric
 
 __all__ = ["Anchors", "Features", "choose", "features", "is_worthwhile", "sampled"]
 

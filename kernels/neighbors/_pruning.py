@@ -37,16 +37,17 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ..distances import panels, tile_shapes, tiles
+from ..distances.arguments import L1, L2, LINF, METRIC_CODES, Metric
+from ..distances.panels import POINTS_STEP, X_ROWS, aligned_like, chunk_length, distances_of_block, pack
 from ..runtime.jit import inner, kernel, readonly, scalar
 from ..simd import comparisons
 from ..simd.comparisons import KEYS_AT_ONCE
 from ..simd.functions import like
 from ..simd.rows import frozen
-from . import _principal, panels, tile_shapes, tiles
+from . import _principal
 from ._bounds import Bounds, Grid
 from ._heaps import KeyRule, key_of, replace_root
-from .arguments import L1, L2, LINF, METRIC_CODES, Metric
-from .panels import POINTS_STEP, X_ROWS, aligned_like, chunk_length, distances_of_block, pack
 
 __all__ = ["fill_heaps"]
 

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ..distances.arguments import METRICS, Metric, most_int32_columns
 from ..runtime.target import target
 from . import _principal
-from .arguments import METRICS, Metric, most_int32_columns
 
 __all__ = ["Bounds", "Grid", "choose", "choose_grid", "is_worthwhile"]
 

@@ -10,8 +10,9 @@ import pytest
 
 from fastml import KNeighborsClassifier, KNeighborsRegressor, knn_cross_validation
 from fastml.kernels import k_nearest, pairwise_l2
-from fastml.kernels.distances import _bounds, _extremes, _pruning, _symmetric, nearest, scales
-from fastml.kernels.distances.nearest import k_nearest_outside_group
+from fastml.kernels.distances import extremes, scales
+from fastml.kernels.neighbors import _bounds, _extremes, _pruning, _symmetric, nearest
+from fastml.kernels.neighbors.nearest import k_nearest_outside_group
 from fastml.kernels.runtime.jit import jit_enabled
 
 FLOATS = ("float32", "float64")
@@ -232,7 +233,8 @@ def nothing_again(monkeypatch):
     def never(*_):
         raise AssertionError("totals were made again")
 
-    monkeypatch.setattr(_extremes, "_totals_again", never)
+    for module in (extremes, _extremes):
+        monkeypatch.setattr(module, "totals_again", never)
     monkeypatch.setattr(scales, "rescaled", never)
 
 

@@ -32,6 +32,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ..distances import panels
+from ..distances.arguments import METRICS, Algorithm, Metric
+from ..distances.panels import KEY_DTYPES, aligned_like, chunk_length
+from ..distances.tiles import bounds_of_boxes, totals_of_leaf
 from ..runtime import parallel
 from ..runtime.jit import inner, kernel, readonly, scalar
 from ..runtime.memory import aligned
@@ -39,9 +43,7 @@ from ..simd import comparisons
 from ..simd.comparisons import KEYS_AT_ONCE
 from ..simd.functions import like
 from ..simd.rows import frozen
-from . import panels
 from ._heaps import (
-    KEY_DTYPES,
     MOST_ROWS,
     KeyRule,
     clear,
@@ -52,9 +54,6 @@ from ._heaps import (
     new_list,
     offer,
 )
-from .arguments import METRICS, Algorithm, Metric
-from .panels import aligned_like, chunk_length
-from .tiles import bounds_of_boxes, totals_of_leaf
 
 __all__ = ["Tree", "build", "choose", "search"]
 

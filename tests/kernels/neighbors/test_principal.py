@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastml.kernels import k_nearest
-from fastml.kernels.distances import _bounds, _principal, _pruning, nearest
+from fastml.kernels.neighbors import _bounds, _principal, _pruning, nearest
 from fastml.kernels.runtime import target
 from fastml.kernels.runtime.jit import jit_enabled
 
