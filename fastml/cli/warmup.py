@@ -275,8 +275,7 @@ def _call(entry: Entry, dtypes: tuple[str, ...] | None) -> None:
     for dtype in dtypes or entry.dtypes:
         inputs = entry.make(entry.sizes["tiny"], dtype)
         kernel(*inputs.args, **inputs.kwargs)
-        for size in entry.warm_sizes:
-            inputs = entry.make(size, dtype)
+        for inputs in entry.warm_inputs(dtype):
             kernel(*inputs.args, **inputs.kwargs, n_threads=2)
 
 

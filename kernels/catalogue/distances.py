@@ -124,8 +124,11 @@ def _k_nearest(metric: str) -> Entry:
         specializations=len(dtypes) + METRICS[metric].root,  # wide uint8 rows: int64 instead of int32
         truth=_neighbor_truth(metric, dtypes),
         # Few queries: Y is cut and the parts are merged. Many long rows among themselves. Enough work for bounds.
-        # Enough pairs of few columns for a tree.
-        warm_sizes=((3, 4096, 2, 3), (2048, 2048, 416, 1), (1024, 4096, 1024, 1), (4096, 4096, 2, 1)),
+        # Enough pairs of few columns for a tree, and of long rows for principal columns.
+        warm_sizes={
+            "typical": ((3, 4096, 2, 3), (2048, 2048, 416, 1), (1024, 4096, 1024, 1), (4096, 4096, 2, 1)),
+            "flat": ((4096, 8192, 256, 1),) if metric == "l2" else (),
+        },
     )
 
 

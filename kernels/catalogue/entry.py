@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any, NamedTuple
@@ -71,7 +71,13 @@ class Entry:
     loop_size: Size  # for timing the plain loops where the size is too much for them
     specializations: int  # compile budget: signatures over all dtypes
     truth: Callable[[Inputs], Truth] = field(repr=False)
-    warm_sizes: tuple[Size, ...] = ()  # for warm-up with two threads, where "tiny" does not reach all kernels
+    warm_sizes: Mapping[str, tuple[Size, ...]] = field(default_factory=dict)  # by regime: see `warm_inputs`
+
+    def warm_inputs(self, dtype: str) -> Iterator[Inputs]:
+        """Yield what reaches, with two threads, the kernels that "tiny" does not reach."""
+        for regime, sizes in self.warm_sizes.items():
+            for size in sizes:
+                yield self.make(size, dtype, regime)
 
     def tier(self, name: str) -> Callable[..., Any]:
         """Return the function of a tier: "loops", "vectorized" or "compiled"."""

@@ -38,7 +38,11 @@ def random_scores(rng: np.random.Generator, shape: Size, dtype: str, regime: str
 
 
 def random_points(rng: np.random.Generator, n: int, m: int, d: int, dtype: str, regime: str) -> tuple[Array, Array]:
-    """Draw the rows of X (n, d) and of Y (m, d)."""
+    """Draw the rows of X (n, d) and of Y (m, d); flat ones lie near a space of few dimensions."""
+    if regime == "flat":
+        axes = random_normal(rng, (8, d), "float64")
+        X, Y = (random_normal(rng, (rows, 8), "float64") @ axes for rows in (n, m))
+        return tuple(np.clip(np.rint(8 * side + 128), 0, 255).astype(dtype) for side in (X, Y))
     if dtype == "uint8":
         X, Y = (rng.integers(0, 256, (rows, d), np.uint8) for rows in (n, m))
         if regime == "extreme":

@@ -34,8 +34,7 @@ def calls(entry, dtype):
         yield entry.make(entry.sizes["tiny"], dtype, regime)
     if dtype == "uint8":  # so many columns that int32 cannot hold the sum of squares
         yield entry.make((2, 3, 33_100, 1)[: len(entry.axes)], dtype)
-    for size in entry.warm_sizes:
-        yield entry.make(size, dtype)
+    yield from entry.warm_inputs(dtype)
 
 def variants(entry, inputs):
     for layout in layouts.values():

@@ -37,8 +37,7 @@ def calls():
     for entry in catalogue.ENTRIES.values():
         inputs = entry.make(entry.sizes["tiny"], "float32")
         yield entry.tier("compiled"), inputs.args, inputs.kwargs
-        for size in entry.warm_sizes:
-            inputs = entry.make(size, "float32")
+        for inputs in entry.warm_inputs("float32"):
             yield entry.tier("compiled"), inputs.args, {**inputs.kwargs, "n_threads": 2}
 """
 

@@ -237,7 +237,7 @@ def fake_entry(kernel):
     return SimpleNamespace(
         dtypes={"float32": None, "float64": None},
         sizes={"tiny": (3,)},
-        warm_sizes=(),
+        warm_inputs=lambda dtype: (),
         make=lambda size, dtype: SimpleNamespace(args=(size, dtype), kwargs={}),
         tier={"compiled": kernel}.__getitem__,
     )
