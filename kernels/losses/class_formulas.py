@@ -139,20 +139,22 @@ def cross_entropy(Z, y, P, weight, scale, work, dZ):  # type: ignore[no-untyped-
         value += weight[i] * term
         factor[i] = mass
     if dZ.size > 0:
+        share = largest  # kept, so that both terms have the rounded product: where softmax is 1, nothing is left
+        for i in range(n):
+            share[i] = scale * weight[i]
         for i in range(n):
             # Only rows with an infinite score have a sum outside [1, C]; softmax is NaN there.
             proper = total[i] >= one and total[i] < like(scale, np.inf)
-            share = scale * weight[i] * factor[i] / (total[i] * scale_of_exp(scale))
-            factor[i] = share if proper else like(scale, np.nan)
+            factor[i] *= share[i] / (total[i] * scale_of_exp(scale)) if proper else like(scale, np.nan)
         times_numbers(E, factor, dZ)
         for i in range(n):
-            target, share = dZ[i], scale * weight[i]
+            target = dZ[i]
             if P.size > 0:
                 p = P[i]
                 for c in range(classes):
-                    target[c] -= share * p[c]
+                    target[c] -= share[i] * p[c]
             else:
-                target[y[i]] -= share
+                target[y[i]] -= share[i]
     return value
 
 

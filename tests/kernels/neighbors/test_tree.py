@@ -13,7 +13,7 @@ from fastml.kernels.distances.arguments import METRIC_CODES, METRICS
 from fastml.kernels.neighbors import _heaps, _tree
 from fastml.kernels.neighbors.nearest import k_nearest_outside_group
 from fastml.kernels.reference import loops, vectorized
-from fastml.kernels.runtime.jit import jit_enabled, kernel
+from fastml.kernels.runtime.jit import inner, jit_enabled
 
 DTYPES = ("float32", "float64")
 NOTHING = np.empty(0, np.intp)
@@ -251,14 +251,14 @@ def test_the_choice(rng):
     assert chosen((centers[rng.integers(0, 100, 20_000)] + rng.standard_normal((20_000, 24))).astype(np.float32))
 
 
-@kernel
+@inner
 def _bounds(metric, X, boxes, chunk, totals):
     for i in range(len(X)):
         for begin in range(0, X.shape[1], chunk):
             tiles.bounds_of_boxes(metric, X, i, boxes, 0, begin, min(X.shape[1], begin + chunk), totals[i], 0)
 
 
-@kernel
+@inner
 def _totals(metric, X, points, chunk, totals):
     for i in range(len(X)):
         for begin in range(0, X.shape[1], chunk):
@@ -291,7 +291,7 @@ def test_bounds_are_at_most_all_totals_in_the_box(rng, metric, dtype):
                 np.testing.assert_allclose(totals, expected, rtol=1e-4)
 
 
-@kernel
+@inner
 def _offer(pairs, found, places, candidates, mask, ceiling):
     return _heaps.offer(pairs, found, places, 0, candidates, mask, ceiling)
 
