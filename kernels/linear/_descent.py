@@ -23,6 +23,7 @@ from ..simd.functions import like
 from ..simd.rows import copy, copy_row, frozen, narrow, prefetch_item, prefetch_row
 from ..training.batches import COMING, WAITING, WORKING
 from ..training.steps import gradient_step, momentum_step, nesterov_step, soft_threshold
+from ._cells import set_bits
 from ._stacked import GROUP, add_gradient, stack_scores
 from ._stacked_losses import STACKED_LOSSES, workspace
 
@@ -85,16 +86,6 @@ def cut(length, least, most):  # type: ignore[no-untyped-def]
 
 
 _cut = inner(cut)  # the training calls the plain function too: what is compiled for that would be so in each process
-
-
-@inner
-def _ones(number):  # type: ignore[no-untyped-def]
-    """Bits of a number that are set."""
-    count = 0
-    while number > 0:
-        count += number % 2
-        number //= 2
-    return count
 
 
 @inner
@@ -279,7 +270,7 @@ def _training(over_classes: bool) -> Callable[..., bool]:
                         copy((batch, first, done, number, members, stage, allowed), state)
                         return False
                     limit -= 1
-                    height = _ones(done)
+                    height = set_bits(done)
                     gradient, totals = sums[height], part_losses[height]
                     gradient[:] = 0
                     totals[:] = 0

@@ -1,9 +1,9 @@
 """Scores of a few rows of X, and their gradient: the two products of a pass over the rows.
 
-`dot` makes scores, ``Z = X W' + b``, and `add_outer` adds to a gradient, ``dW += G' X``; each for a tile of
-`rows` rows and `classes` vectors, so that whatever is loaded is used several times. On these, `scores` and
-`add_gradient` take `_TILE_ROWS` rows together, so that the weights are loaded once for all of them, and the gradient is
-loaded and stored once.
+`dot` makes scores, ``Z = X W' + b``, and `add_outer` adds to a gradient, ``dW += G' X``; each for `rows` rows and
+`classes` vectors, in tiles that fit the registers, so that whatever is loaded is used several times. Over classes
+`add_strip` takes the place of `add_outer` as far as it can: a gradient of many classes does not stay in the first-level
+cache, so a strip of its columns stays in registers while many rows pass.
 
 Ends of rows. Where the columns are no multiple of a vector, the last vector overlaps the one before, and
 the lanes that were taken already are blanked. Rows shorter than a vector go column by column.
@@ -22,24 +22,33 @@ from numba.core import cgutils, types
 
 from ..runtime.jit import inner, intrinsic
 from ..simd.functions import like
-from ..simd.llvm import Emitter
+from ..simd.llvm import Emitter, broadcast
 from ..simd.rows import prefetch
 
 __all__ = [
-    "AT_ONCE",
     "ROWS",
+    "ROWS_OF_ONE",
+    "TILE_ROWS",
     "add_gradient",
     "add_gradient_of_one",
     "add_outer",
+    "add_strip",
     "dot",
     "flush",
     "scores",
     "scores_of_one",
+    "strip_width",
 ]
 
-_TILE_ROWS = 4
+
 ROWS = 32  # rows whose gradient is summed in the dtype of X
-AT_ONCE = 16  # rows that are in cache together where there is one score
+TILE_ROWS = 8
+
+#: Rows that are summed in registers before they are added to those 32: more would round too often.
+_STRIP_ROWS = 16
+
+#: Rows that are in cache together where there is one score: fewer, so that reading them does not pause for long.
+ROWS_OF_ONE = 16
 
 
 def _dot_twin(rows, classes, X, top, W, c, b, Z, row):  # type: ignore[no-untyped-def]
@@ -59,45 +68,41 @@ def dot(typingctx, rows, classes, X, top, W, c, b, Z, row):  # type: ignore[no-u
         x_rows, columns = e.rows(X, x, x_top, n_rows)
         w_rows, _ = e.rows(W, w, w_top, n_classes)
         z_rows, _ = e.rows(Z, z, z_top, n_rows)
-        sums = {kind: [e.zeroed(kind) for _ in range(n_rows * n_classes)] for kind in (e.vector, e.scalar)}
-
-        def step(here: _Columns) -> None:
-            weights = [here.load(w_row) for w_row in w_rows]
-            for i, x_row in enumerate(x_rows):
-                x_here = here.load(x_row)
-                for k, weight in enumerate(weights):
-                    place = sums[here.kind][i * n_classes + k]
-                    builder.store(e.multiply_add(x_here, weight, builder.load(place)), place)
-
-        e.over_columns(columns, step)
         shift = builder.gep(context.make_array(b)(context, builder, shifts).data, [w_top])
+        shifts = [builder.load(builder.gep(shift, [e.number(k)])) for k in range(n_classes)]
+        together = e.tile_sums // n_classes
+        sums = []
+        for i in range(0, n_rows, together):
+            sums += e.products(x_rows[i : i + together], w_rows, columns)
+        totals = e.sums_of_lanes(sums)
+        wide = totals[0].type.count
         for i, z_row in enumerate(z_rows):
+            place = builder.gep(z_row, [w_top])
             for k in range(n_classes):
-                vector, single = (builder.load(sums[kind][i * n_classes + k]) for kind in (e.vector, e.scalar))
-                score = builder.fadd(e.sum_of_lanes(vector), single)
-                score = builder.fadd(score, builder.load(builder.gep(shift, [e.number(k)])))
-                builder.store(score, builder.gep(z_row, [builder.add(w_top, e.number(k))]))
+                at = i * n_classes + k
+                total = builder.extract_element(totals[at // wide], ir.IntType(32)(at % wide))
+                builder.store(builder.fadd(total, shifts[k]), builder.gep(place, [e.number(k)]))
         return context.get_dummy_value()
 
     return types.void(rows, classes, X, top, W, c, b, Z, row), emit
 
 
-def _add_outer_twin(rows, classes, X, top, G, row, c, dW):  # type: ignore[no-untyped-def]
-    dW[c : c + classes, : X.shape[1]] += G[row : row + rows, c : c + classes].T @ X[top : top + rows]
+def _add_outer_twin(rows, classes, X, top, first, G, row, c, dW):  # type: ignore[no-untyped-def]
+    dW[c : c + classes, first : X.shape[1]] += G[row : row + rows, c : c + classes].T @ X[top : top + rows, first:]
 
 
 @intrinsic(twin=_add_outer_twin)
-def add_outer(typingctx, rows, classes, X, top, G, row, c, dW):  # type: ignore[no-untyped-def]
+def add_outer(typingctx, rows, classes, X, top, first, G, row, c, dW):  # type: ignore[no-untyped-def]
     """``dW[c + k] += sum_i G[row + i, c + k] X[top + i]`` for i < `rows`, k < `classes` (literals).
 
-    `dW` may have more columns than `X`; those stay as they are.
+    From column `first` on, before which there are whole vectors. `dW` may have more columns than `X`; those stay.
     """
     if not (isinstance(rows, types.IntegerLiteral) and isinstance(classes, types.IntegerLiteral)):
         return None  # asked again with the literals
     n_rows, n_classes = rows.literal_value, classes.literal_value
 
     def emit(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-        _, _, x, x_top, g, g_top, c_top, d = arguments
+        _, _, x, x_top, first, g, g_top, c_top, d = arguments
         e = _ColumnsEmitter(context, builder, X.dtype)
         x_rows, columns = e.rows(X, x, x_top, n_rows)
         g_rows, _ = e.rows(G, g, g_top, n_rows)
@@ -106,32 +111,79 @@ def add_outer(typingctx, rows, classes, X, top, G, row, c, dW):  # type: ignore[
             [builder.load(builder.gep(g_row, [builder.add(c_top, e.number(k))])) for k in range(n_classes)]
             for g_row in g_rows
         ]
-        spread = {e.scalar: factors, e.vector: [[e.everywhere(factor) for factor in row] for row in factors]}
-
-        def step(here: _Columns) -> None:
-            x_here = [here.load(x_row) for x_row in x_rows]
-            for k, d_row in enumerate(d_rows):
-                total = builder.fmul(spread[here.kind][0][k], x_here[0])
-                for i in range(1, n_rows):
-                    total = e.multiply_add(spread[here.kind][i][k], x_here[i], total)
-                here.add(d_row, total)
-
-        e.over_columns(columns, step)
+        together = e.tile_sums // n_classes
+        for i in range(0, n_rows, together):
+            e.add_products(x_rows[i : i + together], factors[i : i + together], d_rows, first, columns)
         return context.get_dummy_value()
 
-    return types.void(rows, classes, X, top, G, row, c, dW), emit
+    return types.void(rows, classes, X, top, types.intp, G, row, c, dW), emit
+
+
+def _strip_width_twin(X):  # type: ignore[no-untyped-def]
+    return 32
+
+
+@intrinsic(twin=_strip_width_twin)
+def strip_width(typingctx, X):  # type: ignore[no-untyped-def]
+    """How many columns `add_strip` works on."""
+
+    def emit(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        e = _ColumnsEmitter(context, builder, X.dtype)
+        return e.number(e.strip_vectors * e.lanes)
+
+    return types.intp(X), emit
+
+
+def _add_strip_twin(classes, X, top, n, at, G, row, c, dW):  # type: ignore[no-untyped-def]
+    here = slice(at, at + strip_width(X))
+    dW[c : c + classes, here] += G[row : row + n, c : c + classes].T @ X[top : top + n, here]
+
+
+@intrinsic(twin=_add_strip_twin)
+def add_strip(typingctx, classes, X, top, n, at, G, row, c, dW):  # type: ignore[no-untyped-def]
+    """As `add_outer` of `n` rows, for a strip of columns from `at` on: their gradient stays in registers meanwhile."""
+    if not isinstance(classes, types.IntegerLiteral):
+        return None  # asked again with the literal
+    n_classes = classes.literal_value
+
+    def emit(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        _, x, x_top, count, at, g, g_top, c_top, d = arguments
+        e = _ColumnsEmitter(context, builder, X.dtype)
+        (x_first,), columns = e.rows(X, x, x_top, 1)
+        (g_first,), g_columns = e.rows(G, g, g_top, 1)
+        d_rows, _ = e.rows(dW, d, c_top, n_classes)
+        places = [builder.add(at, e.number(v * e.lanes)) for v in range(e.strip_vectors)]
+        sums = [[e.zeroed() for _ in places] for _ in d_rows]
+        with cgutils.for_range(builder, count) as loop:
+            x_row = builder.gep(x_first, [builder.mul(loop.index, columns)])
+            g_row = builder.gep(g_first, [builder.add(builder.mul(loop.index, g_columns), c_top)])
+            vectors = [e.load(x_row, place) for place in places]
+            for k, of_class in enumerate(sums):
+                factor = e.everywhere(builder.load(builder.gep(g_row, [e.number(k)])))
+                for vector, total in zip(vectors, of_class, strict=True):
+                    builder.store(e.multiply_add(factor, vector, builder.load(total)), total)
+        for d_row, of_class in zip(d_rows, sums, strict=True):
+            for place, total in zip(places, of_class, strict=True):
+                e.store(builder.fadd(e.load(d_row, place), builder.load(total)), d_row, place)
+        return context.get_dummy_value()
+
+    return types.void(classes, X, types.intp, types.intp, types.intp, G, types.intp, types.intp, dW), emit
 
 
 class _Columns(NamedTuple):
-    """Where a step of a loop over columns stands: how it reads and adds to a row."""
+    """Where a step of a loop over columns stands: how it reads a vector of a row, and adds one to it."""
 
-    kind: ir.Type
     load: Callable[[ir.Value], ir.Value]
     add: Callable[[ir.Value, ir.Value], None]
 
 
 class _ColumnsEmitter(Emitter):
     """A loop over the columns of several rows, by whole vectors and what is left."""
+
+    @property
+    def strip_vectors(self) -> int:
+        """Vectors of a strip: with those of two classes the registers for sums are full."""
+        return self.tile_sums // 2
 
     def rows(self, array_type: Any, value: ir.Value, top: ir.Value, count: int) -> tuple[list[ir.Value], ir.Value]:
         """Return pointers to `count` rows from `top` on, and the number of columns."""
@@ -140,49 +192,75 @@ class _ColumnsEmitter(Emitter):
         columns = cgutils.unpack_tuple(b, array.shape, 2)[1]
         return [b.gep(array.data, [b.mul(b.add(top, self.number(i)), columns)]) for i in range(count)], columns
 
-    def over_columns(self, columns: ir.Value, step: Callable[[_Columns], None]) -> None:
+    def over_columns(self, first: ir.Value, last: ir.Value, step: Callable[[_Columns], None]) -> None:
         """Call `step` for whole vectors, for what is left, or for single columns of short rows."""
         b, lanes = self.builder, self.number(self.lanes)
-        rest = b.urem(columns, lanes)
-        whole = b.sub(columns, rest)
-        with cgutils.for_range_slice(b, self.number(0), whole, lanes, intp=cgutils.intp_t) as (at, _):
+        rest = b.urem(b.sub(last, first), lanes)
+        whole = b.sub(last, rest)
+        with cgutils.for_range_slice(b, first, whole, lanes, intp=cgutils.intp_t) as (at, _):
             step(self._vector_at(at))
-        some_left, long = (b.icmp_unsigned("!=", count, self.number(0)) for count in (rest, whole))
+        some_left, long = b.icmp_unsigned("!=", rest, self.number(0)), b.icmp_unsigned(">=", last, lanes)
         with b.if_then(b.and_(some_left, long)):
-            step(self._overlapping_vector(columns, rest))
-        with b.if_then(b.not_(long)), cgutils.for_range(b, rest) as loop:
+            step(self._overlapping_vector(last, rest))
+        with b.if_then(b.not_(long)), cgutils.for_range(b, last) as loop:
             step(self._single(loop.index))
 
-    def _place(self, row: ir.Value, at: ir.Value, kind: ir.Type) -> ir.Value:
-        return self.builder.bitcast(self.builder.gep(row, [at]), kind.as_pointer())
+    def products(self, x_rows: list[ir.Value], w_rows: list[ir.Value], columns: ir.Value) -> list[ir.Value]:
+        """Return the sums of the products of every row with every vector of weights, lane by lane."""
+        sums = [[self.zeroed() for _ in w_rows] for _ in x_rows]
 
-    def _vector_at(self, at: ir.Value, kind: ir.Type | None = None) -> _Columns:
-        b, kind = self.builder, kind or self.vector
+        def step(here: _Columns) -> None:
+            weights = [here.load(w_row) for w_row in w_rows]
+            for x_row, of_row in zip(x_rows, sums, strict=True):
+                x_here = here.load(x_row)
+                for weight, total in zip(weights, of_row, strict=True):
+                    self.builder.store(self.multiply_add(x_here, weight, self.builder.load(total)), total)
 
-        def load(row: ir.Value) -> ir.Value:
-            return b.load(self._place(row, at, kind), align=self.itemsize)
+        self.over_columns(self.number(0), columns, step)
+        return [self.builder.load(total) for of_row in sums for total in of_row]
 
+    def add_products(
+        self, x_rows: list[ir.Value], factors: list[list[ir.Value]], d_rows: list[ir.Value], *ends: ir.Value
+    ) -> None:
+        """Add rows times their factors, one for each row of the gradient."""
+        spread = [[self.everywhere(factor) for factor in row] for row in factors]
+
+        def step(here: _Columns) -> None:
+            x_here = [here.load(x_row) for x_row in x_rows]
+            for k, d_row in enumerate(d_rows):
+                total = self.builder.fmul(spread[0][k], x_here[0])
+                for i in range(1, len(x_rows)):
+                    total = self.multiply_add(spread[i][k], x_here[i], total)
+                here.add(d_row, total)
+
+        self.over_columns(*ends, step)
+
+    def _vector_at(self, at: ir.Value) -> _Columns:
         def add(row: ir.Value, value: ir.Value) -> None:
-            b.store(b.fadd(load(row), value), self._place(row, at, kind), align=self.itemsize)
+            self.store(self.builder.fadd(self.load(row, at), value), row, at)
 
-        return _Columns(kind, load, add)
+        return _Columns(lambda row: self.load(row, at), add)
 
     def _single(self, at: ir.Value) -> _Columns:
-        return self._vector_at(at, self.scalar)
+        """Stand for one column, with nothing in the other lanes."""
+        b, first = self.builder, ir.IntType(32)(0)
 
-    def _overlapping_vector(self, columns: ir.Value, rest: ir.Value) -> _Columns:
+        def add(row: ir.Value, value: ir.Value) -> None:
+            place = b.gep(row, [at])
+            b.store(b.fadd(b.load(place), b.extract_element(value, first)), place)
+
+        nothing = ir.Constant(self.vector, None)
+        return _Columns(lambda row: b.insert_element(nothing, b.load(b.gep(row, [at])), first), add)
+
+    def _overlapping_vector(self, last: ir.Value, rest: ir.Value) -> _Columns:
         """Stand for the last vector of a row with the lanes blanked that came before."""
         b = self.builder
         numbers = ir.VectorType(cgutils.intp_t, self.lanes)
-        taken = b.sub(self.number(self.lanes), rest)
-        spread = ir.Constant(numbers, ir.Undefined)
-        for lane in range(self.lanes):
-            spread = b.insert_element(spread, taken, ir.IntType(32)(lane))
-        fresh = b.icmp_unsigned(">=", ir.Constant(numbers, list(range(self.lanes))), spread)
+        taken = broadcast(b, b.sub(self.number(self.lanes), rest), numbers)
+        fresh = b.icmp_unsigned(">=", ir.Constant(numbers, list(range(self.lanes))), taken)
         nothing = ir.Constant(self.vector, None)
-        end = self._vector_at(b.sub(columns, self.number(self.lanes)))
+        end = self._vector_at(b.sub(last, self.number(self.lanes)))
         return _Columns(
-            self.vector,
             lambda row: b.select(fresh, end.load(row), nothing),
             lambda row, value: end.add(row, b.select(fresh, value, nothing)),
         )
@@ -190,14 +268,23 @@ class _ColumnsEmitter(Emitter):
 
 @inner
 def scores(X, W, b, top, n, Z):  # type: ignore[no-untyped-def]
-    """Z[i, c] = X[top + i] . W[c] + b[c] for i < n."""
+    """Z[i, c] = X[top + i] . W[c] + b[c] for i < n.
+
+    Meanwhile the rows that come next are asked for, a few at a time: tiles do not read them in the order of addresses,
+    in which a CPU would foresee them.
+    """
     classes = W.shape[0]
-    fours, rows = classes // 4 * 4, n // _TILE_ROWS * _TILE_ROWS
-    for i in range(0, rows, _TILE_ROWS):
-        for c in range(0, fours, 4):
-            dot(4, 4, X, top + i, W, c, b, Z, i)
-        for c in range(fours, classes):
-            dot(4, 1, X, top + i, W, c, b, Z, i)
+    pairs, rows = classes // 2 * 2, n // TILE_ROWS * TILE_ROWS
+    share = -(-TILE_ROWS // max(1, pairs // 2))
+    for i in range(0, rows, TILE_ROWS):
+        coming = top + i + ROWS
+        end = min(coming + TILE_ROWS, X.shape[0])
+        for c in range(0, pairs, 2):
+            prefetch(X, coming, min(coming + share, end))
+            coming += share
+            dot(TILE_ROWS, 2, X, top + i, W, c, b, Z, i)
+        if pairs < classes:
+            dot(TILE_ROWS, 1, X, top + i, W, pairs, b, Z, i)
     for i in range(rows, n):
         for c in range(classes):
             dot(1, 1, X, top + i, W, c, b, Z, i)
@@ -205,39 +292,45 @@ def scores(X, W, b, top, n, Z):  # type: ignore[no-untyped-def]
 
 @inner
 def add_gradient(X, top, n, G, dW):  # type: ignore[no-untyped-def]
-    """dW[c] += sum_i G[i, c] X[top + i], and the sums of G in the last column, for i < n.
-
-    Meanwhile the rows that come next are asked for: what is worked on here is in cache already.
-    """
-    classes = dW.shape[0]
-    fours, rows = classes // 4 * 4, n // _TILE_ROWS * _TILE_ROWS
-    for i in range(0, rows, _TILE_ROWS):
-        prefetch(X, top + ROWS + i, min(top + ROWS + i + _TILE_ROWS, X.shape[0]))
-        for c in range(0, fours, 4):
-            add_outer(4, 4, X, top + i, G, i, c, dW)
-        for c in range(fours, classes):
-            add_outer(4, 1, X, top + i, G, i, c, dW)
+    """dW[c] += sum_i G[i, c] X[top + i], and the sums of G in the last column, for i < n."""
+    classes, columns = dW.shape[0], X.shape[1]
+    pairs, rows = classes // 2 * 2, n // TILE_ROWS * TILE_ROWS
+    width = strip_width(X)
+    in_strips = columns // width * width
+    for at in range(0, in_strips, width):
+        for c in range(0, pairs, 2):
+            for i in range(0, rows, _STRIP_ROWS):
+                add_strip(2, X, top + i, min(_STRIP_ROWS, rows - i), at, G, i, c, dW)
+        if pairs < classes:
+            for i in range(0, rows, _STRIP_ROWS):
+                add_strip(1, X, top + i, min(_STRIP_ROWS, rows - i), at, G, i, pairs, dW)
+    if in_strips < columns:
+        for i in range(0, rows, TILE_ROWS):
+            for c in range(0, pairs, 2):
+                add_outer(TILE_ROWS, 2, X, top + i, in_strips, G, i, c, dW)
+            if pairs < classes:
+                add_outer(TILE_ROWS, 1, X, top + i, in_strips, G, i, pairs, dW)
     for i in range(rows, n):
         for c in range(classes):
-            add_outer(1, 1, X, top + i, G, i, c, dW)
+            add_outer(1, 1, X, top + i, 0, G, i, c, dW)
     _add_shifts(n, G, dW)
 
 
 @inner
 def scores_of_one(X, W, b, top, n, Z):  # type: ignore[no-untyped-def]
-    """As `scores`, for one score: row after row."""
+    """As `scores`, for one score: row after row, the order of addresses, and nothing is asked for."""
     for i in range(n):
         dot(1, 1, X, top + i, W, 0, b, Z, i)
 
 
 @inner
 def add_gradient_of_one(X, top, n, G, dW):  # type: ignore[no-untyped-def]
-    """As `add_gradient`, for one score; nothing is asked for."""
-    rows = n // 8 * 8
-    for i in range(0, rows, 8):
-        add_outer(8, 1, X, top + i, G, i, 0, dW)
+    """As `add_gradient`, for one score."""
+    rows = n // TILE_ROWS * TILE_ROWS
+    for i in range(0, rows, TILE_ROWS):
+        add_outer(TILE_ROWS, 1, X, top + i, 0, G, i, 0, dW)
     for i in range(rows, n):
-        add_outer(1, 1, X, top + i, G, i, 0, dW)
+        add_outer(1, 1, X, top + i, 0, G, i, 0, dW)
     _add_shifts(n, G, dW)
 
 

@@ -1,14 +1,12 @@
 """Loss and gradient of linear models, in one pass over X.
 
 A pass over X costs memory bandwidth, and X is by far the largest array; so scores, losses and the gradient
-are made while a few rows are in cache. Over classes there is much to do per row: `ROWS` rows are worked on, and
-the next ones are asked for meanwhile. For one score there is little: rows must come at the memory's full rate. So
-`AT_ONCE` rows are read one after the other, the pattern that processors foresee best, and nothing is asked for;
-but for long rows, whose weights do not stay in the first-level cache.
+are made while a few rows are in cache. Over classes there is much to do per row: tiles of rows and classes are worked
+on, and the next rows are asked for meanwhile. For one score there is little: rows must come at the memory's full rate.
+So they are read one after the other, the pattern that processors foresee best, and nothing is asked for.
 
-Sums. A slab of rows has its own float64 gradient, to which each `ROWS` rows add theirs (summed in the
-dtype of X, so the error stays under 1e-6 of the sum of magnitudes for any n). There are at most 64
-slabs, cut by n alone, and they are added up in order: same bits for any number of threads.
+Sums. Each `ROWS` rows are summed in the dtype of X, so the error stays under 1e-6 of the sum of magnitudes for any n;
+these sums go into float64 ones of `cells`: same bits for any number of threads.
 """
 
 from __future__ import annotations
@@ -23,25 +21,19 @@ from ..losses.class_formulas import CLASSWISE, scratch
 from ..losses.formulas import POINTWISE
 from ..losses.means import ones
 from ..losses.table import DELTA
-from ..runtime import parallel
 from ..runtime.jit import inner, kernel, readonly
 from ..simd.functions import like
 from ..simd.rows import sum_of
 from . import arguments
-from ._products import AT_ONCE, ROWS, add_gradient, add_gradient_of_one, flush, scores, scores_of_one
+from ._cells import CELL, call_rows, end_of_cell, place_of, sums_of_cells
+from ._products import ROWS, ROWS_OF_ONE, add_gradient, add_gradient_of_one, flush, scores, scores_of_one
 from ._rows import rows_of
 
 __all__ = ["linear_loss_gradient"]
 
-_SLABS = 64
-_SLAB_ROWS = 1024  # at least; a multiple of ROWS
-
 #: Multiplications of a pass per call, and seconds of a byte of X for each score and once more, roughly.
 _CALL_PRODUCTS = 1 << 29
 _BYTE_SECONDS = 2e-11
-
-#: Bytes of a row that is long, where there is one score.
-_LONG_ROW = 16384
 
 
 def linear_loss_gradient(
@@ -95,7 +87,7 @@ def linear_loss_gradient(
     Notes
     -----
     Cost: n D C multiply-adds for the scores and as many for the gradient; X is read once. Work space:
-    up to 64 float64 gradients, and per thread one gradient and `ROWS` rows of scores.
+    up to 64 float64 gradients, and per thread up to 2 + log2(n / 65,536) and `ROWS` rows of scores.
 
     Examples
     --------
@@ -109,25 +101,20 @@ def linear_loss_gradient(
     coefficients = a.W if over_classes else a.W.reshape(1, d)
     intercepts = a.b if over_classes else np.array((a.b,), dtype)
     classes = len(intercepts)
-    rows = max(_SLAB_ROWS, -(-n // (_SLABS * ROWS)) * ROWS)
-    slabs = -(-n // rows)
-    # Per slab: the gradient, a column for the intercepts, a row for the loss.
-    sums = np.empty((slabs, classes + 1, d + 1))
     X, *targets, weight = rows_of(loss, a.X, a.y, a.weight)
     weighted = a.weight is not None
     settled = X, weight if weighted else ones(dtype), readonly(coefficients), readonly(intercepts)
     scale = dtype.type(1.0 / a.total)
     passes = _PASSES[loss]
-
-    def work(first: int, last: int) -> None:
-        for slab in range(first, last):
-            top, bottom = slab * rows, min(n, (slab + 1) * rows)
-            step = max(ROWS, _CALL_PRODUCTS // max(1, classes * d) // ROWS * ROWS)
-            for at in range(top, bottom, step):
-                passes(*settled, weighted, *targets, scale, at, min(bottom, at + step), at == top, sums[slab])
-
-    parallel.run_ranges(work, slabs, n_threads, most=1, seconds=X.nbytes * (classes + 1) * _BYTE_SECONDS)
-    total = sums[0] if slabs == 1 else np.add.reduce(sums)
+    # The gradient, a column for the intercepts, a row for the loss.
+    total = sums_of_cells(
+        lambda first, last, stack: passes(*settled, weighted, *targets, scale, first, last, stack),
+        n,
+        (classes + 1, d + 1),
+        seconds=X.nbytes * (classes + 1) * _BYTE_SECONDS,
+        call_rows=call_rows(_CALL_PRODUCTS, classes * d),
+        n_threads=n_threads,
+    )
     return _with_penalty(total, a, coefficients, over_classes)
 
 
@@ -150,38 +137,39 @@ def _with_penalty(
 
 
 def _pass(loss: str, rows_of_scores: Callable[..., Any]) -> Callable[..., None]:
-    """Make the kernel of one loss: the rows ``first:last`` of one slab.
+    """Make the kernel of one loss: sums of the rows ``first:last`` for `sums_of_cells`.
 
-    It takes 13 arguments one by one: with rows and targets in a tuple, as `_descent` has them, a gradient of 100 rows
+    It takes 12 arguments one by one: with rows and targets in a tuple, as `_descent` has them, a gradient of 100 rows
     of 10 columns takes 9 % longer.
     """
 
-    def linear_pass(X, weight, W, b, weighted, y, indices, P, scale, first, last, fresh, total):  # type: ignore[no-untyped-def]
+    def linear_pass(X, weight, W, b, weighted, y, indices, P, scale, first, last, stack):  # type: ignore[no-untyped-def]
         classes, columns = W.shape
         Z, G = np.empty((ROWS, classes), X.dtype), np.empty((ROWS, classes), X.dtype)
         work = scratch(ROWS, classes, Z)
         dW = np.zeros((classes, columns + 1), X.dtype)
-        if fresh:
-            total[:] = 0.0
-        value = 0.0
-        foreseen = classes == 1 and columns * X.itemsize <= _LONG_ROW
-        at_once = AT_ONCE if foreseen else ROWS
+        at_once = ROWS_OF_ONE if W.shape[0] == 1 else ROWS
+        total = stack[0]
         for begin in range(first, last, ROWS):
             end = min(last, begin + ROWS)
+            if begin == first or begin % CELL == 0:
+                total = place_of(begin, stack)
+            value = 0.0
             for top in range(begin, end, at_once):
                 n = min(at_once, end - top)
-                if foreseen:
+                if classes == 1:
                     scores_of_one(X, W, b, top, n, Z)
                 else:
                     scores(X, W, b, top, n, Z)
                 w = weight[top : top + n] if weighted else weight
                 value += rows_of_scores(Z, y, indices, P, top, n, w, scale, work, G)
-                if foreseen:
+                if classes == 1:
                     add_gradient_of_one(X, top, n, G, dW)
                 else:
                     add_gradient(X, top, n, G, dW)
             flush(dW, total)
-        total[classes, 0] += value
+            total[classes, 0] += value
+            end_of_cell(end, X.shape[0], stack)
 
     linear_pass.__qualname__ = linear_pass.__name__ = f"{loss}_pass"
     return kernel(linear_pass)

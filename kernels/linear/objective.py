@@ -6,8 +6,7 @@
 can be worked on in float64: they are widened a few at a time, in cache, so that the last digits cost no copy
 of the data.
 
-The formulas, the products and the rules of summation are those of `gradient`: a slab of rows has its own float64
-sums, slabs are cut by the problem alone and added up in order.
+The formulas, the products and the rules of summation are those of `gradient`.
 """
 
 from __future__ import annotations
@@ -22,17 +21,13 @@ from ..losses.class_formulas import CLASSWISE, scratch
 from ..losses.formulas import POINTWISE
 from ..losses.means import ones
 from ..losses.table import LOSSES
-from ..runtime import parallel
 from ..runtime.jit import inner, kernel, readonly, scalar
 from ..simd.functions import like
 from ..simd.rows import frozen, prefetch, sum_of
-from ._products import ROWS, add_gradient, flush, scores
+from ._cells import CELL, call_rows, end_of_cell, place_of, sums_of_cells
+from ._products import ROWS, ROWS_OF_ONE, add_gradient, add_gradient_of_one, flush, scores, scores_of_one
 
 __all__ = ["SOLVER_LOSSES", "LossPass"]
-
-_SLABS = 64
-_SLAB_ROWS = 1024  # at least; a multiple of ROWS
-_SLAB_BYTES = 1 << 26
 
 #: Multiplications of a pass per call, and seconds of a byte of X for each score and once more, roughly.
 _CALL_PRODUCTS = 1 << 28
@@ -114,9 +109,7 @@ class LossPass:
         gradients : ndarray of shape (classes, D + 1)
             The intercept's last.
         """
-        (n, d), classes = self.X.shape, len(b)
-        rows, slabs = _slabs(n, d, classes)
-        sums = np.empty((slabs, classes, d + 2))
+        d, classes = self.X.shape[1], len(b)
         passes = (_AS_THEY_ARE if dtype == self.X.dtype else _WIDENED)[self.loss]
         target, weight, positive, negative = self._settled(dtype)
         values, labels = (target, _NO_LABELS) if target.dtype.kind == "f" else (_NOTHING[dtype], target)
@@ -124,39 +117,27 @@ class LossPass:
         rule = (readonly(which), positive, negative, readonly(parameter.astype(dtype)))
         data = (values, labels, self._weight is not None, weight)
         score_gradient = _NO_GRADIENT[dtype] if score_gradient is None else score_gradient
-        step = max(ROWS, _CALL_PRODUCTS // max(1, classes * d) // ROWS * ROWS)
-
-        def work(first: int, last: int) -> None:
-            for slab in range(first, last):
-                top, bottom = slab * rows, min(n, (slab + 1) * rows)
-                for at in range(top, bottom, step):
-                    passes(*settled, data, rule, at, min(bottom, at + step), at == top, sums[slab], score_gradient)
-
-        self._run(work, slabs, classes)
-        total: NDArray[np.float64] = sums[0] if slabs == 1 else np.add.reduce(sums)
+        total = self._sums(
+            lambda first, last, stack: passes(*settled, data, rule, first, last, stack, score_gradient),
+            (classes, d + 2),
+        )
         return total[:, -1], total[:, :-1]
 
     def combine(self, A: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the sums of the rows of X and of ones, weighted by the rows of `A` (m, n): (m, D + 1), in float64."""
-        (n, d), m = self.X.shape, len(A)
-        rows, slabs = _slabs(n, d, m)
-        sums = np.empty((slabs, m, d + 1))
         X, A = readonly(self.X), readonly(A)
-        step = max(ROWS, _CALL_PRODUCTS // max(1, m * d) // ROWS * ROWS)
+        return self._sums(lambda first, last, stack: _combine(X, A, first, last, stack), (len(A), self.X.shape[1] + 1))
 
-        def work(first: int, last: int) -> None:
-            for slab in range(first, last):
-                top, bottom = slab * rows, min(n, (slab + 1) * rows)
-                for at in range(top, bottom, step):
-                    _combine(X, A, at, min(bottom, at + step), at == top, sums[slab])
-
-        self._run(work, slabs, m)
-        total: NDArray[np.float64] = np.add.reduce(sums)
-        return total
-
-    def _run(self, work: Callable[[int, int], None], slabs: int, scores: int) -> None:
-        seconds = self.X.nbytes * (scores + 1) * _BYTE_SECONDS
-        parallel.run_ranges(work, slabs, self._n_threads, most=1, seconds=seconds)
+    def _sums(self, add: Callable[[int, int, NDArray[np.float64]], Any], shape: tuple[int, int]) -> NDArray[np.float64]:
+        (n, d), classes = self.X.shape, shape[0]
+        return sums_of_cells(
+            add,
+            n,
+            shape,
+            seconds=self.X.nbytes * (classes + 1) * _BYTE_SECONDS,
+            call_rows=call_rows(_CALL_PRODUCTS, classes * d),
+            n_threads=self._n_threads,
+        )
 
     def _settled(self, dtype: np.dtype[Any]) -> tuple[NDArray[Any], ...]:
         """Return target, weights and factors in `dtype`, cast once."""
@@ -166,13 +147,6 @@ class LossPass:
             arrays = target, weight, *(factor.astype(dtype) for factor in self._factors)
             self._cast[dtype] = tuple(readonly(array) for array in arrays)
         return self._cast[dtype]
-
-
-def _slabs(n: int, d: int, classes: int) -> tuple[int, int]:
-    """Return the rows of a slab and the number of slabs; both depend on the problem alone."""
-    most = max(4, min(_SLABS, _SLAB_BYTES // (8 * classes * (d + 2))))
-    rows = max(_SLAB_ROWS, -(-n // (most * ROWS)) * ROWS)
-    return rows, -(-n // rows)
 
 
 _NO_LABELS = readonly(np.empty(0, np.intp))
@@ -250,19 +224,15 @@ def _over_classes(formula: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @inner
-def _begin(W, fresh, total):  # type: ignore[no-untyped-def]
+def _space(W):  # type: ignore[no-untyped-def]
     """Return the space of a call: scores and their gradient, what the formulas need, the gradient of a few rows."""
-    if fresh:
-        total[:] = 0.0
     classes, columns = W.shape
     Z, G = np.empty((ROWS, classes), W.dtype), np.empty((ROWS, classes), W.dtype)
     return Z, G, scratch(ROWS, classes, Z), np.zeros((classes, columns + 1), W.dtype)
 
 
 @kernel
-def _combine(X, A, first, last, fresh, total):  # type: ignore[no-untyped-def]
-    if fresh:
-        total[:] = 0.0
+def _combine(X, A, first, last, stack):  # type: ignore[no-untyped-def]
     m, columns = A.shape[0], X.shape[1]
     rows, weights = np.empty((ROWS, columns), A.dtype), np.empty((ROWS, m), A.dtype)
     for top in range(first, last, ROWS):
@@ -272,7 +242,8 @@ def _combine(X, A, first, last, fresh, total):  # type: ignore[no-untyped-def]
         for c in range(m):
             for i in range(n):
                 weights[i, c] = A[c, top + i]
-        add_gradient(frozen(rows), 0, n, weights, total)
+        add_gradient(frozen(rows), 0, n, weights, place_of(top, stack))
+        end_of_cell(top + n, X.shape[0], stack)
 
 
 @inner
@@ -287,34 +258,50 @@ def _passes(loss: str, add_rows: Callable[..., Any]) -> tuple[Callable[..., None
     """Make the kernels of one loss: on rows as they are, and on rows that are widened to float64."""
 
     @inner
-    def add(rows, W, b, data, rule, top, n, space, total, score_gradient):  # type: ignore[no-untyped-def]
+    def add(rows, W, b, data, rule, begin, count, space, total, score_gradient):  # type: ignore[no-untyped-def]
         y, labels, weighted, weight = data
         Z, G, work, dW = space
-        here = slice(top, top + n)
-        scores(rows, W, b, 0, n, Z)
-        add_rows(Z[:n], y[here], labels[here], weight[here] if weighted else weight, rule, work, G[:n], total)
-        add_gradient(rows, 0, n, G, dW)
+        classes, at_once = W.shape[0], ROWS_OF_ONE if W.shape[0] == 1 else ROWS
+        for first in range(0, count, at_once):
+            n, top = min(at_once, count - first), begin + first
+            here = slice(top, top + n)
+            if classes == 1:
+                scores_of_one(rows, W, b, first, n, Z)
+            else:
+                scores(rows, W, b, first, n, Z)
+            add_rows(Z[:n], y[here], labels[here], weight[here] if weighted else weight, rule, work, G[:n], total)
+            if classes == 1:
+                add_gradient_of_one(rows, first, n, G, dW)
+            else:
+                add_gradient(rows, first, n, G, dW)
+            if score_gradient.size > 0:
+                which = rule[0]
+                for c in range(which.size):
+                    row = score_gradient[which[c], here]
+                    for i in range(n):
+                        row[i] = G[i, c]
         flush(dW, total)
-        if score_gradient.size > 0:
-            which = rule[0]
-            for c in range(which.size):
-                row = score_gradient[which[c], here]
-                for i in range(n):
-                    row[i] = G[i, c]
 
-    def as_they_are(X, W, b, data, rule, first, last, fresh, total, score_gradient):  # type: ignore[no-untyped-def]
-        space = _begin(W, fresh, total)
+    def as_they_are(X, W, b, data, rule, first, last, stack, score_gradient):  # type: ignore[no-untyped-def]
+        space, total = _space(W), stack[0]
         for top in range(first, last, ROWS):
-            add(X[top:], W, b, data, rule, top, min(ROWS, last - top), space, total, score_gradient)
+            n = min(ROWS, last - top)
+            if top == first or top % CELL == 0:
+                total = place_of(top, stack)
+            add(X[top:], W, b, data, rule, top, n, space, total, score_gradient)
+            end_of_cell(top + n, X.shape[0], stack)
 
-    def widened(X, W, b, data, rule, first, last, fresh, total, score_gradient):  # type: ignore[no-untyped-def]
-        space = _begin(W, fresh, total)
+    def widened(X, W, b, data, rule, first, last, stack, score_gradient):  # type: ignore[no-untyped-def]
+        space, total = _space(W), stack[0]
         rows = np.empty((ROWS, X.shape[1]), W.dtype)
         for top in range(first, last, ROWS):
             n = min(ROWS, last - top)
             prefetch(X, top + ROWS, min(top + 2 * ROWS, X.shape[0]))
             _widen(X, top, n, rows)
+            if top == first or top % CELL == 0:
+                total = place_of(top, stack)
             add(frozen(rows), W, b, data, rule, top, n, space, total, score_gradient)
+            end_of_cell(top + n, X.shape[0], stack)
 
     made = []
     for function in (as_they_are, widened):

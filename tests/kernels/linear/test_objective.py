@@ -118,6 +118,25 @@ def test_one_class_against_the_rest(loss, rng):
     assert not slopes[1].any()
 
 
+@pytest.mark.parametrize("n", [1024, 5 * 1024, 7 * 1024 + 1, 70 * 1024 + 33, 300 * 1024])
+def test_sums_by_cells_are_those_of_a_binary_tree(n, rng):
+    """Blocks of rows that begin at a cell have nodes of the tree as their sums; the same bits for any threads."""
+    X, y = rng.normal(size=(n, 3)), rng.integers(0, 2, n).astype(np.float64)
+
+    def sums(first, last, n_threads=1):
+        rows = LossPass("binary_cross_entropy", X[first:last], y[first:last], None, np.ones(1), np.ones(1), n_threads)
+        values, gradients = rows(
+            np.full((1, 3), 0.3), np.zeros(1), which=np.zeros(1, np.intp), dtype=FLOAT64, parameter=np.zeros(1)
+        )
+        return np.append(values, gradients)
+
+    nodes = [sums(first, min(n, first + 1024)) for first in range(0, n, 1024)]
+    while len(nodes) > 1:
+        nodes = [sum(nodes[at + 1 : at + 2], nodes[at]) for at in range(0, len(nodes), 2)]
+    for n_threads in (1, 2, 5):
+        assert np.array_equal(sums(0, n, n_threads), nodes[0])
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_sums_of_rows(dtype, rng):
     X, A = rng.normal(size=(1100, 6)).astype(dtype), rng.normal(size=(5, 1100))
