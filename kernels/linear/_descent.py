@@ -22,8 +22,8 @@ from ..runtime.team import MEMBERS, begin, come, is_closed, members_of, shared, 
 from ..simd.functions import like
 from ..simd.rows import copy, copy_row, frozen, narrow, prefetch_item, prefetch_row
 from ..training.batches import COMING, WAITING, WORKING
+from ..training.cells import set_bits
 from ..training.steps import gradient_step, momentum_step, nesterov_step, soft_threshold
-from ._cells import set_bits
 from ._stacked import GROUP, add_gradient, stack_scores
 from ._stacked_losses import STACKED_LOSSES, workspace
 

@@ -24,8 +24,8 @@ from ..losses.table import DELTA
 from ..runtime.jit import inner, kernel, readonly
 from ..simd.functions import like
 from ..simd.rows import sum_of
+from ..training.cells import CELL, call_rows, end_of_cell, place_of, sums_of_cells
 from . import arguments
-from ._cells import CELL, call_rows, end_of_cell, place_of, sums_of_cells
 from ._products import ROWS, ROWS_OF_ONE, add_gradient, add_gradient_of_one, flush, scores, scores_of_one
 from ._rows import rows_of
 

@@ -24,7 +24,7 @@ from ..losses.table import LOSSES
 from ..runtime.jit import inner, kernel, readonly, scalar
 from ..simd.functions import like
 from ..simd.rows import frozen, prefetch, sum_of
-from ._cells import CELL, call_rows, end_of_cell, place_of, sums_of_cells
+from ..training.cells import CELL, call_rows, end_of_cell, place_of, sums_of_cells
 from ._products import ROWS, ROWS_OF_ONE, add_gradient, add_gradient_of_one, flush, scores, scores_of_one
 
 __all__ = ["SOLVER_LOSSES", "LossPass"]
