@@ -149,27 +149,25 @@ def _pass(loss: str, rows_of_scores: Callable[..., Any]) -> Callable[..., None]:
         work = scratch(ROWS, classes, Z)
         dW = np.zeros((classes, columns + 1), X.dtype)
         at_once = ROWS_OF_ONE if W.shape[0] == 1 else ROWS
-        total = stack[0]
-        for begin in range(first, last, ROWS):
-            end = min(last, begin + ROWS)
-            if begin == first or begin % CELL == 0:
-                total = place_of(begin, stack)
-            value = 0.0
-            for top in range(begin, end, at_once):
-                n = min(at_once, end - top)
-                if classes == 1:
-                    scores_of_one(X, W, b, top, n, Z)
-                else:
-                    scores(X, W, b, top, n, Z)
-                w = weight[top : top + n] if weighted else weight
-                value += rows_of_scores(Z, y, indices, P, top, n, w, scale, work, G)
-                if classes == 1:
-                    add_gradient_of_one(X, top, n, G, dW)
-                else:
-                    add_gradient(X, top, n, G, dW)
-            flush(dW, total)
+        for cell in range(first, last, CELL):
+            total, bottom, value = place_of(cell, stack), min(last, cell + CELL), 0.0
+            for begin in range(cell, bottom, ROWS):
+                end = min(bottom, begin + ROWS)
+                for top in range(begin, end, at_once):
+                    n = min(at_once, end - top)
+                    if classes == 1:
+                        scores_of_one(X, W, b, top, n, Z)
+                    else:
+                        scores(X, W, b, top, n, Z)
+                    w = weight[top : top + n] if weighted else weight
+                    value += rows_of_scores(Z, y, indices, P, top, n, w, scale, work, G)
+                    if classes == 1:
+                        add_gradient_of_one(X, top, n, G, dW)
+                    else:
+                        add_gradient(X, top, n, G, dW)
+                flush(dW, total)
             total[classes, 0] += value
-            end_of_cell(end, X.shape[0], stack)
+            end_of_cell(bottom, X.shape[0], stack)
 
     linear_pass.__qualname__ = linear_pass.__name__ = f"{loss}_pass"
     return kernel(linear_pass)

@@ -235,15 +235,17 @@ def _space(W):  # type: ignore[no-untyped-def]
 def _combine(X, A, first, last, stack):  # type: ignore[no-untyped-def]
     m, columns = A.shape[0], X.shape[1]
     rows, weights = np.empty((ROWS, columns), A.dtype), np.empty((ROWS, m), A.dtype)
-    for top in range(first, last, ROWS):
-        n = min(ROWS, last - top)
-        prefetch(X, top + ROWS, min(top + 2 * ROWS, X.shape[0]))
-        _widen(X, top, n, rows)
-        for c in range(m):
-            for i in range(n):
-                weights[i, c] = A[c, top + i]
-        add_gradient(frozen(rows), 0, n, weights, place_of(top, stack))
-        end_of_cell(top + n, X.shape[0], stack)
+    for cell in range(first, last, CELL):
+        total, bottom = place_of(cell, stack), min(last, cell + CELL)
+        for top in range(cell, bottom, ROWS):
+            n = min(ROWS, bottom - top)
+            prefetch(X, top + ROWS, min(top + 2 * ROWS, X.shape[0]))
+            _widen(X, top, n, rows)
+            for c in range(m):
+                for i in range(n):
+                    weights[i, c] = A[c, top + i]
+            add_gradient(frozen(rows), 0, n, weights, total)
+        end_of_cell(bottom, X.shape[0], stack)
 
 
 @inner
@@ -283,25 +285,24 @@ def _passes(loss: str, add_rows: Callable[..., Any]) -> tuple[Callable[..., None
         flush(dW, total)
 
     def as_they_are(X, W, b, data, rule, first, last, stack, score_gradient):  # type: ignore[no-untyped-def]
-        space, total = _space(W), stack[0]
-        for top in range(first, last, ROWS):
-            n = min(ROWS, last - top)
-            if top == first or top % CELL == 0:
-                total = place_of(top, stack)
-            add(X[top:], W, b, data, rule, top, n, space, total, score_gradient)
-            end_of_cell(top + n, X.shape[0], stack)
+        space = _space(W)
+        for cell in range(first, last, CELL):
+            total, bottom = place_of(cell, stack), min(last, cell + CELL)
+            for top in range(cell, bottom, ROWS):
+                add(X[top:], W, b, data, rule, top, min(ROWS, bottom - top), space, total, score_gradient)
+            end_of_cell(bottom, X.shape[0], stack)
 
     def widened(X, W, b, data, rule, first, last, stack, score_gradient):  # type: ignore[no-untyped-def]
-        space, total = _space(W), stack[0]
+        space = _space(W)
         rows = np.empty((ROWS, X.shape[1]), W.dtype)
-        for top in range(first, last, ROWS):
-            n = min(ROWS, last - top)
-            prefetch(X, top + ROWS, min(top + 2 * ROWS, X.shape[0]))
-            _widen(X, top, n, rows)
-            if top == first or top % CELL == 0:
-                total = place_of(top, stack)
-            add(frozen(rows), W, b, data, rule, top, n, space, total, score_gradient)
-            end_of_cell(top + n, X.shape[0], stack)
+        for cell in range(first, last, CELL):
+            total, bottom = place_of(cell, stack), min(last, cell + CELL)
+            for top in range(cell, bottom, ROWS):
+                n = min(ROWS, bottom - top)
+                prefetch(X, top + ROWS, min(top + 2 * ROWS, X.shape[0]))
+                _widen(X, top, n, rows)
+                add(frozen(rows), W, b, data, rule, top, n, space, total, score_gradient)
+            end_of_cell(bottom, X.shape[0], stack)
 
     made = []
     for function in (as_they_are, widened):
