@@ -26,6 +26,7 @@ The tree, and what a query looks at, depend on the rows alone. `build` and `sear
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -76,6 +77,10 @@ _TASK_QUERIES, _CALL_COLUMNS = 2048, 1 << 27
 #: Pairs from which a tree is made unasked, and with more than a few columns; rows of Y for each neighbor.
 _FEWEST_PAIRS, _FEWEST_PAIRS_OF_MANY = 1 << 24, 1 << 28
 _FEW_COLUMNS, _ROWS_PER_NEIGHBOR = 8, 16
+
+#: To put a row in its place takes as long as so many distances, for log2 of the rows squared: the more there are, the
+#: more often they are halved, and the farther apart they lie.
+_PLACING = 2
 
 #: Queries by which a tree is tried, and rows of Y of a small one that shows whether there is any structure.
 _TRIAL_QUERIES, _TRIAL_ROWS = 16, 2048
@@ -134,6 +139,8 @@ def choose(
         return build(y, threads)
     few = d <= _FEW_COLUMNS
     if n * m < (_FEWEST_PAIRS if few else _FEWEST_PAIRS_OF_MANY) or k * _ROWS_PER_NEIGHBOR > m:
+        return None
+    if n < _PLACING * math.log2(m) ** 2:  # to make it takes longer than to look at all pairs
         return None
     some = slice(None, None, max(1, n // _TRIAL_QUERIES))
     queries, own = np.ascontiguousarray(x[some][:_TRIAL_QUERIES]), x_groups[some][:_TRIAL_QUERIES]

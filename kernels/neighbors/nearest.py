@@ -136,7 +136,8 @@ def k_nearest(
     In few columns, and where rows of more columns lie in clusters, a tree leaves few pairs: of 10^6 rows of 3 columns
     about 120 for each query. It takes a copy of `Y` and some 20 bytes for each of its rows. Rows of `Y` that are not
     finite are looked at for every query, and for a query with NaN all rows are. "auto" makes a tree from 2^24 pairs on
-    (2^28 of more than 8 columns), if k is at most m / 16 and 16 of the queries show that it pays.
+    (2^28 of more than 8 columns), for 2 log2(m)^2 queries or more, if k is at most m / 16 and 16 of them show that it
+    pays.
 
     Cost of looking at all pairs: n m D subtractions and additions (half of them where `Y` is `X` and its rows are
     many and long), plus O(k log(m / k) log k) per row, also where the rows of `Y` are in some order; from 64

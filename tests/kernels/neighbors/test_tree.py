@@ -236,7 +236,7 @@ def test_equal_rows_and_rows_in_order_are_no_slow_path(rng, kind):
 
 
 @pytest.mark.skipif(not jit_enabled(), reason="takes long as Python")
-def test_the_choice(rng):
+def test_the_choice(rng, monkeypatch):
     """A tree is chosen in few columns, and of rows with structure; not of small problems, nor where all are near."""
 
     def chosen(Y, k=5, n=20_000):
@@ -246,6 +246,11 @@ def test_the_choice(rng):
     assert chosen(few)
     assert not chosen(few, n=500)
     assert not chosen(few, k=5000)
+    many = rng.random((200_000, 2), np.float32)
+    assert chosen(many, n=1000)
+    monkeypatch.setattr(_tree, "build", None)
+    assert not chosen(many, n=300), "sooner looked at than put in a tree"
+    monkeypatch.undo()
     assert not chosen(rng.standard_normal((20_000, 24), np.float32))
     centers = 9 * rng.standard_normal((100, 24))
     assert chosen((centers[rng.integers(0, 100, 20_000)] + rng.standard_normal((20_000, 24))).astype(np.float32))
