@@ -220,7 +220,12 @@ class _ColumnsEmitter(Emitter):
         return [self.builder.load(total) for of_row in sums for total in of_row]
 
     def add_products(
-        self, x_rows: list[ir.Value], factors: list[list[ir.Value]], d_rows: list[ir.Value], *ends: ir.Value
+        self,
+        x_rows: list[ir.Value],
+        factors: list[list[ir.Value]],
+        d_rows: list[ir.Value],
+        first: ir.Value,
+        last: ir.Value,
     ) -> None:
         """Add rows times their factors, one for each row of the gradient."""
         spread = [[self.everywhere(factor) for factor in row] for row in factors]
@@ -233,7 +238,7 @@ class _ColumnsEmitter(Emitter):
                     total = self.multiply_add(spread[i][k], x_here[i], total)
                 here.add(d_row, total)
 
-        self.over_columns(*ends, step)
+        self.over_columns(first, last, step)
 
     def _vector_at(self, at: ir.Value) -> _Columns:
         def add(row: ir.Value, value: ir.Value) -> None:

@@ -10,7 +10,8 @@ cells done there are as many as c has bits that are set, the next cell's place i
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -26,11 +27,8 @@ Array = NDArray[np.float64]
 CELL = 1024
 
 #: Ranges at most, and bytes of their sums, of which there are at least 4.
-_RANGES = 64
+_RANGES_PER_THREAD = 8
 _RANGE_BYTES = 1 << 26
-
-#: Rows of a call at most.
-_MOST_ROWS = 1 << 30
 
 
 def sums_of_cells(
@@ -63,35 +61,36 @@ def sums_of_cells(
     -----
     Work space: a sum for each range, and for each thread one more than log2 of a range's cells.
     """
-    most = max(4, min(_RANGES, _RANGE_BYTES // (8 * max(1, int(np.prod(shape))))))
+    threads = parallel.resolve(n_threads, seconds=seconds)
+    if threads == 1 and n <= min(CELL, call_rows):  # one cell, at once: all else would be a tenth of the time
+        stack = np.empty((1, *shape))
+        add(0, n, stack)
+        return stack[0]
+    most = 1 if threads == 1 else max(4, min(_RANGES_PER_THREAD * threads, _RANGE_BYTES // (8 * math.prod(shape) + 1)))
     cells = -(-n // CELL)
-    length = 1
-    while -(-cells // length) > most:
-        length *= 2
+    length = 1 << (-(-cells // most) - 1).bit_length()
     rows, ranges = length * CELL, -(-cells // length)
     sums = np.empty((ranges, *shape))
 
-    def work(begin: int, end: int) -> None:
+    def work(number: int) -> Iterator[None]:
         stack = np.empty((length.bit_length(), *shape))
-        for number in range(begin, end):
-            bottom = min(n, (number + 1) * rows)
-            for first in range(number * rows, bottom, call_rows):
-                add(first, min(bottom, first + call_rows), stack)
-            sums[number] = stack[0]
+        bottom = min(n, (number + 1) * rows)
+        for first in range(number * rows, bottom, call_rows):
+            add(first, min(bottom, first + call_rows), stack)
+            yield
+        sums[number] = stack[0]
 
-    parallel.run_ranges(work, ranges, n_threads, most=1, seconds=seconds)
+    parallel.run(work, ranges, threads)
     while len(sums) > 1:
-        pairs = len(sums) // 2 * 2
-        sums = np.concatenate([sums[0:pairs:2] + sums[1:pairs:2], sums[pairs:]])
+        even, odd = sums[::2], sums[1::2]
+        even[: len(odd)] += odd
+        sums = even
     return sums[0]
 
 
 def call_rows(products: int, row_products: int) -> int:
     """Return how many rows a compiled call may take: so many multiplications, in whole cells or by a part of one."""
-    rows = 32
-    while rows < _MOST_ROWS and 2 * rows * row_products <= products:
-        rows *= 2
-    return rows
+    return max(32, 1 << (products // max(1, row_products)).bit_length() >> 1)
 
 
 @inner
