@@ -22,7 +22,7 @@ class KNeighborsClassifier(CheckedScore, ClassifierMixin, KNeighbors):
 
     The label with most votes wins; of labels with equally many, the smallest. scikit-learn's parameters
     of the same names mean the same; its `algorithm`, `leaf_size` and `metric_params` do not exist
-    here, because the search is always exact and by brute force.
+    here, because the search is always exact and chooses its way.
 
     Parameters
     ----------

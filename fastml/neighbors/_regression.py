@@ -19,7 +19,7 @@ class KNeighborsRegressor(CheckedScore, RegressorMixin, KNeighbors):
     """Regression by the mean over the nearest neighbours.
 
     scikit-learn's parameters of the same names mean the same; its `algorithm`, `leaf_size` and
-    `metric_params` do not exist here, because the search is always exact and by brute force.
+    `metric_params` do not exist here, because the search is always exact and chooses its way.
 
     Parameters
     ----------

@@ -11,7 +11,7 @@ threads.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from ..runtime import parallel
@@ -65,9 +65,10 @@ def run_stages(
         elif stage[0].parts is None:
             group = max(1, min(most, n if n_threads == 1 else -(-n // (2 * n_threads))))
 
-            def block(number: int, stage: list[Task] = stage, group: int = group) -> None:
+            def block(number: int, stage: list[Task] = stage, group: int = group) -> Iterator[None]:
                 for task in stage:
                     task.call(number * group, min(n, (number + 1) * group))
+                    yield
 
             parallel.run(block, -(-n // group), n_threads)
         else:

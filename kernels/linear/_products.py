@@ -352,7 +352,7 @@ def _add_shifts(n, G, dW):  # type: ignore[no-untyped-def]
 
 @inner
 def flush(dW, total):  # type: ignore[no-untyped-def]
-    """Add the gradient of a few rows to the slab's float64 one, and clear it."""
+    """Add the gradient of a few rows to the cell's float64 one, and clear it."""
     for c in range(dW.shape[0]):
         source, target = dW[c], total[c]
         for d in range(source.size):

@@ -139,13 +139,19 @@ def cross_entropy(Z, y, P, weight, scale, work, dZ):  # type: ignore[no-untyped-
         value += weight[i] * term
         factor[i] = mass
     if dZ.size > 0:
+        least = scale_of_exp(scale) * scale_of_exp(scale) * like(scale, np.finfo(Z.dtype).tiny)
         share = largest  # kept, so that both terms have the rounded product: where softmax is 1, nothing is left
         for i in range(n):
             share[i] = scale * weight[i]
         for i in range(n):
             # Only rows with an infinite score have a sum outside [1, C]; softmax is NaN there.
             proper = total[i] >= one and total[i] < like(scale, np.inf)
-            factor[i] *= share[i] / (total[i] * scale_of_exp(scale)) if proper else like(scale, np.nan)
+            unscaled = share[i] < least
+            if unscaled:  # else a very small weight would lose digits
+                for c in range(classes):
+                    E[i, c] /= scale_of_exp(scale)
+            quotient = share[i] / (total[i] * (one if unscaled else scale_of_exp(scale)))
+            factor[i] *= quotient if proper else like(scale, np.nan)
         times_numbers(E, factor, dZ)
         for i in range(n):
             target = dZ[i]

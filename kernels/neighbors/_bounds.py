@@ -1,7 +1,7 @@
 """Which bounds prune pairs of rows, if any: chosen from sizes, and from a few sampled rows.
 
 `choose` says whether rows are rounded to a grid of bytes, or their principal columns, or nothing; `_pruning` does it.
-What is chosen depends on the rows alone, and the neighbours do not depend on it.
+What is chosen depends on the rows, the target and the number of threads; the neighbours do not depend on it.
 """
 
 from __future__ import annotations
@@ -130,6 +130,7 @@ def _tells_apart(metric: Metric, grid: Grid, x: NDArray[Any], y: NDArray[Any]) -
     apart = _norm(metric, x_rows[:, np.newaxis] - y_rows)
     beside = _norm(metric, x_rows - x_places)[:, np.newaxis] + _norm(metric, y_rows - y_places)
     bounds = _norm(metric, x_places[:, np.newaxis] - y_places) - beside
+    apart[apart == 0] = np.inf  # a row is in both samples
     return bool(np.mean(2 * bounds > apart.min(axis=1, keepdims=True)) >= _FEWEST_APART)
 
 

@@ -24,7 +24,8 @@ Rounding errors. L is the number of operations that a term of a tile's sum goes 
 g = 1.01 ((L + 8) u + (p + 9) 2^-52), and tiny the smallest normal number.
     - t_0 and t_j are off by g t and 8 D tiny, as `_pruning` says of sums, and the rest is float64. The errors of all
       columns are together no longer than d = (sqrt(p) (g (2 t_0 + |v_j - v_0|^2) + 16 D tiny)) / (2 s) + g |Q z|,
-      since t_0 + t_j = 2 t_0 + |v_j - v_0|^2 - 2 s (Q z)_j.
+      since t_0 + t_j = 2 t_0 + |v_j - v_0|^2 - 2 s (Q z)_j; and the squares |v_j - v_0|^2 are off by (D + 8) 2^-52 of
+      themselves.
     - R^2 is off by E = g t_0 + 8 D tiny + 2 |Q z| d + d^2 + e t_0, so R by at most E / max(R, sqrt(E)).
     - To keep all in the rows' dtype takes 2 u of their length, and tiny for each.
 |Q z| <= sqrt((1 + e) t_0). `slack` is the sum of the three: f(x) as it is kept is no farther from the true one. Where
@@ -199,10 +200,16 @@ def _orthonormal(rows: NDArray[Any]) -> NDArray[Any]:
 def _best_count(points: NDArray[Any], queries: NDArray[Any], directions: NDArray[Any], k: int, n: int, m: int) -> int:
     """Return with how many directions the work is least, as sampled pairs tell; 0 where it is not little enough."""
     d = points.shape[1]
+    totals = panels.totals("l2", queries, points)
+    totals[totals == 0] = np.inf  # of the query itself, or rows that are equal, which say nothing of others
+    near, following = np.partition(totals, (0, _NEXT - 1), axis=1)[:, [0, _NEXT - 1]].T
+    useful = np.isfinite(following)
+    if not useful.any():
+        return 0
+    queries, near = queries[useful], near[useful]
     x, y = (np.ascontiguousarray(_seen(directions, rows).T) for rows in (queries, points))
     x_squares, y_squares = (np.square(rows).sum(axis=1) for rows in (queries, points))
-    near, following = np.partition(panels.totals("l2", queries, points), (0, _NEXT - 1), axis=1)[:, [0, _NEXT - 1]].T
-    growth = float(np.nanmedian(np.log(following / near))) / math.log(_NEXT)
+    growth = float(np.median(np.log(following[useful] / near))) / math.log(_NEXT)
     reach = np.sqrt(near * (k * len(points) / m) ** growth)[:, np.newaxis]
     per_column = (_PRODUCT if tile_shapes.norm_steps(UINT8) else _PAIR_PRODUCT) * points.itemsize // 4
     best, least = 0, _MOST_WORK * d
@@ -251,7 +258,8 @@ def features(anchors: Anchors, rows: NDArray[Any], n_threads: int) -> Features:
             some = slice(begin, min(last, begin + _ROWS))
             _features(anchors, rows[some], made[some], slack[some])
 
-    parallel.run_ranges(work, len(rows), n_threads, most=16 * _ROWS)
+    most = max(1, panels.CALL_ELEMENTS // anchors.rows.size)
+    parallel.run_ranges(work, len(rows), n_threads, most=most)
     return Features(made, slack)
 
 
@@ -266,12 +274,14 @@ def _features(anchors: Anchors, rows: NDArray[Any], made: NDArray[Any], slack: N
     relative = 1.01 * ((chunk + -(-d // chunk) + 8) * float(kind.eps) / 2 + (count + 8) * 2.0**-52)
     tiny = d * float(kind.tiny)
     length = 1.01 * np.sqrt(center)
-    off = (2 * center + anchors.squares.max()) * relative + 16 * tiny
+    squares = anchors.squares.max()
+    off = (2 * center + squares) * relative + (d + 8) * 2.0**-52 * squares + 16 * tiny
     off = math.sqrt(count) * off / (2 * distance) + length * relative
     off_left = (relative + anchors.skew) * center + 8 * tiny + 2 * (length + off) * off + off * off
     kept = float(kind.eps) * (length + off) + count * float(kind.tiny)
     slack[:] = (off + off_left / np.maximum(left, np.sqrt(off_left)) + kept) * (1 + 1e-6)
-    slack[~np.isfinite(slack)] = np.inf
+    # A distance from an anchor may overflow where that from the center does not.
+    slack[~(np.isfinite(slack) & np.isfinite(made).all(axis=1))] = np.inf
 
 
 @kernel

@@ -21,7 +21,8 @@ both of its operands, and so does its rounded result. By induction over the colu
 operations in the same order, is at most the computed total of each row in the box. A row x with NaN has the bound of
 the columns that are not NaN, which is below the key of NaN, its total with every row.
 
-The tree, and what a query looks at, depend on the rows alone. `build` and `search` lead; the rest is compiled.
+The tree depends on the rows of Y alone; what a query looks at, on the rows and on what is asked. `build` and `search`
+lead; the rest is compiled.
 """
 
 from __future__ import annotations
@@ -71,12 +72,13 @@ _PIVOT_SAMPLE, _LARGE_PIVOT_SAMPLE, _MANY = 7, 31, 1024
 
 _INDEX = (1 << 32) - 1
 
-#: Queries of a task, and columns that a compiled call looks at: about 0.03 s.
-_TASK_QUERIES, _CALL_COLUMNS = 2048, 1 << 27
+#: Queries of a task, and columns that a compiled call looks at: about 0.03 s; of so many neighbors more half of them.
+_TASK_QUERIES, _CALL_COLUMNS, _ROWS_IN_ORDER = 2048, 1 << 27, 64
 
-#: Pairs from which a tree is made unasked, and with more than a few columns; rows of Y for each neighbor.
+#: Pairs from which a tree is made unasked, and with more than a few columns; rows of Y for each neighbor, and most of
+#: these: to keep many in order takes longer than to look at rows.
 _FEWEST_PAIRS, _FEWEST_PAIRS_OF_MANY = 1 << 24, 1 << 28
-_FEW_COLUMNS, _ROWS_PER_NEIGHBOR = 8, 16
+_FEW_COLUMNS, _ROWS_PER_NEIGHBOR, _MOST_NEIGHBORS = 8, 16, 512
 
 #: To put a row in its place takes as long as so many distances, for log2 of the rows squared: the more there are, the
 #: more often they are halved, and the farther apart they lie.
@@ -138,7 +140,7 @@ def choose(
     if algorithm == "tree":
         return build(y, threads)
     few = d <= _FEW_COLUMNS
-    if n * m < (_FEWEST_PAIRS if few else _FEWEST_PAIRS_OF_MANY) or k * _ROWS_PER_NEIGHBOR > m:
+    if n * m < (_FEWEST_PAIRS if few else _FEWEST_PAIRS_OF_MANY) or k > min(_MOST_NEIGHBORS, m // _ROWS_PER_NEIGHBOR):
         return None
     if n < _PLACING * math.log2(m) ** 2:  # to make it takes longer than to look at all pairs
         return None
@@ -234,13 +236,13 @@ def search(
     n = len(x)
     how, like, x, x_groups, y_groups = _settled(metric, x, x_groups, y_groups)
     homes, order = _paths(how, like, tree, x, same, threads)
-    made = [0] * -(-n // _TASK_QUERIES)
+    made, budget = [0] * -(-n // _TASK_QUERIES), max(1, _CALL_COLUMNS // (1 + keys.shape[1] // _ROWS_IN_ORDER))
 
     def answer(task: int) -> Iterator[None]:
         first, last = task * _TASK_QUERIES, min(n, (task + 1) * _TASK_QUERIES)
         while first < last:
             part = order, homes, first, last
-            first, count, _ = _answer(how, tree, x, *part, x_groups, y_groups, like, _CALL_COLUMNS, keys, indices)
+            first, count, _ = _answer(how, tree, x, *part, x_groups, y_groups, like, budget, keys, indices)
             made[task] += count
             yield
 

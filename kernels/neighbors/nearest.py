@@ -134,10 +134,10 @@ def k_nearest(
     Notes
     -----
     In few columns, and where rows of more columns lie in clusters, a tree leaves few pairs: of 10^6 rows of 3 columns
-    about 120 for each query. It takes a copy of `Y` and some 20 bytes for each of its rows. Rows of `Y` that are not
-    finite are looked at for every query, and for a query with NaN all rows are. "auto" makes a tree from 2^24 pairs on
-    (2^28 of more than 8 columns), for 2 log2(m)^2 queries or more, if k is at most m / 16 and 16 of them show that it
-    pays.
+    about 120 for each query. It takes a copy of `Y`, a sixteenth of it for boxes and some 20 bytes for each row, and
+    while it is made copies of up to 16,384 rows per thread. Rows of `Y` that are not finite are looked at for every
+    query, and for a query with NaN all rows are. "auto" makes a tree from 2^24 pairs on (2^28 of more than 8 columns),
+    for 2 log2(m)^2 queries or more, if k is at most m / 16 and 512, and 16 of them show that it pays.
 
     Cost of looking at all pairs: n m D subtractions and additions (half of them where `Y` is `X` and its rows are
     many and long), plus O(k log(m / k) log k) per row, also where the rows of `Y` are in some order; from 64
@@ -153,7 +153,8 @@ def k_nearest(
     are too large: same neighbours, same bits, and up to five times faster than making them all. This takes another
     few bytes per value of up to 1,008 rows of X, and a few hundred rows of Y, per thread. Of L2 neighbours among long
     rows that vary mostly along a few directions, as images do, the bound is from up to 96 numbers per row of `X` and
-    `Y`, which are kept during the call, also of uint8: up to six times faster.
+    `Y`, which are kept during the call, also of uint8: up to six times faster. Not where `Y` is `X` and each
+    distance is made once.
 
     Examples
     --------

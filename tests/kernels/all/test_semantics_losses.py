@@ -254,6 +254,17 @@ def test_sample_weight_gives_the_weighted_mean(ops, rng, loss_args, loss, dtype)
     assert_array_equal(dz[3], 0)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_row_of_very_small_weight_keeps_its_digits(ops, dtype):
+    Z, y, small = (
+        np.array([[0, 1, 2], [0, 1, 2]], dtype),
+        np.array([0, 0]),
+        2.0 ** (-120 if dtype == "float32" else -1000),
+    )
+    _, dZ = ops.softmax_cross_entropy_gradient(Z, y, sample_weight=np.array([1, small], dtype))
+    np.testing.assert_allclose(dZ[1], dZ[0] * np.dtype(dtype).type(small), rtol=8 * np.finfo(dtype).eps)
+
+
 @pytest.mark.parametrize("loss", LOSSES)
 def test_integer_weights_equal_repeated_rows(ops, rng, loss_args, loss):
     z, y = loss_args(rng, loss, 12)

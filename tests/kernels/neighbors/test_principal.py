@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import warnings
 from fractions import Fraction
 
 import numpy as np
@@ -251,6 +252,30 @@ def test_rows_that_cannot_be_placed_have_no_bound(rng, dtype):
     slack = _principal.features(anchors, rows, 1).slack
     assert np.isinf(slack[:3]).all()
     assert np.isfinite(slack[3:]).all()
+
+
+def test_a_row_that_is_too_far_from_one_anchor_alone_has_no_bound(rng):
+    """Its distance from the center is finite, from an anchor on the other side it is not."""
+    largest = math.sqrt(float(np.finfo(np.float32).max))
+    rows = of_low_rank(rng, 40, 30)
+    rows = (rows * (largest / 4 / np.sqrt(np.square(rows).sum(axis=1).mean()))).astype(np.float32)
+    anchors = anchors_of(rows, 3)
+    assert anchors is not None
+    center, anchor = anchors.rows[:2].astype(np.float64)
+    away = (center - anchor) / np.sqrt(np.square(center - anchor).sum())
+    rows[0] = center + 0.9 * largest * away
+    made, slack = _principal.features(anchors, rows, 1)
+    assert np.isinf(made[0]).any()
+    assert np.isinf(slack[0])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "uint8"])
+def test_few_distinct_rows_are_no_warning(rng, dtype):
+    few = (100 + 20 * of_low_rank(rng, 30, 256)).clip(0, 255).astype(dtype)
+    X, Y = few[rng.integers(0, 30, 4100)], few[rng.integers(0, 30, 8200)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        _principal.choose(X, Y, 1)
 
 
 def test_directions_that_are_not_orthonormal_are_refused(rng):
