@@ -52,6 +52,9 @@ SMALL_SECONDS = 4 * _HELPER_SECONDS
 #: What a call has lost counts with this share in the mean, which halves within so many seconds.
 _LOSS_SHARE, _LOSS_SECONDS = 1 / 8, 0.5
 
+#: Seconds after a call in which no other is measured.
+_UNMEASURED_SECONDS = 1e-3
+
 #: CPU time of this thread; on Windows, where it ticks every 16 ms, the time that has passed: no call seems to lose.
 _cpu_clock = time.perf_counter if os.name == "nt" else time.thread_time
 
@@ -112,6 +115,10 @@ class _Losses:
         """Return what a helper costs."""
         return _HELPER_SECONDS + self._now(time.perf_counter())
 
+    def is_due(self, now: float) -> bool:
+        """Whether to measure a call: after a while without."""
+        return now - self._at > _UNMEASURED_SECONDS
+
     def add(self, seconds: float) -> None:
         """Take in what a call has lost; calls at the same time may overwrite each other's."""
         now = time.perf_counter()
@@ -143,15 +150,18 @@ def run(task: _Task, n_blocks: int, n_threads: int) -> None:
         for block in range(n_blocks):
             _do(task, block)
         return
-    crew, begin, cpu_begin = _Crew(task, n_blocks), time.perf_counter(), _cpu_clock()
+    begin = time.perf_counter()
+    crew = _Crew(task, n_blocks, _losses.is_due(begin))
+    cpu_begin = crew.cpu_seconds()
     # More than once, for what a signal handler raises may come just before one of them begins to wait, or between its
     # waits, and more may come before the next one.
     with crew, crew, crew, crew:
         _here.is_worker = True
         submit(crew.help, workers - 1)
         crew.work()
-    worked = _cpu_clock() - cpu_begin + sum(crew.helped)
-    _losses.add(max(0.0, time.perf_counter() - begin - worked))
+    if crew.is_measured:
+        worked = crew.cpu_seconds() - cpu_begin + sum(crew.helped)
+        _losses.add(max(0.0, time.perf_counter() - begin - worked))
     if crew.errors:
         raise crew.errors[0]
 
@@ -177,8 +187,9 @@ class _Crew:
     has ended finds that it stopped, or no more blocks.
     """
 
-    def __init__(self, task: _Task, n_blocks: int) -> None:
+    def __init__(self, task: _Task, n_blocks: int, is_measured: bool) -> None:
         self.stop = False
+        self.is_measured = is_measured
         self.errors: list[BaseException] = []
         self._task, self._n_blocks = task, n_blocks
         self._blocks = count()  # next() on it is one step for the interpreter: no two threads get one block
@@ -190,12 +201,16 @@ class _Crew:
         while not self.stop and (block := next(self._blocks)) < self._n_blocks:
             _do(self._task, block, self)
 
+    def cpu_seconds(self) -> float:
+        """Return the CPU time of this thread, which takes a microsecond to ask for, if the call is measured."""
+        return _cpu_clock() if self.is_measured else 0.0
+
     def help(self, inbox: _Inbox) -> None:
         self._helping.append(None)
         try:
-            begin = _cpu_clock()
+            begin = self.cpu_seconds()
             self.work()
-            self.helped.append(_cpu_clock() - begin)
+            self.helped.append(self.cpu_seconds() - begin)
         except BaseException as error:
             self.stop = True
             self.errors.append(error)

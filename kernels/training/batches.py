@@ -27,8 +27,9 @@ __all__ = ["COMING", "WAITING", "WORKING", "Trainable", "checked_order", "team_s
 #: What a thread of a team is doing: its share of a round, waiting for the others, or becoming a member.
 WORKING, WAITING, COMING = range(3)
 
-#: Looks at the board, of some 25 µs each (`team`), after which who waits sleeps in between, and how long, in seconds.
-_LOOKS, _SHORTEST_NAP, _LONGEST_NAP, _LONGEST_WAIT = 4, 5e-5, 2.5e-4, 1e-2
+#: Looks at the board, of some 25 µs each (`team`), after which who waits sleeps in between, and how long, in seconds:
+#: such a share of the time so far at most, for the call does not end before all are awake.
+_LOOKS, _SHORTEST_NAP, _LONGEST_NAP, _NAP_SHARE = 4, 5e-5, 2.5e-4, 0.03
 
 #: Seconds, and share of the time so far, that waits may have taken before the leader goes on alone.
 _LOST_AT_ONCE, _LOST_SHARE = 1e-3, 0.1
@@ -120,8 +121,9 @@ def until_done(call: Callable[[], bool], state: NDArray[Any], stage: int, most: 
             looks += 1
             lost += now - looked
         if looks > _LOOKS:
-            longest = _LONGEST_WAIT if state[stage] == COMING else _LONGEST_NAP  # a team may never take in who comes
-            time.sleep(min(_SHORTEST_NAP * 2 ** min(looks - _LOOKS, 10), longest))
+            longest = min(_LONGEST_NAP, _NAP_SHARE * (now - began))
+            nap = min(_SHORTEST_NAP * 2 ** min(looks - _LOOKS, 10), longest)
+            time.sleep(nap if nap >= _SHORTEST_NAP else 0)
             looked, now = now, time.perf_counter()
             lost += now - looked
         looked = now

@@ -180,6 +180,17 @@ def test_what_a_call_waits_for_a_helper_that_does_not_run_is_lost(monkeypatch, f
     assert (parallel._losses.helper_seconds() > 2 * parallel._HELPER_SECONDS) == is_loss
 
 
+def test_of_calls_one_after_the_other_few_are_measured(losses, fresh_pool, monkeypatch):
+    asked: list[None] = []
+    monkeypatch.setattr(parallel, "_cpu_clock", lambda: asked.append(None) or 0.0)
+    counts = []
+    for step in (0.0, 0.0, 1.0):
+        losses.now += step
+        parallel.run(lambda block: None, 2, 2)
+        counts.append(len(asked))
+    assert 2 <= counts[0] == counts[1] < counts[2]
+
+
 def test_small_work_wakes_nobody(monkeypatch, many_cpus):
     monkeypatch.setattr(parallel, "submit", lambda work, n_helpers: pytest.fail("a helper was asked"))
     seen: list[tuple[int, int]] = []
