@@ -26,9 +26,8 @@ Array = NDArray[np.float64]
 
 CELL = 1024
 
-#: Ranges at most, and bytes of their sums, of which there are at least 4.
-_RANGES_PER_THREAD = 8
-_RANGE_BYTES = 1 << 26
+#: Ranges at most, seconds of one at least, as calls have their cost, and bytes of all their sums; but 4 there may be.
+_RANGES_PER_THREAD, _RANGE_SECONDS, _RANGE_BYTES = 8, 4e-5, 1 << 26
 
 
 def sums_of_cells(
@@ -66,7 +65,8 @@ def sums_of_cells(
         stack = np.empty((1, *shape))
         add(0, n, stack)
         return stack[0]
-    most = 1 if threads == 1 else max(4, min(_RANGES_PER_THREAD * threads, _RANGE_BYTES // (8 * math.prod(shape) + 1)))
+    limits = _RANGES_PER_THREAD * threads, int(seconds / _RANGE_SECONDS), _RANGE_BYTES // (8 * math.prod(shape) + 1)
+    most = 1 if threads == 1 else max(4, min(limits))
     cells = -(-n // CELL)
     length = 1 << (-(-cells // most) - 1).bit_length()
     rows, ranges = length * CELL, -(-cells // length)
