@@ -256,7 +256,8 @@ def _settled(
     """Return how rows are searched, what totals are like, and queries and groups as kernels take them."""
     like, plan = panels.ordinary_totals(metric, x.dtype, x.shape[1]), panels.plan(metric, x.dtype, *x.shape)
     how = _How(plan.metric, plan.chunk_steps, key_rule(like.dtype))
-    return how, like, readonly(x), readonly(x_groups), readonly(y_groups)
+    own, others = (readonly(np.ascontiguousarray(groups)) for groups in (x_groups, y_groups))  # strided: another form
+    return how, like, readonly(x), own, others
 
 
 def _paths(

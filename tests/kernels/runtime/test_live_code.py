@@ -356,8 +356,8 @@ def changed(copied: tuple[Path, dict[str, str]], file: str, old: str, new: str) 
 
 #: A file, a part of it, what takes its place, and a kernel that stands on it and one that does not.
 EDITS = {
-    "a scalar helper": ("simd/functions.py", "lost = (c - (total - y))", "lost = (c + (total - y))", "sigmoid_entries",
-                        "fill"),
+    "a scalar helper": ("simd/functions.py", "lost = rest - (total - one)", "lost = rest + (total - one)",
+                        "sigmoid_entries", "fill"),
     "a table of numbers": ("simd/functions.py", "(89.0, 710.0)", "(88.0, 710.0)", "exp_entries", "hinge_sums"),
     "an emitter": ("distances/_tile_metrics.py", "difference = b.fsub(y, x)\n    # Without",
                    "difference = b.fsub(x, y)\n    # Without",
