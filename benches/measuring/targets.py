@@ -78,7 +78,7 @@ def _variables(openblas: str, mkl: str, onednn: str, aten: str, faiss: str, xla:
 
 
 #: What `in_turn` means by a lesser CPU, and the kind from which on there is one.
-_IN_TURNS = ("x86-64-v3", "x86-64-v4")
+_LESSER, _MORE = "x86-64-v3", "x86-64-v4"
 #: Says instead of a kind that commits take turns.
 IN_TURNS = "in-turns"
 
@@ -133,9 +133,8 @@ def in_turn(commit: str) -> str | None:
     """
     from fastml.kernels.runtime import cpu_kinds
 
-    lesser, more = _IN_TURNS
-    turns = int(commit, 16) % 2 == 1 and cpu_kinds.misfit(more) is None and misfit(lesser) is None
-    return lesser if turns else None
+    turns = int(commit, 16) % 2 == 1 and cpu_kinds.misfit(_MORE) is None and misfit(_LESSER) is None
+    return _LESSER if turns else None
 
 
 def is_set(name: str) -> bool:

@@ -26,6 +26,9 @@ __all__ = ["LogisticRegression"]
 #: without penalty the objective falls for ever, and the decrease with it.
 _SMALLEST_OBJECTIVE = 1e-6
 
+#: Decreases of so many times what a value may be wrong by are not seen in the difference of two.
+_HIDDEN = 4.0
+
 #: Tolerance down to which float32 passes are trusted.
 _NARROW_TOL = 1e-5
 
@@ -159,6 +162,7 @@ class LogisticRegression(LinearClassifier):
         report = print_step if self.verbose else None
         minimize(objective, minimizer, max_iter, report)
         if objective.widen():
+            objective.near = False
             minimizer.restart()
             minimize(objective, minimizer, max_iter, report)
         if minimizer.active.size or (minimizer.stalled.any() and not objective.near):
@@ -244,7 +248,9 @@ class _Likelihood(RowObjective):
     Attributes
     ----------
     near : bool
-        Whether the last step was expected to bring no more than `tol` asks for.
+        Whether some point has had a gradient as small as `tol` asks, and a step from it was expected to bring no more
+        than `tol` asks for, or than rounding hides. That step is the last: where classes are separable without penalty,
+        Hessians are made of rounding from there on, and promise more again.
     """
 
     def __init__(
@@ -294,9 +300,10 @@ class _Likelihood(RowObjective):
     def converged(self, values: Array, G: Array, decrease: Array, which: NDArray[np.intp]) -> NDArray[np.bool_]:
         """Compare the gradient and the expected decrease with what `tol` asks, float32 with what it can give."""
         tol = self._tol if self.dtype == np.float64 else max(self._tol, _NARROW_TOL)
-        done: NDArray[np.bool_] = decrease <= tol**2 * np.maximum(values, _SMALLEST_OBJECTIVE)
-        done &= self.largest(G) <= tol
-        self.near = bool(done.all())
+        asked = tol**2 * np.maximum(values, _SMALLEST_OBJECTIVE)
+        flat = self.largest(G) <= tol
+        done: NDArray[np.bool_] = flat & ((decrease <= asked) | self.near)
+        self.near |= bool((flat & (decrease <= np.maximum(asked, _HIDDEN * self.noise(values)))).all())
         return done & ~self.untouched(G, which)
 
     def largest(self, G: Array) -> Array:

@@ -198,7 +198,7 @@ class Plan:
         self.gradient = aligned((network.places.size if training else 0,), network.dtype)
         self.buffers = self._buffers(weights, dropout)
         self._image = max(max(each.input.image, each.output.image) for each in self.buffers)
-        self._stages: dict[tuple[int, bool], list[list[Task]]] = {}
+        self._stages: dict[tuple[int, bool], tuple[list[list[Task]], float]] = {}
 
     def _buffers(self, weights: Weights, dropout: bool) -> list[Buffers]:
         network, training = self.network, self.training
@@ -261,11 +261,13 @@ class Plan:
         self._run(n_threads, back=True)
 
     def _run(self, n_threads: int | None, *, back: bool) -> None:
-        n, seconds = len(self.batch.rows), self._seconds(len(self.batch.rows), 2 if back else 1)
+        n = len(self.batch.rows)
         if (n, back) not in self._stages:
-            self._stages[n, back] = stages_of(self._way_back(n) if back else self._way_forth(n))
+            stages = stages_of(self._way_back(n) if back else self._way_forth(n))
+            self._stages[n, back] = stages, self._seconds(n, 2 if back else 1)
+        stages, seconds = self._stages[n, back]
         image_bytes = self._image * self.network.dtype.itemsize
-        run_stages(self._stages[n, back], n, n_threads, image_bytes=image_bytes, seconds=seconds)
+        run_stages(stages, n, n_threads, image_bytes=image_bytes, seconds=seconds)
 
     def _way_forth(self, n: int) -> list[Task]:
         layers = list(zip(self.network.layers, self.buffers, strict=True))

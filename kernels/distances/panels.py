@@ -81,7 +81,6 @@ TASK_ROWS = 12 * X_ROWS
 #: Pairs x columns that one compiled call may do: about 0.05 s at 20 Gelem/s.
 CALL_ELEMENTS = 1 << 30
 
-
 #: The integers whose order is that of totals: see `neighbors`.
 KEY_DTYPES = {np.dtype(name): np.dtype(f"i{np.dtype(name).itemsize}") for name in ("f4", "f8", "i4", "i8")}
 

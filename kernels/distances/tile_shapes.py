@@ -20,6 +20,7 @@ __all__ = [
     "copies",
     "few_rows",
     "lanes_of_words",
+    "multiplies_bytes",
     "norm_steps",
     "rounded_dtype",
     "tile_shape",
@@ -87,9 +88,14 @@ def y_unit(dtype: np.dtype[Any]) -> int:
     return 2 if dtype == HALVED else 1
 
 
+def multiplies_bytes() -> bool:
+    """Whether distances of bytes are so much faster than those of floats that bounds from bytes pay."""
+    return bool({"avx2", "avx512bw"} & target().features)
+
+
 def rounded_dtype(metric: str) -> np.dtype[Any]:
     """Return the bytes to which rows are rounded for bounds."""
-    by_pairs = metric == "l2" and "vnni" not in target().features and {"avx2", "avx512bw"} & target().features
+    by_pairs = metric == "l2" and "vnni" not in target().features and multiplies_bytes()
     return HALVED if by_pairs else np.dtype(np.uint8)
 
 

@@ -289,12 +289,7 @@ def accumulate_few(typingctx, metric, X, i, Y, places, begin, end, totals):  # t
                     y_here = b.insert_element(y_here, load(b, b.gep(rows[lane], [column])), ir.IntType(32)(lane))
                 add(column, y_here)
 
-            value = _to_memory(b, tile, b.load(total), stored)
-            with b.if_else(b.icmp_signed("==", first, index(0))) as (then, otherwise):
-                with then:
-                    store(b, value, place)
-                with otherwise:
-                    store(b, tile.merge(b, load(b, place), value), place)
+            _write_chunk(b, tile, _to_memory(b, tile, b.load(total), stored), place, first)
 
         _for_each_metric(b, code, dtype, write)
         return context.get_dummy_value()
@@ -377,12 +372,7 @@ def _emit_for(X: Any, rows: Any, totals: Any, sides: int) -> Any:
                 x_here = broadcast(b, load(b, b.gep(x, [column])), vector)
                 y_here = difference(x_here, column)
                 b.store(tile.step(b, b.load(total), zero if sides == 2 else x_here, y_here), total)
-            value = b.bitcast(b.load(total), vector)
-            with b.if_else(b.icmp_signed("==", begin, index(0))) as (then, otherwise):
-                with then:
-                    store(b, value, target)
-                with otherwise:
-                    store(b, tile.merge(b, load(b, target), value), target)
+            _write_chunk(b, tile, b.bitcast(b.load(total), vector), target, begin)
 
         _for_each_metric(b, metric, dtype, write)
         return context.get_dummy_value()
@@ -550,6 +540,15 @@ def _swap_blocks(b: ir.IRBuilder, upper: ir.Value, lower: ir.Value, distance: in
     first = [size + (lane ^ distance) if lane & distance else lane for lane in range(size)]
     second = [size + lane if lane & distance else lane ^ distance for lane in range(size)]
     return shuffle(b, upper, lower, first), shuffle(b, upper, lower, second)
+
+
+def _write_chunk(b: ir.IRBuilder, tile: Tile, value: ir.Value, place: ir.Value, begin: ir.Value) -> None:
+    """Write the totals of columns from `begin` on, added to those of the columns before."""
+    with b.if_else(b.icmp_signed("==", begin, index(0))) as (then, otherwise):
+        with then:
+            store(b, value, place)
+        with otherwise:
+            store(b, tile.merge(b, load(b, place), value), place)
 
 
 def _to_memory(b: ir.IRBuilder, tile: Tile, value: ir.Value, stored: ir.VectorType) -> ir.Value:

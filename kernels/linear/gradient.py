@@ -87,7 +87,7 @@ def linear_loss_gradient(
     Notes
     -----
     Cost: n D C multiply-adds for the scores and as many for the gradient; X is read once. Work space:
-    up to 64 float64 gradients, and per thread up to 2 + log2(n / 65,536) and `ROWS` rows of scores.
+    per thread up to 8 float64 gradients, up to log2(n / 1024) + 2 more, and `ROWS` rows of scores.
 
     Examples
     --------

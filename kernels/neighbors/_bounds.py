@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ..distances import tile_shapes
 from ..distances.arguments import METRICS, Metric, most_int32_columns
-from ..runtime.target import target
 from . import _principal
 
 __all__ = ["Bounds", "Grid", "choose", "choose_grid", "is_worthwhile"]
@@ -53,7 +53,7 @@ def is_worthwhile(metric: Metric, dtype: np.dtype[Any], n: int, m: int, d: int, 
     return bool(
         METRICS[metric].can_be_pruned
         and dtype.kind == "f"
-        and _multiplies_bytes()
+        and tile_shapes.multiplies_bytes()
         and _FEWEST_COLUMNS <= d <= most_int32_columns("l2")
         and n >= _FEWEST_QUERIES
         and n * m * d >= _FEWEST_ELEMENTS
@@ -64,7 +64,7 @@ def is_worthwhile(metric: Metric, dtype: np.dtype[Any], n: int, m: int, d: int, 
 def choose(metric: Metric, x: NDArray[Any], y: NDArray[Any], k: int, task_rows: int, n_threads: int) -> Bounds | None:
     """Return the bounds that a sample of the rows asks for; None where none would pay."""
     m, d = y.shape
-    if _principal.is_worthwhile(metric, len(x), m, d, k) and _multiplies_bytes():
+    if _principal.is_worthwhile(metric, len(x), m, d, k) and tile_shapes.multiplies_bytes():
         anchors = _principal.choose(x, y, k)
         if anchors is not None:
             x_side, y_side = (_principal.features(anchors, rows, n_threads) for rows in (x, y))
@@ -83,8 +83,7 @@ def choose(metric: Metric, x: NDArray[Any], y: NDArray[Any], k: int, task_rows: 
 @np.errstate(all="ignore")
 def choose_grid(metric: Metric, x: NDArray[Any], y: NDArray[Any]) -> Grid | None:
     """Return the grid to which a sample of the rows is nearest; None where there is none."""
-    rows = np.concatenate([_principal.sampled(side, _SAMPLE_ROWS) for side in (x, y)])
-    sample = rows[np.isfinite(rows).all(axis=1)].astype(np.float64)
+    sample = _finite_sample(x, y, _SAMPLE_ROWS)
     if not len(sample):
         return None
     lowest, highest = sample.min(), sample.max()
@@ -93,11 +92,9 @@ def choose_grid(metric: Metric, x: NDArray[Any], y: NDArray[Any]) -> Grid | None
         away = sample - center
         largest = np.abs(away).max()
         for half in (largest, min(largest, 4 * np.sqrt(np.square(away).mean()))):
-            step = 2 * half / 255
-            least, most = _STEPS[x.dtype.name]
-            if not least < step < most:
+            candidate = _grid_around(center, half, x.dtype)
+            if candidate is None:
                 continue
-            candidate = Grid((center - half).astype(x.dtype), x.dtype.type(1 / step))
             scaled = (sample - candidate.origin) * float(candidate.scale)
             beside = np.abs(scaled - np.clip(np.rint(scaled), 0, 255)) / float(candidate.scale)
             if (distance := float(np.median(_norm(metric, beside)))) < nearest:
@@ -108,15 +105,24 @@ def choose_grid(metric: Metric, x: NDArray[Any], y: NDArray[Any]) -> Grid | None
 @np.errstate(all="ignore")
 def _covering_grid(x: NDArray[Any], y: NDArray[Any]) -> Grid | None:
     """Return a grid that nearly all of some rows lie within, since one row beside it spoils the bounds of 32."""
-    rows = np.concatenate([_principal.sampled(side, _COVERED_ROWS) for side in (x, y)])
-    sample = rows[np.isfinite(rows).all(axis=1)].astype(np.float64)
+    sample = _finite_sample(x, y, _COVERED_ROWS)
     if not len(sample):
         return None
     center = sample.mean(axis=0)
-    half = float(np.quantile(np.abs(sample - center).max(axis=1), _COVERED))
+    return _grid_around(center, float(np.quantile(np.abs(sample - center).max(axis=1), _COVERED)), x.dtype)
+
+
+def _finite_sample(x: NDArray[Any], y: NDArray[Any], count: int) -> NDArray[np.float64]:
+    """Return those of so many rows of each side that are finite."""
+    rows = np.concatenate([_principal.sampled(side, count) for side in (x, y)])
+    return rows[np.isfinite(rows).all(axis=1)].astype(np.float64)
+
+
+def _grid_around(center: NDArray[np.float64], half: float, dtype: np.dtype[Any]) -> Grid | None:
+    """Return the grid of 256 steps that reaches `half` to both sides of a center, if there is room to scale."""
     step = 2 * half / 255
-    least, most = _STEPS[x.dtype.name]
-    return Grid((center - half).astype(x.dtype), x.dtype.type(1 / step)) if least < step < most else None
+    least, most = _STEPS[dtype.name]
+    return Grid((center - half).astype(dtype), dtype.type(1 / step)) if least < step < most else None
 
 
 @np.errstate(all="ignore")
@@ -140,7 +146,3 @@ def _norm(metric: Metric, differences: NDArray[np.float64]) -> NDArray[Any]:
     if metric == "l2":
         return np.asarray(np.sqrt(np.square(differences).sum(axis=-1)))
     return np.asarray(differences.sum(axis=-1) if metric == "l1" else differences.max(axis=-1))
-
-
-def _multiplies_bytes() -> bool:
-    return bool({"avx2", "avx512bw"} & target().features)

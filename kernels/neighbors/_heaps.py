@@ -82,9 +82,9 @@ def key_of(bits, rule):  # type: ignore[no-untyped-def]
     return min(bits & rule.mask, rule.nan_key)
 
 
-def new_heaps(parts: int, n: int, k: int, totals: np.dtype[Any]) -> tuple[NDArray[Any], NDArray[np.intp]]:
-    """Return room for the keys and the indices of `n` heaps of `k` pairs, for each part of Y."""
-    return np.empty((parts, n, k), KEY_DTYPES[totals]), np.empty((parts, n, k), np.intp)
+def new_heaps(shape: tuple[int, ...], totals: np.dtype[Any]) -> tuple[NDArray[Any], NDArray[np.intp]]:
+    """Return room for keys and indices; the pairs of a heap lie along the last axis."""
+    return np.empty(shape, KEY_DTYPES[totals]), np.empty(shape, np.intp)
 
 
 @inner

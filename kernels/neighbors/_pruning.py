@@ -172,7 +172,6 @@ def fill_heaps(
     block = byte_plan.block_points
     step = max(block, _CALL_ELEMENTS // max(1, n * (d + _LOOKING)) // block * block)
     plans, rounding = (plan, byte_plan), (grid, y_side)
-
     one_in = _PAIRS_PER_SURVIVOR // (2 if y_features.slack.size else 1)
 
     def prune(begin: int, end: int, stride: int = 0) -> tuple[int, int]:
@@ -346,7 +345,8 @@ def _prune(  # type: ignore[no-untyped-def]
     y_first, y_last, stride = y_range
     keys, cutoffs, refused, to_grid = queries.keys, queries.cutoffs, queries.refused, queries.to_grid
     n, d, as_bytes, k = queries.rows.shape[0], np.float64(Y.shape[1]), queries.as_bytes, keys.shape[1]
-    count, scale = -(-(y_last - y_first) // max(1, stride)), np.float64(rounding[0].scale)
+    every = max(1, stride)
+    count, scale = -(-(y_last - y_first) // every), np.float64(rounding[0].scale)
     height = -(-min(X_ROWS, n) // byte_plan.tile_rows) * byte_plan.tile_rows
     width = -(-min(block, count) // POINTS_STEP) * POINTS_STEP
     panels, broadcast_x = aligned_like(width * as_bytes.shape[1], as_bytes), aligned_like(byte_plan.workspace, as_bytes)
@@ -364,8 +364,8 @@ def _prune(  # type: ignore[no-untyped-def]
     farthest = 0.0
     for begin in range(0, count, block):
         size = min(block, count - begin)
-        left, right = y_first + begin * max(1, stride), y_first + begin + size
-        _pack_rounded(byte_plan, rounding, features, left, size, max(1, stride), rounded, panels, radius)
+        left, right = y_first + begin * every, y_first + begin + size
+        _pack_rounded(byte_plan, rounding, features, left, size, every, rounded, panels, radius)
         farthest = max(farthest * (stride > 0), radius[: -(-size // KEYS_AT_ONCE)].max())
         any_refused, all_refused = False, False
         for top in range(0, n, X_ROWS):
@@ -382,7 +382,7 @@ def _prune(  # type: ignore[no-untyped-def]
                 if stride or is_first:
                     if not stride:
                         nearest[0] = _LARGEST
-                    _find_nearest(row, size, left, max(1, stride), own, y_groups, nearest[place], places[place])
+                    _find_nearest(row, size, left, every, own, y_groups, nearest[place], places[place])
                 if stride:
                     continue
                 if is_first:

@@ -53,6 +53,7 @@ from ._heaps import (
     index_at,
     key_at,
     key_rule,
+    new_heaps,
     new_list,
     offer,
 )
@@ -136,9 +137,8 @@ def choose(
     possible = METRICS[metric].can_be_pruned and y.dtype.kind == "f" and d > 0 and n > 0 and m < MOST_ROWS
     if algorithm == "brute" or not possible:
         return None
-    threads = parallel.resolve(n_threads)
     if algorithm == "tree":
-        return build(y, threads)
+        return build(y, parallel.resolve(n_threads))
     few = d <= _FEW_COLUMNS
     if n * m < (_FEWEST_PAIRS if few else _FEWEST_PAIRS_OF_MANY) or k > min(_MOST_NEIGHBORS, m // _ROWS_PER_NEIGHBOR):
         return None
@@ -152,7 +152,7 @@ def choose(
         nearest = min(k, len(rows) // _ROWS_PER_NEIGHBOR)
         if not _is_enough(0.9 * rows.size, metric, build(rows, 1), queries, own, y_groups[part], nearest):
             return None
-    tree = build(y, threads)
+    tree = build(y, parallel.resolve(n_threads))
     return tree if _is_enough(m * (d + _PER_PAIR) / _COST, metric, tree, queries, own, y_groups, k) else None
 
 
@@ -168,7 +168,7 @@ def _is_enough(
     """Whether a few queries look at so many columns at most, in the mean."""
     n = len(x)
     how, like, x, x_groups, y_groups = _settled(metric, x, x_groups, y_groups)
-    keys, indices = np.empty((n, k), KEY_DTYPES[like.dtype]), np.empty((n, k), np.intp)
+    keys, indices = new_heaps((n, k), like.dtype)
     homes, order = _paths(how, like, tree, x, False, 1)
     budget = int(n * columns)
     done, _, looked = _answer(how, tree, x, order, homes, 0, n, x_groups, y_groups, like, budget, keys, indices)
@@ -224,19 +224,19 @@ def search(
     x: NDArray[Any],
     x_groups: NDArray[np.intp],
     y_groups: NDArray[np.intp],
+    k: int,
     same: bool,
-    keys: NDArray[Any],
-    indices: NDArray[np.intp],
     threads: int,
-) -> int:
-    """Fill `keys` and `indices` (n, k) with the nearest rows, sorted, and return how many distances were made.
+) -> tuple[NDArray[Any], NDArray[np.intp], int]:
+    """Return keys and indices (n, k) of the nearest rows, sorted, and how many distances were made.
 
     `same` says that the rows of X are those of the tree.
     """
     n = len(x)
     how, like, x, x_groups, y_groups = _settled(metric, x, x_groups, y_groups)
+    keys, indices = new_heaps((n, k), like.dtype)
     homes, order = _paths(how, like, tree, x, same, threads)
-    made, budget = [0] * -(-n // _TASK_QUERIES), max(1, _CALL_COLUMNS // (1 + keys.shape[1] // _ROWS_IN_ORDER))
+    made, budget = [0] * -(-n // _TASK_QUERIES), max(1, _CALL_COLUMNS // (1 + k // _ROWS_IN_ORDER))
 
     def answer(task: int) -> Iterator[None]:
         first, last = task * _TASK_QUERIES, min(n, (task + 1) * _TASK_QUERIES)
@@ -247,7 +247,7 @@ def search(
             yield
 
     parallel.run(answer, len(made), threads)
-    return sum(made)
+    return keys, indices, sum(made)
 
 
 def _settled(

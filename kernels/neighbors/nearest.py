@@ -221,7 +221,7 @@ def _nearest_by_symmetry(
     """Find neighbours among settled rows, every pair's distance made once."""
     n, d = x.shape
     ordinary = panels.ordinary_totals(metric, x.dtype, d)
-    keys, indices = (room[0] for room in new_heaps(1, n, k, ordinary.dtype))
+    keys, indices = new_heaps((n, k), ordinary.dtype)
     threads = parallel.resolve(n_threads)
     _symmetric.fill_heaps(metric, x, groups, key_rule(ordinary.dtype), keys, indices, threads, progress)
     most = max(1, _CALL_MERGES // (k * k.bit_length()))
@@ -241,9 +241,8 @@ def _nearest(
 ) -> tuple[NDArray[Any], NDArray[np.intp]]:
     """Find neighbours among settled rows, in a tree of those of Y if there is one; empty groups exclude nothing."""
     if tree is not None:
-        ordinary, threads = panels.ordinary_totals(metric, x.dtype, x.shape[1]), parallel.resolve(n_threads)
-        keys, indices = (room[0] for room in new_heaps(1, len(x), k, ordinary.dtype))
-        _tree.search(metric, tree, x, x_groups, y_groups, x is y, keys, indices, threads)
+        threads = parallel.resolve(n_threads)
+        keys, indices, _ = _tree.search(metric, tree, x, x_groups, y_groups, k, x is y, threads)
         return _distances(metric, x, x_groups, y, y_groups, keys, indices, threads, by_tree=True), indices
     keys, indices, threads, extreme = _search_rows(metric, x, x_groups, y, y_groups, k, n_threads)
     return _distances(metric, x, x_groups, y, y_groups, keys, indices, threads, extreme), indices
@@ -269,14 +268,14 @@ def _search_rows(
     serial = seconds < parallel.SMALL_SECONDS and threads == 1
 
     if _selection.is_worthwhile(n, m, k) and not _bounds.is_worthwhile(metric, x.dtype, n, m, d, k):
-        keys, indices = (room[0] for room in new_heaps(1, n, k, ordinary.dtype))
+        keys, indices = new_heaps((n, k), ordinary.dtype)
         _select(metric, x, x_groups, y, y_groups, keys, indices, threads)
         return keys, indices, threads, None
     rule = key_rule(ordinary.dtype)
     cut = tuple(panels.plan(metric, x.dtype, n, d)), tuple(rule)
     x_groups, y, y_groups = readonly(x_groups), readonly(y), readonly(y_groups)
     if serial and n <= panels.TASK_ROWS and k * n < _CALL_MERGES:
-        keys, indices = (room[0] for room in new_heaps(1, n, k, ordinary.dtype))
+        keys, indices = new_heaps((n, k), ordinary.dtype)
         rows = panels.whole_steps(x)
         extreme = _search(*cut, rows, x_groups, y, y_groups, (0, m), True, True, ordinary, keys, indices)
         return keys, indices, threads, extreme
@@ -286,7 +285,7 @@ def _search_rows(
     sorts_at_once = max(1, _CALL_MERGES // (k * k.bit_length()))
     x_parts = [(first, min(n, first + rows_at_once)) for first in range(0, n, rows_at_once)]
     y_parts = _parts_of_y(m, k, len(x_parts), threads)
-    keys, indices = new_heaps(len(y_parts), n, k, ordinary.dtype)
+    keys, indices = new_heaps((len(y_parts), n, k), ordinary.dtype)
     bounds = _bounds.choose(metric, x, y, k, rows_at_once, threads) if len(y_parts) == 1 else None
 
     def search(task: int) -> Iterator[None]:
@@ -392,9 +391,7 @@ def _distances(
             x: NDArray[Any], x_groups: NDArray[np.intp], y: NDArray[Any], y_groups: NDArray[np.intp], k: int
         ) -> NDArray[np.intp]:
             if by_tree:
-                keys, indices = (room[0] for room in new_heaps(1, len(x), k, x.dtype))
-                _tree.search(metric, _tree.build(y, threads), x, x_groups, y_groups, x is y, keys, indices, threads)
-                return indices
+                return _tree.search(metric, _tree.build(y, threads), x, x_groups, y_groups, k, x is y, threads)[1]
             return _search_rows(metric, x, x_groups, y, y_groups, k, threads)[1]
 
         return _extremes.correct_nearest(x, x_groups, y, y_groups, totals, indices, threads, nearest)

@@ -144,6 +144,11 @@ def _constant(typingctx, name, x):  # type: ignore[no-untyped-def]
     return x(name, x), emit
 
 
+def _multiply_add(b: ir.IRBuilder, x: ir.Value, y: ir.Value, z: ir.Value) -> ir.Value:
+    """Return x * y + z, fused where the target can."""
+    return b.fadd(b.fmul(x, y, flags=("contract",)), z, flags=("contract",))
+
+
 def _polynomial_twin(name: str, x: Any) -> Any:
     dtype = np.asarray(x).dtype
     *rest, total = (dtype.type(c) for c in _POLYNOMIALS[name][dtype == _FLOAT64])
@@ -163,8 +168,7 @@ def _polynomial(typingctx, name, x):  # type: ignore[no-untyped-def]
         *rest, last = coefficients
         total = context.get_constant(x, last)
         for coefficient in reversed(rest):
-            product = b.fmul(total, arguments[1], flags=("contract",))
-            total = b.fadd(product, context.get_constant(x, coefficient), flags=("contract",))
+            total = _multiply_add(b, total, arguments[1], context.get_constant(x, coefficient))
         return total
 
     return x(name, x), emit
@@ -190,15 +194,11 @@ def _in_pairs(typingctx, name, x, square):  # type: ignore[no-untyped-def]
     def emit(context, b, signature, arguments):  # type: ignore[no-untyped-def]
         _, x_value, squared = arguments
         constants = [context.get_constant(x, coefficient) for coefficient in coefficients]
-
-        def multiply_add(first: Any, second: Any, third: Any) -> Any:
-            return b.fadd(b.fmul(first, second, flags=("contract",)), third, flags=("contract",))
-
-        pairs = [multiply_add(d, x_value, c) for c, d in zip(constants[::2], constants[1::2], strict=False)]
+        pairs = [_multiply_add(b, d, x_value, c) for c, d in zip(constants[::2], constants[1::2], strict=False)]
         pairs += constants[-1:] if len(constants) % 2 else []
         *rest, total = pairs
         for pair in reversed(rest):
-            total = multiply_add(total, squared, pair)
+            total = _multiply_add(b, total, squared, pair)
         return total
 
     return x(name, x, x), emit

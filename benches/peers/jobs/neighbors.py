@@ -306,15 +306,6 @@ def _jax_search(metric: str, X: Array, Y: Array, k: int, n_threads: int) -> dict
         negative, indices = jax.lax.map(lambda row: jax.lax.top_k(-gather(y - row), k), x)
         return -negative, indices
 
-    def in_blocks(size: int) -> Call:
-        def search(x: Any, y: Any) -> Any:
-            whole = len(x) // size * size
-            found = jax.lax.map(lambda part: by_product(part, y), x[:whole].reshape(-1, size, x.shape[1]))
-            rest = by_product(x[whole:], y)
-            return [jnp.concatenate([f.reshape(-1, k), r]) for f, r in zip(found, rest, strict=True)]
-
-        return of(search)
-
     def of(function: Callable[..., Any]) -> Call:
         compiled = jax.jit(function)
 
@@ -323,6 +314,15 @@ def _jax_search(metric: str, X: Array, Y: Array, k: int, n_threads: int) -> dict
             return np.asarray(distances), np.asarray(indices)
 
         return call
+
+    def in_blocks(size: int) -> Call:
+        def search(x: Any, y: Any) -> Any:
+            whole = len(x) // size * size
+            found = jax.lax.map(lambda part: by_product(part, y), x[:whole].reshape(-1, size, x.shape[1]))
+            rest = by_product(x[whole:], y)
+            return [jnp.concatenate([f.reshape(-1, k), r]) for f, r in zip(found, rest, strict=True)]
+
+        return of(search)
 
     calls = {}
     if metric == "l2":

@@ -214,11 +214,7 @@ def test_names(rng):
 def made(Y, k, metric="l2", X=None):
     """Return how many distances a query makes in the mean."""
     X = Y if X is None else X
-    ordinary = panels.ordinary_totals(metric, Y.dtype, Y.shape[1])
-    keys = np.empty((len(X), k), panels.KEY_DTYPES[ordinary.dtype])
-    indices = np.empty((len(X), k), np.intp)
-    tree = _tree.build(Y, 2)
-    return _tree.search(metric, tree, X, NOTHING, NOTHING, X is Y, keys, indices, 2) / len(X)
+    return _tree.search(metric, _tree.build(Y, 2), X, NOTHING, NOTHING, k, X is Y, 2)[2] / len(X)
 
 
 @pytest.mark.skipif(not jit_enabled(), reason="takes long as Python")
