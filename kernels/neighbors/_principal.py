@@ -51,8 +51,8 @@ from ..runtime.jit import kernel
 __all__ = ["Anchors", "Features", "choose", "features", "is_worthwhile", "sampled"]
 
 #: With fewer pairs, shorter rows, or fewer rows on a side to repay what is made of each row of the other, it is not
-#: tried: to look for directions takes as long as some 10^6 pairs.
-_FEWEST_PAIRS = 1 << 25
+#: tried: to look for directions takes as long as some 10^6 pairs, and twice as many where VNNI makes those of bytes.
+_FEWEST_PAIRS = 1 << 24
 _FEWEST_COLUMNS, _FEWEST_QUERIES, _FEWEST_POINTS, _ROWS_PER_NEIGHBOR = 256, 256, 4096, 256
 
 #: How many directions there may be: with the length of what is left, whole steps of a panel of bytes.
@@ -115,7 +115,7 @@ def is_worthwhile(metric: Metric, n: int, m: int, d: int, k: int) -> bool:
         and d >= _FEWEST_COLUMNS
         and n >= _FEWEST_QUERIES
         and m >= max(_FEWEST_POINTS, k * _ROWS_PER_NEIGHBOR)
-        and n * m >= _FEWEST_PAIRS
+        and n * m >= _FEWEST_PAIRS << tile_shapes.norm_steps(UINT8)
     )
 
 
