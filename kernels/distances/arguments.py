@@ -185,7 +185,7 @@ def k(k: object, m: int, exclude_self: bool, n: int) -> int:
     count = int(k)
     if flag(exclude_self, "exclude_self"):
         if n != m:
-            raise ValueError(f"exclude_self needs as many rows in Y as in X; Y has {m}, X has {n}")
+            raise ValueError(f"exclude_self needs as many rows in Y as in X, or an offset; Y has {m}, X has {n}")
         if not 1 <= count < m:
             raise ValueError(f"k is {count}; with exclude_self it must lie between 1 and {m - 1}, Y has {m} rows")
     elif not 1 <= count <= m:

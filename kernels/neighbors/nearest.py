@@ -28,7 +28,8 @@ Few queries. Where the rows of X alone cannot feed the threads, Y is cut into pa
 finds its own k best, and these are merged in the same order.
 
 Exclusion. Rows may bear groups, and then a candidate of the query's own group is passed over. With a
-group for each row that is `exclude_self`; with the test fold as group it is cross-validation in one pass.
+group for each row that is `exclude_self`; with the test fold as group it is cross-validation in one pass. `candidates`
+makes of it all that may be asked.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ from ..runtime import parallel
 from ..runtime.jit import inner, kernel, readonly
 from ..simd import comparisons
 from ..simd.comparisons import KEYS_AT_ONCE
-from . import _bounds, _extremes, _pruning, _selection, _symmetric, _tree
+from . import _bounds, _extremes, _pruning, _selection, _symmetric, _tree, candidates
 from ._heaps import KeyRule, before, key_of, key_rule, merge, new_heaps, replace_root, sort_heaps, sort_rows
 
 __all__ = ["k_nearest"]
@@ -89,6 +90,10 @@ def k_nearest(
     *,
     metric: str = "l2",
     exclude_self: bool = False,
+    offset: int | None = None,
+    groups: tuple[ArrayLike, ArrayLike] | None = None,
+    within_groups: bool = False,
+    where: ArrayLike | None = None,
     algorithm: arguments.Algorithm = "auto",
     n_threads: int | None = None,
 ) -> tuple[NDArray[Any], NDArray[np.intp]]:
@@ -102,11 +107,20 @@ def k_nearest(
     Y : array-like of shape (m, D), or None
         The rows to choose from; None means `X`.
     k : int
-        How many, ``1 <= k <= m``, or ``k <= m - 1`` with `exclude_self`.
+        How many, ``1 <= k <= m``, or ``k <= m - 1`` with `exclude_self`; with `where` so many rows less as it leaves
+        out.
     metric : {"l2", "l1", "linf"}, default="l2"
         Also by the names "euclidean", "manhattan", "cityblock" and "chebyshev".
     exclude_self : bool, default=False
-        Leave out row ``i`` of `Y` for query ``i``; needs n == m.
+        Leave out row ``i`` of `Y` for query ``i``; needs n == m, or an `offset`.
+    offset : int, optional
+        With `exclude_self`: query ``i`` is row ``offset + i`` of `Y`, as where queries come in batches.
+    groups : pair of integer arrays of shapes (n,) and (m,), optional
+        The groups of the rows of `X` and of `Y`. Only rows of other groups than the query's are its neighbors.
+    within_groups : bool, default=False
+        Only rows of the query's own group are its neighbors.
+    where : bool array of shape (m,), optional
+        Which rows of `Y` may be neighbors; None means all.
     algorithm : {"auto", "brute", "tree"}, default="auto"
         How to search; the result is the same. "brute" looks at all pairs, "tree" at those that a tree of boxes around
         rows of `Y` leaves, "auto" chooses by sizes and what a few queries tell. For uint8 rows there is no tree.
@@ -122,14 +136,15 @@ def k_nearest(
         Rows of `Y`, ordered by (distance, index): the smaller index first on a tie. Ties of float L2
         are those of the squared distance; of uint8, of the exact integer. Pairs whose squares are too small for
         the dtype come before all others, those whose squares are too large after them, each in the right
-        order. NaN distances come last, by index.
+        order. NaN distances come last, by index. Where `groups` leave a query fewer than `k` candidates, the last
+        places have index -1 and distance infinity (the largest number of int32).
 
     Raises
     ------
     TypeError
         If an argument is not real numbers, or `k` no integer.
     ValueError
-        If shapes, column counts, `k`, `metric` or `algorithm` do not fit.
+        If shapes, column counts, `k`, `metric`, `algorithm` or what chooses candidates do not fit.
 
     Notes
     -----
@@ -149,6 +164,10 @@ def k_nearest(
     Queries that have L2 neighbours whose squares leave the range of the dtype take two to five times as long, and a
     copy of `Y` in float64.
 
+    With `exclude_self`, `groups` and `where` the result is that of a search among the candidates alone, with the same
+    bits. Within groups only pairs of one group are looked at, and both sides are copied; the rows that `where` leaves
+    are copied where that saves time.
+
     Of large float problems most distances are not made where a bound, from rows rounded to bytes, shows that they
     are too large: same neighbours, same bits, and up to five times faster than making them all. This takes another
     few bytes per value of up to 1,008 rows of X, and a few hundred rows of Y, per thread. Of L2 neighbours among long
@@ -166,15 +185,25 @@ def k_nearest(
     >>> distances
     array([[1., 1.],
            [3., 9.]])
+
+    The nearest row of the query's own group:
+
+    >>> k_nearest([[0.0], [10.0]], [[1.0], [-1.0], [7.0]], 1, groups=([4, 6], [6, 4, 6]), within_groups=True)[1]
+    array([[1],
+           [2]])
     """
     short = arguments.metric(metric)
     x, y, _ = arguments.pair(X, Y)
-    k = arguments.k(k, y.shape[0], exclude_self, x.shape[0])
-    groups = np.arange(x.shape[0]) if exclude_self else _NO_GROUPS
-    tree = _tree.choose(arguments.algorithm(algorithm), short, x, groups, y, groups, k, n_threads)
-    if tree is None and x is y and _symmetric.is_worthwhile(x, k, parallel.resolve(n_threads)):
-        return _nearest_by_symmetry(short, x, groups, k, n_threads)
-    return _nearest(short, x, groups, y, groups, k, n_threads, tree)
+    way = arguments.algorithm(algorithm)
+    k, chosen = candidates.checked(k, len(x), len(y), exclude_self, offset, groups, within_groups, where)
+    if chosen.is_all:
+        return _outside_groups(short, way, x, _NO_GROUPS, y, _NO_GROUPS, k, n_threads)
+
+    def search(*rows: Any) -> tuple[NDArray[Any], NDArray[np.intp]]:
+        return _outside_groups(short, way, *rows)
+
+    dtype = arguments.result_dtype(short, x.dtype, x.shape[1])
+    return candidates.find(chosen, dtype, x, y, k, n_threads, search)
 
 
 def k_nearest_outside_group(
@@ -187,25 +216,43 @@ def k_nearest_outside_group(
     n_threads: int | None = None,
     progress: Callable[[int], object] | None = None,
 ) -> tuple[NDArray[Any], NDArray[np.intp]]:
-    """Find, for every row of `X`, the `k` nearest rows of other groups.
+    """Find, for every row of `X`, the `k` nearest rows of other groups, as `k_nearest` does.
 
-    The caller sees to it that every row has `k` candidates; where it has fewer, the last places hold no
-    valid index. `progress` is told now and then how many more rows' worth of the work is done.
+    Where a row has fewer than `k` candidates, the last places hold no valid index. `progress` is told now and then how
+    many more rows' worth of the work is done.
     """
-    short = arguments.metric(metric)
     x, _, _ = arguments.pair(X)
-    tree = _tree.choose(arguments.algorithm(algorithm), short, x, groups, x, groups, k, n_threads)
-    if tree is None and _symmetric.is_worthwhile(x, k, parallel.resolve(n_threads)):
-        return _nearest_by_symmetry(short, x, groups, k, n_threads, progress)
-    step = len(x) if progress is None else panels.TASK_ROWS * parallel.resolve(n_threads)
+    return _outside_groups(
+        arguments.metric(metric), arguments.algorithm(algorithm), x, groups, x, groups, k, n_threads, progress
+    )
+
+
+def _outside_groups(
+    metric: arguments.Metric,
+    algorithm: arguments.Algorithm,
+    x: NDArray[Any],
+    x_groups: NDArray[np.intp],
+    y: NDArray[Any],
+    y_groups: NDArray[np.intp],
+    k: int,
+    n_threads: int | None,
+    progress: Callable[[int], object] | None = None,
+) -> tuple[NDArray[Any], NDArray[np.intp]]:
+    """Find neighbors among settled rows of other groups in the way that pays; empty groups exclude nothing."""
+    tree = _tree.choose(algorithm, metric, x, x_groups, y, y_groups, k, n_threads)
+    same = x is y and x_groups is y_groups
+    if tree is None and same and _symmetric.is_worthwhile(x, k, parallel.resolve(n_threads)):
+        return _nearest_by_symmetry(metric, x, x_groups, k, n_threads, progress)
+    if progress is None:
+        return _nearest(metric, x, x_groups, y, y_groups, k, n_threads, tree)
+    step = panels.TASK_ROWS * parallel.resolve(n_threads)
     if tree is not None:
         step = max(step, len(x) // _TREE_STEPS)
     parts = []
-    for first in range(0, len(x), max(1, step)):
+    for first in range(0, len(x), step):
         some = slice(first, first + step)
-        parts.append(_nearest(short, x[some], groups[some], x, groups, k, n_threads, tree))
-        if progress is not None:
-            progress(len(parts[-1][0]))
+        parts.append(_nearest(metric, x[some], x_groups[some], y, y_groups, k, n_threads, tree))
+        progress(len(parts[-1][0]))
     distances, indices = zip(*parts, strict=True)
     return np.concatenate(distances), np.concatenate(indices)
 

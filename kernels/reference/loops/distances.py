@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from ...arguments import arrays, scalars
 from ...arguments.arrays import Array
 from ...distances import arguments, scales
+from ...neighbors import candidates
 from ._common import Row, quiet
 
 __all__ = ["k_nearest", "pairwise", "pairwise_l1", "pairwise_l2", "pairwise_linf"]
@@ -153,6 +154,10 @@ def k_nearest(
     *,
     metric: str = "l2",
     exclude_self: bool = False,
+    offset: int | None = None,
+    groups: tuple[ArrayLike, ArrayLike] | None = None,
+    within_groups: bool = False,
+    where: ArrayLike | None = None,
     algorithm: arguments.Algorithm = "auto",
 ) -> tuple[Array, Array]:
     """Find the `k` rows of `Y` nearest to each row of `X`, by (distance, index); see `kernels.k_nearest`.
@@ -161,18 +166,19 @@ def k_nearest(
     """
     x, y, _ = arguments.pair(X, Y)
     name = arguments.metric(metric)
-    k = arguments.k(k, len(y), exclude_self, len(x))
+    k, chosen = candidates.checked(k, len(x), len(y), exclude_self, offset, groups, within_groups, where)
     arguments.algorithm(algorithm)
-    distances = np.empty((len(x), k), arguments.result_dtype(name, x.dtype, x.shape[1]))
-    indices = np.empty((len(x), k), np.intp)
+    dtype = arguments.result_dtype(name, x.dtype, x.shape[1])
+    distances = np.full((len(x), k), candidates.nothing_found(dtype), dtype)
+    indices = np.full((len(x), k), candidates.NO_ROW, np.intp)
     rows, others = x.tolist(), y.tolist()
     for i, row in enumerate(rows):
         keys = [_distance(row, other, name, x.dtype) for other in others]
-        candidates = [j for j in range(len(others)) if not (exclude_self and j == i)]
+        places = chosen.of(i, len(others)).tolist()
         # The sort keeps the order of what is equal, so ties stay ordered by index. NaN compares
         # with nothing: it is sorted by being NaN, and then by index.
-        candidates.sort(key=lambda j: (2, 0.0) if math.isnan(keys[j].total) else keys[j][:2])
-        for rank, j in enumerate(candidates[:k]):
+        places.sort(key=lambda j: (2, 0.0) if math.isnan(keys[j].total) else keys[j][:2])
+        for rank, j in enumerate(places[:k]):
             indices[i, rank] = j
             distances[i, rank] = keys[j].distance
     return distances, indices

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 from ...arguments import arrays, scalars
 from ...arguments.arrays import Array
 from ...distances import arguments, scales
+from ...neighbors import candidates
 from ._common import BLOCK, quiet
 
 __all__ = ["k_nearest", "pairwise_l1", "pairwise_l2", "pairwise_linf"]
@@ -183,6 +184,10 @@ def k_nearest(
     *,
     metric: str = "l2",
     exclude_self: bool = False,
+    offset: int | None = None,
+    groups: tuple[ArrayLike, ArrayLike] | None = None,
+    within_groups: bool = False,
+    where: ArrayLike | None = None,
     algorithm: arguments.Algorithm = "auto",
 ) -> tuple[Array, Array]:
     """Find the `k` rows of `Y` nearest to each row of `X`, by (distance, index); see `kernels.k_nearest`.
@@ -193,11 +198,12 @@ def k_nearest(
     x, y, kind = arguments.pair(X, Y)
     name = arguments.metric(metric)
     n, m, columns = len(x), len(y), x.shape[1]
-    k = arguments.k(k, m, exclude_self, n)
+    k, chosen = candidates.checked(k, n, m, exclude_self, offset, groups, within_groups, where)
     arguments.algorithm(algorithm)
     key_dtype = arguments.result_dtype(name, x.dtype, columns, squared=True)
-    distances = np.empty((n, k), arguments.result_dtype(name, x.dtype, columns))
-    indices = np.empty((n, k), np.intp)
+    dtype = arguments.result_dtype(name, x.dtype, columns)
+    distances = np.full((n, k), candidates.nothing_found(dtype), dtype)
+    indices = np.full((n, k), candidates.NO_ROW, np.intp)
     step = max(1, min(n, _DISTANCES // max(1, m)))
     block = np.empty((step, m), key_dtype)
     for i in range(0, n, step):
@@ -212,17 +218,16 @@ def k_nearest(
                     keys[row] = rank
         elif name == "l2":
             own = np.sqrt(keys, dtype=np.float64)
-        if exclude_self:
-            rows = np.arange(len(keys))
-            others = np.ones(keys.shape, bool)
-            others[rows, i + rows] = False
-            keys = keys[others].reshape(len(keys), m - 1)
+        if chosen.is_all:
             nearest = _smallest(keys, k)
-            nearest += nearest >= (i + rows)[:, None]  # to the right of the column left out
-        else:
-            nearest = _smallest(keys, k)
-        indices[i : i + step] = nearest
-        distances[i : i + step] = np.take_along_axis(own, nearest, axis=1)
+            indices[i : i + step] = nearest
+            distances[i : i + step] = np.take_along_axis(own, nearest, axis=1)
+            continue
+        for row in range(len(keys)):
+            places = chosen.of(i + row, m)
+            if count := min(k, places.size):
+                found = places[_smallest(keys[row : row + 1, places], count)[0]]
+                indices[i + row, :count], distances[i + row, :count] = found, own[row, found]
     return distances, indices
 
 

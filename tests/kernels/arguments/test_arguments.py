@@ -217,7 +217,7 @@ def test_k_lies_between_one_and_the_candidates():
         (4, 3, False, 3, ValueError, "k is 4; it must lie between 1 and 3"),
         (1, 0, False, 3, ValueError, "k is 1"),
         (3, 3, True, 3, ValueError, "k is 3; with exclude_self it must lie between 1 and 2"),
-        (1, 3, True, 2, ValueError, "exclude_self needs as many rows in Y as in X; Y has 3, X has 2"),
+        (1, 3, True, 2, ValueError, "exclude_self needs as many rows in Y as in X, or an offset; Y has 3, X has 2"),
         (2.0, 3, False, 3, TypeError, r"k is 2.0 \(float\); it must be an integer"),
         (True, 3, False, 3, TypeError, r"k is True \(bool\)"),
         ("2", 3, False, 3, TypeError, r"k is '2' \(str\)"),
