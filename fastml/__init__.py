@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from . import datasets as datasets
+    from . import impute as impute
     from . import inspection as inspection
     from . import kernels as kernels
     from . import layers as layers
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from . import neural_network as neural_network
     from . import plot as plot
     from . import svm as svm
+    from .impute import KNNImputer as KNNImputer
     from .inspection import check_gradient as check_gradient
     from .linear_model import LinearRegression as LinearRegression
     from .linear_model import LogisticRegression as LogisticRegression
@@ -40,6 +42,10 @@ if TYPE_CHECKING:
     from .model_selection import sweep as sweep
     from .neighbors import KNeighborsClassifier as KNeighborsClassifier
     from .neighbors import KNeighborsRegressor as KNeighborsRegressor
+    from .neighbors import KNeighborsTransformer as KNeighborsTransformer
+    from .neighbors import LocalOutlierFactor as LocalOutlierFactor
+    from .neighbors import NearestCentroid as NearestCentroid
+    from .neighbors import NearestNeighbors as NearestNeighbors
     from .neural_network import ConvNetClassifier as ConvNetClassifier
     from .neural_network import MLPClassifier as MLPClassifier
     from .neural_network import MLPRegressor as MLPRegressor
@@ -51,19 +57,25 @@ __version__ = "0.1.0"
 __all__ = [
     "ConvNetClassifier",
     "DivergenceWarning",
+    "KNNImputer",
     "KNeighborsClassifier",
     "KNeighborsRegressor",
+    "KNeighborsTransformer",
     "LinearRegression",
     "LinearSVC",
+    "LocalOutlierFactor",
     "LogisticRegression",
     "MLPClassifier",
     "MLPRegressor",
+    "NearestCentroid",
+    "NearestNeighbors",
     "Ridge",
     "SGDClassifier",
     "SGDRegressor",
     "__version__",
     "check_gradient",
     "datasets",
+    "impute",
     "inspection",
     "kernels",
     "knn_cross_validation",
@@ -81,20 +93,25 @@ __all__ = [
 # A test compares both with __all__.
 _SUBMODULES = frozenset(
     {
-        "datasets", "inspection", "kernels", "layers", "linear_model", "model_selection", "neighbors",
+        "datasets", "impute", "inspection", "kernels", "layers", "linear_model", "model_selection", "neighbors",
         "neural_network", "plot", "svm",
     }
 )  # fmt: skip
 _HOME = {
     "ConvNetClassifier": "neural_network",
     "DivergenceWarning": "training.run",
+    "KNNImputer": "impute",
     "KNeighborsClassifier": "neighbors",
     "KNeighborsRegressor": "neighbors",
+    "KNeighborsTransformer": "neighbors",
     "LinearRegression": "linear_model",
     "LinearSVC": "svm",
+    "LocalOutlierFactor": "neighbors",
     "LogisticRegression": "linear_model",
     "MLPClassifier": "neural_network",
     "MLPRegressor": "neural_network",
+    "NearestCentroid": "neighbors",
+    "NearestNeighbors": "neighbors",
     "Ridge": "linear_model",
     "SGDClassifier": "linear_model",
     "SGDRegressor": "linear_model",

@@ -39,6 +39,7 @@ OF_THREADS = " threads"
 #: A model may get so many times as much wrong as it does: processors that sum in another order predict a row or two
 #: otherwise.
 SLACK = 1.25
+ANOTHER = 1e-3
 
 
 class Missing(Exception):
@@ -158,7 +159,8 @@ def of_entry(entry: Any, dtype: str, size: tuple[int, ...], n_threads: int, suff
 class Model:
     """An estimator of fastml, with a problem for it.
 
-    `score` is what it reaches on its own rows; a fit is wrong if it misses more than `SLACK` times as much.
+    `score` is what it reaches on its own rows; a fit is wrong if it misses more than `SLACK` times as much. Where no
+    targets are predicted, it is the mean square of what `method` returns, which is wrong if it is another.
     """
 
     parameters: dict[str, Any]
@@ -166,6 +168,8 @@ class Model:
     classes: int | None  # None: regression
     score: float
     image: tuple[int, int, int] | None = None  # shape of a row that is an image: channels, height, width
+    method: str = "predict"
+    missing: float = 0.0  # share of values that are
 
 
 #: By their names in fastml. A fit takes some milliseconds to some tens of them.
@@ -177,11 +181,16 @@ MODELS = {
         0.915,
         (1, 8, 8),
     ),
+    "KNNImputer": Model({"n_neighbors": 5}, (1_000, 16), None, 0.9149, method="transform", missing=0.1),
     "KNeighborsClassifier": Model({"n_neighbors": 5}, (1_000, 64), 5, 0.978),
     "KNeighborsRegressor": Model({"n_neighbors": 5}, (1_000, 16), None, 0.767),
+    "KNeighborsTransformer": Model({"n_neighbors": 5}, (1_000, 16), None, 8.808, method="transform"),
     "LinearRegression": Model({}, (4_000, 32), None, 0.9923),
     "LinearSVC": Model({"C": 0.01, "max_iter": 200}, (2_000, 32), 2, 0.978),
+    "LocalOutlierFactor": Model({"novelty": True}, (1_000, 16), None, 1.1314, method="score_samples"),
     "LogisticRegression": Model({"max_iter": 200}, (2_000, 32), 5, 0.938),
+    "NearestCentroid": Model({}, (4_000, 32), 5, 0.934),
+    "NearestNeighbors": Model({"n_neighbors": 5}, (1_000, 16), None, 8.218, method="kneighbors"),
     "Ridge": Model({}, (4_000, 32), None, 0.9923),
     "SGDClassifier": Model({"loss": "log_loss", "max_iter": 3, "tol": None, "random_state": 0}, (4_000, 32), 5, 0.938),
     "SGDRegressor": Model(
@@ -216,6 +225,9 @@ def problem(model: Model) -> tuple[Any, Any]:
     n, columns = model.rows
     random = np.random.default_rng(0)
     X = random.standard_normal((n, columns))
+    if model.missing:
+        X[random.random(X.shape) < model.missing] = np.nan
+        return X.astype(np.float32), np.zeros(n, np.float32)
     if model.classes is None:
         y = X @ random.standard_normal(columns) / math.sqrt(columns) + 0.1 * random.standard_normal(n)
         return X.astype(np.float32), y.astype(np.float32)
@@ -244,18 +256,21 @@ def _of_model(name: str, model: Model, step: str) -> Benchmark:
         if step == "fit":
             return Prepared(fit, lambda fitted: model_error(model, fitted, X, y))
         fitted = fit()
-        return Prepared(lambda: fitted.predict(X), lambda found: prediction_error(model, found, y))
+        method = getattr(fitted, model.method)
+        return Prepared(lambda: method(X), lambda found: prediction_error(model, found, y))
 
     return Benchmark(f"{name}.{step}", name, "fastml", prepare)
 
 
 def model_error(model: Model, fitted: Any, X: Any, y: Any) -> float:
     """Return how far a fit misses its score: at most 1 is right."""
-    return prediction_error(model, fitted.predict(X), y)
+    return prediction_error(model, getattr(fitted, model.method)(X), y)
 
 
 def prediction_error(model: Model, found: Any, y: Any) -> float:
     """Return the share of wrong predictions (of unexplained variance) over what is allowed."""
+    if model.method != "predict":
+        return abs(mean_square(found) / model.score - 1) / ANOTHER
     if np.shape(found) != np.shape(y):
         return math.inf
     if model.classes is not None:
@@ -264,3 +279,9 @@ def prediction_error(model: Model, found: Any, y: Any) -> float:
         residual = np.asarray(found, np.float64) - y
         wrong = float(np.mean(residual**2) / np.var(np.asarray(y, np.float64)))
     return wrong / (SLACK * (1 - model.score))
+
+
+def mean_square(found: Any) -> float:
+    """Return the mean square of what is no prediction: distances without indices, the entries of a graph, columns."""
+    numbers = found[0] if isinstance(found, tuple) else found.data if hasattr(found, "tocsr") else found
+    return float(np.mean(np.square(numbers, dtype=np.float64)))

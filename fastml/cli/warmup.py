@@ -57,6 +57,16 @@ def _fit_sgd_classifier(dtype: str) -> None:
     SGDClassifier(max_iter=1, tol=None, random_state=0).fit(X, y % 2)
 
 
+def _fit_knn_imputer(dtype: str) -> None:
+    """Fill in a few values."""
+    import numpy as np
+
+    from fastml import KNNImputer
+
+    X, _ = _rows(50, 4, dtype)
+    KNNImputer().fit_transform(np.where(X > 1, np.nan, X))
+
+
 def _fit_linear_svc(dtype: str) -> None:
     """Fit the primal and the dual of all forms, and float32 rows so many that passes compute in it."""
     from sklearn.exceptions import ConvergenceWarning
@@ -99,6 +109,7 @@ def _rows(n: int, columns: int, dtype: str) -> tuple[Any, Any]:
 #: Models with kernels of their own, which no entry of the catalogue calls: fits that reach all of them.
 MODELS: dict[str, Callable[[str], None]] = {
     "ConvNetClassifier": _fit_conv_net,
+    "KNNImputer": _fit_knn_imputer,
     "LinearSVC": _fit_linear_svc,
     "LogisticRegression": _fit_logistic_regression,
     "SGDClassifier": _fit_sgd_classifier,

@@ -11,15 +11,30 @@ from typing import TYPE_CHECKING
 from ..utils.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from ._centroids import NearestCentroid as NearestCentroid
     from ._classification import KNeighborsClassifier as KNeighborsClassifier
+    from ._outliers import LocalOutlierFactor as LocalOutlierFactor
     from ._regression import KNeighborsRegressor as KNeighborsRegressor
+    from ._unsupervised import KNeighborsTransformer as KNeighborsTransformer
+    from ._unsupervised import NearestNeighbors as NearestNeighbors
 
-__all__ = ["KNeighborsClassifier", "KNeighborsRegressor"]
+__all__ = [
+    "KNeighborsClassifier",
+    "KNeighborsRegressor",
+    "KNeighborsTransformer",
+    "LocalOutlierFactor",
+    "NearestCentroid",
+    "NearestNeighbors",
+]
 
 __getattr__, __dir__ = lazy_names(
     __name__,
     {
         "KNeighborsClassifier": "_classification",
         "KNeighborsRegressor": "_regression",
+        "KNeighborsTransformer": "_unsupervised",
+        "LocalOutlierFactor": "_outliers",
+        "NearestCentroid": "_centroids",
+        "NearestNeighbors": "_unsupervised",
     },
 )

@@ -1,4 +1,4 @@
-"""The search for neighbours, which classifier and regressor share."""
+"""The search for neighbours, which all models share."""
 
 from __future__ import annotations
 
@@ -16,41 +16,29 @@ from ..utils import parameters
 from ..utils.validation import validate_data
 from .voting import NeighborWeights, check_weights, checked_metric, weights_of
 
-__all__ = ["KNeighbors"]
+__all__ = ["KNeighbors", "NeighborSearch"]
 
 
-class KNeighbors(MultiOutputMixin, BaseEstimator):
-    """The search for neighbours, which classifier and regressor share."""
+class NeighborSearch(BaseEstimator):
+    """The search for neighbours, which all models share."""
 
-    def __init__(
-        self,
-        n_neighbors: int = 5,
-        *,
-        weights: NeighborWeights = "uniform",
-        p: float = 2,
-        metric: str = "minkowski",
-        n_jobs: int | None = None,
-    ) -> None:
-        self.n_neighbors = n_neighbors
-        self.weights = weights
-        self.p = p
-        self.metric = metric
-        self.n_jobs = n_jobs
+    n_neighbors: int
+    p: float
+    metric: str
+    n_jobs: int | None
 
-    def _fit(self, X: ArrayLike, y: Any, *, y_numeric: bool) -> NDArray[Any]:
-        """Check all parameters, keep the rows, and return the targets as a dense array."""
+    def _fit_rows(self, X: ArrayLike, y: Any = "no_validation", **settings: Any) -> Any:
+        """Check all parameters, keep the rows, and return the targets if there are some."""
         parameters.positive_integer(self.n_neighbors, "n_neighbors")
-        check_weights(self.weights)
         parameters.threads(self.n_jobs)
         short = checked_metric(self.metric, self.p)
         self.effective_metric_ = (*distances_arguments.METRICS[short].aliases, short)[0]
-        y = y.toarray() if issparse(y) else y
-        rows, targets = validate_data(self, X, y, multi_output=True, y_numeric=y_numeric)
+        checked = validate_data(self, X, y, **settings)
+        rows, targets = checked if isinstance(checked, tuple) else (checked, None)
         # The dtype that the kernels work in, settled now and not at every call: uint8 stays uint8.
         self._fit_X, _, _ = distances_arguments.pair(rows)
         self.n_samples_fit_ = len(self._fit_X)
-        checked: NDArray[Any] = targets
-        return checked
+        return targets
 
     def kneighbors(
         self, X: ArrayLike | None = None, n_neighbors: int | None = None, return_distance: bool = True
@@ -119,6 +107,32 @@ class KNeighbors(MultiOutputMixin, BaseEstimator):
         n, k = indices.shape
         values = distances.ravel() if mode == "distance" else np.ones(n * k)
         return csr_matrix((values, indices.ravel(), np.arange(0, n * k + 1, k)), (n, self.n_samples_fit_))
+
+
+class KNeighbors(MultiOutputMixin, NeighborSearch):
+    """What classifier and regressor share."""
+
+    def __init__(
+        self,
+        n_neighbors: int = 5,
+        *,
+        weights: NeighborWeights = "uniform",
+        p: float = 2,
+        metric: str = "minkowski",
+        n_jobs: int | None = None,
+    ) -> None:
+        self.n_neighbors = n_neighbors
+        self.weights = weights
+        self.p = p
+        self.metric = metric
+        self.n_jobs = n_jobs
+
+    def _fit(self, X: ArrayLike, y: Any, *, y_numeric: bool) -> NDArray[Any]:
+        """Check all parameters, keep the rows, and return the targets as a dense array."""
+        check_weights(self.weights)
+        y = y.toarray() if issparse(y) else y
+        targets: NDArray[Any] = self._fit_rows(X, y, multi_output=True, y_numeric=y_numeric)
+        return targets
 
     def _weighted_neighbors(self, X: ArrayLike | None) -> tuple[NDArray[np.float64] | None, NDArray[np.intp]]:
         distances, indices = self._search(X)

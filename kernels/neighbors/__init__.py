@@ -3,5 +3,6 @@
 `nearest` is the public function: it says which way to search, and how `_heaps` keep the nearest so far. Ways that make
 fewer distances, or compare fewer: `_tree` (boxes around rows), `_pruning` (bounds from rows rounded to bytes, or from
 their principal columns, `_principal`; which of them, says `_bounds`), `_symmetric` (each pair once), `_selection` (many
-neighbors). `_extremes` puts those in order whose squared L2 distances leave the range of their dtype.
+neighbors). `_extremes` puts those in order whose squared L2 distances leave the range of their dtype. `donors` finds
+neighbors of rows that miss values, among rows that have these.
 """

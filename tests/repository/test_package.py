@@ -151,7 +151,7 @@ def test_import_kernels_loads_no_numba(tmp_path, distribution):
 def test_import_estimators_loads_no_numba(tmp_path, distribution):
     """It takes as long as the rest of them beside scikit-learn, and is wanted with the first fit."""
     names = "KNeighborsClassifier, LinearSVC, LogisticRegression, MLPClassifier, ConvNetClassifier, SGDClassifier"
-    statement = f"from fastml import {names}, Ridge, knn_cross_validation, sweep, layers"
+    statement = f"from fastml import {names}, KNNImputer, NearestCentroid, Ridge, knn_cross_validation, sweep, layers"
     assert not loaded_by(statement, tmp_path) & {"numba", "llvmlite"}
 
 
@@ -213,7 +213,7 @@ def lazy_names(module) -> set[str]:
 
 def test_type_checkers_see_the_lazy_names():
     assert lazy_names(fastml) == set(fastml.__all__) - {"__version__"}
-    for room in ("linear_model", "model_selection", "neighbors", "neural_network", "svm"):
+    for room in ("impute", "linear_model", "model_selection", "neighbors", "neural_network", "svm"):
         module = getattr(fastml, room)
         assert lazy_names(module) == set(module.__all__), room
 

@@ -47,7 +47,7 @@ FLOORS = [
     {"fastml/utils"},
     {"fastml/solvers", "fastml/training", "fastml/datasets"},
     {"fastml/neighbors", "fastml/linear_model", "fastml/inspection", "fastml/plot"},
-    {"fastml/svm", "fastml/neural_network"},
+    {"fastml/impute", "fastml/svm", "fastml/neural_network"},
     {"fastml/model_selection"},
     {"fastml"},
     {"fastml/cli"},

@@ -35,11 +35,19 @@ MODELS = {
     "LogisticRegression": fastml.LogisticRegression(),
     "MLPClassifier": fastml.MLPClassifier((3,), max_iter=2, tol=None, random_state=0),
     "MLPRegressor": fastml.MLPRegressor((3,), max_iter=2, tol=None, random_state=0),
+    "NearestCentroid": fastml.NearestCentroid(),
     "Ridge": fastml.Ridge(),
     "SGDClassifier": fastml.SGDClassifier(max_iter=2, tol=None, random_state=0),
     "SGDRegressor": fastml.SGDRegressor(max_iter=2, tol=None, random_state=0, learning_rate="constant"),
 }
-WEIGHTED = [name for name, model in MODELS.items() if not name.startswith("KN")]
+#: Models that fit no targets, each with the method that takes new rows.
+WITHOUT_TARGETS = {
+    "KNNImputer": (fastml.KNNImputer(n_neighbors=2), "transform"),
+    "KNeighborsTransformer": (fastml.KNeighborsTransformer(n_neighbors=2), "transform"),
+    "LocalOutlierFactor": (fastml.LocalOutlierFactor(2, novelty=True), "predict"),
+    "NearestNeighbors": (fastml.NearestNeighbors(n_neighbors=2), "kneighbors"),
+}
+WEIGHTED = [name for name in MODELS if not name.startswith("KN") and name != "NearestCentroid"]
 VALIDATED = [name for name in MODELS if name.startswith(("SGD", "MLP", "Conv"))]
 
 
@@ -103,7 +111,8 @@ def targets_of(model):
 
 
 def test_all_models_are_here():
-    assert MODELS.keys() == {name for name in fastml.__all__ if hasattr(getattr(fastml, name), "fit")}
+    estimators = {name for name in fastml.__all__ if hasattr(getattr(fastml, name), "fit")}
+    assert MODELS.keys() | WITHOUT_TARGETS.keys() == estimators
 
 
 @pytest.mark.parametrize("kind", ROWS)
@@ -117,6 +126,20 @@ def test_rows_and_queries(name, kind):
     model.fit(X, targets_of(model))
     with pytest.raises(TypeError, match=message):
         model.predict(rows)
+
+
+@pytest.mark.parametrize("kind", ROWS)
+@pytest.mark.parametrize("name", WITHOUT_TARGETS)
+def test_rows_without_targets(name, kind):
+    rows, message = ROWS[kind]
+    model, method = WITHOUT_TARGETS[name]
+    model = clone(model)
+    with pytest.raises(TypeError, match=message):
+        model.fit(rows)
+    assert not [attribute for attribute in vars(model) if attribute.endswith("_")]
+    model.fit(X)
+    with pytest.raises(TypeError, match=message):
+        getattr(model, method)(rows)
 
 
 @pytest.mark.parametrize("kind", TARGETS)
@@ -324,6 +347,16 @@ BAD_PARAMETERS = {
     "p": (3, "2"),
     "metric": ("cosine", None),
     "n_jobs": (0, 1.5),
+    "mode": ("distances",),
+    "radius": (-1.0, "1"),
+    "contamination": (0.0, 0.6, "some"),
+    "novelty": ("yes",),
+    "missing_values": ("?", None),
+    "copy": ("yes",),
+    "add_indicator": (1,),
+    "keep_empty_features": (None,),
+    "shrink_threshold": (0.0, "1"),
+    "priors": ("equal", [0.5, 0.5], [-1.0, 1.0, 1.0]),
     "C": (0.0, -1.0, "1"),
     "alpha": (-1.0, np.nan, "1"),
     "tol": (-1.0, "0"),
@@ -383,6 +416,25 @@ def test_refused_data_change_nothing(name):
             refused(model, lambda: model.fit(X, y + 5, sample_weight=-np.ones(N)))
             refused(model, lambda: model.fit(X, y + 5, sample_weight=np.zeros(N)))
     assert np.array_equal(model.predict(X), predicted)
+
+
+@pytest.mark.parametrize("name", WITHOUT_TARGETS)
+def test_what_is_refused_without_targets_changes_nothing(name):
+    model, method = WITHOUT_TARGETS[name]
+    model = clone(model).fit(X)
+    for kind, make in BAD_DATA.items():
+        rows, _ = make(NUMBERS)
+        if rows is not X and not (kind == "NaN in X" and name == "KNNImputer") and "column" not in kind:
+            refused(model, lambda rows=rows: model.fit(rows))
+    asked = 0
+    for parameter, values in BAD_PARAMETERS.items():
+        for value in values if parameter in model.get_params() else ():
+            changed = clone(model).set_params(**{parameter: value})
+            with pytest.raises((TypeError, ValueError), match=parameter):
+                changed.fit(X)
+            asked += 1
+    assert asked >= 6
+    getattr(model, method)(X)
 
 
 @pytest.mark.parametrize("name", WEIGHTED)
