@@ -14,11 +14,12 @@ from .measuring import command_line, repository, targets
 from .peers import command as peers
 from .profile import command as profile
 from .report import command as report
+from .searches import command as searches
 from .startup import command as startup
 from .threads import command as threads
 
 #: In the order of the help.
-_ROOMS = (peers, profile, threads, startup, gate, history, report)
+_ROOMS = (peers, profile, threads, searches, startup, gate, history, report)
 
 
 def main(arguments: Sequence[str] | None = None, **more: Any) -> int:

@@ -52,7 +52,7 @@ FLOORS = [
     {"fastml"},
     {"fastml/cli"},
     {"benches/measuring"},
-    {"benches/report", "benches/profile", "benches/startup", "benches/threads"},
+    {"benches/report", "benches/profile", "benches/searches", "benches/startup", "benches/threads"},
     {"benches/peers/jobs"},
     {"benches/peers"},
     {"benches/history"},

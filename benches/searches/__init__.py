@@ -1,0 +1,1 @@
+"""Whether `algorithm="auto"` takes the faster way to the nearest rows, on data with structure and without."""
