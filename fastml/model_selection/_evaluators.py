@@ -12,6 +12,7 @@ from sklearn.base import BaseEstimator
 from sklearn.metrics import check_scoring, r2_score
 from sklearn.model_selection import KFold, StratifiedKFold
 from sklearn.utils import assert_all_finite
+from sklearn.utils.multiclass import type_of_target
 
 from ..neighbors import KNeighborsClassifier, KNeighborsRegressor
 from ..neighbors.voting import mean_over_ranks, most_votes, vote_shares
@@ -88,11 +89,17 @@ class _Classification(Evaluator):
 
     def __init__(self, X: NDArray[Any], y: NDArray[Any], scoring: Any) -> None:
         super().__init__(X, y, scoring)
-        self._labels, self._codes = encode_labels(y)
-        self.dtype = self._labels.dtype
+        if self._scorer is None and y.ndim == 2 and type_of_target(y) != "multilabel-indicator":
+            raise ValueError(
+                f"y has {y.shape[1]} columns of labels that are not 0 or 1; accuracy is not defined there, give scoring"
+            )
+        self._numbered = [encode_labels(column) for column in y.reshape(len(y), -1).T]
+        self.dtype = self._numbered[0][0].dtype
 
     def folds(self, n_splits: int, **shuffled: Any) -> Any:
-        most = np.bincount(self._codes).max()
+        if self.y.ndim == 2:
+            return KFold(n_splits, **shuffled)
+        most = np.bincount(self._numbered[0][1]).max()
         if most < n_splits <= len(self.y):
             raise ValueError(
                 f"cv is {n_splits}; the most frequent label in y has {most} rows, and folds are stratified by label; "
@@ -101,18 +108,23 @@ class _Classification(Evaluator):
         return StratifiedKFold(n_splits, **shuffled)
 
     def predict(self, neighbors: NDArray[np.intp], weights: NDArray[np.float64] | None) -> NDArray[Any]:
-        winners: NDArray[Any] = self._labels[most_votes(self._codes, neighbors, len(self._labels), weights)]
-        return winners
+        predicted = np.empty((len(neighbors), len(self._numbered)), self.dtype)
+        for output, (labels, codes) in enumerate(self._numbered):
+            predicted[:, output] = labels[most_votes(codes, neighbors, len(labels), weights)]
+        return predicted if self.y.ndim == 2 else predicted[:, 0]
 
     def _default_scores(self, predicted: NDArray[Any], y: NDArray[Any], sizes: NDArray[np.intp]) -> Any:
-        return np.add.reduceat(predicted == y, np.cumsum(sizes) - sizes, dtype=np.intp) / sizes
+        right = (predicted == y).reshape(len(y), -1).all(axis=1)
+        return np.add.reduceat(right, np.cumsum(sizes) - sizes, dtype=np.intp) / sizes
 
     def _model(self, predicted: NDArray[Any], neighbors: NDArray[np.intp], weights: NDArray[np.float64] | None) -> Any:
-        def predict_proba(X: object) -> NDArray[np.float64]:
-            return vote_shares(self._codes, neighbors, len(self._labels), weights)
+        def predict_proba(X: object) -> Any:
+            shares = [vote_shares(codes, neighbors, len(labels), weights) for labels, codes in self._numbered]
+            return shares if self.y.ndim == 2 else shares[0]
 
         model = _with_predictions(KNeighborsClassifier(), predicted)
-        model.classes_, model.predict_proba = self._labels, predict_proba
+        classes = [labels for labels, _ in self._numbered]
+        model.classes_, model.predict_proba = classes if self.y.ndim == 2 else classes[0], predict_proba
         return model
 
 
@@ -137,6 +149,10 @@ class _Regression(Evaluator):
 
     def _default_scores(self, predicted: NDArray[Any], y: NDArray[Any], sizes: NDArray[np.intp]) -> Any:
         scores, firsts = np.empty(len(sizes)), np.cumsum(sizes) - sizes
+        if y.ndim == 2:
+            for fold, (first, size) in enumerate(zip(firsts, sizes, strict=True)):
+                scores[fold] = r2_score(y[first : first + size], predicted[first : first + size])
+            return scores
         for size in np.unique(sizes):
             # Folds of one size are outputs of one call, each contiguous: sums have the order of a call for each.
             same = sizes == size

@@ -79,7 +79,7 @@ class KNNCrossValidation:
     pooled : bool
         Whether `scores` has one score for all predictions together instead of one per fold. So it is where a fold tests
         a single row, except for accuracy: the R² of one row is not defined.
-    predictions : ndarray of shape (metrics, n_neighbors, n), or None
+    predictions : ndarray of shape (metrics, n_neighbors, n) or (metrics, n_neighbors, n, outputs), or None
         What each setting predicts for each row, from the training set of the fold that tests it. None where the folds
         do not test every row exactly once.
     """
@@ -204,8 +204,10 @@ def knn_cross_validation(
     ----------
     X : array-like of shape (n, D)
         All rows; uint8 stays uint8.
-    y : array-like of shape (n,) or (n, 1)
-        Labels, or numbers for regression. Several outputs are not supported.
+    y : array-like of shape (n,) or (n, outputs)
+        Labels, or numbers for regression; (n, 1) is taken as (n,). Rows of several outputs are scored as the models do:
+        R² is the mean over the outputs; labels count as right where all are, if they are 0 and 1, and need `scoring` if
+        not.
     n_neighbors : int or iterable of int, optional
         Numbers of neighbours; at most the smallest training set. None means those of 1, 2, 3, 5, 7, 10, 15, 20, 25, 30
         that are.
@@ -214,7 +216,7 @@ def knn_cross_validation(
     weights : {"uniform", "distance"}, callable or None, default="uniform"
         As the models' parameter. A function is called for each metric, number of neighbours and search.
     cv : int or splitter, default=5
-        A number means that many *shuffled* folds, stratified by the labels for classification. A splitter of
+        A number means that many *shuffled* folds, stratified by the labels where a row has one. A splitter of
         scikit-learn or an iterable of (training, test) rows is taken as it is; no fold may test what it trains on.
     groups : array-like of shape (n,), optional
         For splitters that want them, such as GroupKFold.
@@ -294,7 +296,7 @@ def knn_cross_validation(
     if task == "auto":
         check_values(y, "y")  # dates may be labels, but are more often quantities
     y = check_numbers(y) if task == "regression" else check_labels(y)
-    checked, target = check_X_y(X, _one_output(y))
+    checked, target = check_X_y(X, _outputs(y), multi_output=True)
     if task == "auto":
         task = "regression" if type_of_target(target).startswith("continuous") else "classification"
         if task == "classification":
@@ -311,7 +313,7 @@ def knn_cross_validation(
     once = (np.bincount(np.concatenate(tests), minlength=n) == 1).all()
     pooled = not evaluator.scores_single_rows and min(map(len, tests)) == 1
     scores = np.empty((len(names), len(ks), 1 if pooled else len(tests)))
-    predictions = np.empty((len(names), len(ks), n), evaluator.dtype) if once else None
+    predictions = np.empty((len(names), len(ks), *target.shape), evaluator.dtype) if once else None
     work = len(names) * sum(search.queries(n) for search in searches)
     # `disable=None` shows the bar on a terminal only.
     hidden = None if progress is None else not progress
@@ -347,34 +349,31 @@ def _several(value: Any, name: str) -> tuple[Any, ...]:
     return values
 
 
-def _one_output(y: Any) -> NDArray[Any]:
-    """Return the targets as (n,); several columns are refused."""
+def _outputs(y: Any) -> NDArray[Any]:
+    """Return the targets as (n,), or as (n, outputs) of several outputs."""
     if y is None:
         raise ValueError("y is None; a label or a number for each row is needed")
     if issparse(y):
         raise TypeError(f"y is sparse ({type(y).__name__}); pass a dense array of shape (n,)")
     shape = np.shape(y)
-    if len(shape) == 2 and shape[1] > 1:
-        raise ValueError(
-            f"y has shape {shape}; one label or number for each row is needed, shape (n,). "
-            "For several outputs use scikit-learn's GridSearchCV"
-        )
-    column: NDArray[Any] = column_or_1d(y)
-    return column
+    targets: NDArray[Any] = np.asarray(y) if len(shape) == 2 and shape[1] > 1 else column_or_1d(y)
+    return targets
 
 
 def _warn_of_quantities(y: NDArray[Any]) -> None:
     """Warn of whole numbers with many values that are rare, or that do not just number classes."""
     if y.dtype.kind not in "iuf":
         return
-    values = np.unique(y)
-    numbering = values[0] in (0, 1) and values[-1] - values[0] == len(values) - 1
-    if len(values) > _FEW_CLASSES and not (numbering and len(y) >= _FEW_ROWS * len(values)):
-        warnings.warn(
-            f"y has {len(values)} different whole numbers, which are taken for labels; "
-            "give task='regression' if they are quantities, task='classification' if not",
-            stacklevel=3,
-        )
+    for column in y.reshape(len(y), -1).T:
+        values = np.unique(column)
+        numbering = values[0] in (0, 1) and values[-1] - values[0] == len(values) - 1
+        if len(values) > _FEW_CLASSES and not (numbering and len(y) >= _FEW_ROWS * len(values)):
+            warnings.warn(
+                f"y has {len(values)} different whole numbers, which are taken for labels; "
+                "give task='regression' if they are quantities, task='classification' if not",
+                stacklevel=3,
+            )
+            return
 
 
 def _splitter(cv: Any, evaluator: Evaluator, random_state: Any) -> Any:

@@ -76,13 +76,13 @@ def test_targets_of_one_column(data):
 @pytest.mark.parametrize(
     ("y", "error", "message"),
     [
-        (np.eye(90, 2), ValueError, r"y has shape \(90, 2\); one label or number for each row is needed"),
+        (np.zeros((90, 2, 2)), ValueError, "Found array with dim 3"),
         (csr_matrix(np.eye(90, 2)), TypeError, r"y is sparse \(csr_matrix\); pass a dense array"),
         (None, ValueError, "y is None"),
         (np.array(["a", None] * 45, object), ValueError, r"y\[1\] is None; labels must not be missing"),
         (np.array(["a", 2] * 45, object), TypeError, r"y holds objects \(int and str\)"),
     ],
-    ids=["columns", "sparse", "None", "no label", "objects"],
+    ids=["cube", "sparse", "None", "no label", "objects"],
 )
 def test_targets_that_are_refused(data, y, error, message):
     with pytest.raises(error, match=message):
