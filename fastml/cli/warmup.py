@@ -83,6 +83,19 @@ def _fit_linear_svc(dtype: str) -> None:
         LinearSVC(multi_class="crammer_singer", max_iter=1, n_jobs=2).fit(*few)
 
 
+def _fit_ridge(dtype: str) -> None:
+    """Predict one target and several of rows in both orders, as all models with linear scores do."""
+    import numpy as np
+
+    from fastml import Ridge
+
+    X, y = _rows(50, 4, dtype)
+    for targets in (y.astype(dtype), X[:, :2]):
+        model = Ridge(n_jobs=2).fit(X, targets)
+        for rows in (X, np.asfortranarray(X)):
+            model.predict(rows)
+
+
 def _fit_conv_net(dtype: str) -> None:
     """Fit one batch with all layers, also on bytes."""
     import numpy as np
@@ -112,6 +125,7 @@ MODELS: dict[str, Callable[[str], None]] = {
     "KNNImputer": _fit_knn_imputer,
     "LinearSVC": _fit_linear_svc,
     "LogisticRegression": _fit_logistic_regression,
+    "Ridge": _fit_ridge,
     "SGDClassifier": _fit_sgd_classifier,
 }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,8 +14,14 @@ from sklearn.utils.validation import check_is_fitted
 from ..kernels.runtime import parallel
 from ..solvers.blas import one_blas_thread
 from ..utils import parameters
+from ..utils.lazy import lazy_module
 from ..utils.sample_weight import checked_weight_with_sum
 from ..utils.validation import CheckedScore, check_finite, unchanged_if_refused, validate_data
+
+if TYPE_CHECKING:
+    from ..kernels.linear import scores as linear_scores
+else:
+    linear_scores = lazy_module("fastml.kernels.linear.scores")
 
 __all__ = ["LinearRegression", "Ridge"]
 
@@ -90,8 +96,9 @@ class _LeastSquares(CheckedScore, MultiOutputMixin, RegressorMixin, BaseEstimato
         """
         check_is_fitted(self)
         rows = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
-        predicted: NDArray[Any] = rows @ self.coef_.T + self.intercept_
-        return predicted
+        coef = np.atleast_2d(self.coef_)
+        predicted = linear_scores.linear_scores(rows, coef, self.intercept_, parameters.threads(self.n_jobs))
+        return predicted[:, 0] if np.ndim(self.coef_) == 1 else predicted
 
 
 class LinearRegression(_LeastSquares):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -12,8 +12,14 @@ from ..training.batches import SAMPLING, Array
 from ..training.callbacks import with_callbacks
 from ..training.model import IterativeModel
 from ..utils import parameters
+from ..utils.lazy import lazy_module
 from ..utils.validation import unchanged_if_refused, validate_data
 from .sgd_fitting import fit_one, prepare_together
+
+if TYPE_CHECKING:
+    from ..kernels.linear import scores as linear_scores
+else:
+    linear_scores = lazy_module("fastml.kernels.linear.scores")
 
 __all__ = ["SGDModel"]
 
@@ -106,5 +112,5 @@ class SGDModel(IterativeModel):
         """Return the scores (n, C)."""
         check_is_fitted(self)
         x = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
-        scores: Array = x @ np.atleast_2d(self.coef_).T + self.intercept_
-        return scores
+        n_threads = parameters.threads(self.n_jobs)
+        return linear_scores.linear_scores(x, np.atleast_2d(self.coef_), self.intercept_, n_threads)

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
+from ..utils import parameters
+from ..utils.lazy import lazy_module
 from ..utils.sample_weight import checked_weight_with_sum
 from ..utils.validation import CheckedScore, check_finite, encode_labels, validate_data
+
+if TYPE_CHECKING:
+    from ..kernels.linear import scores as linear_scores
+else:
+    linear_scores = lazy_module("fastml.kernels.linear.scores")
 
 __all__ = ["LinearClassifier"]
 
@@ -23,6 +30,7 @@ class LinearClassifier(CheckedScore, ClassifierMixin, BaseEstimator):
     classes_: NDArray[Any]
     coef_: NDArray[Any]
     intercept_: NDArray[Any]
+    n_jobs: int | None
 
     def _checked_data(
         self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None, n_threads: int | None
@@ -52,7 +60,8 @@ class LinearClassifier(CheckedScore, ClassifierMixin, BaseEstimator):
         """
         check_is_fitted(self)
         rows = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
-        scores: NDArray[Any] = rows @ self.coef_.T + self.intercept_
+        n_threads = parameters.threads(self.n_jobs)
+        scores = linear_scores.linear_scores(rows, self.coef_, self.intercept_, n_threads)
         return scores.ravel() if scores.shape[1] == 1 else scores
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:

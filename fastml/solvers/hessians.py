@@ -19,10 +19,12 @@ from .blas import one_blas_thread
 
 if TYPE_CHECKING:
     from ..kernels.linear import gram
+    from ..kernels.training import cells
 else:
     gram = lazy_module("fastml.kernels.linear.gram")
+    cells = lazy_module("fastml.kernels.training.cells")
 
-__all__ = ["Factor", "Hessians", "factorize", "sample_rows"]
+__all__ = ["Factor", "Hessians", "Rates", "cell_sums", "factorize", "passing_rows", "sample_rows"]
 
 Array = NDArray[np.float64]
 
@@ -164,23 +166,69 @@ class Hessians:
         return G
 
 
+class Rates(NamedTuple):
+    """Makes probabilities of curvatures: about `size` rows are to be taken of all those whose sum is `total`.
+
+    `more` raises the probabilities of rows that are not certain without it.
+    """
+
+    size: float
+    total: float
+    more: float = 1.0
+
+    def probabilities(self, curvature: Array) -> Array:
+        """Return the probability of each row."""
+        probability = np.minimum(1.0, self.size * (curvature / self.total))
+        if self.more == 1:
+            return probability
+        return np.where(probability < 1, np.minimum(1.0, self.more * probability), 1.0)
+
+
+def cell_sums(values: Array) -> Array:
+    """Return the sum of each cell of rows; see `kernels.training.cells`."""
+    return np.add.reduceat(values, np.arange(0, len(values), cells.CELL))
+
+
+def passing_rows(probability: Array, before: Array) -> NDArray[np.intp]:
+    """Return the rows at which the running sum of probabilities passes a half, one and a half, and so on.
+
+    In each cell the sum starts from that of the cells before, of which `before` has one for each.
+    """
+    passed = np.zeros((len(before), cells.CELL + 1))
+    passed[:-1, 1:] = probability[: (len(before) - 1) * cells.CELL].reshape(-1, cells.CELL)
+    last = probability[(len(before) - 1) * cells.CELL :]
+    passed[-1, 1 : len(last) + 1] = last
+    np.cumsum(passed, axis=1, out=passed)
+    passed += (before + 0.5)[:, np.newaxis]
+    np.floor(passed, out=passed)
+    taken = (passed[:, 1:] > passed[:, :-1]).reshape(-1)[: len(probability)]
+    return np.flatnonzero(taken | (probability == 1))
+
+
 def sample_rows(curvature: Array, size: int) -> tuple[NDArray[np.intp], Array]:
     """Choose about `size` rows in proportion to their curvature, and return them with their new curvatures.
 
-    Rows of large curvature are all taken, and rows of none are not. The choice is systematic: from the running
-    sum of probabilities those rows are taken at which it passes a half, one and a half, and so on. Nothing is
-    random, so the same data give the same rows.
+    Rows of large curvature are all taken, and rows of none are not. The choice is systematic: see `passing_rows`.
+    Nothing is random, so the same data give the same rows.
+
+    All that is known of other rows are sums of cells. So whoever has the rows of some cells, and these sums of all,
+    finds the same rows among them.
     """
-    rows = np.flatnonzero(curvature)
-    q = curvature[rows]
-    if len(rows) <= size:
-        return rows, q
-    probability = np.minimum(1.0, q * (size / q.sum()))
-    certain = probability == 1
-    rest = probability[~certain].sum()
-    if rest > 0:  # what certain rows cannot use of their share goes to the others
-        probability[~certain] = np.minimum(1.0, probability[~certain] * ((size - certain.sum()) / rest))
-    passed = np.floor(np.cumsum(probability) + 0.5)
-    taken = np.diff(passed, prepend=0.0) > 0
-    taken |= probability == 1
-    return rows[taken], q[taken] / probability[taken]
+    if np.count_nonzero(curvature) <= size:
+        rows = np.flatnonzero(curvature)
+        return rows, curvature[rows]
+    rates = Rates(size, _total(cell_sums(curvature)))
+    probability = rates.probabilities(curvature)
+    certain = np.count_nonzero(probability == 1)
+    rest = _total(cell_sums(probability)) - certain
+    if certain and rest > 0:  # what certain rows cannot use of their share goes to the others
+        rates = rates._replace(more=(size - certain) / rest)
+        probability = rates.probabilities(curvature)
+    sums = np.cumsum(cell_sums(probability))
+    rows = passing_rows(probability, np.concatenate([[0.0], sums[:-1]]))
+    return rows, curvature[rows] / probability[rows]
+
+
+def _total(sums: Array) -> float:
+    """Add up in order, which NumPy's sum does not."""
+    return float(np.cumsum(sums)[-1])

@@ -18,14 +18,20 @@ from ._problems import ROUNDING, Problems, Settings, Solution
 if TYPE_CHECKING:
     from ..kernels.linear import dual
     from ..kernels.linear import objective as kernel_objective
+    from ..kernels.linear import scores as linear_scores
 else:
     dual = lazy_module("fastml.kernels.linear.dual")
     kernel_objective = lazy_module("fastml.kernels.linear.objective")
+    linear_scores = lazy_module("fastml.kernels.linear.scores")
 
 __all__ = ["crammer_singer", "descend", "solve_dual"]
 
 #: Multiply-adds of one compiled call of coordinate descent.
 _CALL_PRODUCTS = 1 << 26
+
+#: Epochs before the gap is looked at for the first time, and seconds of one for each row and for each entry, roughly.
+_FIRST_CHECK = 5
+_ROW_SECONDS, _ENTRY_SECONDS = 5e-8, 5e-10
 
 #: Rows whose scores are made at a time.
 _LOSS_ROWS = 4096
@@ -59,7 +65,9 @@ def descend(problems: Problems, which: NDArray[np.intp], start: Solution | None)
     if start is not None:
         for k, solver in zip(which.tolist(), solvers, strict=True):
             solver.start(start.dual_coef[k], float(start.intercept[k] + start.coef[k] @ center))
-    parallel.run(lambda place: solvers[place].run(), len(solvers), parallel.resolve(s.n_threads))
+    # At least: how many epochs there will be is not known.
+    seconds = len(solvers) * _FIRST_CHECK * n * (_ROW_SECONDS + problems.X.shape[1] * _ENTRY_SECONDS)
+    parallel.run(lambda place: solvers[place].run(), len(solvers), parallel.resolve(s.n_threads, seconds=seconds))
     return Solution(
         np.array([solver.w for solver in solvers]),
         np.array([solver.b - float(solver.w @ center) for solver in solvers]),
@@ -109,7 +117,7 @@ class _CoordinateDescent:
         step = max(1, _CALL_PRODUCTS // (2 * columns + 2))
         moving = self._moving
         active, extremes = np.ones(n, np.bool_), np.zeros(2)
-        margins, check = (-math.inf, math.inf), 5
+        margins, check = (-math.inf, math.inf), _FIRST_CHECK
         while self.epochs < s.max_iter:
             order = self._random.permutation(np.flatnonzero(active))
             extremes[:] = 0.0
@@ -129,7 +137,7 @@ class _CoordinateDescent:
                 if self._is_done():
                     return
                 active[:], margins = True, (-math.inf, math.inf)
-                check = self.epochs + max(5, self.epochs // 3)
+                check = self.epochs + max(_FIRST_CHECK, self.epochs // 3)
                 yield
 
     def _is_done(self) -> bool:
@@ -159,12 +167,14 @@ def _squared_norms(X: NDArray[Any]) -> Array:
     return norms
 
 
-def _multiclass_hinge(X: NDArray[Any], codes: NDArray[np.intp], cost: Array, W: Array, b: Array) -> float:
+def _multiclass_hinge(
+    X: NDArray[Any], codes: NDArray[np.intp], cost: Array, W: Array, b: Array, n_threads: int | None
+) -> float:
     """Return the weighted sum of Crammer and Singer's losses, some rows at a time."""
     total = 0.0
     for first in range(0, len(X), _LOSS_ROWS):
         here = slice(first, first + _LOSS_ROWS)
-        slack = X[here] @ W.T + b + 1.0
+        slack = linear_scores.linear_scores(X[here], W, b, n_threads) + 1.0
         true = slack[np.arange(len(slack)), codes[here]][:, np.newaxis] - 1.0
         slack -= true
         np.put_along_axis(slack, codes[here, np.newaxis], 0.0, axis=1)
@@ -182,7 +192,7 @@ def crammer_singer(X: NDArray[Any], codes: NDArray[np.intp], cost: Array, n_clas
     ones = np.ones(1)
     combined = kernel_objective.LossPass("hinge", X, codes, None, ones, ones, s.n_threads)
     best: Solution | None = None
-    check, epoch = 5, 0
+    check, epoch = _FIRST_CHECK, 0
     while epoch < s.max_iter:
         order = random.permutation(n)
         worst = 0.0
@@ -192,16 +202,17 @@ def crammer_singer(X: NDArray[Any], codes: NDArray[np.intp], cost: Array, n_clas
         epoch += 1
         if epoch < check and worst > 0 and epoch < s.max_iter:
             continue
-        check = epoch + max(5, epoch // 3)
+        check = epoch + max(_FIRST_CHECK, epoch // 3)
         sums = combined.combine(np.ascontiguousarray(alpha.T))
         W[:, :-1], W[:, -1] = sums[:, :-1], s.intercept_scaling * sums[:, -1]
         half_norms = 0.5 * float(np.einsum("ij,ij->", W, W))
-        objective = half_norms + _multiclass_hinge(X, codes, cost, W[:, :-1], s.intercept_scaling * W[:, -1])
+        b = s.intercept_scaling * W[:, -1]
+        objective = half_norms + _multiclass_hinge(X, codes, cost, W[:, :-1], b, s.n_threads)
         goal = s.tol * max(objective, ROUNDING * float(np.add.reduce(cost)))
         below = -half_norms - float(alpha.sum() - alpha[np.arange(n), codes].sum())
         if best is None or objective - below < best.gap[0]:
             best = Solution(
-                W[:, :-1].copy(), s.intercept_scaling * W[:, -1], alpha.T.copy(), np.array([objective]),
+                W[:, :-1].copy(), b, alpha.T.copy(), np.array([objective]),
                 np.array([objective - below]), np.array([goal]), epoch,
             )  # fmt: skip
         if s.verbose:

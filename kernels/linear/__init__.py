@@ -7,5 +7,7 @@
 - What solvers ask for: `objective` (value and gradient of several problems), `gram` (weighted products of rows, for
   Newton steps), `dual` (coordinate descent for support vector machines).
 
+- What predictions need: `scores`.
+
 Formulas of losses stand in `losses.formulas` and `losses.class_formulas`; `arguments` checks what comes in.
 """

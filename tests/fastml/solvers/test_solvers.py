@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
+from fastml.kernels.training.cells import CELL
 from fastml.solvers.blas import one_blas_thread
-from fastml.solvers.hessians import Hessians, factorize, sample_rows
+from fastml.solvers.hessians import Hessians, Rates, cell_sums, factorize, passing_rows, sample_rows
 from fastml.solvers.quasi_newton import Minimizer
 
 FLOAT64 = np.dtype(np.float64)
@@ -30,6 +33,41 @@ def test_samples_keep_sums(rng):
     everything = sample_rows(curvature, len(curvature))
     assert np.array_equal(everything[0], np.flatnonzero(curvature))
     assert np.array_equal(everything[1], curvature[curvature > 0])
+
+
+@pytest.mark.parametrize("power", [0, 1, 40])
+@pytest.mark.parametrize("n", [1024, 5000, 20_480])
+def test_whoever_holds_some_cells_draws_the_same_sample(n, power, rng):
+    """From the rows of these cells and from the sums of all cells."""
+    curvature = rng.random(n) ** power
+    curvature[1000:3000] = 0
+    size = n // 20
+    expected, weights = sample_rows(curvature, size)
+    cuts = [0, *(np.sort(rng.choice(np.arange(1, -(-n // CELL)), 2, replace=False)) * CELL if n > 2 * CELL else []), n]
+    parts = [curvature[first:last] for first, last in itertools.pairwise(cuts)]
+
+    def sums(values):
+        found = [cell_sums(each) for each in values]
+        assert sum(len(each) for each in found) == -(-n // CELL)
+        return np.cumsum(np.concatenate(found))
+
+    rates = Rates(size, sums(parts)[-1])
+    probabilities = [rates.probabilities(part) for part in parts]
+    certain = sum(np.count_nonzero(each == 1) for each in probabilities)
+    assert (certain > 0) == (power == 40)
+    if certain:
+        rates = rates._replace(more=(size - certain) / (sums(probabilities)[-1] - certain))
+        probabilities = [rates.probabilities(part) for part in parts]
+    before = np.concatenate([[0], sums(probabilities)[:-1]])
+    rows = []
+    for first, last, part in zip(cuts, cuts[1:], probabilities, strict=False):
+        rows.append(first + passing_rows(part, before[first // CELL : -(-last // CELL)]))
+    rows = np.concatenate(rows)
+    assert np.array_equal(rows, expected)
+    assert np.array_equal(curvature[rows] / np.concatenate(probabilities)[rows], weights)
+    # No cell is passed over or favored: each has its share of the sample, to a row.
+    shares = cell_sums(np.concatenate(probabilities))
+    assert np.abs(np.bincount(rows // CELL, minlength=len(shares)) - shares).max() <= 1 + 1e-6
 
 
 def test_factors_solve_whatever_the_units(rng):

@@ -16,6 +16,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.estimator_checks import check_estimator
 
 from fastml import LinearSVC, datasets
+from fastml.kernels.runtime import parallel
 
 # Fits as plain Python take minutes.
 pytestmark = pytest.mark.needs_jit
@@ -431,6 +432,23 @@ def test_same_bits_for_any_number_of_threads(dual, loss):
     expected = bits(LinearSVC(n_jobs=1, **settings).fit(X, y))
     for n_jobs in (2, 3, None):
         assert bits(LinearSVC(n_jobs=n_jobs, **settings).fit(X, y)) == expected
+
+
+def test_few_rows_do_not_ask_for_all_threads(monkeypatch):
+    """What a descent costs is said before it begins: at least the epochs until the gap is looked at."""
+    asked, resolve = [], parallel.resolve
+
+    def seconds_asked(n_threads, *, seconds=math.inf):
+        asked.append(seconds)
+        return resolve(n_threads, seconds=seconds)
+
+    monkeypatch.setattr(parallel, "resolve", seconds_asked)
+    X, y = DATA["load_iris"]
+    LinearSVC(dual=True, random_state=0).fit(X[::15], y[::15])
+    assert max(asked) < parallel.SMALL_SECONDS
+    X, y = DATA["load_digits"]
+    LinearSVC(dual=True, C=1e-3, random_state=0).fit(X, y)
+    assert 50 * parallel.SMALL_SECONDS < max(asked) < math.inf
 
 
 @needs_data
