@@ -40,6 +40,9 @@ if TYPE_CHECKING:
     from .model_selection import sweep as sweep
     from .neighbors import KNeighborsClassifier as KNeighborsClassifier
     from .neighbors import KNeighborsRegressor as KNeighborsRegressor
+    from .neighbors import RadiusNeighborsClassifier as RadiusNeighborsClassifier
+    from .neighbors import RadiusNeighborsRegressor as RadiusNeighborsRegressor
+    from .neighbors import RadiusNeighborsTransformer as RadiusNeighborsTransformer
     from .neural_network import ConvNetClassifier as ConvNetClassifier
     from .neural_network import MLPClassifier as MLPClassifier
     from .neural_network import MLPRegressor as MLPRegressor
@@ -58,6 +61,9 @@ __all__ = [
     "LogisticRegression",
     "MLPClassifier",
     "MLPRegressor",
+    "RadiusNeighborsClassifier",
+    "RadiusNeighborsRegressor",
+    "RadiusNeighborsTransformer",
     "Ridge",
     "SGDClassifier",
     "SGDRegressor",
@@ -95,6 +101,9 @@ _HOME = {
     "LogisticRegression": "linear_model",
     "MLPClassifier": "neural_network",
     "MLPRegressor": "neural_network",
+    "RadiusNeighborsClassifier": "neighbors",
+    "RadiusNeighborsRegressor": "neighbors",
+    "RadiusNeighborsTransformer": "neighbors",
     "Ridge": "linear_model",
     "SGDClassifier": "linear_model",
     "SGDRegressor": "linear_model",

@@ -12,14 +12,26 @@ from ..utils.lazy import lazy_names
 
 if TYPE_CHECKING:
     from ._classification import KNeighborsClassifier as KNeighborsClassifier
+    from ._radius_models import RadiusNeighborsClassifier as RadiusNeighborsClassifier
+    from ._radius_models import RadiusNeighborsRegressor as RadiusNeighborsRegressor
+    from ._radius_models import RadiusNeighborsTransformer as RadiusNeighborsTransformer
     from ._regression import KNeighborsRegressor as KNeighborsRegressor
 
-__all__ = ["KNeighborsClassifier", "KNeighborsRegressor"]
+__all__ = [
+    "KNeighborsClassifier",
+    "KNeighborsRegressor",
+    "RadiusNeighborsClassifier",
+    "RadiusNeighborsRegressor",
+    "RadiusNeighborsTransformer",
+]
 
 __getattr__, __dir__ = lazy_names(
     __name__,
     {
         "KNeighborsClassifier": "_classification",
         "KNeighborsRegressor": "_regression",
+        "RadiusNeighborsClassifier": "_radius_models",
+        "RadiusNeighborsRegressor": "_radius_models",
+        "RadiusNeighborsTransformer": "_radius_models",
     },
 )
