@@ -46,6 +46,9 @@ if TYPE_CHECKING:
     from .neighbors import LocalOutlierFactor as LocalOutlierFactor
     from .neighbors import NearestCentroid as NearestCentroid
     from .neighbors import NearestNeighbors as NearestNeighbors
+    from .neighbors import RadiusNeighborsClassifier as RadiusNeighborsClassifier
+    from .neighbors import RadiusNeighborsRegressor as RadiusNeighborsRegressor
+    from .neighbors import RadiusNeighborsTransformer as RadiusNeighborsTransformer
     from .neural_network import ConvNetClassifier as ConvNetClassifier
     from .neural_network import MLPClassifier as MLPClassifier
     from .neural_network import MLPRegressor as MLPRegressor
@@ -69,6 +72,9 @@ __all__ = [
     "MLPRegressor",
     "NearestCentroid",
     "NearestNeighbors",
+    "RadiusNeighborsClassifier",
+    "RadiusNeighborsRegressor",
+    "RadiusNeighborsTransformer",
     "Ridge",
     "SGDClassifier",
     "SGDRegressor",
@@ -112,6 +118,9 @@ _HOME = {
     "MLPRegressor": "neural_network",
     "NearestCentroid": "neighbors",
     "NearestNeighbors": "neighbors",
+    "RadiusNeighborsClassifier": "neighbors",
+    "RadiusNeighborsRegressor": "neighbors",
+    "RadiusNeighborsTransformer": "neighbors",
     "Ridge": "linear_model",
     "SGDClassifier": "linear_model",
     "SGDRegressor": "linear_model",

@@ -30,6 +30,7 @@ from .losses.table import functions_of
 _FUNCTIONS = {
     "distances.pairwise": ("pairwise_l1", "pairwise_l2", "pairwise_linf"),
     "neighbors.nearest": ("k_nearest",),
+    "neighbors.radius": ("radius_counts", "radius_neighbors"),
     "losses.elementwise": ("exp", "sigmoid", "softplus"),
     "losses.logistic": functions_of("logistic"),
     "losses.multinomial": ("softmax", "log_softmax", "logsumexp", *functions_of("multinomial")),
@@ -86,4 +87,5 @@ if TYPE_CHECKING:
     from .losses.multinomial import *  # noqa: F403
     from .losses.regression import *  # noqa: F403
     from .neighbors.nearest import *  # noqa: F403
+    from .neighbors.radius import *  # noqa: F403
     from .networks.functions import *  # noqa: F403

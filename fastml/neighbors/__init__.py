@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from ._centroids import NearestCentroid as NearestCentroid
     from ._classification import KNeighborsClassifier as KNeighborsClassifier
     from ._outliers import LocalOutlierFactor as LocalOutlierFactor
+    from ._radius_models import RadiusNeighborsClassifier as RadiusNeighborsClassifier
+    from ._radius_models import RadiusNeighborsRegressor as RadiusNeighborsRegressor
+    from ._radius_models import RadiusNeighborsTransformer as RadiusNeighborsTransformer
     from ._regression import KNeighborsRegressor as KNeighborsRegressor
     from ._unsupervised import KNeighborsTransformer as KNeighborsTransformer
     from ._unsupervised import NearestNeighbors as NearestNeighbors
@@ -25,6 +28,9 @@ __all__ = [
     "LocalOutlierFactor",
     "NearestCentroid",
     "NearestNeighbors",
+    "RadiusNeighborsClassifier",
+    "RadiusNeighborsRegressor",
+    "RadiusNeighborsTransformer",
 ]
 
 __getattr__, __dir__ = lazy_names(
@@ -36,5 +42,8 @@ __getattr__, __dir__ = lazy_names(
         "LocalOutlierFactor": "_outliers",
         "NearestCentroid": "_centroids",
         "NearestNeighbors": "_unsupervised",
+        "RadiusNeighborsClassifier": "_radius_models",
+        "RadiusNeighborsRegressor": "_radius_models",
+        "RadiusNeighborsTransformer": "_radius_models",
     },
 )

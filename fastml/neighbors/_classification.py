@@ -7,12 +7,10 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import ClassifierMixin
-from sklearn.utils import column_or_1d
-from sklearn.utils.multiclass import check_classification_targets
 
 from ..utils.validation import CheckedScore, unchanged_if_refused
 from ._base import KNeighbors
-from .voting import most_votes, vote_shares
+from .voting import most_votes, numbered_labels, vote_shares
 
 __all__ = ["KNeighborsClassifier"]
 
@@ -92,11 +90,7 @@ class KNeighborsClassifier(CheckedScore, ClassifierMixin, KNeighbors):
         """
         targets = self._fit(X, y, y_numeric=False)
         self.outputs_2d_ = targets.ndim == 2 and targets.shape[1] > 1
-        columns = targets if self.outputs_2d_ else column_or_1d(targets, warn=True)[:, np.newaxis]
-        check_classification_targets(columns)
-        numbered = [np.unique(column, return_inverse=True) for column in columns.T]
-        self._labels = [labels for labels, _ in numbered]
-        self._y = [codes for _, codes in numbered]
+        self._labels, self._y = numbered_labels(targets)
         self.classes_ = self._labels if self.outputs_2d_ else self._labels[0]
         return self
 

@@ -7,6 +7,8 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from sklearn.utils import column_or_1d
+from sklearn.utils.multiclass import check_classification_targets
 
 from ..kernels.arguments import arrays
 from ..kernels.distances import arguments as distances_arguments
@@ -17,6 +19,7 @@ __all__ = [
     "checked_metric",
     "mean_over_ranks",
     "most_votes",
+    "numbered_labels",
     "vote_shares",
     "weights_of",
 ]
@@ -52,6 +55,15 @@ def check_weights(weights: NeighborWeights) -> None:
         came, known = f"of type {type(weights).__name__}", weights is None or callable(weights)
     if not known:
         raise ValueError(f"weights is {came}; it must be 'uniform', 'distance', a callable or None")
+
+
+def numbered_labels(targets: NDArray[Any]) -> tuple[list[NDArray[Any]], list[NDArray[np.intp]]]:
+    """Return the sorted labels of each output, and the number of each row's label among them."""
+    outputs_2d = targets.ndim == 2 and targets.shape[1] > 1
+    columns = targets if outputs_2d else column_or_1d(targets, warn=True)[:, np.newaxis]
+    check_classification_targets(columns)
+    numbered = [np.unique(column, return_inverse=True) for column in columns.T]
+    return [labels for labels, _ in numbered], [codes for _, codes in numbered]
 
 
 def weights_of(

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..distances.arguments import METRICS
 from .entry import EPS, FLOATS, INDEX_BYTES, REGIMES, TINY, Dtypes, Entry, Inputs, Size, Tolerance, itemsize, tolerances
-from .inputs import random_points
+from .inputs import random_points, random_uniform
 from .truth import Array, Truth, wide_dtype
 
 _CHUNKS = (
@@ -40,6 +40,8 @@ def entries() -> Iterator[Entry]:
         if definition.root:
             yield _pairwise("squared")
     yield from map(_k_nearest, METRICS)
+    for function in ("radius_neighbors", "radius_counts"):
+        yield from (_radius(function, metric) for metric in METRICS)
 
 
 def _dtypes(kind: str) -> dict[str, Dtypes]:
@@ -132,6 +134,76 @@ def _k_nearest(metric: str) -> Entry:
     )
 
 
+def _radius(function: str, metric: str) -> Entry:
+    """Make an entry in which no pair lies so near the radius that rounding says whether it is within."""
+    dtypes = _dtypes(metric)
+    counts = function == "radius_counts"
+
+    def make(size: Size, dtype: str, regime: str = "typical", seed: int = 0) -> Inputs:
+        n, m, d = size
+        rng = np.random.default_rng(seed)
+        if regime == "extreme":
+            X, Y = random_points(rng, n, m, d, dtype, regime)
+            radius = _in_a_gap(_true_distances(X, Y, metric, squared=False))
+        else:
+            X, Y = (_clusters(rng, rows, max(1, m // _ROWS_WITHIN), d, dtype) for rows in (n, m))
+            radius = 4.0
+        return Inputs((X, X if n == m else Y, radius), {"metric": metric})
+
+    def size_bytes(size: Size, dtype: str) -> float:
+        n, m, d = size
+        found = 0 if counts else n * min(m, _ROWS_WITHIN) * (itemsize(dtypes[dtype].output) + INDEX_BYTES)
+        return (n + m) * d * itemsize(dtype) + n * INDEX_BYTES + found
+
+    return Entry(
+        key=f"{function}[{metric}]",
+        function=function,
+        family="neighbors",
+        formula=f"{'how many' if counts else 'all'} {_FORMULAS[metric]} ≤ r",
+        dtypes=dtypes,
+        sizes={"tiny": (23, 37, 33), "default": (200, 2000, 784), "full": (500, 5000, 3072)},
+        axes=("n", "m", "d"),
+        make=make,
+        regimes=REGIMES,
+        work=_pair_terms,
+        unit="elem",
+        bytes=size_bytes,
+        flops=_pair_flops,
+        limit="gemm",
+        tolerance=_TOLERANCES[metric],
+        loop_size=(10, 100, 784),
+        specializations=len(dtypes) + METRICS[metric].root,  # wide uint8 rows: int64 instead of int32
+        truth=_radius_truth(metric, dtypes, counts),
+        # Enough pairs of few columns for a tree.
+        warm_sizes={"typical": ((4096, 4096, 2),)},
+    )
+
+
+#: Rows of Y within the radius of a query, in the mean.
+_ROWS_WITHIN = 20
+
+
+def _clusters(rng: np.random.Generator, rows: int, clusters: int, d: int, dtype: str) -> Array:
+    """Draw rows around clusters, at most 2 apart within one and at least 6 otherwise, by any metric."""
+    if dtype == "uint8":
+        points = np.zeros((rows, d), np.uint8)
+        points[np.arange(rows), rng.integers(0, d, rows)] = 1
+        clusters = min(clusters, 31)
+    else:
+        points = (random_uniform(rng, (rows, d), dtype) * 2 - 1) / d
+    points[:, 0] += (8 * (np.arange(rows) % clusters)).astype(dtype)
+    return points
+
+
+def _in_a_gap(distances: Array) -> float:
+    """Return a radius where distances lie farthest apart, as a ratio: which are within is told by no rounding."""
+    values = np.unique(distances[np.isfinite(distances) & (distances > 0)]).astype(np.float64)
+    if len(values) < 2:
+        return float(values[-1]) * 2 if len(values) else 1.0
+    gap = np.argmax(values[1:] / values[:-1])
+    return float(values[gap] / 2 + values[gap + 1] / 2)
+
+
 # -- truth -----------------------------------------------------------------------------------------
 
 
@@ -184,6 +256,27 @@ def _neighbor_truth(metric: str, dtypes: dict[str, Dtypes]) -> Callable[[Inputs]
             (nearest, indices),
             (dtypes[X.dtype.name].output, np.intp),
             (nearest * _column_scale(X, metric), indices),
+            distances=distances.astype(np.float64),
+        )
+
+    return truth
+
+
+def _radius_truth(metric: str, dtypes: dict[str, Dtypes], counts: bool) -> Callable[[Inputs], Truth]:
+    def truth(inputs: Inputs) -> Truth:
+        X, Y, radius = inputs.args
+        distances = _true_distances(X, Y, metric, squared=False)
+        order = np.argsort(distances, axis=1, kind="stable")
+        nearest = np.take_along_axis(distances, order, axis=1)
+        inside = nearest <= radius
+        found = np.count_nonzero(inside, axis=1)
+        if counts:
+            return Truth((found,), (np.intp,))
+        values = np.concatenate([[0], np.cumsum(found)]), order[inside], nearest[inside]
+        return Truth(
+            values,
+            (np.intp, np.intp, dtypes[X.dtype.name].output),
+            (*values[:2], values[2] * _column_scale(X, metric)),
             distances=distances.astype(np.float64),
         )
 

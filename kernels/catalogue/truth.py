@@ -17,7 +17,7 @@ class Truth(tuple[Array, ...]):
     scale: tuple[Array, ...]  # per output: size of the terms behind each entry
     slack: tuple[Any, ...]  # per output: absolute allowance on top (0, or an array)
     dtypes: tuple[np.dtype[Any] | None, ...]  # per output: dtype of an array, None for a Python float
-    distances: Array | None  # k_nearest: the true distance of every pair
+    distances: Array | None  # neighbors, whose indices are output 1: the true distance of every pair
 
     def __new__(
         cls,

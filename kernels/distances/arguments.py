@@ -25,7 +25,7 @@ from ..arguments.arrays import (
     real,
     warn_of_rounding,
 )
-from ..arguments.scalars import flag, listed
+from ..arguments.scalars import flag, listed, scalar
 
 #: The short name of a metric: a key of `METRICS`.
 Metric = str
@@ -191,6 +191,28 @@ def k(k: object, m: int, exclude_self: bool, n: int) -> int:
     elif not 1 <= count <= m:
         raise ValueError(f"k is {count}; it must lie between 1 and {m}, the number of rows of Y")
     return count
+
+
+def radius(radius: object, n: int) -> Array:
+    """Return radii in float64, of shape () or (n,): numbers from 0 to infinity."""
+    if np.ndim(radius) == 0:  # type: ignore[arg-type]
+        radii = np.asarray(scalar(radius, "radius"))
+    else:
+        radii = as_contiguous(real(radius, "radius"), FLOAT64)  # type: ignore[arg-type]
+        if radii.shape != (n,):
+            raise ValueError(f"radius has shape {radii.shape}; it must be a number or ({n},), one for each row of X")
+    wrong = ~(radii >= 0)
+    if wrong.any():
+        where = f"radius[{wrong.argmax()}] is {radii[wrong.argmax()]}" if radii.ndim else f"radius is {radii}"
+        raise ValueError(f"{where}; it must be at least 0")
+    return radii
+
+
+def excludes_self(exclude_self: object, n: int, m: int) -> bool:
+    """Return whether a row is no candidate for itself, for which X and Y need as many rows."""
+    if flag(exclude_self, "exclude_self") and n != m:
+        raise ValueError(f"exclude_self needs as many rows in Y as in X; Y has {m}, X has {n}")
+    return bool(exclude_self)
 
 
 def _common_dtype(x: np.dtype[Any], y: np.dtype[Any]) -> np.dtype[Any]:

@@ -58,7 +58,7 @@ from ._heaps import (
     offer,
 )
 
-__all__ = ["Tree", "build", "choose", "search"]
+__all__ = ["Tree", "build", "choose", "may_repay", "most_columns", "search"]
 
 #: Rows of a leaf, and children of a node: as many as are compared at once.
 _FAN = KEYS_AT_ONCE
@@ -140,9 +140,7 @@ def choose(
     if algorithm == "tree":
         return build(y, parallel.resolve(n_threads))
     few = d <= _FEW_COLUMNS
-    if n * m < (_FEWEST_PAIRS if few else _FEWEST_PAIRS_OF_MANY) or k > min(_MOST_NEIGHBORS, m // _ROWS_PER_NEIGHBOR):
-        return None
-    if n < _PLACING * math.log2(m) ** 2:  # to make it takes longer than to look at all pairs
+    if not may_repay(n, m, d) or k > min(_MOST_NEIGHBORS, m // _ROWS_PER_NEIGHBOR):
         return None
     some = slice(None, None, max(1, n // _TRIAL_QUERIES))
     queries, own = np.ascontiguousarray(x[some][:_TRIAL_QUERIES]), x_groups[some][:_TRIAL_QUERIES]
@@ -153,7 +151,18 @@ def choose(
         if not _is_enough(0.9 * rows.size, metric, build(rows, 1), queries, own, y_groups[part], nearest):
             return None
     tree = build(y, parallel.resolve(n_threads))
-    return tree if _is_enough(m * (d + _PER_PAIR) / _COST, metric, tree, queries, own, y_groups, k) else None
+    return tree if _is_enough(most_columns(m, d), metric, tree, queries, own, y_groups, k) else None
+
+
+def may_repay(n: int, m: int, d: int) -> bool:
+    """Whether pairs and queries are so many that to make a tree may take less time than to look at all pairs."""
+    enough = n * m >= (_FEWEST_PAIRS if d <= _FEW_COLUMNS else _FEWEST_PAIRS_OF_MANY)
+    return enough and n >= _PLACING * math.log2(m) ** 2
+
+
+def most_columns(m: int, d: int) -> float:
+    """Return so many columns that to look at them by way of a tree takes as long as all distances of a query."""
+    return m * (d + _PER_PAIR) / _COST
 
 
 def _is_enough(

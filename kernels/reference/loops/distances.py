@@ -15,7 +15,15 @@ from ...distances import arguments, scales
 from ...neighbors import candidates
 from ._common import Row, quiet
 
-__all__ = ["k_nearest", "pairwise", "pairwise_l1", "pairwise_l2", "pairwise_linf"]
+__all__ = [
+    "k_nearest",
+    "pairwise",
+    "pairwise_l1",
+    "pairwise_l2",
+    "pairwise_linf",
+    "radius_counts",
+    "radius_neighbors",
+]
 
 
 def _l1(x: Row, y: Row) -> float:
@@ -174,11 +182,61 @@ def k_nearest(
     rows, others = x.tolist(), y.tolist()
     for i, row in enumerate(rows):
         keys = [_distance(row, other, name, x.dtype) for other in others]
-        places = chosen.of(i, len(others)).tolist()
-        # The sort keeps the order of what is equal, so ties stay ordered by index. NaN compares
-        # with nothing: it is sorted by being NaN, and then by index.
-        places.sort(key=lambda j: (2, 0.0) if math.isnan(keys[j].total) else keys[j][:2])
-        for rank, j in enumerate(places[:k]):
+        for rank, j in enumerate(_in_order(keys, chosen.of(i, len(others)).tolist())[:k]):
             indices[i, rank] = j
             distances[i, rank] = keys[j].distance
     return distances, indices
+
+
+def _in_order(keys: list[_Distance], places: list[int]) -> list[int]:
+    """Return some rows of Y, given in the order of their indices, from near to far."""
+    # The sort keeps the order of what is equal, so ties stay ordered by index. NaN compares
+    # with nothing: it is sorted by being NaN, and then by index.
+    return sorted(places, key=lambda j: (2, 0.0) if math.isnan(keys[j].total) else keys[j][:2])
+
+
+@quiet
+def radius_neighbors(
+    X: ArrayLike,
+    Y: ArrayLike | None,
+    radius: ArrayLike,
+    *,
+    metric: str = "l2",
+    exclude_self: bool = False,
+    algorithm: arguments.Algorithm = "auto",
+) -> tuple[Array, Array, Array]:
+    """Find the rows of `Y` at most `radius` away from each row of `X`, in order; see `kernels.radius_neighbors`.
+
+    All pairs are looked at, whatever `algorithm` says.
+    """
+    x, y, _ = arguments.pair(X, Y)
+    name = arguments.metric(metric)
+    exclude_self = arguments.excludes_self(exclude_self, len(x), len(y))
+    radii = np.broadcast_to(arguments.radius(radius, len(x)), len(x)).tolist()
+    arguments.algorithm(algorithm)
+    dtype = arguments.result_dtype(name, x.dtype, x.shape[1])
+    rows, others = x.tolist(), y.tolist()
+    indptr, indices, distances = [0], [], []
+    for i, row in enumerate(rows):
+        keys = [_distance(row, other, name, x.dtype) for other in others]
+        for j in _in_order(keys, [j for j in range(len(keys)) if not (exclude_self and j == i)]):
+            distance = dtype.type(keys[j].distance)  # as it is returned, so as it is compared
+            if float(distance) <= radii[i]:
+                indices.append(j)
+                distances.append(distance)
+        indptr.append(len(indices))
+    return np.array(indptr, np.intp), np.array(indices, np.intp), np.array(distances, dtype)
+
+
+def radius_counts(
+    X: ArrayLike,
+    Y: ArrayLike | None,
+    radius: ArrayLike,
+    *,
+    metric: str = "l2",
+    exclude_self: bool = False,
+    algorithm: arguments.Algorithm = "auto",
+) -> Array:
+    """Count the rows of `Y` at most `radius` away from each row of `X`; see `kernels.radius_counts`."""
+    indptr, _, _ = radius_neighbors(X, Y, radius, metric=metric, exclude_self=exclude_self, algorithm=algorithm)
+    return np.diff(indptr)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -13,7 +14,7 @@ from ...distances import arguments, scales
 from ...neighbors import candidates
 from ._common import BLOCK, quiet
 
-__all__ = ["k_nearest", "pairwise_l1", "pairwise_l2", "pairwise_linf"]
+__all__ = ["k_nearest", "pairwise_l1", "pairwise_l2", "pairwise_linf", "radius_counts", "radius_neighbors"]
 
 # Entries of a block of distances in `k_nearest`, and of a matrix product between uint8 rows.
 _DISTANCES = 1 << 20
@@ -195,33 +196,19 @@ def k_nearest(
     Blocks of rows of X, so that at most about a million distances (or one row of them) exist at a time. All pairs are
     looked at, whatever `algorithm` says.
     """
-    x, y, kind = arguments.pair(X, Y)
+    x, y, _ = arguments.pair(X, Y)
     name = arguments.metric(metric)
-    n, m, columns = len(x), len(y), x.shape[1]
+    n, m = len(x), len(y)
     k, chosen = candidates.checked(k, n, m, exclude_self, offset, groups, within_groups, where)
     arguments.algorithm(algorithm)
-    key_dtype = arguments.result_dtype(name, x.dtype, columns, squared=True)
-    dtype = arguments.result_dtype(name, x.dtype, columns)
+    dtype = arguments.result_dtype(name, x.dtype, x.shape[1])
     distances = np.full((n, k), candidates.nothing_found(dtype), dtype)
     indices = np.full((n, k), candidates.NO_ROW, np.intp)
-    step = max(1, min(n, _DISTANCES // max(1, m)))
-    block = np.empty((step, m), key_dtype)
-    for i in range(0, n, step):
-        keys = block[: len(x[i : i + step])]
-        _keys(x[i : i + step], y, name, keys)
-        own = keys
-        if name == "l2" and kind != "uint8":
-            own = keys.copy()
-            if ranks := _finish_l2(x[i : i + step], y, own):
-                keys = keys.astype(np.float64)
-                for row, rank in ranks.items():
-                    keys[row] = rank
-        elif name == "l2":
-            own = np.sqrt(keys, dtype=np.float64)
+    for i, keys, own in _blocks(x, y, name):
         if chosen.is_all:
             nearest = _smallest(keys, k)
-            indices[i : i + step] = nearest
-            distances[i : i + step] = np.take_along_axis(own, nearest, axis=1)
+            indices[i : i + len(keys)] = nearest
+            distances[i : i + len(keys)] = np.take_along_axis(own, nearest, axis=1)
             continue
         for row in range(len(keys)):
             places = chosen.of(i + row, m)
@@ -229,6 +216,27 @@ def k_nearest(
                 found = places[_smallest(keys[row : row + 1, places], count)[0]]
                 indices[i + row, :count], distances[i + row, :count] = found, own[row, found]
     return distances, indices
+
+
+def _blocks(x: Array, y: Array, metric: arguments.Metric) -> Iterator[tuple[int, Array, Array]]:
+    """Yield the first row of each block of X, what its pairs are ordered by, and their distances."""
+    m, columns = len(y), x.shape[1]
+    step = max(1, min(len(x), _DISTANCES // max(1, m)))
+    block = np.empty((step, m), arguments.result_dtype(metric, x.dtype, columns, squared=True))
+    for i in range(0, len(x), step):
+        rows = x[i : i + step]
+        keys = block[: len(rows)]
+        _keys(rows, y, metric, keys)
+        distances = keys
+        if metric == "l2" and x.dtype != np.uint8:
+            distances = keys.copy()
+            if ranks := _finish_l2(rows, y, distances):
+                keys = keys.astype(np.float64)
+                for row, rank in ranks.items():
+                    keys[row] = rank
+        elif metric == "l2":
+            distances = np.sqrt(keys, dtype=np.float64)
+        yield i, keys, distances.astype(arguments.result_dtype(metric, x.dtype, columns), copy=False)
 
 
 def _smallest(keys: Array, k: int) -> Array:
@@ -245,3 +253,51 @@ def _smallest(keys: Array, k: int) -> Array:
     if unclear.size:
         columns[unclear] = np.argsort(keys[unclear], axis=1, kind="stable")[:, :k]
     return columns
+
+
+@quiet
+def radius_neighbors(
+    X: ArrayLike,
+    Y: ArrayLike | None,
+    radius: ArrayLike,
+    *,
+    metric: str = "l2",
+    exclude_self: bool = False,
+    algorithm: arguments.Algorithm = "auto",
+) -> tuple[Array, Array, Array]:
+    """Find the rows of `Y` at most `radius` away from each row of `X`, in order; see `kernels.radius_neighbors`.
+
+    Blocks of rows of X, as in `k_nearest`. All pairs are looked at, whatever `algorithm` says.
+    """
+    x, y, _ = arguments.pair(X, Y)
+    name = arguments.metric(metric)
+    exclude_self = arguments.excludes_self(exclude_self, len(x), len(y))
+    radii = np.broadcast_to(arguments.radius(radius, len(x)), len(x))
+    arguments.algorithm(algorithm)
+    counts, indices = np.zeros(len(x), np.intp), [np.empty(0, np.intp)]
+    distances = [np.empty(0, arguments.result_dtype(name, x.dtype, x.shape[1]))]
+    for i, keys, own in _blocks(x, y, name):
+        inside = own <= radii[i : i + len(own), None]  # in float64, since that is what radii are
+        if exclude_self:
+            rows = np.arange(len(own))
+            inside[rows, i + rows] = False
+        rows, columns = np.nonzero(inside)
+        order = np.lexsort((keys[rows, columns], rows))  # stable: of equal keys the first column
+        counts[i : i + len(own)] = np.count_nonzero(inside, axis=1)
+        indices.append(columns[order])
+        distances.append(own[rows, columns][order])
+    return np.concatenate([[0], np.cumsum(counts)]), np.concatenate(indices), np.concatenate(distances)
+
+
+def radius_counts(
+    X: ArrayLike,
+    Y: ArrayLike | None,
+    radius: ArrayLike,
+    *,
+    metric: str = "l2",
+    exclude_self: bool = False,
+    algorithm: arguments.Algorithm = "auto",
+) -> Array:
+    """Count the rows of `Y` at most `radius` away from each row of `X`; see `kernels.radius_counts`."""
+    indptr, _, _ = radius_neighbors(X, Y, radius, metric=metric, exclude_self=exclude_self, algorithm=algorithm)
+    return np.diff(indptr)

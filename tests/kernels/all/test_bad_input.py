@@ -484,7 +484,7 @@ def test_linear_target_probabilities(ops):
 
 CALLS = {
     **{f"pairwise_{metric}": (X35, X45) for metric in METRICS},
-    "k_nearest": (X35, X45, 1),
+    **dict.fromkeys(("k_nearest", "radius_neighbors", "radius_counts"), (X35, X45, 1)),
     **dict.fromkeys((*ELEMENTWISE, *SOFTMAX_FAMILY), (Z34,)),
     **{name: good(loss) for loss in LOSSES for name in (loss, f"{loss}_gradient")},
     **{f"linear_loss_gradient {loss}": linear(loss)[0] for loss in LOSSES},

@@ -85,7 +85,7 @@ def test_three_tiers_have_the_same_names_and_signatures(kernels_of):
 
     tiers = {tier: kernels_of(tier) for tier in ("loops", "vectorized", "compiled")}
     names = ["pairwise_l1", "pairwise_l2", "pairwise_linf", "k_nearest", "exp", "sigmoid", "softplus"]
-    names += ["softmax", "log_softmax", "logsumexp"]
+    names += ["radius_neighbors", "radius_counts", "softmax", "log_softmax", "logsumexp"]
     names += [name for loss in LOSSES for name in (loss, f"{loss}_gradient")] + ["linear_loss_gradient"]
     for name in names:
         signatures = {}
