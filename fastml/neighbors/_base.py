@@ -22,6 +22,8 @@ __all__ = ["KNeighbors"]
 class KNeighbors(MultiOutputMixin, BaseEstimator):
     """The search for neighbours, which classifier and regressor share."""
 
+    metric_params: dict[str, Any] | None = None
+
     def __init__(
         self,
         n_neighbors: int = 5,
@@ -29,12 +31,14 @@ class KNeighbors(MultiOutputMixin, BaseEstimator):
         weights: NeighborWeights = "uniform",
         p: float = 2,
         metric: str = "minkowski",
+        metric_params: dict[str, Any] | None = None,
         n_jobs: int | None = None,
     ) -> None:
         self.n_neighbors = n_neighbors
         self.weights = weights
         self.p = p
         self.metric = metric
+        self.metric_params = metric_params
         self.n_jobs = n_jobs
 
     def _fit(self, X: ArrayLike, y: Any, *, y_numeric: bool) -> NDArray[Any]:
@@ -43,11 +47,12 @@ class KNeighbors(MultiOutputMixin, BaseEstimator):
         check_weights(self.weights)
         parameters.threads(self.n_jobs)
         short = checked_metric(self.metric, self.p)
-        self.effective_metric_ = (*distances_arguments.METRICS[short].aliases, short)[0]
+        self.effective_metric_ = (*distances_arguments.DEFINITIONS[short].aliases, short)[0]
         y = y.toarray() if issparse(y) else y
         rows, targets = validate_data(self, X, y, multi_output=True, y_numeric=y_numeric)
         # The dtype that the kernels work in, settled now and not at every call: uint8 stays uint8.
-        self._fit_X, _, _ = distances_arguments.pair(rows)
+        self._fit_X, _, kind = distances_arguments.pair(rows)
+        distances_arguments.column_factors(short, self.metric_params, kind, self._fit_X.shape[1])
         self.n_samples_fit_ = len(self._fit_X)
         checked: NDArray[Any] = targets
         return checked
@@ -89,6 +94,7 @@ class KNeighbors(MultiOutputMixin, BaseEstimator):
             self._fit_X,
             k,
             metric=self.effective_metric_,
+            metric_params=self.metric_params,
             exclude_self=X is None,
             n_threads=parameters.threads(self.n_jobs),
         )

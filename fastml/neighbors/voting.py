@@ -29,15 +29,21 @@ _AT_ONCE = 1 << 16
 #: Up to so many classes for each neighbour, counting all of them costs less than sorting the neighbours' labels.
 _CLASSES_PER_NEIGHBOR = 64
 
+#: Names of metrics; the inner product is none, since the nearest row has the largest.
+_METRICS = ("minkowski", *(name for name in distances_arguments.METRIC_NAMES if name != "inner_product"))
+
 
 def checked_metric(metric: str, p: float = 2) -> distances_arguments.Metric:
     """Return the kernels' name of a metric, for example "l2"."""
     if not (isinstance(metric, str) and metric == "minkowski"):
+        error: type[Exception] = ValueError
         try:
-            return distances_arguments.metric(metric)
-        except (TypeError, ValueError) as error:
-            known = ", ".join(map(repr, ("minkowski", *distances_arguments.METRIC_NAMES)))
-            raise type(error)(f"metric is {metric!r}; it must be one of {known}") from None
+            short = distances_arguments.metric(metric)
+            if short in _METRICS:
+                return short
+        except (TypeError, ValueError) as caught:
+            error = type(caught)
+        raise error(f"metric is {metric!r}; it must be one of {', '.join(map(repr, _METRICS))}")
     for power, name in ((1, "l1"), (2, "l2"), (np.inf, "linf")):
         if np.ndim(p) == 0 and p == power:
             return distances_arguments.metric(name)

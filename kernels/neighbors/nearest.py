@@ -33,13 +33,13 @@ group for each row that is `exclude_self`; with the test fold as group it is cro
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..distances import arguments, panels
+from ..distances import arguments, panels, searched_rows
 from ..distances.panels import (
     POINTS_STEP,
     X_ROWS,
@@ -88,6 +88,7 @@ def k_nearest(
     k: int,
     *,
     metric: str = "l2",
+    metric_params: Mapping[str, Any] | None = None,
     exclude_self: bool = False,
     algorithm: arguments.Algorithm = "auto",
     n_threads: int | None = None,
@@ -103,8 +104,12 @@ def k_nearest(
         The rows to choose from; None means `X`.
     k : int
         How many, ``1 <= k <= m``, or ``k <= m - 1`` with `exclude_self`.
-    metric : {"l2", "l1", "linf"}, default="l2"
-        Also by the names "euclidean", "manhattan", "cityblock" and "chebyshev".
+    metric : {"l2", "l1", "linf", "sqeuclidean", "cosine", "inner_product", "hamming", "jaccard"}, default="l2"
+        Also by the names "euclidean", "manhattan", "cityblock" and "chebyshev". "hamming" and "jaccard" are of packed
+        bits: both sides uint8, as `numpy.packbits` makes them. "inner_product" is a similarity: the largest first.
+    metric_params : dict, optional
+        ``{"w": weights}``, one for each column, finite and not negative, for "l1", "l2", "linf" and "sqeuclidean": how
+        much |x - y| counts, or (x - y)^2; for "linf" columns of positive weight count alike, as in SciPy.
     exclude_self : bool, default=False
         Leave out row ``i`` of `Y` for query ``i``; needs n == m.
     algorithm : {"auto", "brute", "tree"}, default="auto"
@@ -117,7 +122,10 @@ def k_nearest(
     -------
     distances : ndarray of shape (n, k)
         Ascending; float32 or float64; for uint8 input int32 (L1, L-infinity) or float32 (L2). The
-        same bits as `pairwise_l1`, `pairwise_l2`, `pairwise_linf` give for the pair.
+        same bits as `pairwise_l1`, `pairwise_l2`, `pairwise_linf` give for the pair. "sqeuclidean" is that without the
+        root, with the ties of L2. "cosine" is 1 - cos, 1 from and to a row of zeros. "inner_product" is the product
+        itself, descending. "hamming" is the number of bits that differ, int32; "jaccard" the share of these in the bits
+        that one of the two has, 0 if there are none, float64.
     indices : ndarray of shape (n, k), intp
         Rows of `Y`, ordered by (distance, index): the smaller index first on a tie. Ties of float L2
         are those of the squared distance; of uint8, of the exact integer. Pairs whose squares are too small for
@@ -129,10 +137,15 @@ def k_nearest(
     TypeError
         If an argument is not real numbers, or `k` no integer.
     ValueError
-        If shapes, column counts, `k`, `metric` or `algorithm` do not fit.
+        If shapes, column counts, `k`, `metric`, `metric_params` or `algorithm` do not fit.
 
     Notes
     -----
+    Weights and "cosine" take a copy of both sides, whose values are rounded: weighted columns, rows over their lengths.
+    Of these, and for "inner_product", rows of uint8 are made float64. A row with NaN or infinity has NaN as cosine.
+    There is a tree, and there are bounds, for L1, L2, L-infinity and what is made from them, "sqeuclidean" and
+    "cosine".
+
     In few columns, and where rows of more columns lie in clusters, a tree leaves few pairs: of 10^6 rows of 3 columns
     about 120 for each query. It takes a copy of `Y`, a sixteenth of it for boxes and some 20 bytes for each row, and
     while it is made copies of up to 16,384 rows per thread. Rows of `Y` that are not finite are looked at for every
@@ -168,10 +181,10 @@ def k_nearest(
            [3., 9.]])
     """
     short = arguments.metric(metric)
-    x, y, _ = arguments.pair(X, Y)
+    x, y = searched_rows.settled(short, metric_params, X, Y, n_threads)
     k = arguments.k(k, y.shape[0], exclude_self, x.shape[0])
     groups = np.arange(x.shape[0]) if exclude_self else _NO_GROUPS
-    tree = _tree.choose(arguments.algorithm(algorithm), short, x, groups, y, groups, k, n_threads)
+    tree = _tree.choose(arguments.algorithm(algorithm), arguments.base(short), x, groups, y, groups, k, n_threads)
     if tree is None and x is y and _symmetric.is_worthwhile(x, k, parallel.resolve(n_threads)):
         return _nearest_by_symmetry(short, x, groups, k, n_threads)
     return _nearest(short, x, groups, y, groups, k, n_threads, tree)
@@ -193,9 +206,9 @@ def k_nearest_outside_group(
     valid index. `progress` is told now and then how many more rows' worth of the work is done.
     """
     short = arguments.metric(metric)
-    x, _, _ = arguments.pair(X)
-    tree = _tree.choose(arguments.algorithm(algorithm), short, x, groups, x, groups, k, n_threads)
-    if tree is None and _symmetric.is_worthwhile(x, k, parallel.resolve(n_threads)):
+    x, y = searched_rows.settled(short, None, X, None, n_threads)
+    tree = _tree.choose(arguments.algorithm(algorithm), arguments.base(short), x, groups, y, groups, k, n_threads)
+    if tree is None and x is y and _symmetric.is_worthwhile(x, k, parallel.resolve(n_threads)):
         return _nearest_by_symmetry(short, x, groups, k, n_threads, progress)
     step = len(x) if progress is None else panels.TASK_ROWS * parallel.resolve(n_threads)
     if tree is not None:
@@ -203,7 +216,7 @@ def k_nearest_outside_group(
     parts = []
     for first in range(0, len(x), max(1, step)):
         some = slice(first, first + step)
-        parts.append(_nearest(short, x[some], groups[some], x, groups, k, n_threads, tree))
+        parts.append(_nearest(short, x[some], groups[some], y, groups, k, n_threads, tree))
         if progress is not None:
             progress(len(parts[-1][0]))
     distances, indices = zip(*parts, strict=True)
@@ -220,10 +233,11 @@ def _nearest_by_symmetry(
 ) -> tuple[NDArray[Any], NDArray[np.intp]]:
     """Find neighbours among settled rows, every pair's distance made once."""
     n, d = x.shape
-    ordinary = panels.ordinary_totals(metric, x.dtype, d)
+    base = arguments.base(metric)
+    ordinary = panels.ordinary_totals(base, x.dtype, d)
     keys, indices = new_heaps((n, k), ordinary.dtype)
     threads = parallel.resolve(n_threads)
-    _symmetric.fill_heaps(metric, x, groups, key_rule(ordinary.dtype), keys, indices, threads, progress)
+    _symmetric.fill_heaps(base, x, groups, key_rule(ordinary.dtype), keys, indices, threads, progress)
     most = max(1, _CALL_MERGES // (k * k.bit_length()))
     parallel.run_ranges(lambda first, last: sort_rows(keys[first:last], indices[first:last]), n, threads, most=most)
     return _distances(metric, x, groups, x, groups, keys, indices, threads), indices
@@ -240,11 +254,12 @@ def _nearest(
     tree: _tree.Tree | None = None,
 ) -> tuple[NDArray[Any], NDArray[np.intp]]:
     """Find neighbours among settled rows, in a tree of those of Y if there is one; empty groups exclude nothing."""
+    base = arguments.base(metric)
     if tree is not None:
         threads = parallel.resolve(n_threads)
-        keys, indices, _ = _tree.search(metric, tree, x, x_groups, y_groups, k, x is y, threads)
+        keys, indices, _ = _tree.search(base, tree, x, x_groups, y_groups, k, x is y, threads)
         return _distances(metric, x, x_groups, y, y_groups, keys, indices, threads, by_tree=True), indices
-    keys, indices, threads, extreme = _search_rows(metric, x, x_groups, y, y_groups, k, n_threads)
+    keys, indices, threads, extreme = _search_rows(base, x, x_groups, y, y_groups, k, n_threads)
     return _distances(metric, x, x_groups, y, y_groups, keys, indices, threads, extreme), indices
 
 
@@ -376,10 +391,11 @@ def _distances(
 
     `extreme` says whether there are such; None: it is not known. These are searched again `by_tree`, or among all.
     """
-    ordinary = panels.ordinary_totals(metric, x.dtype, x.shape[1])
+    base, root = arguments.base(metric), arguments.DEFINITIONS[metric].root
+    ordinary = panels.ordinary_totals(base, x.dtype, x.shape[1])
     totals = keys.view(ordinary.dtype)
-    if not arguments.METRICS[metric].root:
-        return totals
+    if base != "l2" or (totals.dtype.kind == "i" and not root):
+        return searched_rows.distances(metric, totals)
     if totals.dtype.kind == "i":
         return np.sqrt(totals.astype(np.float64)).astype(arguments.result_dtype(metric, x.dtype, x.shape[1]))
     if extreme is None and len(totals):
@@ -391,11 +407,13 @@ def _distances(
             x: NDArray[Any], x_groups: NDArray[np.intp], y: NDArray[Any], y_groups: NDArray[np.intp], k: int
         ) -> NDArray[np.intp]:
             if by_tree:
-                return _tree.search(metric, _tree.build(y, threads), x, x_groups, y_groups, k, x is y, threads)[1]
-            return _search_rows(metric, x, x_groups, y, y_groups, k, threads)[1]
+                return _tree.search(base, _tree.build(y, threads), x, x_groups, y_groups, k, x is y, threads)[1]
+            return _search_rows(base, x, x_groups, y, y_groups, k, threads)[1]
 
-        return _extremes.correct_nearest(x, x_groups, y, y_groups, totals, indices, threads, nearest)
-    return np.sqrt(totals)
+        found = _extremes.correct_nearest(x, x_groups, y, y_groups, totals, indices, threads, nearest, root)
+    else:
+        found = np.sqrt(totals) if root else totals
+    return searched_rows.distances(metric, found)
 
 
 def _some_are_extreme(

@@ -299,8 +299,13 @@ def accumulating_kernels(signatures: dict[str, dict[str, int]]) -> set[str]:
 
 #: Bounds are of float64, one for each 32 pairs; the distances themselves are made by the instructions of tiles.
 #: Principal columns are differences of distances, made once for each row.
-#: Random numbers are of float64 whatever is shuffled.
-DOUBLE_BY_NATURE = {"neighbors._pruning._prune", "neighbors._principal._columns", "runtime.permutation._place"}
+#: Random numbers are of float64 whatever is shuffled. Rows are divided by their lengths in float64, and rounded once.
+DOUBLE_BY_NATURE = {
+    "distances.searched_rows._write_directions",
+    "neighbors._pruning._prune",
+    "neighbors._principal._columns",
+    "runtime.permutation._place",
+}
 
 #: What a kernel may do beside widening and adding: the sums of a large batch become float32 again at its end.
 NARROWING = ("linear._descent.", "networks._loop.train")

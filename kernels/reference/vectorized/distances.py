@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -24,6 +26,9 @@ def _keys(X: Array, Y: Array, metric: arguments.Metric, out: Array) -> None:
     Every entry is computed from its two rows by the same operations in the same order wherever
     it lies in a block: each reduction runs along the columns of one pair.
     """
+    if metric not in arguments.METRICS:
+        _keys_of_variant(X, Y, metric, out)
+        return
     if X.dtype == np.uint8 and metric == "l2":
         _exact_squared_l2(X, Y, out)
         return
@@ -54,6 +59,32 @@ def _keys(X: Array, Y: Array, metric: arguments.Metric, out: Array) -> None:
                 target[...] = np.maximum.reduce(difference, axis=-1, initial=0)
             else:  # pairwise summation; a BLAS dot product is faster, but free to look at alignment
                 np.add.reduce(difference, axis=-1, dtype=out.dtype, out=target)
+
+
+def _keys_of_variant(X: Array, Y: Array, metric: arguments.Metric, out: Array) -> None:
+    """Write to `out` (n, m) the keys of metrics that are none of differences: of a product, its negative."""
+    if metric == "cosine":
+        _keys(_directions(X), _directions(Y), "l2", out)
+        out *= 0.5
+        without = ~X.any(axis=1)[:, None] | ~Y.any(axis=1)
+        out[without & ~np.isnan(out)] = 1
+        return
+    for i, x in enumerate(X):
+        if metric == "inner_product":
+            np.negative(np.add.reduce(x * Y, axis=1), out=out[i])
+        else:
+            differing = np.bitwise_count(x ^ Y).sum(axis=1, dtype=np.int64)
+            either = np.maximum(np.bitwise_count(x | Y).sum(axis=1), 1)
+            out[i] = differing if metric == "hamming" else differing / either
+
+
+def _directions(X: Array) -> Array:
+    """Divide rows by their lengths; of float64 a power of two near the largest entry keeps squares in range."""
+    wide = X.astype(np.float64)
+    wide = np.ldexp(wide, -np.frexp(np.abs(wide).max(axis=1, keepdims=True, initial=0))[1])
+    lengths = np.sqrt(np.add.reduce(wide * wide, axis=1, keepdims=True))
+    lengths[lengths == 0] = 1
+    return (wide / lengths).astype(X.dtype)
 
 
 def _totals_again(X: Array, Y: Array, i: Array, j: Array, large: bool) -> Array:
@@ -182,6 +213,7 @@ def k_nearest(
     k: int,
     *,
     metric: str = "l2",
+    metric_params: Mapping[str, Any] | None = None,
     exclude_self: bool = False,
     algorithm: arguments.Algorithm = "auto",
 ) -> tuple[Array, Array]:
@@ -190,9 +222,10 @@ def k_nearest(
     Blocks of rows of X, so that at most about a million distances (or one row of them) exist at a time. All pairs are
     looked at, whatever `algorithm` says.
     """
-    x, y, kind = arguments.pair(X, Y)
     name = arguments.metric(metric)
+    x, y = arguments.sides(name, metric_params, X, Y)
     n, m, columns = len(x), len(y), x.shape[1]
+    of = "l2" if name == "sqeuclidean" else name
     k = arguments.k(k, m, exclude_self, n)
     arguments.algorithm(algorithm)
     key_dtype = arguments.result_dtype(name, x.dtype, columns, squared=True)
@@ -202,11 +235,11 @@ def k_nearest(
     block = np.empty((step, m), key_dtype)
     for i in range(0, n, step):
         keys = block[: len(x[i : i + step])]
-        _keys(x[i : i + step], y, name, keys)
-        own = keys
-        if name == "l2" and kind != "uint8":
+        _keys(x[i : i + step], y, of, keys)
+        own = 0 - keys if name == "inner_product" else keys
+        if of == "l2" and x.dtype != np.uint8:
             own = keys.copy()
-            if ranks := _finish_l2(x[i : i + step], y, own):
+            if ranks := _finish_l2(x[i : i + step], y, own, squared=name != "l2"):
                 keys = keys.astype(np.float64)
                 for row, rank in ranks.items():
                     keys[row] = rank
