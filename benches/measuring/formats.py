@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from fastml.kernels.distances.arguments import METRICS
+from fastml.kernels.distances.arguments import DEFINITIONS
 
 TIER_TITLES = {
     "loops": "loop",
@@ -16,7 +16,7 @@ TIER_TITLES = {
     "compiled_all": "JIT, all threads",
     "compiled_out": "JIT, 1 thread, out=",
 }
-METRIC_TITLES = {name: definition.title for name, definition in METRICS.items()}
+METRIC_TITLES = {name: definition.title for name, definition in DEFINITIONS.items()}
 #: Behind the time of a loop that ran on a part only; the footnote says so.
 PART_MARK = "*"
 #: Behind a share whose data may come from a cache.

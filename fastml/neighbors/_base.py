@@ -26,17 +26,19 @@ class NeighborSearch(BaseEstimator):
     p: float
     metric: str
     n_jobs: int | None
+    metric_params: dict[str, Any] | None = None
 
     def _fit_rows(self, X: ArrayLike, y: Any = "no_validation", **settings: Any) -> Any:
         """Check all parameters, keep the rows, and return the targets if there are some."""
         parameters.positive_integer(self.n_neighbors, "n_neighbors")
         parameters.threads(self.n_jobs)
         short = checked_metric(self.metric, self.p)
-        self.effective_metric_ = (*distances_arguments.METRICS[short].aliases, short)[0]
+        self.effective_metric_ = (*distances_arguments.DEFINITIONS[short].aliases, short)[0]
         checked = validate_data(self, X, y, **settings)
         rows, targets = checked if isinstance(checked, tuple) else (checked, None)
         # The dtype that the kernels work in, settled now and not at every call: uint8 stays uint8.
-        self._fit_X, _, _ = distances_arguments.pair(rows)
+        self._fit_X, _, kind = distances_arguments.pair(rows)
+        distances_arguments.column_factors(short, self.metric_params, kind, self._fit_X.shape[1])
         self.n_samples_fit_ = len(self._fit_X)
         return targets
 
@@ -77,6 +79,7 @@ class NeighborSearch(BaseEstimator):
             self._fit_X,
             k,
             metric=self.effective_metric_,
+            metric_params=self.metric_params,
             exclude_self=X is None,
             n_threads=parameters.threads(self.n_jobs),
         )

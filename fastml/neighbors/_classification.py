@@ -19,8 +19,8 @@ class KNeighborsClassifier(CheckedScore, ClassifierMixin, KNeighbors):
     """Classification by a vote of the nearest neighbours.
 
     The label with most votes wins; of labels with equally many, the smallest. scikit-learn's parameters
-    of the same names mean the same; its `algorithm`, `leaf_size` and `metric_params` do not exist
-    here, because the search is always exact and chooses its way.
+    of the same names mean the same; its `algorithm` and `leaf_size` do not exist here, because the
+    search is always exact and chooses its way.
 
     Parameters
     ----------
@@ -35,7 +35,9 @@ class KNeighborsClassifier(CheckedScore, ClassifierMixin, KNeighbors):
         Power of the Minkowski metric; used for ``metric="minkowski"`` only.
     metric : str, default="minkowski"
         "minkowski", or by name: "l1", "manhattan" or "cityblock"; "l2" or "euclidean"; "linf" or
-        "chebyshev".
+        "chebyshev"; "sqeuclidean"; "cosine"; of packed bits (uint8) "hamming" and "jaccard".
+    metric_params : dict or None, default=None
+        ``{"w": weights}`` of the columns, see `fastml.kernels.k_nearest`.
     n_jobs : int or None, default=None
         Threads. Unlike in scikit-learn None means all that the process may use (see
         `fastml.kernels`); negative numbers count from there, -1 is all, -2 all but one.
@@ -44,7 +46,7 @@ class KNeighborsClassifier(CheckedScore, ClassifierMixin, KNeighbors):
     ----------
     classes_ : ndarray of shape (C,), or a list of them for several outputs
         The labels, sorted.
-    effective_metric_ : {"manhattan", "euclidean", "chebyshev"}
+    effective_metric_ : {"manhattan", "euclidean", "chebyshev", "sqeuclidean", "cosine", "hamming", "jaccard"}
         The metric in use.
     n_samples_fit_, n_features_in_ : int
         Rows and columns of the training data.

@@ -36,7 +36,7 @@ class _RadiusNeighbors(RadiusNeighborsMixin, BaseEstimator):
         """Check the parameters of the search, keep the rows, and return the targets, if any."""
         checked_radius(self.radius)
         parameters.threads(self.n_jobs)
-        short = checked_metric(self.metric, self.p)
+        short = checked_metric(self.metric, self.p, distances_arguments.METRICS)
         self.effective_metric_ = (*distances_arguments.METRICS[short].aliases, short)[0]
         rows, targets = validate_data(self, X, y, **settings) if settings else (validate_data(self, X), None)
         self._fit_X, _, _ = distances_arguments.pair(rows)

@@ -18,8 +18,8 @@ __all__ = ["KNeighborsRegressor"]
 class KNeighborsRegressor(CheckedScore, RegressorMixin, KNeighbors):
     """Regression by the mean over the nearest neighbours.
 
-    scikit-learn's parameters of the same names mean the same; its `algorithm`, `leaf_size` and
-    `metric_params` do not exist here, because the search is always exact and chooses its way.
+    scikit-learn's parameters of the same names mean the same; its `algorithm` and `leaf_size` do not
+    exist here, because the search is always exact and chooses its way.
 
     Parameters
     ----------
@@ -34,14 +34,16 @@ class KNeighborsRegressor(CheckedScore, RegressorMixin, KNeighbors):
         Power of the Minkowski metric; used for ``metric="minkowski"`` only.
     metric : str, default="minkowski"
         "minkowski", or by name: "l1", "manhattan" or "cityblock"; "l2" or "euclidean"; "linf" or
-        "chebyshev".
+        "chebyshev"; "sqeuclidean"; "cosine"; of packed bits (uint8) "hamming" and "jaccard".
+    metric_params : dict or None, default=None
+        ``{"w": weights}`` of the columns, see `fastml.kernels.k_nearest`.
     n_jobs : int or None, default=None
         Threads. Unlike in scikit-learn None means all that the process may use (see
         `fastml.kernels`); negative numbers count from there, -1 is all, -2 all but one.
 
     Attributes
     ----------
-    effective_metric_ : {"manhattan", "euclidean", "chebyshev"}
+    effective_metric_ : {"manhattan", "euclidean", "chebyshev", "sqeuclidean", "cosine", "hamming", "jaccard"}
         The metric in use.
     n_samples_fit_, n_features_in_ : int
         Rows and columns of the training data.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any, Literal
 
 import numpy as np
@@ -32,14 +32,20 @@ _AT_ONCE = 1 << 16
 #: Up to so many classes for each neighbour, counting all of them costs less than sorting the neighbours' labels.
 _CLASSES_PER_NEIGHBOR = 64
 
+#: Metrics of models; the inner product is none, since the nearest row has the largest.
+_METRICS = tuple(short for short in distances_arguments.DEFINITIONS if short != "inner_product")
 
-def checked_metric(metric: str, p: float = 2) -> distances_arguments.Metric:
+
+def checked_metric(
+    metric: str, p: float = 2, among: Collection[distances_arguments.Metric] = _METRICS
+) -> distances_arguments.Metric:
     """Return the kernels' name of a metric, for example "l2"."""
     if not (isinstance(metric, str) and metric == "minkowski"):
         try:
-            return distances_arguments.metric(metric)
+            return distances_arguments.metric(metric, among)
         except (TypeError, ValueError) as error:
-            known = ", ".join(map(repr, ("minkowski", *distances_arguments.METRIC_NAMES)))
+            names = (name for name, short in distances_arguments.METRIC_NAMES.items() if short in among)
+            known = ", ".join(map(repr, ("minkowski", *names)))
             raise type(error)(f"metric is {metric!r}; it must be one of {known}") from None
     for power, name in ((1, "l1"), (2, "l2"), (np.inf, "linf")):
         if np.ndim(p) == 0 and p == power:

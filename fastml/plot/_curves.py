@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ..kernels.distances.arguments import METRICS
+from ..kernels.distances.arguments import DEFINITIONS
 from . import _drawing
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def cross_validation(result: CrossValidated, ax: Axes | None = None) -> Axes:
     ax = _drawing.new_axes() if ax is None else ax
     errors = result.errors.mean(axis=2)
     spread = result.errors.std(axis=2)
-    names = [METRICS[metric].title if metric in METRICS else metric for metric in result.metrics]
+    names = [DEFINITIONS[metric].title if metric in DEFINITIONS else metric for metric in result.metrics]
     if len(result.n_neighbors) > 1:
         order = np.argsort(result.n_neighbors, kind="stable")
         ks = np.asarray(result.n_neighbors)

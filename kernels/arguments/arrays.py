@@ -61,16 +61,23 @@ def as_contiguous(array: ArrayLike, dtype: DTypeLike) -> Array:
 
 
 def real(x: ArrayLike, name: str) -> Array:
-    """Return `x` as an ndarray of a real dtype (bool included), copied only if it is no array."""
+    """Return `x` as an ndarray of a real dtype (bool included), copied only if it is no array, or of bfloat16.
+
+    That NumPy knows from `ml_dtypes` alone, and from torch not at all; its values are those of the float32 it becomes.
+    """
     if type(x) is np.ndarray and x.dtype.kind in "fiub":
         return x
     refuse_masked(x, name)
     if hasattr(x, "toarray"):  # SciPy's sparse formats; np.asarray would wrap them as one object
         raise TypeError(f"{name} is sparse ({type(x).__name__}); pass a dense array ({name}.toarray())")
+    if str(getattr(x, "dtype", "")) == "torch.bfloat16":
+        x = x.float()  # type: ignore[union-attr]
     try:
         array = np.asarray(x, FLOAT64 if _has_real_columns(x) else None)
     except ValueError as error:  # rows of unequal length
         raise ValueError(f"{name} cannot be made an array, its parts differ in shape: {error}") from None
+    if array.dtype.name == "bfloat16":
+        return array.astype(FLOAT32)
     if array.dtype.kind not in "fiub":
         raise TypeError(f"{name} has dtype {array.dtype}; real numbers are needed (floating, integer or bool)")
     return array

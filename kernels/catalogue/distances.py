@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..distances.arguments import METRICS
+from ..distances.arguments import DEFINITIONS, METRICS, base
 from .entry import EPS, FLOATS, INDEX_BYTES, REGIMES, TINY, Dtypes, Entry, Inputs, Size, Tolerance, itemsize, tolerances
 from .inputs import random_points, random_uniform
 from .truth import Array, Truth, wide_dtype
@@ -29,8 +29,18 @@ _TOLERANCES = {
     }
     | _ROOT,
     "linf": tolerances(1, "one subtraction, rounded once; maxima are exact") | _EXACT,
+    "cosine": {
+        name: Tolerance(
+            138 * EPS[name], (69 * EPS[name]) ** 2, "entries of directions, rounded: eps·√d, see the scale; " + _CHUNKS
+        )
+        for name in EPS
+    },
+    "inner_product": tolerances(138, "relative to Σ|xy|: " + _CHUNKS),
+    "hamming": _EXACT,
+    "jaccard": {"uint8": Tolerance(EPS["float64"], 0.0, "the quotient of exact integers, rounded once")},
 }
-_FORMULAS = {name: definition.formula for name, definition in METRICS.items()} | {"squared": "Σ(x − y)²"}
+_TOLERANCES["sqeuclidean"] = _TOLERANCES["squared"]
+_FORMULAS = {name: definition.formula for name, definition in DEFINITIONS.items()} | {"squared": "Σ(x − y)²"}
 
 
 def entries() -> Iterator[Entry]:
@@ -39,12 +49,16 @@ def entries() -> Iterator[Entry]:
         yield _pairwise(metric)
         if definition.root:
             yield _pairwise("squared")
-    yield from map(_k_nearest, METRICS)
+    yield from map(_k_nearest, DEFINITIONS)
     for function in ("radius_neighbors", "radius_counts"):
         yield from (_radius(function, metric) for metric in METRICS)
 
 
 def _dtypes(kind: str) -> dict[str, Dtypes]:
+    if kind in DEFINITIONS and DEFINITIONS[kind].rows == "bits":
+        return {"uint8": Dtypes("int64", "float64" if kind == "jaccard" else "int32")}
+    if kind in DEFINITIONS and DEFINITIONS[kind].rows != "numbers":
+        return FLOATS
     return FLOATS | {"uint8": Dtypes("int32", "float32" if kind in METRICS and METRICS[kind].root else "int32")}
 
 
@@ -123,14 +137,17 @@ def _k_nearest(metric: str) -> Entry:
         limit="gemm",
         tolerance=_TOLERANCES[metric],
         loop_size=(10, 100, 784, 5),
-        specializations=len(dtypes) + METRICS[metric].root,  # wide uint8 rows: int64 instead of int32
+        # Wide uint8 rows: int64 instead of int32.
+        specializations=len(dtypes) + (base(metric) == "l2" and "uint8" in dtypes),
         truth=_neighbor_truth(metric, dtypes),
         # Few queries: Y is cut and the parts are merged. Many long rows among themselves. Enough work for bounds.
         # Enough pairs of few columns for a tree, and of long rows for principal columns.
         warm_sizes={
             "typical": ((3, 4096, 2, 3), (2048, 2048, 416, 1), (1024, 4096, 1024, 1), (4096, 4096, 2, 1)),
             "flat": ((4096, 8192, 256, 1),) if metric == "l2" else (),
-        },
+        }
+        if metric in METRICS
+        else {},
     )
 
 
@@ -215,7 +232,31 @@ _TRUE_TOTALS: dict[str, Callable[[Array], Array]] = {
 }
 
 
+def _true_bits(rows: Array) -> Array:
+    return np.unpackbits(rows, axis=1).sum(axis=1, dtype=np.int64)
+
+
+def _true_cosines(x: Array, Y: Array) -> tuple[Array, Array]:
+    lengths = np.sqrt(np.sum(np.square(x))), np.sqrt(np.sum(np.square(Y), axis=1))
+    have_directions = (lengths[0] > 0) & (lengths[1] > 0)
+    u, v = (
+        side / np.where(length > 0, length, 1)[..., np.newaxis] for side, length in zip((x, Y), lengths, strict=True)
+    )
+    distances = np.where(have_directions, np.sum(np.square(u - v), axis=1) / 2, 1)
+    return distances, np.sqrt(distances) + distances
+
+
+#: What a row and all others make, and what their rounding is relative to, by metrics that are none of differences.
+_TRUE_DISTANCES: dict[str, Callable[[Array, Array], tuple[Array, Array]]] = {
+    "cosine": _true_cosines,
+    "inner_product": lambda x, Y: (np.sum(x * Y, axis=1), np.sum(np.abs(x * Y), axis=1)),
+    "hamming": lambda x, Y: (_true_bits(x ^ Y), np.zeros(len(Y))),
+    "jaccard": lambda x, Y: (_true_bits(x ^ Y) / np.maximum(_true_bits(x | Y), 1), np.ones(len(Y))),
+}
+
+
 def _true_distances(X: Array, Y: Array, metric: str, squared: bool) -> Array:
+    metric, squared = ("l2", True) if metric == "sqeuclidean" else (metric, squared)
     integer = X.dtype == np.uint8
     wide: Any = np.int64 if integer else wide_dtype(X.dtype, len(X) * Y.size)
     x, y = X.astype(wide), Y.astype(wide)
@@ -249,13 +290,19 @@ def _distance_truth(metric: str, squared: bool, dtypes: dict[str, Dtypes]) -> Ca
 def _neighbor_truth(metric: str, dtypes: dict[str, Dtypes]) -> Callable[[Inputs], Truth]:
     def truth(inputs: Inputs) -> Truth:
         X, Y, k = inputs.args
-        distances = _true_distances(X, Y, metric, squared=False)
-        indices = np.argsort(distances, axis=1, kind="stable")[:, :k]
-        nearest = np.take_along_axis(distances, indices, axis=1)
+        if metric in _TRUE_DISTANCES:
+            wide: Any = np.uint8 if X.dtype == np.uint8 else wide_dtype(X.dtype, len(X) * Y.size)
+            pairs = [_TRUE_DISTANCES[metric](x, Y.astype(wide)) for x in X.astype(wide)]
+            distances, scale = (np.array(part).reshape(len(X), len(Y)) for part in zip(*pairs, strict=True))
+        else:
+            scale = distances = _true_distances(X, Y, metric, squared=False)
+        ordered = -distances if metric == "inner_product" else distances
+        indices = np.argsort(ordered, axis=1, kind="stable")[:, :k]
+        nearest, scale = (np.take_along_axis(part, indices, axis=1) for part in (distances, scale))
         return Truth(
             (nearest, indices),
             (dtypes[X.dtype.name].output, np.intp),
-            (nearest * _column_scale(X, metric), indices),
+            (scale * _column_scale(X, metric), indices),
             distances=distances.astype(np.float64),
         )
 

@@ -15,6 +15,9 @@ The way of the data, from the public function down to the formula::
 Totals are what kernels compare: the distance, or of L2 its square. `panels.fill` finishes them (root, mirror) for
 `pairwise`; the room `neighbors` reads them as integers and finishes those that are left.
 
+`searched_rows` makes of other metrics, `arguments.VARIANTS`, rows that are searched by these totals, or by totals of
+their own, whose end `_conclusions` is.
+
 `tile_shapes` says how a tile lies in the target's registers. `scales` and `extremes` make L2 distances whose squares
 leave the range of their dtype again.
 """

@@ -1,8 +1,9 @@
 """The formulas of the metrics, compiled: what a tile does for a pair of columns, and how its totals end.
 
 `_TILES` has for each metric and kind of dtype the function that adds a column, in LLVM code; floats come first in this
-file, bytes after them. `STEPS` and `COMBINATIONS` say the same in NumPy, for the twins of `tiles`. Another metric is
-another entry of these tables (and of `arguments.METRICS`).
+file, bytes after them. `_TILES_ALONE` has those of `arguments.VARIANTS`, which are compiled by themselves. `STEPS` and
+`COMBINATIONS` say the same in NumPy, for the twins of `tiles`. Another metric is another entry of these tables (and of
+`arguments.METRICS`).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from ..runtime.target import target
 from ..simd.llvm import call, call_for_vector, constant_vector, is_float, shuffle
-from .tile_shapes import norm_steps
+from .tile_shapes import BITS, norm_steps
 
 # Each takes the builder, the accumulators, one value of X broadcast and a vector of Y, both in the
 # panels' lane type, and returns the new accumulators.
@@ -164,6 +165,59 @@ def _larger(b: ir.IRBuilder, old: ir.Value, new: ir.Value) -> ir.Value:
     return b.bitcast(call_for_vector(b, "llvm.smax", bits, b.bitcast(old, bits), b.bitcast(new, bits)), old.type)
 
 
+def _product(b: ir.IRBuilder, total: ir.Value, x: ir.Value, y: ir.Value) -> ir.Value:
+    return call_for_vector(b, "llvm.fmuladd", y.type, x, y, total)
+
+
+def _to_bits(b: ir.IRBuilder, totals: ir.Value) -> ir.Value:
+    return b.bitcast(totals, _as_bits(totals.type))
+
+
+def _add_floats_in_bits(b: ir.IRBuilder, old: ir.Value, new: ir.Value) -> ir.Value:
+    floats = ir.VectorType(ir.FloatType() if old.type.element.width == 32 else ir.DoubleType(), old.type.count)
+    return b.bitcast(_add(b, b.bitcast(old, floats), b.bitcast(new, floats)), old.type)
+
+
+def _bytes_of(lanes: ir.VectorType) -> ir.VectorType:
+    return ir.VectorType(ir.IntType(8), 8 * lanes.count)
+
+
+def _count_bits(b: ir.IRBuilder, lanes: ir.Value) -> ir.Value:
+    """Count the bits of each byte, which LLVM does by `vpopcntb`, Arm's `cnt`, or a table that `vpshufb` looks up."""
+    return call_for_vector(b, "llvm.ctpop", _bytes_of(lanes.type), b.bitcast(lanes, _bytes_of(lanes.type)))
+
+
+def _differing_bits(b: ir.IRBuilder, counts: ir.Value, x: ir.Value, y: ir.Value) -> ir.Value:
+    return b.add(counts, _count_bits(b, b.xor(x, y)))
+
+
+def _sum_of_counts(b: ir.IRBuilder, counts: ir.Value) -> ir.Value:
+    lanes = ir.VectorType(ir.IntType(64), counts.type.count // 8)
+    if "x86" in target().features:
+        zeros = ir.Constant(lanes, None)
+        return _sum_of_byte_differences(b, zeros, b.bitcast(counts, lanes), zeros)
+    return _sum_of_bytes_in_lanes(b, b.bitcast(counts, lanes))
+
+
+def _differing_and_joined_bits(b: ir.IRBuilder, counts: ir.Value, x: ir.Value, y: ir.Value) -> ir.Value:
+    found = [_count_bits(b, b.xor(x, y)), _count_bits(b, b.or_(x, y))]
+    return b.add(counts, shuffle(b, *found, list(range(counts.type.count))))
+
+
+def _sums_of_both_counts(b: ir.IRBuilder, counts: ir.Value) -> ir.Value:
+    """Return the differing bits of each point above its joined bits, in one number."""
+    half = counts.type.count // 2
+    differing, joined = (
+        _sum_of_counts(b, shuffle(b, counts, counts, list(range(first, first + half)))) for first in (0, half)
+    )
+    return b.or_(b.shl(differing, constant_vector(differing.type, 32)), joined)
+
+
+def _add_both_counts(b: ir.IRBuilder, old: ir.Value, new: ir.Value) -> ir.Value:
+    bits = _as_bits(old.type)
+    return b.bitcast(b.add(b.bitcast(old, bits), b.bitcast(new, bits)), old.type)
+
+
 class Tile(NamedTuple):
     """`step` adds a column (or a group), `close` reduces a point's accumulators, `merge` joins chunks."""
 
@@ -209,10 +263,30 @@ _BYTES_ON_ARM = {
 }
 
 
+#: Metrics that are compiled by themselves: of floats with integers for totals, and of groups of bits.
+_TILES_ALONE = {
+    "inner_product": Tile(_product, _add_floats_in_bits, close=_to_bits),
+    "hamming": Tile(_differing_bits, _add, _bytes_of, _sum_of_counts),
+    "jaccard": Tile(
+        _differing_and_joined_bits,
+        _add_both_counts,
+        lambda points: ir.VectorType(ir.IntType(8), 16 * points.count),
+        _sums_of_both_counts,
+    ),
+}
+
+
+def _bit_counts(groups: NDArray[np.int64]) -> NDArray[np.int64]:
+    return np.bitwise_count(groups.view(np.uint64)).astype(np.int64)
+
+
 #: What a column contributes, in NumPy, by `arguments.MetricDefinition.step`.
 STEPS: dict[str, Callable[[NDArray[Any], NDArray[Any]], NDArray[Any]]] = {
     "difference": lambda x, y: np.abs(y - x),
     "square": lambda x, y: np.square(y - x),
+    "product": lambda x, y: x * y,
+    "differing bits": lambda x, y: _bit_counts(x ^ y),
+    "differing and joined bits": lambda x, y: (_bit_counts(x ^ y) << 32) + _bit_counts(x | y),
 }
 
 COMBINATIONS: dict[str, np.ufunc] = {"sum": np.add, "maximum": np.maximum}
@@ -220,6 +294,8 @@ COMBINATIONS: dict[str, np.ufunc] = {"sum": np.add, "maximum": np.maximum}
 
 def tile_of(metric: str, dtype: np.dtype[Any]) -> Tile:
     """Return what a tile of a metric does with rows of a dtype, on the target."""
+    if metric in _TILES_ALONE:
+        return _TILES_ALONE[metric]
     if metric == "l2" and dtype.kind == "u" and norm_steps(dtype):
         return _PRODUCTS_OF_BYTES
     if dtype.kind == "u":
@@ -234,6 +310,15 @@ def squares_of_bytes() -> Tile:
     return _TILES["l2", "u"]
 
 
-def metrics_of(dtype: np.dtype[Any]) -> list[str]:
-    """Return the metrics that have tiles for rows of a dtype."""
+def metrics_of(dtype: np.dtype[Any], totals: np.dtype[Any]) -> list[str]:
+    """Return the metrics that have tiles for rows of a dtype, with totals of another: some together, or one alone."""
+    if dtype == BITS:
+        return ["hamming" if totals.kind == "i" else "jaccard"]
+    if dtype.kind == "f" and totals.kind == "i":
+        return ["inner_product"]
     return [metric for metric, kind in _TILES if kind == dtype.kind]
+
+
+def kept_as(metric: str, rows: np.dtype[Any], totals: np.dtype[Any]) -> np.dtype[Any]:
+    """Return as what a metric that is compiled alone keeps its totals, in the room of another dtype, until the end."""
+    return {"inner_product": rows, "jaccard": np.dtype(np.int64)}.get(metric, totals)

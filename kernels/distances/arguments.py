@@ -1,17 +1,19 @@
 """The table of metrics, and what distances and neighbors ask of their arguments. It can be read without Numba.
 
 `METRICS` is the one table: checks of names, kernels, tiles, models, plots, reports and tests derive from it what they
-say of a metric. What a tile does for a pair of columns stands in `_tile_metrics`, by metric.
+say of a metric. What a tile does for a pair of columns stands in `_tile_metrics`, by metric. `VARIANTS` has what only
+searches know: other readings of the same totals, and metrics of other rows, which are compiled by themselves.
 """
 
 from __future__ import annotations
 
 import numbers
 import sys
+from collections.abc import Collection, Mapping
 from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from ..arguments.arrays import (
     FLOAT32,
@@ -50,6 +52,10 @@ class MetricDefinition(NamedTuple):
     largest_byte_step: int
     #: Whether `_pruning` has bounds of it: it needs a norm of x - y, and to know how the norm rounds.
     can_be_pruned: bool
+    #: What its rows are: numbers of any kind, floats, floats of which only the direction counts, or packed bits.
+    rows: Literal["numbers", "floats", "directions", "bits"] = "numbers"
+    #: The metric by whose totals rows are compared, where it has none of its own.
+    base: Metric | None = None
 
 
 METRICS: dict[Metric, MetricDefinition] = {
@@ -85,11 +91,63 @@ METRICS: dict[Metric, MetricDefinition] = {
     ),
 }
 
+#: What `k_nearest` knows beside them.
+VARIANTS: dict[Metric, MetricDefinition] = {
+    "sqeuclidean": METRICS["l2"]._replace(title="squared L2", aliases=(), formula="Σ(x − y)²", root=False, base="l2"),
+    "cosine": MetricDefinition(
+        title="cosine",
+        aliases=(),
+        formula="1 − x·y / (|x| |y|)",
+        step="square",
+        combination="sum",
+        root=False,
+        largest_byte_step=0,
+        can_be_pruned=True,
+        rows="directions",
+        base="l2",
+    ),
+    "inner_product": MetricDefinition(
+        title="inner product",
+        aliases=(),
+        formula="x·y, largest first",
+        step="product",
+        combination="sum",
+        root=False,
+        largest_byte_step=0,
+        can_be_pruned=False,
+        rows="floats",
+    ),
+    "hamming": MetricDefinition(
+        title="Hamming",
+        aliases=(),
+        formula="bits that differ",
+        step="differing bits",
+        combination="sum",
+        root=False,
+        largest_byte_step=0,
+        can_be_pruned=False,
+        rows="bits",
+    ),
+    "jaccard": MetricDefinition(
+        title="Jaccard",
+        aliases=(),
+        formula="1 − bits of x and y / bits of x or y",
+        step="differing and joined bits",
+        combination="sum",
+        root=False,
+        largest_byte_step=0,
+        can_be_pruned=False,
+        rows="bits",
+    ),
+}
+
+DEFINITIONS = METRICS | VARIANTS
+
 _ALGORITHMS: tuple[Algorithm, ...] = get_args(Algorithm)
 
 #: All names of metrics, and the short name that each means.
 METRIC_NAMES: dict[str, Metric] = {
-    name: short for short, definition in METRICS.items() for name in (short, *definition.aliases)
+    name: short for short, definition in DEFINITIONS.items() for name in (short, *definition.aliases)
 }
 
 #: The numbers by which compiled code tells metrics apart.
@@ -97,9 +155,14 @@ METRIC_CODES: dict[Metric, int] = {name: code for code, name in enumerate(METRIC
 L1, L2, LINF = (METRIC_CODES[name] for name in ("l1", "l2", "linf"))
 
 
+def base(metric: Metric) -> Metric:
+    """Return by the totals of which metric rows are compared."""
+    return DEFINITIONS[metric].base or metric
+
+
 def most_int32_columns(metric: Metric) -> int:
     """Return of how many columns of bytes int32 holds the total at least; of a maximum there is no limit."""
-    definition = METRICS[metric]
+    definition = DEFINITIONS[metric]
     most = np.iinfo(np.int32).max // definition.largest_byte_step
     return most if definition.combination == "sum" else sys.maxsize
 
@@ -131,6 +194,64 @@ def pair(X: ArrayLike, Y: ArrayLike | None = None) -> tuple[Array, Array, str]:
     return settled, (settled if y is x else as_contiguous(y, dtype)), KINDS[dtype]
 
 
+def sides(
+    metric: Metric, parameters: Mapping[str, Any] | None, X: ArrayLike, Y: ArrayLike | None = None
+) -> tuple[Array, Array]:
+    """Settle the two sides of a metric as `pair` does: rows of the kind that it takes, columns times their factors."""
+    x, y, kind = pair(X, Y)
+    factors = column_factors(metric, parameters, kind, x.shape[1])
+    if kind == "uint8" and (factors is not None or DEFINITIONS[metric].rows in ("floats", "directions")):
+        wide = x.astype(FLOAT64)
+        x, y = wide, (wide if y is x else y.astype(FLOAT64))
+    if factors is None:
+        return x, y
+    scaled = _times(x, factors)
+    return scaled, (scaled if y is x else _times(y, factors))
+
+
+def column_factors(
+    metric: Metric, parameters: Mapping[str, Any] | None, kind: str, columns: int
+) -> NDArray[np.float64] | None:
+    """Return what columns are multiplied with so that their differences have their weights; None: there are none.
+
+    `parameters` is ``{"w": weights}`` or None. A column of weight w counts as w columns: w |x - y| (L1), w (x - y)^2
+    (L2), and in a maximum every column of positive weight alike.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the metric does not take rows of a `kind`, or `parameters`.
+    """
+    definition = DEFINITIONS[metric]
+    if definition.rows == "bits" and kind != "uint8":
+        raise TypeError(f"metric is {metric!r}; it needs rows of packed bits, uint8 as numpy.packbits makes them")
+    if parameters is None:
+        return None
+    if not isinstance(parameters, Mapping):
+        raise TypeError(f"metric_params is a {type(parameters).__name__}; it must be a dict or None")
+    for name in parameters:
+        if name != "w" or definition.rows != "numbers":
+            known = "'w'" if definition.rows == "numbers" else "nothing"
+            raise ValueError(f"metric_params has {name!r}; {known} may be in it for metric {metric!r}")
+    if parameters.get("w") is None:
+        return None
+    w = as_contiguous(real(parameters["w"], "metric_params['w']"), FLOAT64)
+    if w.shape != (columns,):
+        raise ValueError(f"metric_params['w'] has shape {w.shape}; X has {columns} columns")
+    wrong = ~((w >= 0) & (w < np.inf))
+    if wrong.any():
+        place = wrong.argmax()
+        raise ValueError(f"metric_params['w'] has {w[place]} at {place}; weights must be finite and not negative")
+    if definition.combination == "maximum":
+        return (w > 0).astype(FLOAT64)
+    return np.sqrt(w) if definition.step == "square" else w
+
+
+def _times(rows: Array, factors: Array) -> Array:
+    with np.errstate(over="ignore", invalid="ignore", under="ignore"):  # in float64, and rounded once
+        return np.multiply(rows, factors, out=np.empty_like(rows), casting="same_kind")
+
+
 def result_dtype(metric: Metric, dtype: np.dtype[Any], columns: int, squared: bool = False) -> np.dtype[Any]:
     """Return the dtype of the distances between rows of `dtype` (one of `pair`'s three, or rounded ones).
 
@@ -141,27 +262,30 @@ def result_dtype(metric: Metric, dtype: np.dtype[Any], columns: int, squared: bo
     """
     if dtype.kind == "f":
         return dtype
-    root = METRICS[metric].root
+    if DEFINITIONS[metric].rows == "bits":
+        return FLOAT64 if metric == "jaccard" else np.dtype(np.int32)
+    root = DEFINITIONS[metric].root
     if root and not squared:
         return FLOAT32
     if columns <= (most := most_int32_columns(metric)):
         return np.dtype(np.int32)
-    if root:
+    if DEFINITIONS[metric].step == "square":
         return np.dtype(np.int64)
     raise ValueError(
-        f"X has {columns} columns; uint8 {METRICS[metric].title} distances are int32 and hold at most {most} columns "
-        "(pass float64 for more)"
+        f"X has {columns} columns; uint8 {DEFINITIONS[metric].title} distances are int32 and hold at most {most} "
+        "columns (pass float64 for more)"
     )
 
 
-def metric(name: object) -> Metric:
-    """Return the short name of a metric, one of `METRICS`."""
+def metric(name: object, among: Collection[Metric] = tuple(DEFINITIONS)) -> Metric:
+    """Return the short name of a metric, one of `among`."""
+    short = METRIC_NAMES.get(name) if isinstance(name, str) else None
+    if short in among:
+        return short
+    known = listed([name for name, short in METRIC_NAMES.items() if short in among])
     if not isinstance(name, str):
-        raise TypeError(f"metric is a {type(name).__name__}; it must be a str, one of {listed(METRIC_NAMES)}")
-    try:
-        return METRIC_NAMES[name]
-    except KeyError:
-        raise ValueError(f"metric is {name!r}; it must be one of {listed(METRIC_NAMES)}") from None
+        raise TypeError(f"metric is a {type(name).__name__}; it must be a str, one of {known}")
+    raise ValueError(f"metric is {name!r}; it must be one of {known}")
 
 
 def algorithm(name: object) -> Algorithm:

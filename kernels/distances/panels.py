@@ -28,7 +28,8 @@ import numpy as np
 from ..runtime.jit import inner, kernel, readonly
 from ..runtime.memory import CACHE_LINE
 from . import scales, tile_shapes, tiles
-from .arguments import L2, METRIC_CODES, METRICS, Metric, result_dtype
+from ._conclusions import conclude
+from .arguments import DEFINITIONS, L2, METRIC_CODES, Metric, result_dtype
 
 __all__ = [
     "KEY_DTYPES",
@@ -55,6 +56,9 @@ Item = TypeVar("Item")
 
 #: Bytes of a row in a chunk, give or take a half: fewer where each value of X takes the room of a vector.
 CHUNK_BYTES, BROADCAST_CHUNK_BYTES = 1024, 512
+
+#: Steps of a chunk of bits, give or take a half: their counts are added up in bytes.
+_BITS_CHUNK = 20
 
 #: One chunk of all panels of a block: half of a usual second-level cache.
 _BLOCK_BYTES = 480 << 10
@@ -109,11 +113,11 @@ def plan(metric: Metric, dtype: np.dtype[Any], n: int, d: int) -> PanelPlan:
     tile, copies = tile_shapes.tile_shape(metric, dtype), tile_shapes.copies(metric, dtype)
     columns = tile_shapes.columns_per_lane(dtype)
     chunk_bytes = BROADCAST_CHUNK_BYTES if dtype.kind == "f" and copies > 1 else CHUNK_BYTES
-    chunk = chunk_bytes // (columns * dtype.itemsize)
+    chunk = _BITS_CHUNK if dtype == tile_shapes.BITS else chunk_bytes // (columns * dtype.itemsize)
     points = _PANEL_BYTES // max(1, d * dtype.itemsize) // POINTS_STEP * POINTS_STEP
     points = max(_FEWEST_POINTS, min(_BLOCK_BYTES // chunk_bytes, points))
     return PanelPlan(
-        metric=METRIC_CODES[metric],
+        metric=METRIC_CODES.get(metric, L2),  # what is compiled alone is told by its dtypes
         tile_rows=tile.rows,
         tile_points=tile.points,
         transpose_width=tile_shapes.transpose_width(dtype),
@@ -209,10 +213,11 @@ def ordinary_totals(metric: Metric, dtype: np.dtype[Any], d: int) -> np.ndarray[
     Of squared L2 distances of floats these are bounds that a total can pass, see `scales`; of all others the range of
     the totals' dtype. So kernels also learn what to allocate.
     """
-    total = result_dtype(metric, dtype, d, squared=True)
+    total = KEY_DTYPES[dtype] if metric == "inner_product" else result_dtype(metric, dtype, d, squared=True)
     if total.kind == "i":
-        return readonly(np.array([0, np.iinfo(total).max], total))
-    return readonly(np.array(scales.ordinary(dtype, d) if METRICS[metric].root else (0, np.inf), total))
+        least = np.iinfo(total).min if metric == "inner_product" else 0
+        return readonly(np.array([least, np.iinfo(total).max], total))
+    return readonly(np.array(scales.ordinary(dtype, d) if DEFINITIONS[metric].root else (0, np.inf), total))
 
 
 @cache
@@ -308,6 +313,8 @@ def distances_of_block(plan, X, top, bottom, Y, begin, end, broadcast_x, totals)
             y_at = (point * (steps + norms) + steps * points) * columns
             for row in range(bottom - top):
                 tiles.complete(X, (top + row + 1) * X.shape[1] - columns, Y, y_at, points, totals, row, point)
+    for row in range(bottom - top):
+        conclude(Y, totals, row, begin, end)
 
 
 # Functions of their own: with the code of all metrics written into the loops above, L2 took a quarter longer in some

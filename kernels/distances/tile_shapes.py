@@ -14,6 +14,7 @@ import numpy as np
 from ..runtime.target import target
 
 __all__ = [
+    "BITS",
     "HALVED",
     "TileShape",
     "columns_per_lane",
@@ -32,6 +33,9 @@ __all__ = [
 #: these hold them if one factor is below 128. So of Y there is half of each byte, of X the byte less 128.
 HALVED = np.dtype(np.int8)
 
+#: Groups of packed bits. Their counts are added up in bytes, for which a chunk must be short: 8 bits in 31 steps.
+BITS = np.dtype(np.int64)
+
 
 class TileShape(NamedTuple):
     """`rows` of X times `vectors` vectors of points of Y; `lanes` points per vector."""
@@ -47,8 +51,8 @@ class TileShape(NamedTuple):
 
 
 def columns_per_lane(dtype: np.dtype[Any]) -> int:
-    """Return how many columns one lane of a panel holds: one float, or eight bytes."""
-    return 1 if dtype.kind == "f" else 8
+    """Return how many columns one lane of a panel holds: one float, one group of bits, or eight bytes."""
+    return 1 if dtype.kind == "f" or dtype == BITS else 8
 
 
 @cache
@@ -65,10 +69,12 @@ def tile_shape(metric: str, dtype: np.dtype[Any]) -> TileShape:
         rows, vectors = (4, 6) if is_float else (4, 4)
     elif "x86" not in target().features:
         rows, vectors = 4, 4
-    elif is_float and metric == "l2" and "fma" in target().features:
+    elif is_float and metric in ("l2", "inner_product") and "fma" in target().features:
         rows, vectors = 6, 2
     else:
         rows, vectors = 4, 2
+    if metric == "jaccard":  # it has two totals for each pair
+        vectors //= 2
     point_bytes = dtype.itemsize if is_float else 16 if metric == "l2" and not by_products else 8
     return TileShape(rows, vectors, vector_bytes // point_bytes)
 
@@ -80,7 +86,7 @@ def norm_steps(dtype: np.dtype[Any]) -> int:
     beyond the columns holds what depends on one row alone, its norm. It is there for every metric, since panels do not
     know what they are for.
     """
-    return int(dtype == HALVED or (dtype.kind == "u" and "vnni" in target().features))
+    return int(dtype == HALVED or (dtype == np.uint8 and "vnni" in target().features))
 
 
 def y_unit(dtype: np.dtype[Any]) -> int:

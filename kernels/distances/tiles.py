@@ -43,8 +43,8 @@ from ..simd.llvm import (
     shuffle,
     store,
 )
-from ._tile_metrics import COMBINATIONS, STEPS, Tile, metrics_of, squares_of_bytes, tile_of, two_totals_each
-from .arguments import METRIC_CODES, METRICS
+from ._tile_metrics import COMBINATIONS, STEPS, Tile, kept_as, metrics_of, squares_of_bytes, tile_of, two_totals_each
+from .arguments import DEFINITIONS, METRIC_CODES, METRICS
 from .tile_shapes import (
     columns_per_lane,
     copies,
@@ -78,9 +78,17 @@ def _takes_128(metric: str, dtype: np.dtype[Any]) -> bool:
     return metric == "l2" and dtype.kind == "u" and norm_steps(dtype) > 0
 
 
-def _for_each_metric(b: ir.IRBuilder, code: ir.Value, dtype: np.dtype[Any], emit: Callable[[str], None]) -> None:
+def _name(code: int, dtype: np.dtype[Any], totals: np.dtype[Any]) -> str:
+    """Return the metric with a number, or the one that there is for such rows and totals."""
+    names = metrics_of(dtype, totals)
+    return _NAMES[code] if _NAMES[code] in names else names[0]
+
+
+def _for_each_metric(
+    b: ir.IRBuilder, code: ir.Value, dtype: np.dtype[Any], totals: np.dtype[Any], emit: Callable[[str], None]
+) -> None:
     """Write code for each metric of rows of a dtype, of which that with the number `code` is run."""
-    blocks = {name: b.append_basic_block(name) for name in metrics_of(dtype)}
+    blocks = {name: b.append_basic_block(name) for name in metrics_of(dtype, totals)}
     end = b.append_basic_block("end")
     *others, last = blocks
     choice = b.switch(code, blocks[last])
@@ -108,7 +116,7 @@ def has_norm_step(typingctx, panels):  # type: ignore[no-untyped-def]
 
 
 def _broadcast_rows_twin(metric, X, x_row, begin, steps, buffer):  # type: ignore[no-untyped-def]
-    metric = _NAMES[metric]
+    metric = _name(metric, X.dtype, X.dtype)
     shape, columns, lanes = tile_shape(metric, X.dtype), columns_per_lane(X.dtype), copies(metric, X.dtype)
     rows = np.minimum(np.arange(x_row, x_row + shape.rows), len(X) - 1)
     x = X[rows, begin * columns : (begin + steps) * columns].reshape(shape.rows, steps, 1, columns)
@@ -142,23 +150,26 @@ def broadcast_rows(typingctx, metric, X, x_row, begin, steps, buffer):  # type: 
                     value = broadcast(b, value, written)
                     store(b, value, b.gep(start, [b.add(b.mul(loop.index, index(rows)), index(i))]))
 
-        _for_each_metric(b, arguments[0], dtype, write)
+        _for_each_metric(b, arguments[0], dtype, dtype, write)
         return context.get_dummy_value()
 
     return result, emit
 
 
 def _accumulate_twin(metric, broadcast_x, Y, y_at, steps, totals, row, column, first):  # type: ignore[no-untyped-def]
-    metric = _NAMES[metric]
+    metric = _name(metric, Y.dtype, totals.dtype)
     shape, columns, lanes = tile_shape(metric, Y.dtype), columns_per_lane(Y.dtype), copies(metric, Y.dtype)
     x = broadcast_x[: steps * shape.rows * lanes * columns].reshape(steps, shape.rows, lanes, columns)
     x = x[:, :, :1].transpose(1, 2, 0, 3)
     y = Y[y_at:][: steps * shape.points * columns].reshape(steps, shape.points, columns).swapaxes(0, 1)
     if metric == "l2" and norm_steps(Y.dtype):
         terms = y.astype(totals.dtype) * x.view(np.int8).astype(totals.dtype)
-    else:
+    elif metric in METRICS:
         terms = STEPS[METRICS[metric].step](x.astype(totals.dtype), y.astype(totals.dtype))
-    reduce = COMBINATIONS[METRICS[metric].combination]
+    else:
+        totals = totals.view(kept_as(metric, Y.dtype, totals.dtype))
+        terms = STEPS[DEFINITIONS[metric].step](x, y).astype(totals.dtype)
+    reduce = COMBINATIONS[DEFINITIONS[metric].combination]
     tile = reduce.reduce(reduce.reduce(terms, axis=3), axis=2, initial=0)
     place = totals[row : row + shape.rows, column : column + shape.points]
     place[...] = tile if first else reduce(place, tile)
@@ -215,7 +226,7 @@ def accumulate(typingctx, metric, broadcast_x, Y, y_at, steps, totals, row, colu
                                 place = b.bitcast(b.gep(block.data, [at]), stored.as_pointer())
                                 store(b, merge(b, load(b, place), value) if merge else value, place)
 
-        _for_each_metric(b, arguments[0], dtype, write)
+        _for_each_metric(b, arguments[0], dtype, np.dtype(str(totals.dtype)), write)
         return context.get_dummy_value()
 
     return result, emit
@@ -291,7 +302,7 @@ def accumulate_few(typingctx, metric, X, i, Y, places, begin, end, totals):  # t
 
             _write_chunk(b, tile, _to_memory(b, tile, b.load(total), stored), place, first)
 
-        _for_each_metric(b, code, dtype, write)
+        _for_each_metric(b, code, dtype, dtype, write)
         return context.get_dummy_value()
 
     return result, emit
@@ -374,7 +385,7 @@ def _emit_for(X: Any, rows: Any, totals: Any, sides: int) -> Any:
                 b.store(tile.step(b, b.load(total), zero if sides == 2 else x_here, y_here), total)
             _write_chunk(b, tile, b.bitcast(b.load(total), vector), target, begin)
 
-        _for_each_metric(b, metric, dtype, write)
+        _for_each_metric(b, metric, dtype, dtype, write)
         return context.get_dummy_value()
 
     return emit

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..distances import tile_shapes
-from ..distances.arguments import METRICS, Metric, most_int32_columns
+from ..distances.arguments import DEFINITIONS, Metric, most_int32_columns
 from . import _principal
 
 __all__ = ["Bounds", "Grid", "choose", "choose_grid", "is_worthwhile"]
@@ -51,7 +51,7 @@ class Bounds(NamedTuple):
 def is_worthwhile(metric: Metric, dtype: np.dtype[Any], n: int, m: int, d: int, k: int) -> bool:
     """Whether bounds may save more than they cost, as far as sizes and Numba's target tell."""
     return bool(
-        METRICS[metric].can_be_pruned
+        DEFINITIONS[metric].can_be_pruned
         and dtype.kind == "f"
         and tile_shapes.multiplies_bytes()
         and _FEWEST_COLUMNS <= d <= most_int32_columns("l2")

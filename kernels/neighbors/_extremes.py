@@ -34,8 +34,11 @@ def correct_nearest(
     indices: NDArray[np.intp],
     n_threads: int,
     nearest: Callable[..., NDArray[np.intp]],
+    root: bool,
 ) -> NDArray[Any]:
     """Return the distances of the neighbours that were found by `totals` alone (n, k), and put `indices` right.
+
+    Without the `root` it is the squares that are returned, in the order of the distances.
 
     A row that has its worst neighbour among the ordinary ones has all that are too small. One whose k neighbours are
     equal to it has the right ones. Of another whose worst neighbour is too small or too large, the others of its kind
@@ -43,7 +46,7 @@ def correct_nearest(
     """
     k, columns = totals.shape[1], x.shape[1]
     least, most = scales.ordinary(x.dtype, columns)
-    distances: NDArray[Any] = np.sqrt(totals)
+    distances: NDArray[Any] = np.sqrt(totals) if root else totals.copy()
     small, large = totals < least, totals > most
     i, j = np.nonzero(small)
     small[i, j] = ~are_equal(x, y, i, indices[i, j])
@@ -63,7 +66,7 @@ def correct_nearest(
 
     def arrange(task: int) -> None:
         rows = unclear[task * together : (task + 1) * together]
-        distances[rows], indices[rows], kinds = _in_order(x[rows], y, indices[rows])
+        distances[rows], indices[rows], kinds = _in_order(x[rows], y, indices[rows], root)
         for kind, which in enumerate(searched):
             missed[rows] |= which[rows] & (np.count_nonzero(kinds <= kind, axis=1) != wanted[rows])
 
@@ -114,7 +117,7 @@ def _select(
     parallel.run(search, -(-rows.size // step), n_threads)
 
 
-def _in_order(x: NDArray[Any], y: NDArray[Any], indices: NDArray[np.intp]) -> tuple[NDArray[Any], ...]:
+def _in_order(x: NDArray[Any], y: NDArray[Any], indices: NDArray[np.intp], root: bool) -> tuple[NDArray[Any], ...]:
     """Return the distances of some rows from their neighbours, these, and the kinds of the pairs, in their order.
 
     Kind 0 is too small, 1 ordinary, 2 too large, and 3 is NaN.
@@ -126,12 +129,15 @@ def _in_order(x: NDArray[Any], y: NDArray[Any], indices: NDArray[np.intp]) -> tu
     at[1][exist] = inverse
     neighbors = y[places]
     totals = np.where(exist, panels.totals("l2", x, neighbors)[at], np.nan)
-    values, distances = totals.astype(np.float64), np.sqrt(totals).astype(x.dtype)
+    values, distances = totals.astype(np.float64), (np.sqrt(totals) if root else totals).astype(x.dtype)
     kinds = np.select([totals < least, totals <= most, totals > most], [0, 1, 2], default=3)
     for large in (False, True):
         extreme = kinds == (2 if large else 0)
         if extreme.any():
             values[extreme] = totals_again(x, neighbors, large)[at][extreme]
-            distances[extreme] = scales.distances(values[extreme], large, x.dtype, x.shape[1])
+            if root:
+                distances[extreme] = scales.distances(values[extreme], large, x.dtype, x.shape[1])
+            elif not large:
+                distances[extreme] = scales.squares(values[extreme], x.dtype, x.shape[1])
     order = np.lexsort((indices, values, kinds), axis=1)
     return tuple(np.take_along_axis(values, order, axis=1) for values in (distances, indices, kinds))

@@ -60,7 +60,7 @@ _NONE = (1 << 63) - 1
 class KeyRule(NamedTuple):
     """How a total becomes a key: ``min(bits & mask, nan_key)``."""
 
-    #: Clears a float's sign.
+    #: Clears a float's sign; of integers nothing.
     mask: int
     #: The one key that stands for every NaN.
     nan_key: int
@@ -72,7 +72,7 @@ def key_rule(totals: np.dtype[Any]) -> KeyRule:
     integer = KEY_DTYPES[totals]
     largest = int(np.iinfo(integer).max)
     if totals.kind == "i":
-        return KeyRule(largest, largest)
+        return KeyRule(-1, largest)
     return KeyRule(largest, int(np.array(np.nan, totals).view(integer)[()]) & largest)
 
 

@@ -35,7 +35,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..distances import panels
-from ..distances.arguments import METRICS, Algorithm, Metric
+from ..distances.arguments import DEFINITIONS, Algorithm, Metric
 from ..distances.panels import KEY_DTYPES, aligned_like, chunk_length
 from ..distances.tiles import bounds_of_boxes, totals_of_leaf
 from ..runtime import parallel
@@ -134,7 +134,7 @@ def choose(
     without structure, then in that of all rows.
     """
     (n, d), m = x.shape, len(y)
-    possible = METRICS[metric].can_be_pruned and y.dtype.kind == "f" and d > 0 and n > 0 and m < MOST_ROWS
+    possible = DEFINITIONS[metric].can_be_pruned and y.dtype.kind == "f" and d > 0 and n > 0 and m < MOST_ROWS
     if algorithm == "brute" or not possible:
         return None
     if algorithm == "tree":

@@ -139,6 +139,7 @@ def _mask(where: ArrayLike, m: int) -> NDArray[np.bool_]:
 
 def find(
     chosen: Candidates,
+    metric: arguments.Metric,
     dtype: np.dtype[Any],
     x: NDArray[Any],
     y: NDArray[Any],
@@ -146,7 +147,7 @@ def find(
     n_threads: int | None,
     search: Search,
 ) -> tuple[NDArray[Any], NDArray[np.intp]]:
-    """Return distances, of a dtype, and indices of the nearest candidates, found by `search`."""
+    """Return distances by a metric, of a dtype, and indices of the nearest candidates, found by `search`."""
     (groups, within, where, offset), n, m = chosen, len(x), len(y)
     own, others = groups or (_NO_GROUPS, _NO_GROUPS)
     rows = None
@@ -171,7 +172,7 @@ def find(
         distances, indices = search(x, own, y, others, width, n_threads)
     if groups is not None:
         lacking = indices == np.iinfo(np.intp).max
-        distances[lacking], indices[lacking] = nothing_found(dtype), NO_ROW
+        distances[lacking], indices[lacking] = nothing_found(metric, dtype), NO_ROW
     if rows is not None:
         np.copyto(indices, rows[indices], where=indices != NO_ROW)
     if width > k and own_row is not None:
@@ -181,8 +182,10 @@ def find(
     return distances, indices
 
 
-def nothing_found(dtype: np.dtype[Any]) -> Any:
-    """Return the distance that stands where a query has no more candidates."""
+def nothing_found(metric: arguments.Metric, dtype: np.dtype[Any]) -> Any:
+    """Return the distance that stands where a query has no more candidates: the last of all."""
+    if metric == "inner_product":
+        return -np.inf
     return np.inf if dtype.kind == "f" else np.iinfo(dtype).max
 
 

@@ -34,13 +34,13 @@ makes of it all that may be asked.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..distances import arguments, panels
+from ..distances import arguments, panels, searched_rows
 from ..distances.panels import (
     POINTS_STEP,
     X_ROWS,
@@ -89,6 +89,7 @@ def k_nearest(
     k: int,
     *,
     metric: str = "l2",
+    metric_params: Mapping[str, Any] | None = None,
     exclude_self: bool = False,
     offset: int | None = None,
     groups: tuple[ArrayLike, ArrayLike] | None = None,
@@ -109,8 +110,12 @@ def k_nearest(
     k : int
         How many, ``1 <= k <= m``, or ``k <= m - 1`` with `exclude_self`; with `where` so many rows less as it leaves
         out.
-    metric : {"l2", "l1", "linf"}, default="l2"
-        Also by the names "euclidean", "manhattan", "cityblock" and "chebyshev".
+    metric : {"l2", "l1", "linf", "sqeuclidean", "cosine", "inner_product", "hamming", "jaccard"}, default="l2"
+        Also by the names "euclidean", "manhattan", "cityblock" and "chebyshev". "hamming" and "jaccard" are of packed
+        bits: both sides uint8, as `numpy.packbits` makes them. "inner_product" is a similarity: the largest first.
+    metric_params : dict, optional
+        ``{"w": weights}``, one for each column, finite and not negative, for "l1", "l2", "linf" and "sqeuclidean": how
+        much |x - y| counts, or (x - y)^2; for "linf" columns of positive weight count alike, as in SciPy.
     exclude_self : bool, default=False
         Leave out row ``i`` of `Y` for query ``i``; needs n == m, or an `offset`.
     offset : int, optional
@@ -131,23 +136,31 @@ def k_nearest(
     -------
     distances : ndarray of shape (n, k)
         Ascending; float32 or float64; for uint8 input int32 (L1, L-infinity) or float32 (L2). The
-        same bits as `pairwise_l1`, `pairwise_l2`, `pairwise_linf` give for the pair.
+        same bits as `pairwise_l1`, `pairwise_l2`, `pairwise_linf` give for the pair. "sqeuclidean" is that without the
+        root, with the ties of L2. "cosine" is 1 - cos, 1 from and to a row of zeros. "inner_product" is the product
+        itself, descending. "hamming" is the number of bits that differ, int32; "jaccard" the share of these in the bits
+        that one of the two has, 0 if there are none, float64.
     indices : ndarray of shape (n, k), intp
         Rows of `Y`, ordered by (distance, index): the smaller index first on a tie. Ties of float L2
         are those of the squared distance; of uint8, of the exact integer. Pairs whose squares are too small for
         the dtype come before all others, those whose squares are too large after them, each in the right
         order. NaN distances come last, by index. Where `groups` leave a query fewer than `k` candidates, the last
-        places have index -1 and distance infinity (the largest number of int32).
+        places have index -1 and distance infinity (the largest number of int32; of inner products minus infinity).
 
     Raises
     ------
     TypeError
         If an argument is not real numbers, or `k` no integer.
     ValueError
-        If shapes, column counts, `k`, `metric`, `algorithm` or what chooses candidates do not fit.
+        If shapes, column counts, `k`, `metric`, `metric_params`, `algorithm` or what chooses candidates do not fit.
 
     Notes
     -----
+    Weights and "cosine" take a copy of both sides, whose values are rounded: weighted columns, rows over their lengths.
+    Of these, and for "inner_product", rows of uint8 are made float64. A row with NaN or infinity has NaN as cosine.
+    There is a tree, and there are bounds, for L1, L2, L-infinity and what is made from them, "sqeuclidean" and
+    "cosine".
+
     In few columns, and where rows of more columns lie in clusters, a tree leaves few pairs: of 10^6 rows of 3 columns
     about 120 for each query. It takes a copy of `Y`, a sixteenth of it for boxes and some 20 bytes for each row, and
     while it is made copies of up to 16,384 rows per thread. Rows of `Y` that are not finite are looked at for every
@@ -193,7 +206,7 @@ def k_nearest(
            [2]])
     """
     short = arguments.metric(metric)
-    x, y, _ = arguments.pair(X, Y)
+    x, y = searched_rows.settled(short, metric_params, X, Y, n_threads)
     way = arguments.algorithm(algorithm)
     k, chosen = candidates.checked(k, len(x), len(y), exclude_self, offset, groups, within_groups, where)
     if chosen.is_all:
@@ -203,7 +216,7 @@ def k_nearest(
         return _outside_groups(short, way, *rows)
 
     dtype = arguments.result_dtype(short, x.dtype, x.shape[1])
-    return candidates.find(chosen, dtype, x, y, k, n_threads, search)
+    return candidates.find(chosen, short, dtype, x, y, k, n_threads, search)
 
 
 def k_nearest_outside_group(
@@ -221,10 +234,9 @@ def k_nearest_outside_group(
     Where a row has fewer than `k` candidates, the last places hold no valid index. `progress` is told now and then how
     many more rows' worth of the work is done.
     """
-    x, _, _ = arguments.pair(X)
-    return _outside_groups(
-        arguments.metric(metric), arguments.algorithm(algorithm), x, groups, x, groups, k, n_threads, progress
-    )
+    short = arguments.metric(metric)
+    x, y = searched_rows.settled(short, None, X, None, n_threads)
+    return _outside_groups(short, arguments.algorithm(algorithm), x, groups, y, groups, k, n_threads, progress)
 
 
 def _outside_groups(
@@ -239,7 +251,7 @@ def _outside_groups(
     progress: Callable[[int], object] | None = None,
 ) -> tuple[NDArray[Any], NDArray[np.intp]]:
     """Find neighbors among settled rows of other groups in the way that pays; empty groups exclude nothing."""
-    tree = _tree.choose(algorithm, metric, x, x_groups, y, y_groups, k, n_threads)
+    tree = _tree.choose(algorithm, arguments.base(metric), x, x_groups, y, y_groups, k, n_threads)
     same = x is y and x_groups is y_groups
     if tree is None and same and _symmetric.is_worthwhile(x, k, parallel.resolve(n_threads)):
         return _nearest_by_symmetry(metric, x, x_groups, k, n_threads, progress)
@@ -267,10 +279,11 @@ def _nearest_by_symmetry(
 ) -> tuple[NDArray[Any], NDArray[np.intp]]:
     """Find neighbours among settled rows, every pair's distance made once."""
     n, d = x.shape
-    ordinary = panels.ordinary_totals(metric, x.dtype, d)
+    base = arguments.base(metric)
+    ordinary = panels.ordinary_totals(base, x.dtype, d)
     keys, indices = new_heaps((n, k), ordinary.dtype)
     threads = parallel.resolve(n_threads)
-    _symmetric.fill_heaps(metric, x, groups, key_rule(ordinary.dtype), keys, indices, threads, progress)
+    _symmetric.fill_heaps(base, x, groups, key_rule(ordinary.dtype), keys, indices, threads, progress)
     most = max(1, _CALL_MERGES // (k * k.bit_length()))
     parallel.run_ranges(lambda first, last: sort_rows(keys[first:last], indices[first:last]), n, threads, most=most)
     return _distances(metric, x, groups, x, groups, keys, indices, threads), indices
@@ -287,11 +300,12 @@ def _nearest(
     tree: _tree.Tree | None = None,
 ) -> tuple[NDArray[Any], NDArray[np.intp]]:
     """Find neighbours among settled rows, in a tree of those of Y if there is one; empty groups exclude nothing."""
+    base = arguments.base(metric)
     if tree is not None:
         threads = parallel.resolve(n_threads)
-        keys, indices, _ = _tree.search(metric, tree, x, x_groups, y_groups, k, x is y, threads)
+        keys, indices, _ = _tree.search(base, tree, x, x_groups, y_groups, k, x is y, threads)
         return _distances(metric, x, x_groups, y, y_groups, keys, indices, threads, by_tree=True), indices
-    keys, indices, threads, extreme = _search_rows(metric, x, x_groups, y, y_groups, k, n_threads)
+    keys, indices, threads, extreme = _search_rows(base, x, x_groups, y, y_groups, k, n_threads)
     return _distances(metric, x, x_groups, y, y_groups, keys, indices, threads, extreme), indices
 
 
@@ -423,10 +437,11 @@ def _distances(
 
     `extreme` says whether there are such; None: it is not known. These are searched again `by_tree`, or among all.
     """
-    ordinary = panels.ordinary_totals(metric, x.dtype, x.shape[1])
+    base, root = arguments.base(metric), arguments.DEFINITIONS[metric].root
+    ordinary = panels.ordinary_totals(base, x.dtype, x.shape[1])
     totals = keys.view(ordinary.dtype)
-    if not arguments.METRICS[metric].root:
-        return totals
+    if base != "l2" or (totals.dtype.kind == "i" and not root):
+        return searched_rows.distances(metric, totals)
     if totals.dtype.kind == "i":
         return np.sqrt(totals.astype(np.float64)).astype(arguments.result_dtype(metric, x.dtype, x.shape[1]))
     if extreme is None and len(totals):
@@ -438,11 +453,13 @@ def _distances(
             x: NDArray[Any], x_groups: NDArray[np.intp], y: NDArray[Any], y_groups: NDArray[np.intp], k: int
         ) -> NDArray[np.intp]:
             if by_tree:
-                return _tree.search(metric, _tree.build(y, threads), x, x_groups, y_groups, k, x is y, threads)[1]
-            return _search_rows(metric, x, x_groups, y, y_groups, k, threads)[1]
+                return _tree.search(base, _tree.build(y, threads), x, x_groups, y_groups, k, x is y, threads)[1]
+            return _search_rows(base, x, x_groups, y, y_groups, k, threads)[1]
 
-        return _extremes.correct_nearest(x, x_groups, y, y_groups, totals, indices, threads, nearest)
-    return np.sqrt(totals)
+        found = _extremes.correct_nearest(x, x_groups, y, y_groups, totals, indices, threads, nearest, root)
+    else:
+        found = np.sqrt(totals) if root else totals
+    return searched_rows.distances(metric, found)
 
 
 def _some_are_extreme(

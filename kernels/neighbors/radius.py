@@ -201,7 +201,7 @@ def _settled(
     X: ArrayLike, Y: ArrayLike | None, radius: ArrayLike, metric: str, exclude_self: bool, keeps: bool
 ) -> tuple[NDArray[np.float64], _Question]:
     """Return a radius for each query, and what is asked."""
-    short = arguments.metric(metric)
+    short = arguments.metric(metric, arguments.METRICS)
     x, y, _ = arguments.pair(X, Y)
     excludes = arguments.excludes_self(exclude_self, len(x), len(y))
     radii = arguments.radius(radius, len(x))

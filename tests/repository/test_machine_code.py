@@ -299,11 +299,14 @@ def accumulating_kernels(signatures: dict[str, dict[str, int]]) -> set[str]:
 
 #: Bounds are of float64, one for each 32 pairs; the distances themselves are made by the instructions of tiles.
 #: Principal columns are differences of distances, made once for each row.
-#: Random numbers are of float64 whatever is shuffled.
+#: Random numbers are of float64 whatever is shuffled. Rows are divided by their lengths in float64, and rounded once.
 #: Rows that miss values are compared in float64, whatever they come in.
 ONLY_DOUBLE = {"neighbors.donors._offer"}
 DOUBLE_BY_NATURE = {
-    *("neighbors._pruning._prune", "neighbors._principal._columns", "runtime.permutation._place"),
+    "distances.searched_rows._write_directions",
+    "neighbors._pruning._prune",
+    "neighbors._principal._columns",
+    "runtime.permutation._place",
     *ONLY_DOUBLE,
 }
 

@@ -22,7 +22,7 @@ __all__ = ["errors", "extra_megabytes", "jobs", "neighbor_peer", "rows_agree"]
 
 Array = NDArray[Any]
 _SCIPY = {"l1": "cityblock", "l2": "euclidean", "linf": "chebyshev"}
-_SKLEARN = {"l1": "manhattan", "l2": "euclidean", "linf": "chebyshev"}
+_SKLEARN = {"l1": "manhattan", "l2": "euclidean", "linf": "chebyshev", "cosine": "cosine"}
 _P = {"l1": 1.0, "l2": 2.0, "linf": float("inf")}
 _SEARCHES = ("scikit-learn", "scikit-learn-intelex", "torch", "faiss-cpu", "jax")
 _TREES = ("pykdtree", "pynanoflann", "napf")
@@ -43,10 +43,12 @@ def jobs(*, quick: bool = False) -> list[Job]:
     for metric in ("l2", "l1", "linf"):
         # Of the two that most peers do slowly a quarter is enough.
         found.append(_nearest(metric, n if metric == "l2" else n // 4, m, d))
+    found.append(_nearest("cosine", n, m, d, only=("scikit-learn", "scikit-learn-intelex")))
     found += [_nearest("l2", n, m, d, kind=kind) for kind in ("normal", "Cauchy")]
     for name, dtype in (("MNIST", "float32"), ("MNIST", "uint8"), ("CIFAR-10", "float32")):
         found.append(_images(name, n, dtype))
     found.append(_bytes(n, m, d))
+    found.append(_bits(60, 300, 256) if quick else _bits(10_000, 1_000_000, 256))
     side = 200 if quick else 5_000
     for columns in (2, 8, 32):
         found.append(_pairwise("l2", side, side, columns, "float32"))
@@ -178,6 +180,33 @@ def _bytes(n: int, m: int, d: int) -> Job:
         return Prepared(lambda: kernels.k_nearest(X, Y, 5, metric="l1", n_threads=n_threads), peers)
 
     return Job("k_nearest l1 uint8", f"{n} × {m} × {d}, k = 5", prepare)
+
+
+def _bits(n: int, m: int, bits: int) -> Job:
+    k = 5
+
+    def prepare(n_threads: int) -> Prepared:
+        X, Y = (
+            np.random.default_rng(seed).integers(0, 256, (rows, bits // 8), np.uint8) for seed, rows in ((0, n), (1, m))
+        )
+
+        def faiss_search() -> Peer:
+            faiss = package("faiss-cpu")
+            faiss.omp_set_num_threads(n_threads)
+            calls: dict[str, Call] = {}
+            for name, use_heap in (("heap", True), ("counts", False)):
+                index = faiss.IndexBinaryFlat(bits)
+                index.use_heap = use_heap
+                index.add(Y)
+                calls[f"IndexBinaryFlat, {name}"] = partial(index.search, X, k)
+            for variant in ("hc", "mc"):
+                calls[f"knn_hamming, {variant}"] = partial(faiss.knn_hamming, X, Y, k, variant=variant)
+            return Peer(calls, rows_agree(0))
+
+        peers = {"faiss-cpu": faiss_search}
+        return Prepared(lambda: kernels.k_nearest(X, Y, k, metric="hamming", n_threads=n_threads), peers)
+
+    return Job("k_nearest hamming", f"{n} × {m} × {bits} bits, k = {k}", prepare)
 
 
 def neighbor_peer(name: str, metric: str, X: Array, Y: Array, k: int, n_threads: int) -> Peer:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -50,7 +50,44 @@ def _linf(x: Row, y: Row) -> float:
     return largest
 
 
-_TOTALS: dict[str, Callable[[Row, Row], float]] = {"l1": _l1, "l2": _squared_l2, "linf": _linf}
+def _cosine(x: Row, y: Row) -> float:
+    u, v = _direction(x), _direction(y)
+    if not u or not v:
+        return 1.0 + 0.0 * sum(u + v)  # NaN stays
+    return _squared_l2(u, v) / 2
+
+
+def _direction(x: Row) -> list[float]:
+    """Divide a row by its length; zeros have no direction."""
+    length = math.hypot(*x)
+    return [a / length for a in x] if length != 0 else []
+
+
+def _inner_product(x: Row, y: Row) -> float:
+    total = 0.0
+    for a, b in zip(x, y, strict=True):
+        total += a * b
+    return total
+
+
+def _hamming(x: Row, y: Row) -> float:
+    return sum((int(a) ^ int(b)).bit_count() for a, b in zip(x, y, strict=True))
+
+
+def _jaccard(x: Row, y: Row) -> float:
+    either = sum((int(a) | int(b)).bit_count() for a, b in zip(x, y, strict=True))
+    return _hamming(x, y) / either if either else 0.0
+
+
+_TOTALS: dict[str, Callable[[Row, Row], float]] = {
+    "l1": _l1,
+    "l2": _squared_l2,
+    "linf": _linf,
+    "cosine": _cosine,
+    "inner_product": _inner_product,
+    "hamming": _hamming,
+    "jaccard": _jaccard,
+}
 
 
 # Rows times this power of two, or over it, have squares within the range of float64.
@@ -71,8 +108,13 @@ class _Distance(NamedTuple):
 
 
 def _distance(x: Row, y: Row, metric: arguments.Metric, dtype: np.dtype[Any]) -> _Distance:
+    if metric == "sqeuclidean":
+        found = _distance(x, y, "l2", dtype)
+        return found._replace(distance=found.square)
     exact = dtype == np.uint8 or metric != "l2"
     total = float(arguments.result_dtype(metric, dtype, len(x), squared=True).type(_TOTALS[metric](x, y)))
+    if metric == "inner_product":
+        return _Distance(0, -total, total, total)
     if exact:
         return _Distance(0, total, math.sqrt(total) if metric == "l2" else total, total)
     least, most = scales.ordinary(dtype, len(x))
@@ -161,6 +203,7 @@ def k_nearest(
     k: int,
     *,
     metric: str = "l2",
+    metric_params: Mapping[str, Any] | None = None,
     exclude_self: bool = False,
     offset: int | None = None,
     groups: tuple[ArrayLike, ArrayLike] | None = None,
@@ -172,12 +215,12 @@ def k_nearest(
 
     All pairs are looked at, whatever `algorithm` says.
     """
-    x, y, _ = arguments.pair(X, Y)
     name = arguments.metric(metric)
+    x, y = arguments.sides(name, metric_params, X, Y)
     k, chosen = candidates.checked(k, len(x), len(y), exclude_self, offset, groups, within_groups, where)
     arguments.algorithm(algorithm)
     dtype = arguments.result_dtype(name, x.dtype, x.shape[1])
-    distances = np.full((len(x), k), candidates.nothing_found(dtype), dtype)
+    distances = np.full((len(x), k), candidates.nothing_found(name, dtype), dtype)
     indices = np.full((len(x), k), candidates.NO_ROW, np.intp)
     rows, others = x.tolist(), y.tolist()
     for i, row in enumerate(rows):
@@ -210,7 +253,7 @@ def radius_neighbors(
     All pairs are looked at, whatever `algorithm` says.
     """
     x, y, _ = arguments.pair(X, Y)
-    name = arguments.metric(metric)
+    name = arguments.metric(metric, arguments.METRICS)
     exclude_self = arguments.excludes_self(exclude_self, len(x), len(y))
     radii = np.broadcast_to(arguments.radius(radius, len(x)), len(x)).tolist()
     arguments.algorithm(algorithm)

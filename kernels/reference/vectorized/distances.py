@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -26,6 +27,9 @@ def _keys(X: Array, Y: Array, metric: arguments.Metric, out: Array) -> None:
     Every entry is computed from its two rows by the same operations in the same order wherever
     it lies in a block: each reduction runs along the columns of one pair.
     """
+    if metric not in arguments.METRICS:
+        _keys_of_variant(X, Y, metric, out)
+        return
     if X.dtype == np.uint8 and metric == "l2":
         _exact_squared_l2(X, Y, out)
         return
@@ -56,6 +60,32 @@ def _keys(X: Array, Y: Array, metric: arguments.Metric, out: Array) -> None:
                 target[...] = np.maximum.reduce(difference, axis=-1, initial=0)
             else:  # pairwise summation; a BLAS dot product is faster, but free to look at alignment
                 np.add.reduce(difference, axis=-1, dtype=out.dtype, out=target)
+
+
+def _keys_of_variant(X: Array, Y: Array, metric: arguments.Metric, out: Array) -> None:
+    """Write to `out` (n, m) the keys of metrics that are none of differences: of a product, its negative."""
+    if metric == "cosine":
+        _keys(_directions(X), _directions(Y), "l2", out)
+        out *= 0.5
+        without = ~X.any(axis=1)[:, None] | ~Y.any(axis=1)
+        out[without & ~np.isnan(out)] = 1
+        return
+    for i, x in enumerate(X):
+        if metric == "inner_product":
+            np.negative(np.add.reduce(x * Y, axis=1), out=out[i])
+        else:
+            differing = np.bitwise_count(x ^ Y).sum(axis=1, dtype=np.int64)
+            either = np.maximum(np.bitwise_count(x | Y).sum(axis=1), 1)
+            out[i] = differing if metric == "hamming" else differing / either
+
+
+def _directions(X: Array) -> Array:
+    """Divide rows by their lengths; of float64 a power of two near the largest entry keeps squares in range."""
+    wide = X.astype(np.float64)
+    wide = np.ldexp(wide, -np.frexp(np.abs(wide).max(axis=1, keepdims=True, initial=0))[1])
+    lengths = np.sqrt(np.add.reduce(wide * wide, axis=1, keepdims=True))
+    lengths[lengths == 0] = 1
+    return (wide / lengths).astype(X.dtype)
 
 
 def _totals_again(X: Array, Y: Array, i: Array, j: Array, large: bool) -> Array:
@@ -184,6 +214,7 @@ def k_nearest(
     k: int,
     *,
     metric: str = "l2",
+    metric_params: Mapping[str, Any] | None = None,
     exclude_self: bool = False,
     offset: int | None = None,
     groups: tuple[ArrayLike, ArrayLike] | None = None,
@@ -196,13 +227,13 @@ def k_nearest(
     Blocks of rows of X, so that at most about a million distances (or one row of them) exist at a time. All pairs are
     looked at, whatever `algorithm` says.
     """
-    x, y, _ = arguments.pair(X, Y)
     name = arguments.metric(metric)
+    x, y = arguments.sides(name, metric_params, X, Y)
     n, m = len(x), len(y)
     k, chosen = candidates.checked(k, n, m, exclude_self, offset, groups, within_groups, where)
     arguments.algorithm(algorithm)
     dtype = arguments.result_dtype(name, x.dtype, x.shape[1])
-    distances = np.full((n, k), candidates.nothing_found(dtype), dtype)
+    distances = np.full((n, k), candidates.nothing_found(name, dtype), dtype)
     indices = np.full((n, k), candidates.NO_ROW, np.intp)
     for i, keys, own in _blocks(x, y, name):
         if chosen.is_all:
@@ -221,16 +252,17 @@ def k_nearest(
 def _blocks(x: Array, y: Array, metric: arguments.Metric) -> Iterator[tuple[int, Array, Array]]:
     """Yield the first row of each block of X, what its pairs are ordered by, and their distances."""
     m, columns = len(y), x.shape[1]
+    of = "l2" if metric == "sqeuclidean" else metric
     step = max(1, min(len(x), _DISTANCES // max(1, m)))
     block = np.empty((step, m), arguments.result_dtype(metric, x.dtype, columns, squared=True))
     for i in range(0, len(x), step):
         rows = x[i : i + step]
         keys = block[: len(rows)]
-        _keys(rows, y, metric, keys)
-        distances = keys
-        if metric == "l2" and x.dtype != np.uint8:
+        _keys(rows, y, of, keys)
+        distances = 0 - keys if metric == "inner_product" else keys
+        if of == "l2" and x.dtype != np.uint8:
             distances = keys.copy()
-            if ranks := _finish_l2(rows, y, distances):
+            if ranks := _finish_l2(rows, y, distances, squared=metric != "l2"):
                 keys = keys.astype(np.float64)
                 for row, rank in ranks.items():
                     keys[row] = rank
@@ -270,7 +302,7 @@ def radius_neighbors(
     Blocks of rows of X, as in `k_nearest`. All pairs are looked at, whatever `algorithm` says.
     """
     x, y, _ = arguments.pair(X, Y)
-    name = arguments.metric(metric)
+    name = arguments.metric(metric, arguments.METRICS)
     exclude_self = arguments.excludes_self(exclude_self, len(x), len(y))
     radii = np.broadcast_to(arguments.radius(radius, len(x)), len(x))
     arguments.algorithm(algorithm)

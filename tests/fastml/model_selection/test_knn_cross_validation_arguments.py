@@ -147,7 +147,7 @@ def test_folds_that_are_refused(data, cv, message):
         ({"metrics": None}, TypeError, "metric is None; it must be one of"),
         ({"metrics": np.array("l2")}, TypeError, "metric is array"),
         ({"n_neighbors": [1, 73]}, ValueError, "n_neighbors is 73; the smallest training set has 72 rows"),
-        ({"metrics": ["l2", "cosine"]}, ValueError, "metric is 'cosine'; it must be one of 'minkowski', 'l1'"),
+        ({"metrics": ["l2", "canberra"]}, ValueError, "metric is 'canberra'; it must be one of 'minkowski', 'l1'"),
         ({"metrics": [2]}, TypeError, "metric is 2; it must be one of"),
         ({"weights": "far"}, ValueError, "weights is 'far'"),
         ({"weights": np.ones(90)}, ValueError, "weights is of type ndarray"),

@@ -108,6 +108,23 @@ def test_pair_says_where_both_sides_are_one():
     assert a is not b
 
 
+@pytest.mark.parametrize("package", ["ml_dtypes", "torch"])
+def test_bfloat16_becomes_the_float32_that_it_is(rng, package):
+    values = rng.standard_normal((6, 5)).astype(np.float32)
+    values[0, :3] = np.nan, np.inf, -0.0
+    values = (values.view(np.uint32) & 0xFFFF0000).view(np.float32)
+    module = pytest.importorskip(package)
+    halves = values.astype(module.bfloat16) if package == "ml_dtypes" else module.from_numpy(values).bfloat16()
+    found = arrays.real(halves, "X")
+    assert found.dtype == F32
+    np.testing.assert_array_equal(found, values)
+    assert np.signbit(found[0, 2])
+    x, y, kind = distances_arguments.pair(halves, values.astype(np.float16))
+    assert kind == "float32" == x.dtype == y.dtype
+    x, y, _ = distances_arguments.pair(halves)
+    assert x is y
+
+
 def test_single_arrays_are_float32_or_float64():
     for dtype, settled in (("float16", F32), ("float32", F32), ("float64", F64), ("uint8", F64), ("bool", F64)):
         assert arrays.floating(np.ones(3, dtype), "x").dtype == settled
@@ -203,8 +220,8 @@ def test_metric_knows_the_aliases():
         *((n, "linf") for n in ("linf", "chebyshev")),
     ):
         assert distances_arguments.metric(name) == short
-    with pytest.raises(ValueError, match="metric is 'cosine'; it must be one of 'l1', 'manhattan'"):
-        distances_arguments.metric("cosine")
+    with pytest.raises(ValueError, match="metric is 'canberra'; it must be one of 'l1', 'manhattan'"):
+        distances_arguments.metric("canberra")
     with pytest.raises(TypeError, match="metric is a int; it must be a str"):
         distances_arguments.metric(2)
 

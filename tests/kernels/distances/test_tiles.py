@@ -12,7 +12,7 @@ import pytest
 from llvmlite import ir
 
 from checkout import run_python
-from fastml.kernels.distances import _tile_metrics, panels, tile_shapes, tiles
+from fastml.kernels.distances import _conclusions, _tile_metrics, panels, tile_shapes, tiles
 from fastml.kernels.distances.arguments import L2, METRIC_CODES, METRICS
 from fastml.kernels.runtime import target as runtime_target
 from fastml.kernels.runtime.jit import inner
@@ -267,6 +267,64 @@ def test_broadcast_rows_agrees_with_its_twin(rng, as_target, dtype, target):
         np.testing.assert_array_equal(got, want)
 
 
+#: Metrics that are compiled by themselves, with the dtypes of rows and of totals that tell them apart.
+ALONE = [
+    ("inner_product", "float32", "int32"),
+    ("inner_product", "float64", "int64"),
+    ("hamming", "int64", "int32"),
+    ("jaccard", "int64", "float64"),
+]
+
+
+@np.errstate(all="ignore")
+def check_alone(rng, metric: str, dtype_name: str, totals_dtype: str) -> None:
+    """Two chunks of a tile, and how their totals end."""
+    dtype = np.dtype(dtype_name)
+    rows, points = (shape := tile_shapes.tile_shape(metric, dtype)).rows, shape.points
+
+    def run(broadcast_rows, accumulate, conclude, X, Y, steps, buffer, totals):
+        for chunk in range(2):
+            broadcast_rows(L2, X, 0, chunk * steps, steps, buffer)
+            accumulate(L2, buffer, Y, chunk * steps * points, steps, totals, 0, 0, chunk == 0)
+        for row in range(rows):
+            conclude(Y, totals, row, 0, points)
+
+    @inner
+    def compiled(X, Y, steps, buffer, totals):
+        for chunk in range(2):
+            tiles.broadcast_rows(L2, X, 0, chunk * steps, steps, buffer)
+            tiles.accumulate(L2, buffer, Y, chunk * steps * points, steps, totals, 0, 0, chunk == 0)
+        for row in range(rows):
+            _conclusions.conclude(Y, totals, row, 0, points)
+
+    for kind, steps in itertools.product(("random", "not finite"), (1, 2, 29)):
+        if dtype.kind == "f":
+            X, Y = (panels_of(rng, kind, dtype, size) for size in ((rows, 2 * steps), 2 * steps * points))
+        else:
+            X, Y = (rng.integers(-(2**63), 2**63, size) for size in ((rows, 2 * steps), 2 * steps * points))
+            X[0], Y[::points] = (-1, -1) if kind == "random" else (0, 0)
+        got, want = np.zeros((2, rows, points), totals_dtype)
+        buffer = np.empty(rows * steps * shape.lanes, dtype)
+        compiled(X, Y, steps, buffer, got)
+        run(tiles.broadcast_rows.twin, tiles.accumulate.twin, _conclusions.conclude.twin, X, Y, steps, buffer, want)
+        np.testing.assert_array_equal(got, want, err_msg=f"{metric} {dtype} {kind} {steps=}")
+
+
+@pytest.mark.parametrize(("metric", "dtype", "totals"), ALONE)
+def test_what_is_compiled_alone_agrees_with_its_twins(rng, metric, dtype, totals):
+    check_alone(rng, metric, dtype, totals)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", [*MADE_UP, *X86])
+@pytest.mark.parametrize(("metric", "dtype", "totals"), ALONE)
+def test_what_is_compiled_alone_for_other_targets(rng, as_target, metric, dtype, totals, target):
+    if target in X86 and not can_run(X86[target]):
+        pytest.skip("this CPU, or Numba's target, lacks the instructions")
+    as_target((MADE_UP | X86)[target])
+    check_alone(rng, metric, dtype, totals)
+
+
 def test_a_made_up_target_changes_the_code(as_target):
     """The tests above are worth something only if the named instruction is gone."""
 
@@ -300,7 +358,7 @@ from fastml.kernels.distances.arguments import METRIC_CODES
 from fastml.kernels.distances.panels import ordinary_totals
 from fastml.kernels.runtime.jit import inner
 
-code = METRIC_CODES[metric]
+code = METRIC_CODES.get(metric, 0)
 run = inner(lambda x, Y, steps, totals: tiles.accumulate(code, x, Y, 0, steps, totals, 0, 0, True))
 flat = numba.types.Array(numba.from_dtype(np.dtype(dtype)), 1, "C")
 block = numba.types.Array(numba.from_dtype(ordinary_totals(metric, np.dtype(dtype), 784).dtype), 2, "C")
@@ -319,6 +377,8 @@ print(json.dumps([len(re.findall(rf"\\b{name}\\b", text)) for name in names]))
         ("l1", "uint8", "+neon", {"uabd": 16, "uaddlp": 16, "uadalp": 16, "udot": 0}),
         ("l2", "uint8", "+neon", {"uabd": 16, "umull": 16, "uadalp": 16}),
         ("linf", "float64", "+neon", {"fabd": 16, "fmax": 16}),
+        ("inner_product", "float32", "+neon", {"fmla": 16}),
+        ("hamming", "int64", "+neon", {"eor": 16, "cnt": 16}),
     ],
 )
 def test_arm_gets_its_own_instructions(metric, dtype, features, instructions):
