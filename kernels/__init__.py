@@ -50,7 +50,9 @@ _FUNCTIONS = {
         "batch_norm_gradient",
     ),
 }
-_HOME = {name: module for module, names in _FUNCTIONS.items() for name in names}
+#: Names beside them that are no kernels: they have no twins.
+_OTHERS = {"neighbors.prepared": ("PreparedRows", "prepare")}
+_HOME = {name: module for module, names in (_FUNCTIONS | _OTHERS).items() for name in names}
 
 __all__ = sorted([*_HOME, "catalogue", "reference"])
 
@@ -87,5 +89,6 @@ if TYPE_CHECKING:
     from .losses.multinomial import *  # noqa: F403
     from .losses.regression import *  # noqa: F403
     from .neighbors.nearest import *  # noqa: F403
+    from .neighbors.prepared import *  # noqa: F403
     from .neighbors.radius import *  # noqa: F403
     from .networks.functions import *  # noqa: F403

@@ -143,6 +143,9 @@ VARIANTS: dict[Metric, MetricDefinition] = {
 
 DEFINITIONS = METRICS | VARIANTS
 
+#: Those of rows as they are.
+OF_NUMBERS = tuple(short for short, definition in DEFINITIONS.items() if definition.rows == "numbers")
+
 _ALGORITHMS: tuple[Algorithm, ...] = get_args(Algorithm)
 
 #: All names of metrics, and the short name that each means.

@@ -15,11 +15,14 @@ from ..distances import tile_shapes
 from ..distances.arguments import DEFINITIONS, Metric, most_int32_columns
 from . import _principal
 
-__all__ = ["Bounds", "Grid", "choose", "choose_grid", "is_worthwhile"]
+__all__ = ["Bounds", "Grid", "Packed", "choose", "choose_grid", "is_worthwhile", "worth_keeping"]
 
 #: With less work, shorter rows, fewer rows of X to repay the rounding of Y, or more neighbours, it does not pay.
 _FEWEST_ELEMENTS = 1 << 31
 _FEWEST_COLUMNS, _FEWEST_QUERIES, _ROWS_PER_NEIGHBOR = 64, 64, 32
+
+#: Columns of all rows of Y from which rounded rows are kept: of fewer, all are in the cache.
+_FEWEST_KEPT = 1 << 22
 
 #: Rows of X, and as many of Y, from which the grid is chosen, and the share of their pairs that it must tell apart.
 _SAMPLE_ROWS, _FEWEST_APART = 16, 0.6
@@ -39,6 +42,19 @@ class Grid(NamedTuple):
     scale: Any
 
 
+class Packed(NamedTuple):
+    """Rows of Y rounded to a grid, kept."""
+
+    #: As tiles read them.
+    panels: NDArray[Any]
+    #: The largest distance to the grid among each 32 rows.
+    radius: NDArray[np.float64]
+
+
+#: Nothing is kept: rows are rounded, and packed, where they are looked at.
+_NOT_PACKED = Packed(np.empty(0, np.uint8), np.empty(0))
+
+
 class Bounds(NamedTuple):
     """What is rounded in place of the rows of X and Y, to which grid, and how much farther apart that may be."""
 
@@ -46,6 +62,7 @@ class Bounds(NamedTuple):
     x: _principal.Features
     y: _principal.Features
     stretch: float = 1.0
+    packed: Packed = _NOT_PACKED
 
 
 def is_worthwhile(metric: Metric, dtype: np.dtype[Any], n: int, m: int, d: int, k: int) -> bool:
@@ -61,9 +78,37 @@ def is_worthwhile(metric: Metric, dtype: np.dtype[Any], n: int, m: int, d: int, 
     )
 
 
-def choose(metric: Metric, x: NDArray[Any], y: NDArray[Any], k: int, task_rows: int, n_threads: int) -> Bounds | None:
-    """Return the bounds that a sample of the rows asks for; None where none would pay."""
+def worth_keeping(metric: Metric, y: NDArray[Any]) -> Bounds | None:
+    """Return bounds for many queries, a few at a time, if such rows as Y has them; there is no X yet."""
     m, d = y.shape
+    if m * d < _FEWEST_KEPT or not is_worthwhile(metric, y.dtype, _FEWEST_ELEMENTS, m, d, 1):
+        return None
+    grid = choose_grid(metric, y, y)
+    if grid is None or not _tells_apart(metric, grid, y, y):
+        return None
+    features = _principal.Features(y, np.empty(0))
+    return Bounds(grid, features, features)
+
+
+def choose(
+    metric: Metric,
+    x: NDArray[Any],
+    y: NDArray[Any],
+    k: int,
+    task_rows: int,
+    n_threads: int,
+    kept: Bounds | None = None,
+    is_cut: bool = False,
+) -> Bounds | None:
+    """Return the bounds that a sample of the rows asks for; None where none would pay.
+
+    Rounded rows of Y may have been `kept`; these alone pay where Y `is_cut` into parts for few queries.
+    """
+    m, d = y.shape
+    if kept is not None and (is_cut or task_rows < _FEWEST_QUERIES):
+        return _for_queries(metric, kept, x, y, k)
+    if is_cut:
+        return None
     if _principal.is_worthwhile(metric, len(x), m, d, k) and tile_shapes.multiplies_bytes():
         anchors = _principal.choose(x, y, k)
         if anchors is not None:
@@ -71,6 +116,8 @@ def choose(metric: Metric, x: NDArray[Any], y: NDArray[Any], k: int, task_rows: 
             grid = _covering_grid(x_side.rows, y_side.rows)
             if grid is not None:
                 return Bounds(grid, x_side, y_side, stretch=anchors.stretch)
+    if kept is not None and (bounds := _for_queries(metric, kept, x, y, k)) is not None:
+        return bounds
     if not is_worthwhile(metric, x.dtype, task_rows, m, d, k):
         return None
     grid = choose_grid(metric, x, y)
@@ -78,6 +125,13 @@ def choose(metric: Metric, x: NDArray[Any], y: NDArray[Any], k: int, task_rows: 
         return None
     nothing = np.empty(0)
     return Bounds(grid, _principal.Features(x, nothing), _principal.Features(y, nothing))
+
+
+def _for_queries(metric: Metric, kept: Bounds, x: NDArray[Any], y: NDArray[Any], k: int) -> Bounds | None:
+    """Return bounds with what was kept of Y, if they tell these queries apart from its rows."""
+    if k * _ROWS_PER_NEIGHBOR > len(y) or not _tells_apart(metric, kept.grid, x, y):
+        return None
+    return kept._replace(x=_principal.Features(x, np.empty(0)))
 
 
 @np.errstate(all="ignore")

@@ -40,16 +40,18 @@ from numpy.typing import NDArray
 from ..distances import panels, tile_shapes, tiles
 from ..distances.arguments import L1, L2, LINF, METRIC_CODES, Metric
 from ..distances.panels import POINTS_STEP, X_ROWS, aligned_like, chunk_length, distances_of_block, pack
+from ..runtime import parallel
 from ..runtime.jit import inner, kernel, readonly, scalar
+from ..runtime.memory import aligned
 from ..simd import comparisons
 from ..simd.comparisons import KEYS_AT_ONCE
 from ..simd.functions import like
 from ..simd.rows import frozen
 from . import _principal
-from ._bounds import Bounds, Grid
+from ._bounds import Bounds, Grid, Packed
 from ._heaps import KeyRule, key_of, replace_root
 
-__all__ = ["fill_heaps"]
+__all__ = ["fill_heaps", "packed"]
 
 #: Of features so many rows of Y, as a share, are looked at first.
 _FIRST_SHARE = 8
@@ -175,7 +177,7 @@ def fill_heaps(
     one_in = _PAIRS_PER_SURVIVOR // (2 if y_features.slack.size else 1)
 
     def prune(begin: int, end: int, stride: int = 0) -> tuple[int, int]:
-        place = y, y_features, y_groups, (begin, end, stride)
+        place = y, y_features, tuple(bounds.packed), y_groups, (begin, end, stride)
         return _prune(plans, rounding, precision, rows, *place, like, rule, one_in)
 
     begin, pause, every_so_many = y_first, 1, -(-(y_last - y_first) // block)
@@ -332,13 +334,14 @@ def _farthest(plan, queries, i, Y, places, few, rule):  # type: ignore[no-untype
 
 @kernel
 def _prune(  # type: ignore[no-untyped-def]
-    plans, rounding, precision, queries, Y, features, y_groups, y_range, like_totals, rule, one_in
+    plans, rounding, precision, queries, Y, features, packed, y_groups, y_range, like_totals, rule, one_in
 ):
     """Offer the rows of Y from `y_range` to the heaps of the queries, but for those that bounds prune.
 
-    Bounds are made of the rows' `features`. `y_range` is ``(first, last, stride)``. With a stride, every so many-th of
-    the rows is only looked at, and cutoffs are made from the k that seem nearest. Else this stops after a block in
-    which a group of queries was refused, and returns where this block is.
+    Bounds are made of the rows' `features`, which may be rounded and `packed` already. `y_range` is
+    ``(first, last, stride)``. With a stride, every so many-th of the rows is only looked at, and cutoffs are made from
+    the k that seem nearest. Else this stops after a block in which a group of queries was refused, and returns where
+    this block is.
     """
     (plan, byte_plan), (like_total, like_byte_total) = plans, like_totals
     metric, block = plan.metric, byte_plan.block_points
@@ -349,11 +352,13 @@ def _prune(  # type: ignore[no-untyped-def]
     count, scale = -(-(y_last - y_first) // every), np.float64(rounding[0].scale)
     height = -(-min(X_ROWS, n) // byte_plan.tile_rows) * byte_plan.tile_rows
     width = -(-min(block, count) // POINTS_STEP) * POINTS_STEP
-    panels, broadcast_x = aligned_like(width * as_bytes.shape[1], as_bytes), aligned_like(byte_plan.workspace, as_bytes)
+    is_packed = packed[1].size > 0 and stride == 0
+    fresh_panels = aligned_like((not is_packed) * width * as_bytes.shape[1], as_bytes)
+    broadcast_x = aligned_like(byte_plan.workspace, as_bytes)
     totals = aligned_like(height * width, like_byte_total).reshape((height, width))
     shape = byte_plan.tile_points, features.rows.shape[1]
     rounded = aligned_like(shape[0] * shape[1], as_bytes).reshape(shape)
-    radius = np.empty(width // KEYS_AT_ONCE)
+    fresh_radius = np.empty(width // KEYS_AT_ONCE)
     found = np.empty((height, width // KEYS_AT_ONCE), np.int64)
     few = aligned_like(queries.waiting.shape[1], like_total)
     sampled = n if stride else 1
@@ -365,7 +370,11 @@ def _prune(  # type: ignore[no-untyped-def]
     for begin in range(0, count, block):
         size = min(block, count - begin)
         left, right = y_first + begin * every, y_first + begin + size
-        _pack_rounded(byte_plan, rounding, features, left, size, every, rounded, panels, radius)
+        if is_packed:
+            panels, radius = packed[0][left * as_bytes.shape[1] :], packed[1][left // KEYS_AT_ONCE :]
+        else:
+            panels, radius = fresh_panels, fresh_radius
+            _pack_rounded(byte_plan, rounding, features, left, size, every, rounded, panels, radius)
         farthest = max(farthest * (stride > 0), radius[: -(-size // KEYS_AT_ONCE)].max())
         any_refused, all_refused = False, False
         for top in range(0, n, X_ROWS):
@@ -424,6 +433,37 @@ def _prune(  # type: ignore[no-untyped-def]
             total = _farthest(plan, queries, i, Y, places[i], few, rule)
         cutoffs[i] = min(cutoffs[i], _cutoff(metric, total, d, precision))
     return y_last, y_last
+
+
+def packed(metric: Metric, bounds: Bounds, n_threads: int) -> Packed:
+    """Return the rows of Y, rounded and packed, of which bounds are made."""
+    rows, dtype = bounds.y.rows, tile_shapes.rounded_dtype(metric)
+    m, d = rows.shape
+    plan = panels.plan(metric, dtype, 1, d)
+    columns = (-(-d // plan.columns_per_step) + tile_shapes.norm_steps(dtype)) * plan.columns_per_step
+    room = -(-m // POINTS_STEP) * POINTS_STEP
+    kept, radius = aligned((room * columns,), dtype), np.zeros(room // KEYS_AT_ONCE)
+    rounding = bounds.grid._replace(origin=readonly(bounds.grid.origin)), _sides(rows.dtype, dtype)[1]
+    features = _principal.Features(readonly(rows), readonly(bounds.y.slack))
+
+    def work(first: int, last: int) -> None:
+        some = first * POINTS_STEP, min(m, last * POINTS_STEP)
+        _pack_all(plan, rounding, features, *some, kept, radius)
+
+    most = max(1, panels.CALL_ELEMENTS // (8 * d * POINTS_STEP))
+    parallel.run_ranges(work, room // POINTS_STEP, n_threads, most=most)
+    return Packed(kept, radius)
+
+
+@kernel
+def _pack_all(plan, rounding, features, first, last, panels, radius):  # type: ignore[no-untyped-def]
+    """Round and pack some rows of Y, of which the first is that of a block."""
+    shape, columns = (plan.tile_points, features.rows.shape[1]), panels.size // (radius.size * KEYS_AT_ONCE)
+    rounded = aligned_like(shape[0] * shape[1], panels).reshape(shape)
+    for left in range(first, last, POINTS_STEP):
+        own = panels[left * columns : (left + POINTS_STEP) * columns]
+        around = radius[left // KEYS_AT_ONCE : (left + POINTS_STEP) // KEYS_AT_ONCE]
+        _pack_rounded(plan, rounding, features, left, min(POINTS_STEP, last - left), 1, rounded, own, around)
 
 
 @inner

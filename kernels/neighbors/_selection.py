@@ -14,7 +14,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["is_worthwhile", "part_rows", "select", "select_sorted"]
+from ..distances import panels
+from ..distances.arguments import Metric
+from ..runtime import parallel
+from ._heaps import key_rule
+
+__all__ = ["fill", "is_worthwhile", "part_rows", "select", "select_sorted"]
 
 #: Rows of Y whose keys are selected from at once: at least so many, and so many for each neighbour.
 _PART_ROWS, _PART_ROWS_PER_NEIGHBOR = 4096, 4
@@ -22,6 +27,9 @@ _PART_ROWS, _PART_ROWS_PER_NEIGHBOR = 4096, 4
 #: Fewer neighbours, or pairs, are found sooner with heaps whatever the sizes. A move in a heap takes as long as
 #: selecting from so many keys does.
 _FEWEST_NEIGHBORS, _FEWEST_PAIRS, _KEYS_PER_MOVE = 64, 1 << 17, 7
+
+#: Pairs from which neighbors are selected at once.
+_SELECTED_PAIRS = 1 << 18
 
 _INDEX = (1 << 32) - 1
 
@@ -41,6 +49,40 @@ def is_worthwhile(n: int, m: int, k: int) -> bool:
 def part_rows(m: int, k: int) -> int:
     """Return how many rows of Y are looked at together."""
     return min(m, max(_PART_ROWS, _PART_ROWS_PER_NEIGHBOR * k))
+
+
+def fill(
+    metric: Metric,
+    x: NDArray[Any],
+    x_groups: NDArray[np.intp],
+    y: NDArray[Any],
+    y_groups: NDArray[np.intp],
+    keys: NDArray[Any],
+    indices: NDArray[np.intp],
+    threads: int,
+) -> None:
+    """Fill `keys` and `indices` (n, k) with the nearest rows of Y of other groups than a query's."""
+    (n, d), k = x.shape, keys.shape[1]
+    part = part_rows(len(y), k)
+    most = max(1, min(_SELECTED_PAIRS, panels.CALL_ELEMENTS // max(1, d)) // part)
+    step = max(1, min(most, -(-n // threads)))
+    mask, nan_key = key_rule(panels.ordinary_totals(metric, x.dtype, d).dtype)
+
+    def search(task: int) -> Iterator[None]:
+        some = slice(task * step, (task + 1) * step)
+        queries, own = x[some], x_groups[some, np.newaxis]
+
+        def keys_of(left: int, right: int) -> NDArray[Any]:
+            found = panels.totals(metric, queries, y[left:right]).view(keys.dtype)
+            np.bitwise_and(found, found.dtype.type(mask), out=found)
+            np.minimum(found, found.dtype.type(nan_key), out=found)
+            if y_groups.size:
+                found[own == y_groups[left:right]] = np.iinfo(found.dtype).max
+            return found
+
+        yield from select_sorted(keys_of, len(y), keys[some], indices[some])
+
+    parallel.run(search, -(-n // step), threads)
 
 
 def select_sorted(keys_of: KeysOf, m: int, keys: NDArray[Any], indices: NDArray[np.intp]) -> Iterator[None]:

@@ -58,7 +58,18 @@ from ._heaps import (
     offer,
 )
 
-__all__ = ["Tree", "build", "choose", "may_repay", "most_columns", "search"]
+__all__ = [
+    "Tree",
+    "build",
+    "choose",
+    "is_possible",
+    "may_repay",
+    "most_columns",
+    "most_neighbors",
+    "pays",
+    "search",
+    "tried",
+]
 
 #: Rows of a leaf, and children of a node: as many as are compared at once.
 _FAN = KEYS_AT_ONCE
@@ -75,6 +86,9 @@ _INDEX = (1 << 32) - 1
 
 #: Queries of a task, and columns that a compiled call looks at: about 0.03 s; of so many neighbors more half of them.
 _TASK_QUERIES, _CALL_COLUMNS, _ROWS_IN_ORDER = 2048, 1 << 27, 64
+
+#: Queries so few that to put them in order takes longer than it saves.
+_FEW_QUERIES = 32
 
 #: Pairs from which a tree is made unasked, and with more than a few columns; rows of Y for each neighbor, and most of
 #: these: to keep many in order takes longer than to look at rows.
@@ -133,36 +147,74 @@ def choose(
     What it saves is seen from a few queries: first, of more than a few columns, in a small tree, which shows rows
     without structure, then in that of all rows.
     """
-    (n, d), m = x.shape, len(y)
-    possible = DEFINITIONS[metric].can_be_pruned and y.dtype.kind == "f" and d > 0 and n > 0 and m < MOST_ROWS
-    if algorithm == "brute" or not possible:
+    n, (m, d) = len(x), y.shape
+    if algorithm == "brute" or n == 0 or not is_possible(metric, y):
         return None
     if algorithm == "tree":
         return build(y, parallel.resolve(n_threads))
-    few = d <= _FEW_COLUMNS
-    if not may_repay(n, m, d) or k > min(_MOST_NEIGHBORS, m // _ROWS_PER_NEIGHBOR):
-        return None
-    some = slice(None, None, max(1, n // _TRIAL_QUERIES))
-    queries, own = np.ascontiguousarray(x[some][:_TRIAL_QUERIES]), x_groups[some][:_TRIAL_QUERIES]
-    if not few:
-        part = slice(None, None, -(-m // _TRIAL_ROWS))
-        rows = np.ascontiguousarray(y[part])
-        nearest = min(k, len(rows) // _ROWS_PER_NEIGHBOR)
-        if not _is_enough(0.9 * rows.size, metric, build(rows, 1), queries, own, y_groups[part], nearest):
-            return None
-    tree = build(y, parallel.resolve(n_threads))
-    return tree if _is_enough(most_columns(m, d), metric, tree, queries, own, y_groups, k) else None
+    enough = may_repay(n, m, d) and k <= most_neighbors(m)
+    return tried(metric, x, x_groups, y, y_groups, k, n_threads) if enough else None
+
+
+def is_possible(metric: Metric, y: NDArray[Any]) -> bool:
+    """Whether there is a tree of such rows."""
+    return DEFINITIONS[metric].can_be_pruned and y.dtype.kind == "f" and y.shape[1] > 0 and len(y) < MOST_ROWS
 
 
 def may_repay(n: int, m: int, d: int) -> bool:
     """Whether pairs and queries are so many that to make a tree may take less time than to look at all pairs."""
-    enough = n * m >= (_FEWEST_PAIRS if d <= _FEW_COLUMNS else _FEWEST_PAIRS_OF_MANY)
-    return enough and n >= _PLACING * math.log2(m) ** 2
+    fewest = _FEWEST_PAIRS if d <= _FEW_COLUMNS else _FEWEST_PAIRS_OF_MANY
+    return n * m >= fewest and n >= _PLACING * math.log2(m) ** 2
 
 
 def most_columns(m: int, d: int) -> float:
     """Return so many columns that to look at them by way of a tree takes as long as all distances of a query."""
     return m * (d + _PER_PAIR) / _COST
+
+
+def most_neighbors(m: int) -> int:
+    """Return how many neighbors at most are found by way of a tree unasked."""
+    return min(_MOST_NEIGHBORS, m // _ROWS_PER_NEIGHBOR)
+
+
+def tried(
+    metric: Metric,
+    x: NDArray[Any],
+    x_groups: NDArray[np.intp],
+    y: NDArray[Any],
+    y_groups: NDArray[np.intp],
+    k: int,
+    n_threads: int | None,
+) -> Tree | None:
+    """Return a tree of the rows of Y if it saves much for a few of the queries."""
+    m, d = y.shape
+    if d > _FEW_COLUMNS:
+        part = slice(None, None, -(-m // _TRIAL_ROWS))
+        rows = np.ascontiguousarray(y[part])
+        nearest = min(k, len(rows) // _ROWS_PER_NEIGHBOR)
+        if not _is_enough(0.9 * rows.size, metric, build(rows, 1), *_trial(x, x_groups), y_groups[part], nearest):
+            return None
+    tree = build(y, parallel.resolve(n_threads))
+    return tree if pays(tree, metric, x, x_groups, y_groups, m, k) else None
+
+
+def pays(
+    tree: Tree,
+    metric: Metric,
+    x: NDArray[Any],
+    x_groups: NDArray[np.intp],
+    y_groups: NDArray[np.intp],
+    m: int,
+    k: int,
+) -> bool:
+    """Whether a tree of m rows saves much for a few of the queries."""
+    return _is_enough(most_columns(m, x.shape[1]), metric, tree, *_trial(x, x_groups), y_groups, k)
+
+
+def _trial(x: NDArray[Any], groups: NDArray[np.intp]) -> tuple[NDArray[Any], NDArray[np.intp]]:
+    """Return a few queries, and their groups."""
+    some = slice(None, None, max(1, len(x) // _TRIAL_QUERIES))
+    return np.ascontiguousarray(x[some][:_TRIAL_QUERIES]), groups[some][:_TRIAL_QUERIES]
 
 
 def _is_enough(
@@ -280,6 +332,9 @@ def _paths(
         homes[inside] = np.arange(len(inside)) // _FAN
     elif n_leaves:
         like_key = like.view(KEY_DTYPES[like.dtype])
+        if len(x) <= _FEW_QUERIES:
+            _find_homes(how, tree, x, 0, len(x), like, like_key, homes)
+            return readonly(homes), readonly(order)
         most = max(1, _CALL_COLUMNS // (2 * _FAN * len(tree.sizes) * x.shape[1]))
         parallel.run_ranges(
             lambda first, last: _find_homes(how, tree, x, first, last, like, like_key, homes),

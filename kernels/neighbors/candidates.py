@@ -27,6 +27,9 @@ NO_ROW = -1
 #: To copy a row takes as long as to look at it for so many queries.
 _COPYING = 4
 
+#: One in so many rows of Y is few.
+_FEW_LEFT = 16
+
 #: Pairs, and columns of pairs, of groups that are searched side by side: each in one compiled call.
 _SMALL_GROUP = 1 << 24
 _PER_PAIR = 64
@@ -146,14 +149,19 @@ def find(
     k: int,
     n_threads: int | None,
     search: Search,
+    prepared: bool = False,
 ) -> tuple[NDArray[Any], NDArray[np.intp]]:
-    """Return distances by a metric, of a dtype, and indices of the nearest candidates, found by `search`."""
+    """Return distances by a metric, of a dtype, and indices of the nearest candidates, found by `search`.
+
+    Where rows of Y are `prepared`, they are copied only if few are left.
+    """
     (groups, within, where, offset), n, m = chosen, len(x), len(y)
     own, others = groups or (_NO_GROUPS, _NO_GROUPS)
     rows = None
     if where is not None and not where.all():
         rows = np.flatnonzero(where)
-        if groups is None and offset is None and n * (m - rows.size) <= _COPYING * rows.size:
+        stays = m <= _FEW_LEFT * rows.size if prepared else n * (m - rows.size) <= _COPYING * rows.size
+        if groups is None and offset is None and stays:
             own, others, rows = np.ones(n, np.intp), (~where).astype(np.intp), None
         else:
             y, others = y[rows], others[rows] if others.size else others

@@ -35,6 +35,7 @@ makes of it all that may be asked.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -58,11 +59,15 @@ from ..simd import comparisons
 from ..simd.comparisons import KEYS_AT_ONCE
 from . import _bounds, _extremes, _pruning, _selection, _symmetric, _tree, candidates
 from ._heaps import KeyRule, before, key_of, key_rule, merge, new_heaps, replace_root, sort_heaps, sort_rows
+from .prepared import PreparedRows
 
 __all__ = ["k_nearest"]
 
 #: Seconds of a neighbour that is found, roughly, on top of the distances.
 _NEIGHBOR_SECONDS = 1e-7
+
+#: Seconds of a column of a query that goes by a tree, at least.
+_TREE_COLUMN_SECONDS = 1e-6
 
 #: A part of Y must repay the merging of its k best.
 _PART_ROWS = 1024
@@ -70,9 +75,6 @@ _MOST_PARTS = 64
 
 #: Looking at a distance, and moving it down one level of a heap, cost at most as much as so many columns.
 _LOOKING, _PER_LEVEL = 32, 64
-
-#: Pairs from which many neighbours are selected at once.
-_SELECTED_PAIRS = 1 << 18
 
 #: So often at most a search by way of a tree tells its progress: queries that lie together are answered together.
 _TREE_STEPS = 20
@@ -85,7 +87,7 @@ _NO_GROUPS = readonly(np.empty(0, np.intp))
 
 def k_nearest(
     X: ArrayLike,
-    Y: ArrayLike | None,
+    Y: ArrayLike | PreparedRows | None,
     k: int,
     *,
     metric: str = "l2",
@@ -105,8 +107,8 @@ def k_nearest(
     X : array-like of shape (n, D)
         The queries. Both uint8: exact. Both of float16, float32, uint8 with at least one float:
         computed in float32. All other real dtypes: float64.
-    Y : array-like of shape (m, D), or None
-        The rows to choose from; None means `X`.
+    Y : array-like of shape (m, D), PreparedRows, or None
+        The rows to choose from, also as `prepare` returns them; None means `X`.
     k : int
         How many, ``1 <= k <= m``, or ``k <= m - 1`` with `exclude_self`; with `where` so many rows less as it leaves
         out.
@@ -206,17 +208,17 @@ def k_nearest(
            [2]])
     """
     short = arguments.metric(metric)
+    prepared = None
+    if isinstance(Y, PreparedRows):
+        prepared, Y = Y, Y.of(short)
     x, y = searched_rows.settled(short, metric_params, X, Y, n_threads)
     way = arguments.algorithm(algorithm)
     k, chosen = candidates.checked(k, len(x), len(y), exclude_self, offset, groups, within_groups, where)
     if chosen.is_all:
-        return _outside_groups(short, way, x, _NO_GROUPS, y, _NO_GROUPS, k, n_threads)
-
-    def search(*rows: Any) -> tuple[NDArray[Any], NDArray[np.intp]]:
-        return _outside_groups(short, way, *rows)
-
+        return _outside_groups(short, way, x, _NO_GROUPS, y, _NO_GROUPS, k, n_threads, prepared=prepared)
+    search = partial(_outside_groups, short, way, prepared=prepared)
     dtype = arguments.result_dtype(short, x.dtype, x.shape[1])
-    return candidates.find(chosen, short, dtype, x, y, k, n_threads, search)
+    return candidates.find(chosen, short, dtype, x, y, k, n_threads, search, prepared is not None)
 
 
 def k_nearest_outside_group(
@@ -249,14 +251,19 @@ def _outside_groups(
     k: int,
     n_threads: int | None,
     progress: Callable[[int], object] | None = None,
+    prepared: PreparedRows | None = None,
 ) -> tuple[NDArray[Any], NDArray[np.intp]]:
     """Find neighbors among settled rows of other groups in the way that pays; empty groups exclude nothing."""
-    tree = _tree.choose(algorithm, arguments.base(metric), x, x_groups, y, y_groups, k, n_threads)
+    if prepared is not None and y is not prepared.rows:  # a part of them, or in another dtype
+        prepared = None
+    way = arguments.base(metric), x, x_groups, y, y_groups, k, n_threads
+    tree = _tree.choose(algorithm, *way) if prepared is None else prepared.tree_for(algorithm, *way)
     same = x is y and x_groups is y_groups
     if tree is None and same and _symmetric.is_worthwhile(x, k, parallel.resolve(n_threads)):
         return _nearest_by_symmetry(metric, x, x_groups, k, n_threads, progress)
     if progress is None:
-        return _nearest(metric, x, x_groups, y, y_groups, k, n_threads, tree)
+        kept = prepared.bounds_for(tree, n_threads) if prepared is not None else None
+        return _nearest(*way, tree, kept)
     step = panels.TASK_ROWS * parallel.resolve(n_threads)
     if tree is not None:
         step = max(step, len(x) // _TREE_STEPS)
@@ -298,14 +305,15 @@ def _nearest(
     k: int,
     n_threads: int | None,
     tree: _tree.Tree | None = None,
+    kept: _bounds.Bounds | None = None,
 ) -> tuple[NDArray[Any], NDArray[np.intp]]:
     """Find neighbours among settled rows, in a tree of those of Y if there is one; empty groups exclude nothing."""
     base = arguments.base(metric)
     if tree is not None:
-        threads = parallel.resolve(n_threads)
+        threads = parallel.resolve(n_threads, seconds=x.size * _TREE_COLUMN_SECONDS)
         keys, indices, _ = _tree.search(base, tree, x, x_groups, y_groups, k, x is y, threads)
         return _distances(metric, x, x_groups, y, y_groups, keys, indices, threads, by_tree=True), indices
-    keys, indices, threads, extreme = _search_rows(base, x, x_groups, y, y_groups, k, n_threads)
+    keys, indices, threads, extreme = _search_rows(base, x, x_groups, y, y_groups, k, n_threads, kept)
     return _distances(metric, x, x_groups, y, y_groups, keys, indices, threads, extreme), indices
 
 
@@ -317,10 +325,11 @@ def _search_rows(
     y_groups: NDArray[np.intp],
     k: int,
     n_threads: int | None,
+    kept: _bounds.Bounds | None = None,
 ) -> tuple[NDArray[Any], NDArray[np.intp], int, bool | None]:
     """Return sorted keys and indices, the threads that were used, and whether some totals are not ordinary.
 
-    None: it is not known.
+    None: it is not known. Bounds may have been `kept`.
     """
     (n, d), m = x.shape, y.shape[0]
     ordinary = panels.ordinary_totals(metric, x.dtype, d)
@@ -330,7 +339,7 @@ def _search_rows(
 
     if _selection.is_worthwhile(n, m, k) and not _bounds.is_worthwhile(metric, x.dtype, n, m, d, k):
         keys, indices = new_heaps((n, k), ordinary.dtype)
-        _select(metric, x, x_groups, y, y_groups, keys, indices, threads)
+        _selection.fill(metric, x, x_groups, y, y_groups, keys, indices, threads)
         return keys, indices, threads, None
     rule = key_rule(ordinary.dtype)
     cut = tuple(panels.plan(metric, x.dtype, n, d)), tuple(rule)
@@ -345,9 +354,9 @@ def _search_rows(
     selecting = _LOOKING + _PER_LEVEL * k.bit_length()
     sorts_at_once = max(1, _CALL_MERGES // (k * k.bit_length()))
     x_parts = [(first, min(n, first + rows_at_once)) for first in range(0, n, rows_at_once)]
-    y_parts = _parts_of_y(m, k, len(x_parts), threads)
+    y_parts = _parts_of_y(m, k, len(x_parts), threads, 4 if kept is None else 1)
     keys, indices = new_heaps((len(y_parts), n, k), ordinary.dtype)
-    bounds = _bounds.choose(metric, x, y, k, rows_at_once, threads) if len(y_parts) == 1 else None
+    bounds = _bounds.choose(metric, x, y, k, rows_at_once, threads, kept, is_cut=len(y_parts) > 1)
 
     def search(task: int) -> Iterator[None]:
         part, (first, last) = task % len(y_parts), x_parts[task // len(y_parts)]
@@ -380,43 +389,12 @@ def _search_rows(
     return keys[0], indices[0], threads, None
 
 
-def _select(
-    metric: arguments.Metric,
-    x: NDArray[Any],
-    x_groups: NDArray[np.intp],
-    y: NDArray[Any],
-    y_groups: NDArray[np.intp],
-    keys: NDArray[Any],
-    indices: NDArray[np.intp],
-    threads: int,
-) -> None:
-    """Find many neighbours without heaps."""
-    (n, d), k = x.shape, keys.shape[1]
-    part = _selection.part_rows(len(y), k)
-    most = max(1, min(_SELECTED_PAIRS, panels.CALL_ELEMENTS // max(1, d)) // part)
-    step = max(1, min(most, -(-n // threads)))
-    mask, nan_key = key_rule(panels.ordinary_totals(metric, x.dtype, d).dtype)
+def _parts_of_y(m: int, k: int, n_tasks: int, threads: int, for_each: int) -> list[tuple[int, int]]:
+    """Cut Y, at most into so many parts for each thread, where the rows of X leave threads idle.
 
-    def search(task: int) -> Iterator[None]:
-        some = slice(task * step, (task + 1) * step)
-        queries, own = x[some], x_groups[some, np.newaxis]
-
-        def keys_of(left: int, right: int) -> NDArray[Any]:
-            found = panels.totals(metric, queries, y[left:right]).view(keys.dtype)
-            np.bitwise_and(found, found.dtype.type(mask), out=found)
-            np.minimum(found, found.dtype.type(nan_key), out=found)
-            if y_groups.size:
-                found[own == y_groups[left:right]] = np.iinfo(found.dtype).max
-            return found
-
-        yield from _selection.select_sorted(keys_of, len(y), keys[some], indices[some])
-
-    parallel.run(search, -(-n // step), threads)
-
-
-def _parts_of_y(m: int, k: int, n_tasks: int, threads: int) -> list[tuple[int, int]]:
-    """Cut Y only where the rows of X leave threads idle, and where a part outweighs its merging."""
-    wanted = 1 if n_tasks >= threads else min(4 * threads, _MOST_PARTS, m // max(_PART_ROWS, 4 * k))
+    A part must outweigh its merging, and with bounds the search for its first neighbors.
+    """
+    wanted = 1 if n_tasks >= threads else min(for_each * threads, _MOST_PARTS, m // max(_PART_ROWS, 4 * k))
     step = max(1, -(-m // (max(1, wanted) * POINTS_STEP)) * POINTS_STEP)
     return [(first, min(m, first + step)) for first in range(0, m, step)]
 

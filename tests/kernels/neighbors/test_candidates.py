@@ -157,7 +157,7 @@ def test_only_pairs_of_one_group_are_looked_at(monkeypatch, rng):
 
     X, groups = rng.random((40, 2)), np.repeat(np.arange(8), 5)
     chosen = candidates.checked(2, 40, 40, groups=(groups, groups), within_groups=True)[1]
-    candidates.find(chosen, X.dtype, X, X, 2, 1, search)
+    candidates.find(chosen, "l2", X.dtype, X, X, 2, 1, search)
     assert seen == [25] * 8
 
 
