@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,7 +16,38 @@ from ..utils import parameters
 from ..utils.validation import validate_data
 from .voting import NeighborWeights, check_weights, checked_metric, weights_of
 
+if TYPE_CHECKING:
+    from ..kernels import PreparedRows
+
 __all__ = ["KNeighbors"]
+
+#: What scikit-learn's names of searches mean here: there is one kind of tree.
+_ALGORITHMS: dict[str, distances_arguments.Algorithm] = {
+    "auto": "auto",
+    "brute": "brute",
+    "kd_tree": "tree",
+    "ball_tree": "tree",
+}
+
+
+class _Kept:
+    """What searches make of the training rows, as far as all queries so far repay it; `fit` makes nothing.
+
+    A pickle of a model does not have it.
+    """
+
+    def __init__(self, metric: distances_arguments.Metric, algorithm: distances_arguments.Algorithm) -> None:
+        self._way = metric, algorithm
+        self._prepared: PreparedRows | None = None
+
+    def prepared(self, rows: NDArray[Any]) -> PreparedRows:
+        """Return the rows as searches take them."""
+        if self._prepared is None:
+            self._prepared = kernels.PreparedRows(rows, *self._way)
+        return self._prepared
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Kept, self._way
 
 
 class KNeighbors(MultiOutputMixin, BaseEstimator):
@@ -27,12 +58,14 @@ class KNeighbors(MultiOutputMixin, BaseEstimator):
         n_neighbors: int = 5,
         *,
         weights: NeighborWeights = "uniform",
+        algorithm: Literal["auto", "brute", "kd_tree", "ball_tree"] = "auto",
         p: float = 2,
         metric: str = "minkowski",
         n_jobs: int | None = None,
     ) -> None:
         self.n_neighbors = n_neighbors
         self.weights = weights
+        self.algorithm = algorithm
         self.p = p
         self.metric = metric
         self.n_jobs = n_jobs
@@ -42,12 +75,14 @@ class KNeighbors(MultiOutputMixin, BaseEstimator):
         parameters.positive_integer(self.n_neighbors, "n_neighbors")
         check_weights(self.weights)
         parameters.threads(self.n_jobs)
+        parameters.one_of(self.algorithm, "algorithm", _ALGORITHMS)
         short = checked_metric(self.metric, self.p)
         self.effective_metric_ = (*distances_arguments.METRICS[short].aliases, short)[0]
         y = y.toarray() if issparse(y) else y
         rows, targets = validate_data(self, X, y, multi_output=True, y_numeric=y_numeric)
         # The dtype that the kernels work in, settled now and not at every call: uint8 stays uint8.
         self._fit_X, _, _ = distances_arguments.pair(rows)
+        self._kept = _Kept(short, _ALGORITHMS[self.algorithm])
         self.n_samples_fit_ = len(self._fit_X)
         checked: NDArray[Any] = targets
         return checked
@@ -80,15 +115,16 @@ class KNeighbors(MultiOutputMixin, BaseEstimator):
     def _search(self, X: ArrayLike | None, n_neighbors: int | None = None) -> tuple[NDArray[Any], NDArray[np.intp]]:
         check_is_fitted(self)
         k = parameters.positive_integer(self.n_neighbors if n_neighbors is None else n_neighbors, "n_neighbors")
-        queries = self._fit_X if X is None else validate_data(self, X, reset=False)
+        rows = self._kept.prepared(self._fit_X)
+        queries = rows.rows if X is None else validate_data(self, X, reset=False)
         if k > self.n_samples_fit_ - (X is None):
             left_out = ", of which each query leaves out one (itself)" if X is None else ""
             raise ValueError(f"n_neighbors is {k}; there are {self.n_samples_fit_} training rows{left_out}")
         return kernels.k_nearest(
             queries,
-            self._fit_X,
+            rows,
             k,
-            metric=self.effective_metric_,
+            metric=rows.metric,
             exclude_self=X is None,
             n_threads=parameters.threads(self.n_jobs),
         )
