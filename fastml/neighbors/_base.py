@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,22 +16,55 @@ from ..utils import parameters
 from ..utils.validation import validate_data
 from .voting import NeighborWeights, check_weights, checked_metric, weights_of
 
+if TYPE_CHECKING:
+    from ..kernels import PreparedRows
+
 __all__ = ["KNeighbors", "NeighborSearch"]
+
+#: What scikit-learn's names of searches mean here: there is one kind of tree.
+_ALGORITHMS: dict[str, distances_arguments.Algorithm] = {
+    "auto": "auto",
+    "brute": "brute",
+    "kd_tree": "tree",
+    "ball_tree": "tree",
+}
+
+
+class _Kept:
+    """What searches make of the training rows, as far as all queries so far repay it; `fit` makes nothing.
+
+    A pickle of a model does not have it.
+    """
+
+    def __init__(self, metric: distances_arguments.Metric, algorithm: distances_arguments.Algorithm) -> None:
+        self.metric, self.algorithm = metric, algorithm
+        self._prepared: PreparedRows | None = None
+
+    def prepared(self, rows: NDArray[Any]) -> PreparedRows:
+        """Return the rows as searches take them."""
+        if self._prepared is None:
+            self._prepared = kernels.PreparedRows(rows, self.metric, self.algorithm)
+        return self._prepared
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Kept, (self.metric, self.algorithm)
 
 
 class NeighborSearch(BaseEstimator):
     """The search for neighbours, which all models share."""
 
     n_neighbors: int
+    algorithm: Literal["auto", "brute", "kd_tree", "ball_tree"]
     p: float
     metric: str
     n_jobs: int | None
-    metric_params: dict[str, Any] | None = None
+    metric_params: dict[str, Any] | None
 
     def _fit_rows(self, X: ArrayLike, y: Any = "no_validation", **settings: Any) -> Any:
         """Check all parameters, keep the rows, and return the targets if there are some."""
         parameters.positive_integer(self.n_neighbors, "n_neighbors")
         parameters.threads(self.n_jobs)
+        parameters.one_of(self.algorithm, "algorithm", _ALGORITHMS)
         short = checked_metric(self.metric, self.p)
         self.effective_metric_ = (*distances_arguments.DEFINITIONS[short].aliases, short)[0]
         checked = validate_data(self, X, y, **settings)
@@ -39,6 +72,7 @@ class NeighborSearch(BaseEstimator):
         # The dtype that the kernels work in, settled now and not at every call: uint8 stays uint8.
         self._fit_X, _, kind = distances_arguments.pair(rows)
         distances_arguments.column_factors(short, self.metric_params, kind, self._fit_X.shape[1])
+        self._kept = _Kept(short, _ALGORITHMS[self.algorithm])
         self.n_samples_fit_ = len(self._fit_X)
         return targets
 
@@ -70,16 +104,21 @@ class NeighborSearch(BaseEstimator):
     def _search(self, X: ArrayLike | None, n_neighbors: int | None = None) -> tuple[NDArray[Any], NDArray[np.intp]]:
         check_is_fitted(self)
         k = parameters.positive_integer(self.n_neighbors if n_neighbors is None else n_neighbors, "n_neighbors")
+        rows: NDArray[Any] | PreparedRows = self._fit_X
         queries = self._fit_X if X is None else validate_data(self, X, reset=False)
         if k > self.n_samples_fit_ - (X is None):
             left_out = ", of which each query leaves out one (itself)" if X is None else ""
             raise ValueError(f"n_neighbors is {k}; there are {self.n_samples_fit_} training rows{left_out}")
+        if self.metric_params is None and self._kept.metric in distances_arguments.OF_NUMBERS:
+            rows = self._kept.prepared(self._fit_X)
+            queries = rows.rows if X is None else queries
         return kernels.k_nearest(
             queries,
-            self._fit_X,
+            rows,
             k,
-            metric=self.effective_metric_,
+            metric=self._kept.metric,
             metric_params=self.metric_params,
+            algorithm=self._kept.algorithm,
             exclude_self=X is None,
             n_threads=parameters.threads(self.n_jobs),
         )
@@ -120,14 +159,18 @@ class KNeighbors(MultiOutputMixin, NeighborSearch):
         n_neighbors: int = 5,
         *,
         weights: NeighborWeights = "uniform",
+        algorithm: Literal["auto", "brute", "kd_tree", "ball_tree"] = "auto",
         p: float = 2,
         metric: str = "minkowski",
+        metric_params: dict[str, Any] | None = None,
         n_jobs: int | None = None,
     ) -> None:
         self.n_neighbors = n_neighbors
         self.weights = weights
+        self.algorithm = algorithm
         self.p = p
         self.metric = metric
+        self.metric_params = metric_params
         self.n_jobs = n_jobs
 
     def _fit(self, X: ArrayLike, y: Any, *, y_numeric: bool) -> NDArray[Any]:

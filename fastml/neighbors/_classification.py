@@ -19,8 +19,7 @@ class KNeighborsClassifier(CheckedScore, ClassifierMixin, KNeighbors):
     """Classification by a vote of the nearest neighbours.
 
     The label with most votes wins; of labels with equally many, the smallest. scikit-learn's parameters
-    of the same names mean the same; its `algorithm` and `leaf_size` do not exist here, because the
-    search is always exact and chooses its way.
+    of the same names mean the same; its `leaf_size` does not exist here.
 
     Parameters
     ----------
@@ -31,6 +30,9 @@ class KNeighborsClassifier(CheckedScore, ClassifierMixin, KNeighbors):
         where neighbours at distance 0, if there are any, are the only ones to count; or what a
         function makes of the distances, a float64 array (n, k), as an array of the same shape, not
         negative and not NaN. Where some of its weights are infinite, these alone count, all the same.
+    algorithm : {"auto", "brute", "kd_tree", "ball_tree"}, default="auto"
+        How neighbours are looked for; they are the same. "brute" makes no tree, "kd_tree" and "ball_tree" (there is one
+        kind) make one at the first search, "auto" when the queries so far have shown that it repays.
     p : {1, 2, inf}, default=2
         Power of the Minkowski metric; used for ``metric="minkowski"`` only.
     metric : str, default="minkowski"
@@ -60,7 +62,8 @@ class KNeighborsClassifier(CheckedScore, ClassifierMixin, KNeighbors):
     uint8 data stay uint8: an eighth of the memory of float64, exact distances, and several times the
     speed. `fit` keeps a reference to `X` where its dtype and layout suit the kernels (C order; uint8,
     float32 or float64), a copy otherwise. Data and queries of different dtypes are brought to a common
-    one at every call.
+    one at every call. Searches keep a tree, or for few queries of long rows a copy rounded to bytes, when all queries
+    so far repay it; pickles do not have it.
 
     Examples
     --------

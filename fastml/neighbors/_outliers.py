@@ -49,10 +49,15 @@ class LocalOutlierFactor(OutlierMixin, NeighborSearch):
     ----------
     n_neighbors : int, default=20
         Neighbours that decide; with a warning all other rows, where there are fewer.
+    algorithm : {"auto", "brute", "kd_tree", "ball_tree"}, default="auto"
+        How neighbours are looked for, as of `KNeighborsClassifier`; they are the same.
     metric : str, default="minkowski"
-        "minkowski", or by name: "l1", "manhattan" or "cityblock"; "l2" or "euclidean"; "linf" or "chebyshev".
+        "minkowski", or by name: "l1", "manhattan" or "cityblock"; "l2" or "euclidean"; "linf" or "chebyshev";
+        "sqeuclidean"; "cosine"; of packed bits (uint8) "hamming" and "jaccard".
     p : {1, 2, inf}, default=2
         Power of the Minkowski metric; used for ``metric="minkowski"`` only.
+    metric_params : dict or None, default=None
+        ``{"w": weights}`` of the columns, see `fastml.kernels.k_nearest`.
     contamination : "auto" or float, default="auto"
         The share of outliers among the training rows, above 0 and at most 0.5; "auto" calls those outliers whose factor
         is above 1.5.
@@ -70,7 +75,7 @@ class LocalOutlierFactor(OutlierMixin, NeighborSearch):
         How many neighbours decide.
     offset_ : float
         What is below it is an outlier.
-    effective_metric_ : {"manhattan", "euclidean", "chebyshev"}
+    effective_metric_ : {"manhattan", "euclidean", "chebyshev", "sqeuclidean", "cosine", "hamming", "jaccard"}
         The metric in use.
     n_samples_fit_, n_features_in_ : int
         Rows and columns of the training data.
@@ -102,15 +107,19 @@ class LocalOutlierFactor(OutlierMixin, NeighborSearch):
         self,
         n_neighbors: int = 20,
         *,
+        algorithm: Literal["auto", "brute", "kd_tree", "ball_tree"] = "auto",
         metric: str = "minkowski",
         p: float = 2,
+        metric_params: dict[str, Any] | None = None,
         contamination: Literal["auto"] | float = "auto",
         novelty: bool = False,
         n_jobs: int | None = None,
     ) -> None:
         self.n_neighbors = n_neighbors
+        self.algorithm = algorithm
         self.metric = metric
         self.p = p
+        self.metric_params = metric_params
         self.contamination = contamination
         self.novelty = novelty
         self.n_jobs = n_jobs

@@ -18,8 +18,7 @@ __all__ = ["KNeighborsRegressor"]
 class KNeighborsRegressor(CheckedScore, RegressorMixin, KNeighbors):
     """Regression by the mean over the nearest neighbours.
 
-    scikit-learn's parameters of the same names mean the same; its `algorithm` and `leaf_size` do not
-    exist here, because the search is always exact and chooses its way.
+    scikit-learn's parameters of the same names mean the same; its `leaf_size` does not exist here.
 
     Parameters
     ----------
@@ -30,6 +29,9 @@ class KNeighborsRegressor(CheckedScore, RegressorMixin, KNeighbors):
         where neighbours at distance 0, if there are any, are the only ones to count; or what a
         function makes of the distances, a float64 array (n, k), as an array of the same shape, not
         negative and not NaN. Where some of its weights are infinite, these alone count, all the same.
+    algorithm : {"auto", "brute", "kd_tree", "ball_tree"}, default="auto"
+        How neighbours are looked for; they are the same. "brute" makes no tree, "kd_tree" and "ball_tree" (there is one
+        kind) make one at the first search, "auto" when the queries so far have shown that it repays.
     p : {1, 2, inf}, default=2
         Power of the Minkowski metric; used for ``metric="minkowski"`` only.
     metric : str, default="minkowski"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from numpy.typing import ArrayLike
 from scipy.sparse import csr_matrix
@@ -11,33 +11,39 @@ from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from ..utils import parameters
 from ..utils.validation import unchanged_if_refused
 from ._base import NeighborSearch
+from ._radius import RadiusNeighborsMixin, checked_radius
 
 __all__ = ["KNeighborsTransformer", "NearestNeighbors"]
 
 
-class NearestNeighbors(NeighborSearch):
+class NearestNeighbors(RadiusNeighborsMixin, NeighborSearch):
     """The nearest rows of others.
 
-    scikit-learn's parameters of the same names mean the same; its `algorithm`, `leaf_size` and `metric_params` do not
-    exist here, because the search is always exact and chooses its way.
+    scikit-learn's parameters of the same names mean the same; its `leaf_size` does not exist here.
 
     Parameters
     ----------
     n_neighbors : int, default=5
         Neighbours that `kneighbors` finds where it is not told how many.
     radius : float, default=1.0
-        For searches by radius.
+        Distance up to which `radius_neighbors` finds neighbours where it is not told how far; for the metrics L1, L2 and
+        L-infinity, without weights of columns.
+    algorithm : {"auto", "brute", "kd_tree", "ball_tree"}, default="auto"
+        How neighbours are looked for, as of `KNeighborsClassifier`; they are the same.
     metric : str, default="minkowski"
-        "minkowski", or by name: "l1", "manhattan" or "cityblock"; "l2" or "euclidean"; "linf" or "chebyshev".
+        "minkowski", or by name: "l1", "manhattan" or "cityblock"; "l2" or "euclidean"; "linf" or "chebyshev";
+        "sqeuclidean"; "cosine"; of packed bits (uint8) "hamming" and "jaccard".
     p : {1, 2, inf}, default=2
         Power of the Minkowski metric; used for ``metric="minkowski"`` only.
+    metric_params : dict or None, default=None
+        ``{"w": weights}`` of the columns, see `fastml.kernels.k_nearest`.
     n_jobs : int or None, default=None
         Threads. Unlike in scikit-learn None means all that the process may use (see `fastml.kernels`); negative
         numbers count from there, -1 is all, -2 all but one.
 
     Attributes
     ----------
-    effective_metric_ : {"manhattan", "euclidean", "chebyshev"}
+    effective_metric_ : {"manhattan", "euclidean", "chebyshev", "sqeuclidean", "cosine", "hamming", "jaccard"}
         The metric in use.
     n_samples_fit_, n_features_in_ : int
         Rows and columns of the training data.
@@ -65,14 +71,18 @@ class NearestNeighbors(NeighborSearch):
         *,
         n_neighbors: int = 5,
         radius: float = 1.0,
+        algorithm: Literal["auto", "brute", "kd_tree", "ball_tree"] = "auto",
         metric: str = "minkowski",
         p: float = 2,
+        metric_params: dict[str, Any] | None = None,
         n_jobs: int | None = None,
     ) -> None:
         self.n_neighbors = n_neighbors
         self.radius = radius
+        self.algorithm = algorithm
         self.metric = metric
         self.p = p
+        self.metric_params = metric_params
         self.n_jobs = n_jobs
 
     @unchanged_if_refused
@@ -90,7 +100,7 @@ class NearestNeighbors(NeighborSearch):
         -------
         self
         """
-        parameters.number(self.radius, "radius")
+        checked_radius(self.radius)
         self._fit_rows(X)
         return self
 
@@ -108,16 +118,21 @@ class KNeighborsTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, N
     n_neighbors : int, default=5
         Entries of a row. A training row is a neighbour of itself; so that it has as many others, distances are those of
         one neighbour more, as in scikit-learn.
+    algorithm : {"auto", "brute", "kd_tree", "ball_tree"}, default="auto"
+        How neighbours are looked for, as of `KNeighborsClassifier`; they are the same.
     metric : str, default="minkowski"
-        "minkowski", or by name: "l1", "manhattan" or "cityblock"; "l2" or "euclidean"; "linf" or "chebyshev".
+        "minkowski", or by name: "l1", "manhattan" or "cityblock"; "l2" or "euclidean"; "linf" or "chebyshev";
+        "sqeuclidean"; "cosine"; of packed bits (uint8) "hamming" and "jaccard".
     p : {1, 2, inf}, default=2
         Power of the Minkowski metric; used for ``metric="minkowski"`` only.
+    metric_params : dict or None, default=None
+        ``{"w": weights}`` of the columns, see `fastml.kernels.k_nearest`.
     n_jobs : int or None, default=None
         Threads, as in `NearestNeighbors`.
 
     Attributes
     ----------
-    effective_metric_ : {"manhattan", "euclidean", "chebyshev"}
+    effective_metric_ : {"manhattan", "euclidean", "chebyshev", "sqeuclidean", "cosine", "hamming", "jaccard"}
         The metric in use.
     n_samples_fit_, n_features_in_ : int
         Rows and columns of the training data.
@@ -143,14 +158,18 @@ class KNeighborsTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, N
         *,
         mode: Literal["distance", "connectivity"] = "distance",
         n_neighbors: int = 5,
+        algorithm: Literal["auto", "brute", "kd_tree", "ball_tree"] = "auto",
         metric: str = "minkowski",
         p: float = 2,
+        metric_params: dict[str, Any] | None = None,
         n_jobs: int | None = None,
     ) -> None:
         self.mode = mode
         self.n_neighbors = n_neighbors
+        self.algorithm = algorithm
         self.metric = metric
         self.p = p
+        self.metric_params = metric_params
         self.n_jobs = n_jobs
 
     @unchanged_if_refused

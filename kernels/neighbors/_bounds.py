@@ -51,10 +51,6 @@ class Packed(NamedTuple):
     radius: NDArray[np.float64]
 
 
-#: Nothing is kept: rows are rounded, and packed, where they are looked at.
-_NOT_PACKED = Packed(np.empty(0, np.uint8), np.empty(0))
-
-
 class Bounds(NamedTuple):
     """What is rounded in place of the rows of X and Y, to which grid, and how much farther apart that may be."""
 
@@ -62,7 +58,8 @@ class Bounds(NamedTuple):
     x: _principal.Features
     y: _principal.Features
     stretch: float = 1.0
-    packed: Packed = _NOT_PACKED
+    #: None: rows are rounded, and packed, where they are looked at.
+    packed: Packed | None = None
 
 
 def is_worthwhile(metric: Metric, dtype: np.dtype[Any], n: int, m: int, d: int, k: int) -> bool:

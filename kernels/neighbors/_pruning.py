@@ -156,6 +156,7 @@ def fill_heaps(
         to_grid += x_features.slack * float(grid.scale) * (1 + 1e-9)
     keys[:] = np.iinfo(keys.dtype).max
     indices[:] = np.iinfo(np.intp).max
+    kept = tuple(bounds.packed or (np.empty(0, dtypes[1]), np.empty(0)))
     waiting = tile_shapes.few_rows(y.dtype)
     rows = Queries(
         queries,
@@ -177,7 +178,7 @@ def fill_heaps(
     one_in = _PAIRS_PER_SURVIVOR // (2 if y_features.slack.size else 1)
 
     def prune(begin: int, end: int, stride: int = 0) -> tuple[int, int]:
-        place = y, y_features, tuple(bounds.packed), y_groups, (begin, end, stride)
+        place = y, y_features, kept, y_groups, (begin, end, stride)
         return _prune(plans, rounding, precision, rows, *place, like, rule, one_in)
 
     begin, pause, every_so_many = y_first, 1, -(-(y_last - y_first) // block)

@@ -262,7 +262,7 @@ def _outside_groups(
     if tree is None and same and _symmetric.is_worthwhile(x, k, parallel.resolve(n_threads)):
         return _nearest_by_symmetry(metric, x, x_groups, k, n_threads, progress)
     if progress is None:
-        kept = prepared.bounds_for(tree, n_threads) if prepared is not None else None
+        kept = None if prepared is None or tree is not None else prepared.bounds_for(len(x), n_threads)
         return _nearest(*way, tree, kept)
     step = panels.TASK_ROWS * parallel.resolve(n_threads)
     if tree is not None:

@@ -25,8 +25,8 @@ _NEIGHBORS, _QUERIES = 5, 16
 #: Of so many queries a few are asked first whether the tree pays for them too.
 _QUERIES_TO_ASK = 512
 
-#: Queries that repay the rounding of all rows.
-_FEWEST_ASKED = 64
+#: Queries that repay the rounding of all rows, and queries of one call that round them anew.
+_FEWEST_ASKED, _MANY_QUERIES = 64, 256
 
 _NO_GROUPS = np.empty(0, np.intp)
 
@@ -61,7 +61,8 @@ class PreparedRows:
     @property
     def nbytes(self) -> int:
         """Return the bytes of the rows and all that is kept of them."""
-        kept = (*(self._tree or ()), *(self._bounds.packed if self._bounds is not None else ()))
+        packed = None if self._bounds is None else self._bounds.packed
+        kept = (*(self._tree or ()), *(packed or ()))
         return self.rows.nbytes + sum(part.nbytes for part in kept)
 
     def __len__(self) -> int:
@@ -96,7 +97,7 @@ class PreparedRows:
             self._try_tree(self.rows[some], some, numbers, _NEIGHBORS, n_threads)
         if self._tree is None:
             self._asked = _FEWEST_ASKED
-            self.bounds_for(None, n_threads)
+            self.bounds_for(0, n_threads)
 
     def tree_for(
         self,
@@ -129,11 +130,12 @@ class PreparedRows:
             return None
         return self._tree
 
-    def bounds_for(self, tree: _tree.Tree | None, n_threads: int | None) -> _bounds.Bounds | None:
-        """Return what is kept of the rows for bounds, by which most distances need not be made, if it is worthwhile."""
-        if tree is not None:
-            return None
-        if not self._bounds_were_tried and self._asked >= _FEWEST_ASKED:
+    def bounds_for(self, n: int, n_threads: int | None) -> _bounds.Bounds | None:
+        """Return what is kept of the rows for bounds, by which most distances need not be made.
+
+        It is made for calls of few queries: of many, rounding takes little of the time.
+        """
+        if not self._bounds_were_tried and self._asked >= _FEWEST_ASKED and n < _MANY_QUERIES:
             bounds = _bounds.worth_keeping(self._base, self.rows)
             if bounds is not None:
                 kept = _pruning.packed(self._base, bounds, parallel.resolve(n_threads))

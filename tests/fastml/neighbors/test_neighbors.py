@@ -25,6 +25,7 @@ from sklearn.utils.estimator_checks import check_estimator
 
 from fastml import KNeighborsClassifier, KNeighborsRegressor, datasets
 from fastml.kernels.runtime import parallel
+from fastml.kernels.runtime.jit import jit_enabled
 from fastml.neighbors import voting
 from fastml.utils import parameters
 
@@ -82,7 +83,7 @@ def test_names_and_defaults_are_scikit_learns(ours):
     expected = MODELS[ours]().get_params()
     params = ours().get_params()
     assert params == {name: expected[name] for name in params}
-    assert set(expected) - set(params) == {"algorithm", "leaf_size"}
+    assert set(expected) - set(params) == {"leaf_size"}
 
 
 def test_pipeline_grid_search_clone_and_pickle(data):
@@ -223,6 +224,37 @@ def test_rows_are_neither_copied_nor_converted(rng, dtype):
     model.fit(X, np.arange(60) % 3).predict(X)
     columns_first = np.asfortranarray(X)
     assert model.fit(columns_first, np.arange(60) % 3)._fit_X.flags.c_contiguous
+
+
+def test_every_algorithm_finds_the_same(rng):
+    X, y, queries = rng.random((300, 3)), rng.random(300), rng.random((40, 3))
+    want = KNeighborsRegressor(4).fit(X, y).predict(queries)
+    for algorithm in ("auto", "brute", "kd_tree", "ball_tree"):
+        model = KNeighborsRegressor(4, algorithm=algorithm).fit(X, y)
+        assert np.array_equal(model.predict(queries), want)
+        assert np.array_equal(model.predict(None), KNeighborsRegressor(4).fit(X, y).predict(None))
+    for wrong in ("tree", "KD_TREE", None, 3):
+        with pytest.raises(ValueError, match=r"algorithm is .*; it must be one of 'auto', 'brute', 'kd_tree'"):
+            KNeighborsRegressor(algorithm=wrong).fit(X, y)
+
+
+@pytest.mark.parametrize("algorithm", ["kd_tree", "auto"])
+def test_a_tree_is_kept_and_not_pickled(rng, algorithm):
+    """Not made by `fit`; by "auto" when all queries so far repay it; gone with a new `fit`."""
+    X = rng.random((40_000 if jit_enabled() else 100, 2))
+    model = KNeighborsRegressor(3, algorithm=algorithm).fit(X, X[:, 0])
+    size = len(pickle.dumps(model))
+    kept = []
+    for _ in range(4):
+        before = dict(vars(model))
+        found = model.predict(X[:300])
+        assert vars(model) == before
+        kept.append(": tree" in repr(model._kept.prepared(model._fit_X)))
+    assert kept == ([True] * 4 if algorithm == "kd_tree" else [False, jit_enabled(), jit_enabled(), jit_enabled()])
+    assert len(pickle.dumps(model)) == size
+    assert np.array_equal(pickle.loads(pickle.dumps(model)).predict(X[:300]), found)
+    model.fit(X[::2], X[::2, 0])
+    assert "nothing else" in repr(model._kept.prepared(model._fit_X))
 
 
 def test_uint8_is_exact(rng):

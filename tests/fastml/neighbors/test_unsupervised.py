@@ -55,7 +55,7 @@ def test_scikit_learns_checks(model):
 def test_names_and_defaults_are_scikit_learns(ours):
     expected, params = MODELS[ours]().get_params(), ours().get_params()
     assert params == {name: expected[name] for name in params}
-    assert set(expected) - set(params) == {"algorithm", "leaf_size", "metric_params"}
+    assert set(expected) - set(params) == {"leaf_size"}
 
 
 @pytest.mark.parametrize("metric", ["manhattan", "euclidean", "chebyshev"])
@@ -184,3 +184,33 @@ def test_more_neighbors_than_rows(rows):
         model.kneighbors(rows)
     with pytest.raises(ValueError, match="n_neighbors is 91; there are 90"):
         KNeighborsTransformer(n_neighbors=90).fit_transform(rows)
+
+
+@pytest.mark.parametrize("metric", ["manhattan", "euclidean", "chebyshev"])
+def test_neighbors_within_a_radius_are_scikit_learns(rng, rows, metric):
+    ours = NearestNeighbors(radius=1.5, metric=metric).fit(rows)
+    peer = theirs.NearestNeighbors(radius=1.5, metric=metric).fit(rows)
+    for X, radius in ((None, None), (rng.normal(size=(20, 5)), 2.0)):
+        found, expected = (model.radius_neighbors(X, radius, sort_results=True) for model in (ours, peer))
+        for part in (0, 1):
+            for one, other in zip(found[part], expected[part], strict=True):
+                np.testing.assert_allclose(one, other, rtol=1e-12)
+        graphs = (model.radius_neighbors_graph(X, radius).toarray() for model in (ours, peer))
+        np.testing.assert_array_equal(*graphs)
+
+
+def test_what_a_radius_is_not_for_is_refused(rows):
+    with pytest.raises(ValueError, match="metric is 'cosine'; it must be one of 'l1'"):
+        NearestNeighbors(metric="cosine").fit(rows).radius_neighbors()
+    with pytest.raises(ValueError, match="metric_params is given"):
+        NearestNeighbors(metric_params={"w": np.ones(rows.shape[1])}).fit(rows).radius_neighbors()
+
+
+@pytest.mark.parametrize("algorithm", ["auto", "brute", "kd_tree", "ball_tree"])
+@pytest.mark.parametrize("options", [{}, {"metric": "cosine"}, {"metric_params": {"w": [1, 0, 2, 3, 0.5]}}], ids=str)
+def test_neighbors_are_the_same_whatever_the_algorithm(rows, algorithm, options):
+    kept = NearestNeighbors(algorithm=algorithm, **options).fit(rows)
+    expected = NearestNeighbors(**options).fit(rows).kneighbors()
+    for _ in range(2):
+        for found, want in zip(kept.kneighbors(), expected, strict=True):
+            np.testing.assert_array_equal(found, want)

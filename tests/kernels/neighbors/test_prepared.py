@@ -103,13 +103,12 @@ def test_rounded_rows_are_used(rng, rounded, monkeypatch):
     fill = _pruning.fill_heaps
 
     def noted(metric, bounds, *rest):
-        seen.append(bounds.packed.panels.size)
+        seen.append(bounds.packed.panels)
         return fill(metric, bounds, *rest)
 
     monkeypatch.setattr(_pruning, "fill_heaps", noted)
     k_nearest(Y[:2], rows, 2, n_threads=1)
-    assert seen == [rows._bounds.packed.panels.size]
-    assert seen[0] > 0
+    assert [panels is rows._bounds.packed.panels for panels in seen] == [True]
 
 
 def test_rows_are_a_reference_and_read_only(rng):
@@ -201,3 +200,11 @@ def test_what_does_not_fit_is_refused(rng):
     with pytest.raises(ValueError, match="Y has shape"):
         prepare(rng.random(5))
     assert prepared.PreparedRows is PreparedRows
+
+
+def test_rows_are_rounded_when_few_queries_at_a_time_have_repaid_it(rng, rounded):
+    rows = PreparedRows(rng.random((500, 9), np.float32), "l2", "brute")
+    k_nearest(rows.rows[:300], rows, 1)
+    assert rows._bounds is None, "many queries round what they look at"
+    k_nearest(rows.rows[:1], rows, 1)
+    assert rows._bounds is not None
