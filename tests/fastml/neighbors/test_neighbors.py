@@ -233,9 +233,7 @@ def test_every_algorithm_finds_the_same(rng):
         assert np.array_equal(model.predict(queries), want)
         assert np.array_equal(model.predict(None), KNeighborsRegressor(4).fit(X, y).predict(None))
     for wrong in ("tree", "KD_TREE", None, 3):
-        with pytest.raises(
-            ValueError, match=r"algorithm is .*; it must be one of 'auto', 'brute', 'kd_tree'"
-        ):
+        with pytest.raises(ValueError, match=r"algorithm is .*; it must be one of 'auto', 'brute', 'kd_tree'"):
             KNeighborsRegressor(algorithm=wrong).fit(X, y)
 
 
