@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, Self
 
+import numpy as np
 from numpy.typing import ArrayLike
 from scipy.sparse import csr_matrix
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
@@ -203,10 +204,14 @@ class KNeighborsTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, N
         Returns
         -------
         scipy.sparse.csr_matrix of shape (n, number of training rows)
-            `n_neighbors` entries in a row, one more in the mode "distance"; from near to far.
+            `n_neighbors` entries in a row, one more in the mode "distance"; from near to far. Floats,
+            also of bytes.
         """
         k = parameters.positive_integer(self.n_neighbors, "n_neighbors")
-        return self.kneighbors_graph(X, k + (self.mode == "distance"), self.mode)
+        graph = self.kneighbors_graph(X, k + (self.mode == "distance"), self.mode)
+        if graph.dtype.kind == "i":  # SciPy's `astype`, by which estimators get floats, puts rows in another order
+            graph.data = graph.data.astype(np.float64)
+        return graph
 
     def fit_transform(self, X: ArrayLike, y: object = None) -> csr_matrix:
         """Fit, and return the graph of the training rows, each of which is a neighbour of itself.

@@ -37,7 +37,7 @@ _AT_ONCE = 4
 #: Looking at a distance costs as much as so many columns, and a column of a pair so many seconds, roughly.
 _LOOKING, _PAIR_SECONDS = 8, 1e-10
 
-#: Columns of pairs that one compiled call may look at: about 0.03 s. Fewer queries than these do not repay a panel.
+#: Columns of pairs that one compiled call may look at: about 0.04 s. Fewer queries than these do not repay a panel.
 _CALL_COLUMNS, _FEWEST_ROWS = 1 << 28, 16
 
 _LANES = (1 << KEYS_AT_ONCE) - 1

@@ -62,6 +62,7 @@ GOALS = (
     _same("k_nearest l2 float32, 1 × *", "faiss-cpu", 0.95),
     _same("k_nearest l2 float32, 1 × *", "scikit-learn", 2),
     _same("knn_cross_validation *", OTHERS, 20),
+    _same("KNNImputer float64, *", "scikit-learn", 10),
     # Losses
     _same("* one thread", OTHERS, 1.8),
     _same("softmax_cross_entropy_gradient *", OTHERS, 1.3),

@@ -56,6 +56,7 @@ def jobs(*, quick: bool = False) -> list[Job]:
     one = (1, 5_000, 32) if quick else (1, 1_000_000, 128)
     found.append(_nearest("l2", *one, k=10, only=("faiss-cpu", "scikit-learn", "jax")))
     found.append(_cross_validation(200 if quick else 5_000, 48 if quick else 3_072))
+    found.append(_imputer(200 if quick else 5_000, 8))
     return found
 
 
@@ -430,6 +431,28 @@ def _cross_validation(n: int, d: int) -> Job:
         return Prepared(ours, {"scikit-learn": sklearn})
 
     return Job("knn_cross_validation uint8", f"{n} × {d}, 10 ks, 5 folds", prepare)
+
+
+def _imputer(n: int, d: int) -> Job:
+    def prepare(n_threads: int) -> Prepared:
+        from fastml import KNNImputer
+
+        rng = np.random.default_rng(0)
+        X = rng.standard_normal((n, d))
+        X[rng.random((n, d)) < 1 / 3] = np.nan
+
+        def sklearn() -> Peer:
+            from sklearn import impute
+
+            def judge(ours: Any, theirs: Any) -> str | None:
+                off = np.abs(ours - theirs).max()
+                return None if off < 1e-12 else f"values differ by up to {off:.1e}"
+
+            return Peer({"as it is": lambda: impute.KNNImputer().fit_transform(X)}, judge)
+
+        return Prepared(lambda: KNNImputer(n_jobs=n_threads).fit_transform(X), {"scikit-learn": sklearn})
+
+    return Job("KNNImputer float64", f"{n} × {d}, a third missing, k = 5", prepare)
 
 
 _MEMORY = """

@@ -15,6 +15,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.manifold import TSNE, Isomap
 from sklearn.metrics import adjusted_rand_score
 from sklearn.model_selection import GridSearchCV
+from sklearn.neighbors import sort_graph_by_row_values
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import check_estimator
@@ -169,7 +170,10 @@ def test_bytes_stay_bytes(rng):
     X = rng.integers(0, 256, (50, 7), dtype=np.uint8)
     model = NearestNeighbors(metric="l1").fit(X)
     assert model.kneighbors()[0].dtype == np.int32
-    assert KNeighborsTransformer(metric="l1").fit_transform(X).dtype == np.int32
+    graph = KNeighborsTransformer(metric="l1").fit_transform(X)
+    assert graph.dtype == np.float64  # estimators want floats
+    assert np.array_equal(graph.toarray(), KNeighborsTransformer(metric="l1").fit_transform(X * 1.0).toarray())
+    sort_graph_by_row_values(graph, warn_when_not_sorted=True)  # warnings are errors here
 
 
 def test_of_equal_rows_the_earlier_are_neighbors():
