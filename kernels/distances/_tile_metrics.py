@@ -200,8 +200,8 @@ def _sum_of_counts(b: ir.IRBuilder, counts: ir.Value) -> ir.Value:
 
 
 def _differing_and_joined_bits(b: ir.IRBuilder, counts: ir.Value, x: ir.Value, y: ir.Value) -> ir.Value:
-    found = [_count_bits(b, b.xor(x, y)), _count_bits(b, b.or_(x, y))]
-    return b.add(counts, shuffle(b, *found, list(range(counts.type.count))))
+    differing, joined = _count_bits(b, b.xor(x, y)), _count_bits(b, b.or_(x, y))
+    return b.add(counts, shuffle(b, differing, joined, list(range(counts.type.count))))
 
 
 def _sums_of_both_counts(b: ir.IRBuilder, counts: ir.Value) -> ir.Value:

@@ -67,7 +67,7 @@ def _keys_of_variant(X: Array, Y: Array, metric: arguments.Metric, out: Array) -
     if metric == "cosine":
         _keys(_directions(X), _directions(Y), "l2", out)
         out *= 0.5
-        without = ~X.any(axis=1)[:, None] | ~Y.any(axis=1)
+        without = (X == 0).all(axis=1, keepdims=True) | (Y == 0).all(axis=1)
         out[without & ~np.isnan(out)] = 1
         return
     for i, x in enumerate(X):
