@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
@@ -29,6 +30,9 @@ Array = NDArray[np.float64]
 
 #: Rows that are factorised together: at least this many, and this many per column.
 _BLOCK_ROWS, _ROWS_PER_COLUMN = 2048, 4
+
+#: Triangles that are stacked and reduced to one.
+_TOGETHER = 16
 
 #: Seconds to factorise, for each row and pair of columns, roughly.
 _SQUARE_SECONDS = 2e-10
@@ -136,7 +140,7 @@ class LinearRegression(_LeastSquares):
     -----
     Everything is computed in float64, from orthogonal factors and not from products of columns, so that digits are
     lost in proportion to the condition of `X` and not to its square. Blocks of rows are reduced to triangles side by
-    side, and these together to one (about 2 n D² operations); it has the singular values of `X`. The rank is
+    side, and these to one, sixteen at a time (about 2 n D² operations); it has the singular values of `X`. The rank is
     counted after each column has been measured by its own rounding errors, those of float32 data and of sums:
     what is no larger counts as 0. So units do not matter for it, and a constant column has a coefficient of exactly 0.
     The norm that is smallest is that of the coefficients in the units of the columns.
@@ -350,7 +354,8 @@ def _triangle(
     lead = int(intercept)
     size = lead + columns + targets
     per_block = max(_BLOCK_ROWS, _ROWS_PER_COLUMN * size)
-    triangles: list[Array] = [np.empty((0, size))] * -(-n // per_block)
+    blocks = -(-n // per_block)
+    tree = _Tree(blocks)
 
     def reduce(block: int) -> None:
         here = slice(block * per_block, min(n, (block + 1) * per_block))
@@ -359,20 +364,58 @@ def _triangle(
         np.subtract(y[here], y_shift, out=A[:, lead + columns :])
         if weight is not None:
             A *= np.sqrt(weight[here])[:, np.newaxis]
-        # NumPy's factorisation lets other threads run, SciPy's does not.
-        triangle: Any = np.linalg.qr(A, mode="r")
-        triangles[block] = triangle
+        tree.add(block, _triangle_of(A))
 
     threads = parallel.resolve(n_threads, seconds=n * size * size * _SQUARE_SECONDS)
-    parallel.run(reduce, len(triangles), threads)
-    stacked = np.concatenate(triangles)
+    parallel.run(reduce, blocks, threads)
     whole = np.zeros((size, size))
-    triangle: Any = stacked if len(triangles) == 1 else np.linalg.qr(stacked, mode="r")
-    whole[: len(triangle)] = triangle
+    whole[: len(tree.root)] = tree.root
     means = whole[0] / whole[0, 0] if intercept else np.zeros(size)
     inner, outer = slice(lead, lead + columns), slice(lead + columns, size)
     rest = whole[outer, outer]
     return whole[inner, inner], whole[inner, outer], np.einsum("ij,ij->j", rest, rest), means[inner], means[outer]
+
+
+def _triangle_of(A: Array) -> Array:
+    # NumPy's factorisation lets other threads run, SciPy's does not.
+    triangle: Any = np.linalg.qr(A, mode="r")
+    return triangle  # type: ignore[no-any-return]
+
+
+class _Tree:
+    """Triangles of blocks of rows, reduced to one, `_TOGETHER` at a time as soon as they are there.
+
+    Which ones are stacked depends on their numbers alone, so the bits do not depend on threads or on when blocks come.
+
+    Attributes
+    ----------
+    root : ndarray
+        The triangle of all rows, when all blocks have been added.
+    """
+
+    root: Array
+
+    def __init__(self, blocks: int) -> None:
+        self._blocks = blocks
+        self._waiting: dict[tuple[int, int], dict[int, Array]] = {}
+        self._lock = threading.Lock()
+
+    def add(self, number: int, triangle: Array) -> None:
+        """Take the triangle of a block, and reduce what is complete with it."""
+        level, nodes = 0, self._blocks
+        while nodes > 1:
+            parent, place = divmod(number, _TOGETHER)
+            children = min(_TOGETHER, nodes - parent * _TOGETHER)
+            with self._lock:
+                waiting = self._waiting.setdefault((level, parent), {})
+                waiting[place] = triangle
+                if len(waiting) < children:
+                    return
+                del self._waiting[level, parent]
+            if children > 1:
+                triangle = _triangle_of(np.concatenate([waiting[child] for child in range(children)]))
+            level, number, nodes = level + 1, parent, -(-nodes // _TOGETHER)
+        self.root = triangle
 
 
 def _center(

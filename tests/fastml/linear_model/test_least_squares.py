@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 import pickle
+import tracemalloc
 from fractions import Fraction
 
 import numpy as np
@@ -15,6 +16,8 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.utils.estimator_checks import check_estimator
 
 from fastml import LinearRegression, Ridge
+from fastml.kernels.runtime import parallel
+from fastml.linear_model import _least_squares
 
 MODELS = {LinearRegression: theirs.LinearRegression, Ridge: theirs.Ridge}
 
@@ -417,6 +420,42 @@ def test_same_bits_for_any_number_of_threads(ours, rng):
     expected = bits(ours(n_jobs=1).fit(X, y))
     for n_jobs in (2, 5, None):
         assert bits(ours(n_jobs=n_jobs).fit(X, y)) == expected
+
+
+@pytest.mark.parametrize("n", [30, 490, 500, 8000, 8010, 41_000])
+def test_blocks_are_put_together_by_number_alone(n, monkeypatch, rng):
+    """One, 16, 17, 256, 257 and more blocks: the same bits in any order in which they come, and the right triangle."""
+    monkeypatch.setattr(_least_squares, "_BLOCK_ROWS", 32)
+    X, y = rng.normal(size=(n, 3)) + 5, rng.normal(size=(n, 2))
+    model = LinearRegression(n_jobs=1).fit(X, y)
+    Z = X - X.mean(axis=0)
+    assert model.coef_.T == pytest.approx(np.linalg.lstsq(Z, y - y.mean(axis=0))[0], rel=1e-9, abs=1e-12)
+    assert model.singular_ == pytest.approx(np.linalg.svd(Z, compute_uv=False), rel=1e-12)
+    run = parallel.run
+    for order in (lambda blocks: blocks[::-1], rng.permutation):
+
+        def run_in_order(task, blocks, threads, order=order):
+            numbers = order(np.arange(blocks)).tolist()
+            run(lambda place: task(numbers[place]), blocks, 1)
+
+        monkeypatch.setattr(parallel, "run", run_in_order)
+        assert bits(LinearRegression().fit(X, y)) == bits(model)
+
+
+def test_triangles_do_not_pile_up(monkeypatch, rng):
+    """Work space is that of a few blocks, however many there are."""
+    monkeypatch.setattr(_least_squares, "_BLOCK_ROWS", 1)
+
+    def peak(n):
+        X, y = rng.normal(size=(n, 60)), rng.normal(size=n)
+        tracemalloc.start()
+        try:
+            LinearRegression(n_jobs=1).fit(X, y)
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    assert peak(60_000) < 1.6 * peak(6000)
 
 
 def test_one_row_and_one_column():
