@@ -27,8 +27,8 @@ class NearestNeighbors(RadiusNeighborsMixin, NeighborSearch):
     n_neighbors : int, default=5
         Neighbours that `kneighbors` finds where it is not told how many.
     radius : float, default=1.0
-        Distance up to which `radius_neighbors` finds neighbours where it is not told how far; for the metrics L1, L2 and
-        L-infinity, without weights of columns.
+        Distance up to which `radius_neighbors` finds neighbours where it is not told how far; for the metrics L1, L2
+        and L-infinity, without weights of columns.
     algorithm : {"auto", "brute", "kd_tree", "ball_tree"}, default="auto"
         How neighbours are looked for, as of `KNeighborsClassifier`; they are the same.
     metric : str, default="minkowski"
