@@ -39,7 +39,7 @@ from numpy.typing import NDArray
 
 from ..distances import panels, tile_shapes, tiles
 from ..distances.arguments import L1, L2, LINF, METRIC_CODES, Metric
-from ..distances.panels import POINTS_STEP, X_ROWS, aligned_like, chunk_length, distances_of_block, pack
+from ..distances.panels import POINTS_STEP, X_ROWS, aligned_like, chunk_length, distances_of_block, pack_part
 from ..runtime.jit import inner, kernel, readonly, scalar
 from ..simd import comparisons
 from ..simd.comparisons import KEYS_AT_ONCE
@@ -431,7 +431,6 @@ def _pack_rounded(plan, rounding, features, left, size, stride, rounded, panels,
     """Pack `size` rounded rows of Y, `stride` apart, and note the largest distance to the grid among each 32."""
     grid, side = rounding
     points = plan.tile_points
-    panel = panels.size // (radius.size * KEYS_AT_ONCE) * points
     radius[:] = 0
     for top in range(0, size, points):
         bottom = min(size, top + points)
@@ -441,7 +440,7 @@ def _pack_rounded(plan, rounding, features, left, size, stride, rounded, panels,
             if features.slack.size:
                 to_grid += features.slack[row] * np.float64(grid.scale) * (1 + 1e-9)
             radius[place] = max(radius[place], to_grid)
-        pack(plan, frozen(rounded), np.intp(0), bottom - top, panels[top // points * panel :])
+        pack_part(plan, frozen(rounded), np.intp(0), bottom - top, panels, top, size)
 
 
 @inner
