@@ -294,9 +294,9 @@ def _accumulations(metric: str, lines: list[str]) -> int:
 def _innermost_loop(metric: str, dtype: np.dtype[Any]) -> list[str]:
     """Return the instructions of the loop with most vector arithmetic in a tile compiled afresh, without labels."""
     accumulate, code = the_accumulate, METRIC_CODES[metric]  # a constant, so that only this metric's code is left
-    tile = inner(lambda S, Y, steps, totals: accumulate(code, S, Y, 0, steps, totals, 0, 0, True))
+    tile = inner(lambda X, Y, steps, totals: accumulate(code, X, 0, 1, 0, Y, 0, 1, steps, Y, totals, 0, True))
     room = np.zeros(1 << 16, dtype)
-    tile(room, room, 2, np.zeros((16, 128), ordinary_totals(metric, dtype, 784).dtype))
+    tile(room.reshape(1, -1), room, 2, np.zeros((16, 128), ordinary_totals(metric, dtype, 784).dtype))
     [text] = tile.inspect_asm().values()
     return hottest_loop(text)
 

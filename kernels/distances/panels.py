@@ -5,12 +5,13 @@ Rows of Y are copied into panels before they are used, so that a vector holds on
     step 0: point 0 .. point 95 | step 1: point 0 .. point 95 | ...
 
 A step is one column (eight for uint8). The copy pads incomplete panels with zeros, so that tiles have no
-tails; it costs O(m D) for each `TASK_ROWS` rows of X. The rows of X that a tile takes are put in order as
-well (see `tiles.broadcast_rows`), once for all panels of a block. A block is at most `X_ROWS` x `Y_POINTS` distances.
+tails; it costs O(m D) for each `TASK_ROWS` rows of X. Where values of X are broadcast before tiles read them (see
+`tile_shapes.copies`), it is once for all panels of a block. A block is at most `X_ROWS` x `Y_POINTS` distances.
 
 The columns are taken in chunks: one chunk of every panel stays in the second-level cache while all rows
 of a block pass by, and the rounding error of a float sum grows with (chunk + number of chunks) instead
-of with D. Chunks are of about equal length, because a short one is all overhead.
+of with D. Chunks are of about equal length, because a short one is all overhead. A block of Y is packed chunk by
+chunk, panel after panel in each, so that tiles read what lies in order, and may ask for it ahead.
 
 `PanelPlan` says all this in numbers. `distances_of_block` makes a block of totals, which `fill` writes as distances
 (for `pairwise`) and others look through (for `neighbors`).
@@ -41,6 +42,7 @@ __all__ = [
     "limits",
     "ordinary_totals",
     "pack",
+    "pack_part",
     "plan",
     "scattered",
     "scattered_place",
@@ -101,7 +103,7 @@ class PanelPlan(NamedTuple):
     columns_per_step: int
     #: Steps of a chunk, give or take a half.
     chunk_steps: int
-    #: Size of the workspace in which values of X are broadcast.
+    #: Size of the workspace in which values of X are broadcast, if they are.
     workspace: int
     #: Most points of a block.
     block_points: int
@@ -123,7 +125,7 @@ def plan(metric: Metric, dtype: np.dtype[Any], n: int, d: int) -> PanelPlan:
         transpose_width=tile_shapes.transpose_width(dtype),
         columns_per_step=columns,
         chunk_steps=chunk,
-        workspace=tile.rows * 2 * chunk * columns * copies,
+        workspace=tile.rows * 2 * chunk * columns * copies if copies > 1 else 0,
         block_points=POINTS_STEP if n <= _FEW_ROWS else points,
     )
 
@@ -248,31 +250,44 @@ def aligned_like(size, like):  # type: ignore[no-untyped-def]
 @inner
 def pack(plan, source, first, last, panels):  # type: ignore[no-untyped-def]
     """Copy rows ``first:last`` of `source` into panels, padded with zeros."""
+    pack_part(plan, source, first, last, panels, np.intp(0), last - first)
+
+
+@inner
+def pack_part(plan, source, first, last, panels, begin, points):  # type: ignore[no-untyped-def]
+    """Pack rows as those of a block of so many `points` that come from `begin` on, the first point of a panel."""
     width, side, columns = plan.tile_points, plan.transpose_width, plan.columns_per_step
     n_columns = source.shape[1]
     norms = tiles.has_norm_step(panels)
     steps = -(-n_columns // columns)
+    chunk = chunk_length(steps, plan.chunk_steps)
+    height = -(-points // width) * width
     stride = width * columns
     for top in range(first, last, width):
-        base = (top - first) * (steps + norms) * columns
+        point = begin + top - first
         for lanes in range(0, width, side):
-            row = top + lanes
-            done = 0
-            if lanes + side <= width and row + side <= last:
-                while (done + side) * columns <= n_columns:
-                    at = base + done * stride + lanes * columns
-                    tiles.transpose(source, row * n_columns + done * columns, n_columns, panels, at, stride)
-                    done += side
-            for lane in range(lanes, min(width, lanes + side)):
-                at = base + done * stride + lane * columns
-                if top + lane < last and done < steps:
-                    _pack_rest(source[top + lane], done, steps, columns, panels[at:], stride)
-                elif done < steps:
-                    for step in range(steps - done):
-                        panels[at + step * stride : at + step * stride + columns] = 0
-        if norms:
-            for lanes in range(0, width, side):
-                tiles.norm_terms(panels, base + lanes * columns, stride, steps)
+            row, square = top + lanes, lanes + side <= width and top + lanes + side <= last
+            for step in range(0, max(steps, 1), max(chunk, 1)):
+                length = min(chunk, steps - step)
+                base = (step * height + point * length + lanes) * columns
+                whole, done = min(length, n_columns // columns - step), 0
+                while square and side <= whole and done < whole:
+                    at = min(done, whole - side)  # the last square may lie over the one before
+                    tiles.transpose(
+                        source, row * n_columns + (step + at) * columns, n_columns, panels, base + at * stride, stride
+                    )
+                    done = at + side
+                for lane in range(min(side, width - lanes)):
+                    at = base + done * stride + lane * columns
+                    if row + lane < last and done < length:
+                        _pack_rest(source[row + lane], step + done, step + length, columns, panels[at:], stride)
+                    elif done < length:
+                        for place in range(at, at + (length - done) * stride, stride):
+                            panels[place : place + columns] = 0
+                if norms:
+                    tiles.norm_terms(
+                        panels, base, stride, length, (steps * height + point + lanes) * columns, step == 0
+                    )
 
 
 @inner
@@ -292,7 +307,7 @@ def chunk_length(steps, usual):  # type: ignore[no-untyped-def]
 
 @inner
 def distances_of_block(plan, X, top, bottom, Y, begin, end, broadcast_x, totals):  # type: ignore[no-untyped-def]
-    """Fill ``totals[: bottom - top, begin:end]`` (and its padding) from rows of X and packed panels of Y.
+    """Fill ``totals[: bottom - top, begin:end]`` (and its padding) from rows of X and a block of Y, of `end` points.
 
     `begin` is the first point of a panel. The totals are what kernels compare (L1, squared L2, L-infinity);
     `broadcast_x` is work space, of the size that the plan says.
@@ -301,32 +316,26 @@ def distances_of_block(plan, X, top, bottom, Y, begin, end, broadcast_x, totals)
     norms = tiles.has_norm_step(Y)
     steps = X.shape[1] // columns - norms
     chunk = chunk_length(steps, plan.chunk_steps)
+    height = -(-end // points) * points
+    count = (height - begin) // points
     for step in range(0, max(steps, 1), max(chunk, 1)):  # without columns one empty chunk writes the zeros
         length = min(chunk, steps - step)
-        for row in range(0, bottom - top, plan.tile_rows):
-            _broadcast_rows(plan.metric, X, top + row, step, length, broadcast_x)
-            for point in range(begin, end, points):
-                y_at = (point * (steps + norms) + step * points) * columns
-                _accumulate(plan.metric, broadcast_x, Y, y_at, length, totals, row, point, step == 0)
+        y_at = (step * height + begin * length) * columns
+        _accumulate(plan.metric, X, top, bottom, step, Y, y_at, count, length, broadcast_x, totals, begin, step == 0)
     if norms and plan.metric == L2:
-        for point in range(begin, end, points):
-            y_at = (point * (steps + norms) + steps * points) * columns
-            for row in range(bottom - top):
-                tiles.complete(X, (top + row + 1) * X.shape[1] - columns, Y, y_at, points, totals, row, point)
+        y_at = (steps * height + begin) * columns
+        for row in range(bottom - top):
+            x_at = (top + row + 1) * X.shape[1] - columns
+            tiles.complete(X, x_at, Y, y_at, height - begin, totals, row, begin)
     for row in range(bottom - top):
         conclude(Y, totals, row, begin, end)
 
 
-# Functions of their own: with the code of all metrics written into the loops above, L2 took a quarter longer in some
+# A function of its own: with the code of all metrics written into the loops above, L2 took a quarter longer in some
 # processes, and compiling took as long.
 @inner
-def _broadcast_rows(metric, X, row, begin, steps, buffer):  # type: ignore[no-untyped-def]
-    tiles.broadcast_rows(metric, X, row, begin, steps, buffer)
-
-
-@inner
-def _accumulate(metric, broadcast_x, Y, y_at, steps, totals, row, column, first):  # type: ignore[no-untyped-def]
-    tiles.accumulate(metric, broadcast_x, Y, y_at, steps, totals, row, column, first)
+def _accumulate(metric, X, top, bottom, step, Y, y_at, count, length, broadcast_x, totals, begin, first):  # type: ignore[no-untyped-def]
+    tiles.accumulate(metric, X, top, bottom, step, Y, y_at, count, length, broadcast_x, totals, begin, first)
 
 
 @kernel

@@ -130,7 +130,7 @@ def few_rows(dtype: np.dtype[Any]) -> int:
 
 @cache
 def copies(metric: str, dtype: np.dtype[Any]) -> int:
-    """Return how many lanes `broadcast_rows` fills with each value of X: all lanes of a vector, or one.
+    """Return in how many lanes a value of X is put before tiles read it: all of a vector, or one, where it lies.
 
     All, where to broadcast a value costs the units that add: without AVX it is a shuffle, and on Zen 4
     each 512-bit broadcast costs an addition (51 against 58 Gelem/s of squared differences). AVX and Arm

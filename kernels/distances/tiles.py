@@ -4,9 +4,8 @@
 vector of points of Y against one value of X in all lanes per operation, as in a matrix product. It is one
 emitter for every metric and dtype; these differ in small functions, which `_tile_metrics` lists: there stand the
 formulas. Code for all metrics is written, and their number (`arguments.METRIC_CODES`) chooses among it.
-`transpose` turns a block of rows into the panels that the tile reads. `broadcast_rows` puts the values of a
-tile's rows of X into a row, each in as many copies as `tile_shapes.copies` says. `totals_of_leaf` and `bounds_of_boxes`
-do for `_tree` what `accumulate` does, with one row of X and 32 rows, or boxes around rows, of Y.
+`transpose` turns a block of rows into the panels that the tile reads. `totals_of_leaf` and `bounds_of_boxes` do for
+`_tree` what `accumulate` does, with one row of X and 32 rows, or boxes around rows, of Y.
 
 All are LLVM vector code, so the compiler chooses the instructions of its target; only `psadbw`, `pmaddwd`
 and `vpdpbusd`, which no portable pattern reaches reliably, are asked for by name where the target has them.
@@ -26,10 +25,10 @@ from llvmlite import ir
 from numba.core import cgutils, types
 
 from ..runtime.jit import intrinsic
+from ..runtime.memory import CACHE_LINE
 from ..simd.comparisons import KEYS_AT_ONCE
 from ..simd.llvm import (
     broadcast,
-    broadcast_first,
     call,
     constant_vector,
     index,
@@ -60,7 +59,6 @@ __all__ = [
     "accumulate",
     "accumulate_few",
     "bounds_of_boxes",
-    "broadcast_rows",
     "complete",
     "has_norm_step",
     "norm_terms",
@@ -70,6 +68,9 @@ __all__ = [
 
 
 _NAMES = tuple(METRICS)
+
+#: So many steps ahead a tile asks for what it will read of panels, which lie in second-level cache.
+_STEPS_AHEAD = 8
 _SIGNS = 0x8080808080808080
 
 
@@ -115,121 +116,113 @@ def has_norm_step(typingctx, panels):  # type: ignore[no-untyped-def]
     return types.boolean(panels), emit
 
 
-def _broadcast_rows_twin(metric, X, x_row, begin, steps, buffer):  # type: ignore[no-untyped-def]
-    metric = _name(metric, X.dtype, X.dtype)
-    shape, columns, lanes = tile_shape(metric, X.dtype), columns_per_lane(X.dtype), copies(metric, X.dtype)
-    rows = np.minimum(np.arange(x_row, x_row + shape.rows), len(X) - 1)
-    x = X[rows, begin * columns : (begin + steps) * columns].reshape(shape.rows, steps, 1, columns)
-    place = buffer[: steps * shape.rows * lanes * columns].reshape(steps, shape.rows, lanes, columns)
-    place[...] = x.swapaxes(0, 1) ^ 128 if _takes_128(metric, X.dtype) else x.swapaxes(0, 1)
-
-
-@intrinsic(twin=_broadcast_rows_twin)
-def broadcast_rows(typingctx, metric, X, x_row, begin, steps, buffer):  # type: ignore[no-untyped-def]
-    """Write some columns of a tile's rows of X, step by step, each value in so many `copies`.
-
-    ``broadcast_rows(metric, X, x_row, begin, steps, buffer)``: the rows of `X` (n, D) from `x_row` on (the last row
-    stands in for those beyond it), from step `begin` on; a row is whole steps; `buffer` is flat.
-    """
-    result = types.void(types.intp, X, x_row, begin, steps, buffer)
-
-    def emit(context, b, signature, arguments):  # type: ignore[no-untyped-def]
-        dtype = np.dtype(str(X.dtype))
-
-        def write(name: str) -> None:
-            rows = tile_shape(name, dtype).rows
-            written = ir.VectorType(lane_type(X.dtype, context), copies(name, dtype))
-            x_rows = row_pointers(context, b, X, arguments[1], arguments[2], rows, written.element)
-            start = pointer_to(context, b, buffer, arguments[5], index(0), written)
-            with cgutils.for_range(b, arguments[4]) as loop:
-                x_step = b.add(arguments[3], loop.index)
-                for i in range(rows):
-                    value = load(b, b.gep(x_rows[i], [x_step]))
-                    if _takes_128(name, dtype):
-                        value = b.xor(value, ir.Constant(value.type, _SIGNS))
-                    value = broadcast(b, value, written)
-                    store(b, value, b.gep(start, [b.add(b.mul(loop.index, index(rows)), index(i))]))
-
-        _for_each_metric(b, arguments[0], dtype, dtype, write)
-        return context.get_dummy_value()
-
-    return result, emit
-
-
-def _accumulate_twin(metric, broadcast_x, Y, y_at, steps, totals, row, column, first):  # type: ignore[no-untyped-def]
+def _accumulate_twin(metric, X, top, bottom, begin, Y, y_at, count, steps, broadcast_x, totals, column, first):  # type: ignore[no-untyped-def]
     metric = _name(metric, Y.dtype, totals.dtype)
-    shape, columns, lanes = tile_shape(metric, Y.dtype), columns_per_lane(Y.dtype), copies(metric, Y.dtype)
-    x = broadcast_x[: steps * shape.rows * lanes * columns].reshape(steps, shape.rows, lanes, columns)
-    x = x[:, :, :1].transpose(1, 2, 0, 3)
-    y = Y[y_at:][: steps * shape.points * columns].reshape(steps, shape.points, columns).swapaxes(0, 1)
-    if metric == "l2" and norm_steps(Y.dtype):
-        terms = y.astype(totals.dtype) * x.view(np.int8).astype(totals.dtype)
-    elif metric in METRICS:
-        terms = STEPS[METRICS[metric].step](x.astype(totals.dtype), y.astype(totals.dtype))
-    else:
-        totals = totals.view(kept_as(metric, Y.dtype, totals.dtype))
-        terms = STEPS[DEFINITIONS[metric].step](x, y).astype(totals.dtype)
+    shape, columns = tile_shape(metric, Y.dtype), columns_per_lane(Y.dtype)
+    points = count * shape.points
+    y = Y[y_at:][: steps * points * columns].reshape(count, steps, shape.points, columns)
+    y = y.swapaxes(1, 2).reshape(1, points, steps, columns)
+    totals = totals.view(kept_as(metric, Y.dtype, totals.dtype))
     reduce = COMBINATIONS[DEFINITIONS[metric].combination]
-    tile = reduce.reduce(reduce.reduce(terms, axis=3), axis=2, initial=0)
-    place = totals[row : row + shape.rows, column : column + shape.points]
-    place[...] = tile if first else reduce(place, tile)
+    for row in range(top, bottom, shape.rows):
+        rows = np.minimum(np.arange(row, row + shape.rows), len(X) - 1)
+        x = X[rows, begin * columns : (begin + steps) * columns].reshape(shape.rows, 1, steps, columns)
+        if metric == "l2" and norm_steps(Y.dtype):
+            x = (x ^ 128 if _takes_128(metric, X.dtype) else x).view(np.int8)
+            terms = y.astype(totals.dtype) * x.astype(totals.dtype)
+        elif metric in METRICS:
+            terms = STEPS[METRICS[metric].step](x.astype(totals.dtype), y.astype(totals.dtype))
+        else:
+            terms = STEPS[DEFINITIONS[metric].step](x, y).astype(totals.dtype)
+        tile = reduce.reduce(reduce.reduce(terms, axis=3), axis=2, initial=0)
+        place = totals[row - top : row - top + shape.rows, column : column + points]
+        place[...] = tile if first else reduce(place, tile)
 
 
 @intrinsic(twin=_accumulate_twin)
-def accumulate(typingctx, metric, broadcast_x, Y, y_at, steps, totals, row, column, first):  # type: ignore[no-untyped-def]
-    """Add `steps` steps of a few rows of X and one panel of Y to a tile of `totals`.
+def accumulate(typingctx, metric, X, top, bottom, begin, Y, y_at, count, steps, broadcast_x, totals, column, first):  # type: ignore[no-untyped-def]
+    """Add some steps of rows of X and of panels of Y to `totals`, tile by tile.
 
-    ``accumulate(metric, broadcast_x, Y, y_at, steps, totals, row, column, first)``: `broadcast_x` is what
-    `broadcast_rows` wrote; `Y` is flat and packed, the chunk begins at `y_at`; ``totals[row:, column:]`` is the corner
-    of the tile; `first` says that its old content is void. Where panels have a step of norms, the squared distances of
-    bytes lack what it holds: the totals are sums of y (x - 128).
+    ``accumulate(metric, X, top, bottom, begin, Y, y_at, count, steps, broadcast_x, totals, column, first)``: the rows
+    ``top:bottom`` of `X` (n, D), a row being whole steps, from step `begin` on; the last row of X stands in for those
+    that the last tile has beyond it. `Y` is flat; from `y_at` on lie `count` panels of so many `steps`, one behind
+    the other. The totals from ``totals[0, column]`` on; `first` says that their old content is void. `broadcast_x` is
+    flat work space for a tile's values of X, each in so many `copies`; where that is one, they are read where they are.
+    Where panels have a step of norms, the squared distances of bytes lack what it holds: the totals are sums of
+    y (x - 128).
     """
-    result = types.void(types.intp, broadcast_x, Y, y_at, steps, totals, row, column, first)
+    result = types.void(types.intp, X, top, bottom, begin, Y, y_at, count, steps, broadcast_x, totals, column, first)
 
     def emit(context, b, signature, arguments):  # type: ignore[no-untyped-def]
-        memory_type = context.get_data_type(totals.dtype)
+        code, x_array, top, bottom, begin, y_array, y_at, count, steps, work, totals_array, column, first = arguments
         dtype = np.dtype(str(Y.dtype))
+        block = context.make_array(totals)(context, b, totals_array)
+        width = cgutils.unpack_tuple(b, block.shape, 2)[1]
 
         def write(name: str) -> None:
             rows, vectors, lanes = tile_shape(name, dtype)
             tile = tile_of(name, dtype)
             vector = ir.VectorType(lane_type(Y.dtype, context), lanes)
             written = ir.VectorType(vector.element, copies(name, dtype))
+            stored = ir.VectorType(context.get_data_type(totals.dtype), lanes)
             accumulator = tile.accumulators(vector)
-
             sums = [cgutils.alloca_once(b, accumulator) for _ in range(rows * vectors)]
-            for place in sums:
-                b.store(ir.Constant(accumulator, None), place)
+            panels = pointer_to(context, b, Y, y_array, y_at, vector)
+            x_start = pointer_to(context, b, broadcast_x, work, index(0), written)
 
-            x_start = pointer_to(context, b, broadcast_x, arguments[1], index(0), written)
-            y_start = pointer_to(context, b, Y, arguments[2], arguments[3], vector)
-            with cgutils.for_range(b, arguments[4]) as loop:
-                x_at, y_at = (b.mul(loop.index, index(count)) for count in (rows, vectors))
-                y_here = [load(b, b.gep(y_start, [b.add(y_at, index(j))])) for j in range(vectors)]
-                for i in range(rows):
-                    x_here = broadcast_first(b, load(b, b.gep(x_start, [b.add(x_at, index(i))])), vector)
-                    for j in range(vectors):
-                        place = sums[i * vectors + j]
-                        b.store(tile.step(b, b.load(place), x_here, y_here[j]), place)
+            def value_of(place: ir.Value, kind: ir.VectorType) -> ir.Value:
+                value = broadcast(b, load(b, place), kind)
+                return b.xor(value, constant_vector(kind, _SIGNS)) if _takes_128(name, dtype) else value
 
-            block = context.make_array(totals)(context, b, arguments[5])
-            width = cgutils.unpack_tuple(b, block.shape, 2)[1]
-            corner = b.add(b.mul(arguments[6], width), arguments[7])
-            stored = ir.VectorType(memory_type, lanes)
-            with b.if_else(arguments[8]) as (then, otherwise):
-                for branch, merge in ((then, None), (otherwise, tile.merge)):
-                    with branch:
+            with cgutils.for_range_slice(b, top, bottom, index(rows), cgutils.intp_t) as (row, _):
+                x_rows = row_pointers(context, b, X, x_array, row, rows, vector.element)
+                x_rows = [b.gep(x_row, [begin]) for x_row in x_rows]
+                if written.count > 1:
+                    with cgutils.for_range(b, steps) as loop:
                         for i in range(rows):
+                            value = value_of(b.gep(x_rows[i], [loop.index]), written)
+                            store(b, value, b.gep(x_start, [b.add(b.mul(loop.index, index(rows)), index(i))]))
+                with cgutils.for_range(b, count) as panel:
+                    y_start = b.gep(panels, [b.mul(b.mul(panel.index, steps), index(vectors))])
+                    for place in sums:
+                        b.store(ir.Constant(accumulator, None), place)
+                    with cgutils.for_range(b, steps) as loop:
+                        x_at, y_at_step = (b.mul(loop.index, index(number)) for number in (rows, vectors))
+                        y_here = [load(b, b.gep(y_start, [b.add(y_at_step, index(j))])) for j in range(vectors)]
+                        _prefetch_step(b, b.gep(y_start, [b.add(y_at_step, index(_STEPS_AHEAD * vectors))]), vectors)
+                        for i in range(rows):
+                            if written.count > 1:
+                                x_here = load(b, b.gep(x_start, [b.add(x_at, index(i))]))
+                            else:
+                                x_here = value_of(b.gep(x_rows[i], [loop.index]), vector)
                             for j in range(vectors):
-                                value = _to_memory(b, tile, b.load(sums[i * vectors + j]), stored)
-                                at = b.add(corner, b.add(b.mul(width, index(i)), index(j * lanes)))
-                                place = b.bitcast(b.gep(block.data, [at]), stored.as_pointer())
-                                store(b, merge(b, load(b, place), value) if merge else value, place)
+                                place = sums[i * vectors + j]
+                                b.store(tile.step(b, b.load(place), x_here, y_here[j]), place)
+                    corner = b.add(b.mul(b.sub(row, top), width), column)
+                    corner = b.add(corner, b.mul(panel.index, index(vectors * lanes)))
+                    with b.if_else(first) as (then, otherwise):
+                        for branch, merge in ((then, None), (otherwise, tile.merge)):
+                            with branch:
+                                for i in range(rows):
+                                    for j in range(vectors):
+                                        value = _to_memory(b, tile, b.load(sums[i * vectors + j]), stored)
+                                        at = b.add(corner, b.add(b.mul(width, index(i)), index(j * lanes)))
+                                        place = b.bitcast(b.gep(block.data, [at]), stored.as_pointer())
+                                        store(b, merge(b, load(b, place), value) if merge else value, place)
 
-        _for_each_metric(b, arguments[0], dtype, np.dtype(str(totals.dtype)), write)
+        _for_each_metric(b, code, dtype, np.dtype(str(totals.dtype)), write)
         return context.get_dummy_value()
 
     return result, emit
+
+
+def _prefetch_step(b: ir.IRBuilder, place: ir.Value, vectors: int) -> None:
+    """Ask for the cache lines of a step of a panel: first-level cache holds one panel's chunk at most."""
+    lanes = place.type.pointee
+    bits = {ir.FloatType: 32, ir.DoubleType: 64}.get(type(lanes.element)) or lanes.element.width
+    vectors_a_line = max(1, 8 * CACHE_LINE // (lanes.count * bits))
+    for j in range(0, vectors, vectors_a_line):
+        prefetch(b, b.gep(place, [index(j)]), level=1)
 
 
 def _accumulate_few_twin(metric, X, i, Y, places, begin, end, totals):  # type: ignore[no-untyped-def]
@@ -416,22 +409,23 @@ def bounds_of_boxes(typingctx, metric, X, i, boxes, node, begin, end, totals, at
     )
 
 
-def _norm_terms_twin(panels, at, stride, steps):  # type: ignore[no-untyped-def]
+def _norm_terms_twin(panels, at, stride, steps, place, first):  # type: ignore[no-untyped-def]
     lanes = transpose_width(panels.dtype)
     columns = np.lib.stride_tricks.as_strided(panels[at:], (steps, lanes, 8), (stride, 8, 1)).astype(np.int64)
-    place = at + steps * stride
     columns *= y_unit(panels.dtype)
-    panels[place : place + 8 * lanes].view(np.int64)[:] = (columns * (columns - 256)).sum(axis=(0, 2))
+    norms = panels[place : place + 8 * lanes].view(np.int64)
+    norms[:] = (0 if first else norms) + (columns * (columns - 256)).sum(axis=(0, 2))
 
 
 @intrinsic(twin=_norm_terms_twin)
-def norm_terms(typingctx, panels, at, stride, steps):  # type: ignore[no-untyped-def]
-    """Write the norms of points, as squared distances of bytes need them, behind a panel's steps.
+def norm_terms(typingctx, panels, at, stride, steps, place, first):  # type: ignore[no-untyped-def]
+    """Add up the norms of points, as squared distances of bytes need them.
 
-    ``norm_terms(panels, at, stride, steps)``: ``transpose_width(uint8)`` points from the place `at` on, steps `stride`
-    bytes apart; a point's term is the sum of uy (uy - 256), see `complete`. Of other panels it is nothing.
+    ``norm_terms(panels, at, stride, steps, place, first)``: ``transpose_width(uint8)`` points from `at` on, steps
+    `stride` bytes apart; from `place` on a point's term, the sum of uy (uy - 256), see `complete`, grows by these; at
+    `first` its old content is void. Of other panels it is nothing.
     """
-    result = types.void(panels, at, stride, steps)
+    result = types.void(panels, at, stride, steps, place, first)
 
     def emit(context, b, signature, arguments):  # type: ignore[no-untyped-def]
         dtype = np.dtype(str(panels.dtype))
@@ -440,7 +434,8 @@ def norm_terms(typingctx, panels, at, stride, steps):  # type: ignore[no-untyped
             zero = ir.Constant(two_totals_each(vector), None)
             signs, half = constant_vector(vector, _SIGNS), constant_vector(vector, 32)
             add_products, unit = tile_of("l2", dtype).step, y_unit(dtype)
-            place = cgutils.alloca_once_value(b, ir.Constant(vector, None))
+            norms = pointer_to(context, b, panels, arguments[0], arguments[4], vector)
+            place = cgutils.alloca_once_value(b, b.select(arguments[5], ir.Constant(vector, None), load(b, norms)))
             with cgutils.for_range(b, arguments[3]) as loop:
                 step_at = b.add(arguments[1], b.mul(loop.index, arguments[2]))
                 y = load(b, pointer_to(context, b, panels, arguments[0], step_at, vector))
@@ -452,8 +447,7 @@ def norm_terms(typingctx, panels, at, stride, steps):  # type: ignore[no-untyped
                 value = b.add(b.ashr(value, half), b.ashr(b.shl(value, half), half))
                 value = b.shl(value, constant_vector(vector, 2 * (unit - 1)))
                 b.store(b.add(b.load(place), value), place)
-            end = b.add(arguments[1], b.mul(arguments[3], arguments[2]))
-            store(b, b.load(place), pointer_to(context, b, panels, arguments[0], end, vector))
+            store(b, b.load(place), norms)
         return context.get_dummy_value()
 
     return result, emit
@@ -468,7 +462,7 @@ def _complete_twin(X, x_at, Y, y_at, points, totals, row, column):  # type: igno
 
 @intrinsic(twin=_complete_twin)
 def complete(typingctx, X, x_at, Y, y_at, points, totals, row, column):  # type: ignore[no-untyped-def]
-    """Make squared distances of bytes from sums of products, for a row of X and a panel.
+    """Make squared distances of bytes from sums of products, for a row of X and some points.
 
     ``complete(X, x_at, Y, y_at, points, totals, row, column)``: at `x_at` is the row's sum of x^2, from `y_at` on
     are the points' sums of uy (uy - 256), and from ``totals[row, column]`` on the sums of y (x - 128). The sum of

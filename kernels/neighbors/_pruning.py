@@ -39,7 +39,7 @@ from numpy.typing import NDArray
 
 from ..distances import panels, tile_shapes, tiles
 from ..distances.arguments import L1, L2, LINF, METRIC_CODES, Metric
-from ..distances.panels import POINTS_STEP, X_ROWS, aligned_like, chunk_length, distances_of_block, pack
+from ..distances.panels import POINTS_STEP, X_ROWS, aligned_like, chunk_length, distances_of_block, pack_part
 from ..runtime import parallel
 from ..runtime.jit import inner, kernel, readonly, scalar
 from ..runtime.memory import aligned
@@ -172,7 +172,7 @@ def fill_heaps(
         refused=np.zeros(-(-n // X_ROWS), np.bool_),
     )
     refused, (y_first, y_last) = rows.refused, y_range
-    block = byte_plan.block_points
+    block = byte_plan.block_points if bounds.packed is None else POINTS_STEP
     step = max(block, _CALL_ELEMENTS // max(1, n * (d + _LOOKING)) // block * block)
     plans, rounding = (plan, byte_plan), (grid, y_side)
     one_in = _PAIRS_PER_SURVIVOR // (2 if y_features.slack.size else 1)
@@ -345,15 +345,15 @@ def _prune(  # type: ignore[no-untyped-def]
     this block is.
     """
     (plan, byte_plan), (like_total, like_byte_total) = plans, like_totals
-    metric, block = plan.metric, byte_plan.block_points
     y_first, y_last, stride = y_range
+    is_packed = packed[1].size > 0 and stride == 0
+    metric, block = plan.metric, POINTS_STEP if is_packed else byte_plan.block_points
     keys, cutoffs, refused, to_grid = queries.keys, queries.cutoffs, queries.refused, queries.to_grid
     n, d, as_bytes, k = queries.rows.shape[0], np.float64(Y.shape[1]), queries.as_bytes, keys.shape[1]
     every = max(1, stride)
     count, scale = -(-(y_last - y_first) // every), np.float64(rounding[0].scale)
     height = -(-min(X_ROWS, n) // byte_plan.tile_rows) * byte_plan.tile_rows
     width = -(-min(block, count) // POINTS_STEP) * POINTS_STEP
-    is_packed = packed[1].size > 0 and stride == 0
     fresh_panels = aligned_like((not is_packed) * width * as_bytes.shape[1], as_bytes)
     broadcast_x = aligned_like(byte_plan.workspace, as_bytes)
     totals = aligned_like(height * width, like_byte_total).reshape((height, width))
@@ -458,7 +458,7 @@ def packed(metric: Metric, bounds: Bounds, n_threads: int) -> Packed:
 
 @kernel
 def _pack_all(plan, rounding, features, first, last, panels, radius):  # type: ignore[no-untyped-def]
-    """Round and pack some rows of Y, of which the first is that of a block."""
+    """Round and pack some rows of Y, in blocks of `POINTS_STEP`, of which the first begins here."""
     shape, columns = (plan.tile_points, features.rows.shape[1]), panels.size // (radius.size * KEYS_AT_ONCE)
     rounded = aligned_like(shape[0] * shape[1], panels).reshape(shape)
     for left in range(first, last, POINTS_STEP):
@@ -472,7 +472,6 @@ def _pack_rounded(plan, rounding, features, left, size, stride, rounded, panels,
     """Pack `size` rounded rows of Y, `stride` apart, and note the largest distance to the grid among each 32."""
     grid, side = rounding
     points = plan.tile_points
-    panel = panels.size // (radius.size * KEYS_AT_ONCE) * points
     radius[:] = 0
     for top in range(0, size, points):
         bottom = min(size, top + points)
@@ -482,7 +481,7 @@ def _pack_rounded(plan, rounding, features, left, size, stride, rounded, panels,
             if features.slack.size:
                 to_grid += features.slack[row] * np.float64(grid.scale) * (1 + 1e-9)
             radius[place] = max(radius[place], to_grid)
-        pack(plan, frozen(rounded), np.intp(0), bottom - top, panels[top // points * panel :])
+        pack_part(plan, frozen(rounded), np.intp(0), bottom - top, panels, top, size)
 
 
 @inner

@@ -17,7 +17,6 @@ from ..runtime.target import target
 __all__ = [
     "Emitter",
     "broadcast",
-    "broadcast_first",
     "call",
     "call_for_vector",
     "constant_vector",
@@ -164,13 +163,6 @@ def broadcast(b: ir.IRBuilder, value: ir.Value, vector: ir.VectorType) -> ir.Val
     return shuffle(b, b.insert_element(empty, value, ir.Constant(ir.IntType(32), 0)), empty, [0] * vector.count)
 
 
-def broadcast_first(b: ir.IRBuilder, values: ir.Value, vector: ir.VectorType) -> ir.Value:
-    """Return the vector that holds the first of `values` in all lanes; it may be `values`."""
-    if values.type.count == vector.count:
-        return values
-    return shuffle(b, values, ir.Constant(values.type, ir.Undefined), [0] * vector.count)
-
-
 def pointer_to(context: Any, b: ir.IRBuilder, array: Any, value: ir.Value, at: ir.Value, kind: ir.Type) -> ir.Value:
     """Return the address of an element of a flat array, as one of a `kind`."""
     data = context.make_array(array)(context, b, value).data
@@ -191,11 +183,11 @@ def row_pointers(
     return pointers
 
 
-def prefetch(b: ir.IRBuilder, place: ir.Value) -> None:
-    """Ask for the cache line at `place`, which need not exist."""
+def prefetch(b: ir.IRBuilder, place: ir.Value, level: int = 2) -> None:
+    """Ask for the cache line at `place`, which need not exist, to be kept from this level of cache on."""
     byte, flag = ir.IntType(8).as_pointer(), ir.IntType(32)
     function = ir.FunctionType(ir.VoidType(), [byte, flag, flag, flag])
-    arguments = [b.bitcast(place, byte), flag(0), flag(2), flag(1)]  # read, keep in the second level, data
+    arguments = [b.bitcast(place, byte), flag(0), flag(4 - level), flag(1)]  # to read, where to keep it, data
     b.call(cgutils.get_or_insert_function(b.module, function, "llvm.prefetch.p0"), arguments)
 
 

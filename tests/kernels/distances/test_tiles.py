@@ -132,14 +132,15 @@ def test_a_plan_fits_its_work_space_and_the_cache(as_target, dtype, target):
         # Of few columns all make one chunk, of more each chunk has half to one and a half times the usual length.
         shape = tile_shapes.tile_shape(metric, dtype)
         longest = chunk * 3 // 2
-        assert plan.workspace >= shape.rows * longest * tile_shapes.copies(metric, dtype) * plan.columns_per_step
+        copies = tile_shapes.copies(metric, dtype)
+        assert plan.workspace >= (shape.rows * longest * copies * plan.columns_per_step if copies > 1 else 0)
 
 
 # ------------------------------------------------------------------------------------ accumulate
 
 
 def accumulator(metric: str):
-    """Compile one tile afresh, with the broadcasting of X before it, for whatever the target is now."""
+    """Compile one tile afresh, for whatever the target is now."""
     lanes = max(
         tile_shapes.copies(metric, np.dtype(dtype)) * tile_shapes.columns_per_lane(np.dtype(dtype)) for dtype in DTYPES
     )
@@ -148,18 +149,15 @@ def accumulator(metric: str):
     code = METRIC_CODES[metric]
 
     def run(X, x_row, begin, Y, y_at, steps, totals, row, column, first):
-        buffer = np.empty(most * steps, X.dtype)
-        tiles.broadcast_rows(code, X, x_row, begin, steps, buffer)
-        tiles.accumulate(code, buffer, Y, y_at, steps, totals, row, column, first)
+        work = np.empty(most * steps, X.dtype)
+        tiles.accumulate(code, X, x_row, x_row + 1, begin, Y, y_at, 1, steps, work, totals[row:], column, first)
 
     return inner(run)
 
 
 def accumulate_twins(metric, X, x_row, begin, Y, y_at, steps, totals, row, column, first) -> None:
-    shape, columns = tile_shapes.tile_shape(metric, X.dtype), tile_shapes.columns_per_lane(X.dtype)
-    buffer = np.empty(shape.rows * shape.lanes * steps * columns, X.dtype)
-    tiles.broadcast_rows.twin(METRIC_CODES[metric], X, x_row, begin, steps, buffer)
-    tiles.accumulate.twin(METRIC_CODES[metric], buffer, Y, y_at, steps, totals, row, column, first)
+    place = X, x_row, x_row + 1, begin, Y, y_at, 1, steps, X[0], totals[row:], column, first
+    tiles.accumulate.twin(METRIC_CODES[metric], *place)
 
 
 def panels_of(rng, kind: str, dtype: np.dtype, size: int | tuple[int, int]) -> np.ndarray:
@@ -243,28 +241,35 @@ def test_accumulate_of_bytes_for_narrower_x86(rng, as_target, metric, target):
 
 @pytest.mark.parametrize("target", [*MADE_UP, *X86])
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_broadcast_rows_agrees_with_its_twin(rng, as_target, dtype, target):
-    """Bit for bit, with one copy of a value and with as many as a vector has lanes."""
+def test_tiles_of_many_rows_and_panels_agree_with_their_twin(rng, as_target, dtype, target):
+    """Bit for bit, with values of X read where they are and with as many copies of each as a vector has lanes."""
     if target in X86 and not can_run(X86[target]):
         pytest.skip("this CPU, or Numba's target, lacks the instructions")
     as_target((MADE_UP | X86)[target])
     dtype = np.dtype(dtype)
 
     @inner
-    def run(X, x_row, begin, steps, buffer):
-        tiles.broadcast_rows(L2, X, x_row, begin, steps, buffer)
+    def run(X, top, bottom, begin, Y, y_at, count, steps, work, totals, column, first):
+        tiles.accumulate(L2, X, top, bottom, begin, Y, y_at, count, steps, work, totals, column, first)
 
-    rows, copies, columns = (
-        tile_shapes.tile_shape("l2", dtype).rows,
-        tile_shapes.copies("l2", dtype),
-        tile_shapes.columns_per_lane(dtype),
-    )
-    X = rng.integers(0, 255, (rows + 1, 40 * columns)).astype(dtype)
-    for x_row, steps in itertools.product((0, 1, rows), (0, 1, 7, 33)):
-        got, want = (np.zeros(steps * rows * copies * columns + 64, dtype) for _ in range(2))
-        run(X, x_row, 5, steps, got)
-        tiles.broadcast_rows.twin(L2, X, x_row, 5, steps, want)
+    rows, points = tile_shapes.tile_shape("l2", dtype).rows, tile_shapes.tile_shape("l2", dtype).points
+    copies, columns = tile_shapes.copies("l2", dtype), tile_shapes.columns_per_lane(dtype)
+    X = panels_of(rng, "random", dtype, (2 * rows + 1, 40 * columns))
+    Y = panels_of(rng, "random", dtype, (3 * 33 + 1) * points * columns)
+    work = np.empty(rows * 33 * copies * columns, dtype)
+    totals_dtype = totals_dtypes("l2", dtype.name)[0]
+    # The rows of the second tile that there are not, the last row of X stands in for.
+    for (top, bottom), steps, count in itertools.product(((0, 2 * rows + 1), (rows, rows + 1)), (0, 1, 33), (0, 1, 3)):
+        before = rng.integers(0, 50, (3 * rows, 5 * points)).astype(totals_dtype)
+        got, want = before.copy(), before.copy()
+        place = X, top, bottom, 5, Y, points * columns, count, steps, work
+        run(*place, got, points, False)
+        tiles.accumulate.twin(L2, *place, want, points, False)
         np.testing.assert_array_equal(got, want)
+        height = -(-(bottom - top) // rows) * rows
+        outside = np.ones(before.shape, bool)
+        outside[:height, points : (1 + count) * points] = False
+        assert np.array_equal(got[outside], before[outside])
 
 
 #: Metrics that are compiled by themselves, with the dtypes of rows and of totals that tell them apart.
@@ -282,18 +287,18 @@ def check_alone(rng, metric: str, dtype_name: str, totals_dtype: str) -> None:
     dtype = np.dtype(dtype_name)
     rows, points = (shape := tile_shapes.tile_shape(metric, dtype)).rows, shape.points
 
-    def run(broadcast_rows, accumulate, conclude, X, Y, steps, buffer, totals):
+    def run(accumulate, conclude, X, Y, steps, work, totals):
         for chunk in range(2):
-            broadcast_rows(L2, X, 0, chunk * steps, steps, buffer)
-            accumulate(L2, buffer, Y, chunk * steps * points, steps, totals, 0, 0, chunk == 0)
+            at = chunk * steps
+            accumulate(L2, X, 0, rows, at, Y, at * points, 1, steps, work, totals, 0, chunk == 0)
         for row in range(rows):
             conclude(Y, totals, row, 0, points)
 
     @inner
-    def compiled(X, Y, steps, buffer, totals):
+    def compiled(X, Y, steps, work, totals):
         for chunk in range(2):
-            tiles.broadcast_rows(L2, X, 0, chunk * steps, steps, buffer)
-            tiles.accumulate(L2, buffer, Y, chunk * steps * points, steps, totals, 0, 0, chunk == 0)
+            at = chunk * steps
+            tiles.accumulate(L2, X, 0, rows, at, Y, at * points, 1, steps, work, totals, 0, chunk == 0)
         for row in range(rows):
             _conclusions.conclude(Y, totals, row, 0, points)
 
@@ -304,9 +309,9 @@ def check_alone(rng, metric: str, dtype_name: str, totals_dtype: str) -> None:
             X, Y = (rng.integers(-(2**63), 2**63, size) for size in ((rows, 2 * steps), 2 * steps * points))
             X[0], Y[::points] = (-1, -1) if kind == "random" else (0, 0)
         got, want = np.zeros((2, rows, points), totals_dtype)
-        buffer = np.empty(rows * steps * shape.lanes, dtype)
-        compiled(X, Y, steps, buffer, got)
-        run(tiles.broadcast_rows.twin, tiles.accumulate.twin, _conclusions.conclude.twin, X, Y, steps, buffer, want)
+        work = np.empty(rows * steps * shape.lanes, dtype)
+        compiled(X, Y, steps, work, got)
+        run(tiles.accumulate.twin, _conclusions.conclude.twin, X, Y, steps, work, want)
         np.testing.assert_array_equal(got, want, err_msg=f"{metric} {dtype} {kind} {steps=}")
 
 
@@ -359,10 +364,10 @@ from fastml.kernels.distances.panels import ordinary_totals
 from fastml.kernels.runtime.jit import inner
 
 code = METRIC_CODES.get(metric, 0)
-run = inner(lambda x, Y, steps, totals: tiles.accumulate(code, x, Y, 0, steps, totals, 0, 0, True))
-flat = numba.types.Array(numba.from_dtype(np.dtype(dtype)), 1, "C")
+run = inner(lambda X, Y, steps, totals: tiles.accumulate(code, X, 0, 1, 0, Y, 0, 1, steps, Y, totals, 0, True))
+flat, rows = (numba.types.Array(numba.from_dtype(np.dtype(dtype)), ndim, "C") for ndim in (1, 2))
 block = numba.types.Array(numba.from_dtype(ordinary_totals(metric, np.dtype(dtype), 784).dtype), 2, "C")
-run.compile((flat, flat, numba.intp, block))
+run.compile((rows, flat, numba.intp, block))
 [text] = run.inspect_asm().values()
 print(json.dumps([len(re.findall(rf"\\b{name}\\b", text)) for name in names]))
 """
@@ -486,17 +491,19 @@ def test_squared_distances_of_bytes_from_products(rng, as_target, target, dtype,
     @inner
     def run(X, Y, stride, steps, broadcast_x, totals):
         for at in range(0, stride, 8 * lanes):
-            tiles.norm_terms(Y, at, stride, steps)
-        tiles.broadcast_rows(L2, X, 0, 0, steps, broadcast_x)
-        tiles.accumulate(L2, broadcast_x, Y, 0, steps, totals, 0, 0, True)
+            half = steps // 2
+            tiles.norm_terms(Y, at, stride, half, stride * steps + at, True)
+            tiles.norm_terms(Y, at + half * stride, stride, steps - half, stride * steps + at, False)
+        tiles.accumulate(L2, X, 0, rows, 0, Y, 0, 1, steps, broadcast_x, totals, 0, True)
         for row in range(rows):
             tiles.complete(X, (row + 1) * X.shape[1] - 8, Y, stride * steps, points, totals, row, 0)
 
     def run_twins(X, Y, stride, steps, broadcast_x, totals):
         for at in range(0, stride, 8 * lanes):
-            tiles.norm_terms.twin(Y, at, stride, steps)
-        tiles.broadcast_rows.twin(L2, X, 0, 0, steps, broadcast_x)
-        tiles.accumulate.twin(L2, broadcast_x, Y, 0, steps, totals, 0, 0, True)
+            half = steps // 2
+            tiles.norm_terms.twin(Y, at, stride, half, stride * steps + at, True)
+            tiles.norm_terms.twin(Y, at + half * stride, stride, steps - half, stride * steps + at, False)
+        tiles.accumulate.twin(L2, X, 0, rows, 0, Y, 0, 1, steps, broadcast_x, totals, 0, True)
         for row in range(rows):
             tiles.complete.twin(X, (row + 1) * X.shape[1] - 8, Y, stride * steps, points, totals, row, 0)
 
@@ -518,6 +525,41 @@ def test_squared_distances_of_bytes_from_products(rng, as_target, target, dtype,
             broadcast_x = np.empty(rows * steps * tile_shapes.copies("l2", dtype) * 8, dtype)
             function(whole, packed.ravel(), points * 8, steps, broadcast_x, totals)
             np.testing.assert_array_equal(totals, want, err_msg=f"{steps=} {kind=} {function.__name__}")
+
+
+# ------------------------------------------------------------------------------------------ panels
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_panels_hold_chunk_after_chunk_of_all_panels(rng, dtype):
+    """Packed at once and a panel at a time; columns that fill no square of a transposition, rows that fill no panel."""
+    dtype = np.dtype(dtype)
+    step = tile_shapes.columns_per_lane(dtype)
+
+    @inner
+    def run(plan, Y, at_once, panels_in_parts):
+        panels.pack(plan, Y, 0, Y.shape[0], at_once)
+        for top in range(0, Y.shape[0], plan.tile_points):
+            bottom = min(Y.shape[0], top + plan.tile_points)
+            panels.pack_part(plan, Y, top, bottom, panels_in_parts, top, Y.shape[0])
+
+    for d, m in itertools.product((0, 1, 3, 30, 391, 784, 2000), (1, 97, 200)):
+        Y = rng.integers(1, 256, (m, d)).astype(dtype)
+        plan = panels.plan("l1", dtype, 100, d)
+        steps, height = -(-d // step), -(-m // plan.tile_points) * plan.tile_points
+        norms = tile_shapes.norm_steps(dtype)
+        packed = np.full((2, height * (steps + norms) * step), 99, dtype)
+        run(plan, Y, *packed)
+        padded = np.zeros((height, steps * step), dtype)
+        padded[:m, :d] = Y
+        padded = padded.reshape(height // plan.tile_points, plan.tile_points, steps, step).swapaxes(1, 2)
+        chunk = max(1, panels.chunk_length(steps, plan.chunk_steps))
+        parts = [padded[:, at : at + chunk].ravel() for at in range(0, steps, chunk)]
+        if norms:
+            parts.append((lambda y: y * (y - 256))(np.pad(Y, ((0, height - m), (0, 0))).astype(int)).sum(1).view(dtype))
+        want = np.concatenate([np.empty(0, dtype), *parts])
+        for got in packed:
+            np.testing.assert_array_equal(got, want, err_msg=f"{d=} {m=}")
 
 
 # ------------------------------------------------------------------------------------- transpose
