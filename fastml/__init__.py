@@ -42,7 +42,6 @@ if TYPE_CHECKING:
     from .neighbors import KNeighborsRegressor as KNeighborsRegressor
     from .neighbors import RadiusNeighborsClassifier as RadiusNeighborsClassifier
     from .neighbors import RadiusNeighborsRegressor as RadiusNeighborsRegressor
-    from .neighbors import RadiusNeighborsTransformer as RadiusNeighborsTransformer
     from .neural_network import ConvNetClassifier as ConvNetClassifier
     from .neural_network import MLPClassifier as MLPClassifier
     from .neural_network import MLPRegressor as MLPRegressor
@@ -63,7 +62,6 @@ __all__ = [
     "MLPRegressor",
     "RadiusNeighborsClassifier",
     "RadiusNeighborsRegressor",
-    "RadiusNeighborsTransformer",
     "Ridge",
     "SGDClassifier",
     "SGDRegressor",
@@ -103,7 +101,6 @@ _HOME = {
     "MLPRegressor": "neural_network",
     "RadiusNeighborsClassifier": "neighbors",
     "RadiusNeighborsRegressor": "neighbors",
-    "RadiusNeighborsTransformer": "neighbors",
     "Ridge": "linear_model",
     "SGDClassifier": "linear_model",
     "SGDRegressor": "linear_model",

@@ -182,6 +182,8 @@ MODELS = {
     "LinearRegression": Model({}, (4_000, 32), None, 0.9923),
     "LinearSVC": Model({"C": 0.01, "max_iter": 200}, (2_000, 32), 2, 0.978),
     "LogisticRegression": Model({"max_iter": 200}, (2_000, 32), 5, 0.938),
+    "RadiusNeighborsClassifier": Model({"radius": 10.0}, (1_000, 64), 5, 0.984),
+    "RadiusNeighborsRegressor": Model({"radius": 3.5}, (1_000, 16), None, 0.813),
     "Ridge": Model({}, (4_000, 32), None, 0.9923),
     "SGDClassifier": Model({"loss": "log_loss", "max_iter": 3, "tol": None, "random_state": 0}, (4_000, 32), 5, 0.938),
     "SGDRegressor": Model(

@@ -35,11 +35,13 @@ MODELS = {
     "LogisticRegression": fastml.LogisticRegression(),
     "MLPClassifier": fastml.MLPClassifier((3,), max_iter=2, tol=None, random_state=0),
     "MLPRegressor": fastml.MLPRegressor((3,), max_iter=2, tol=None, random_state=0),
+    "RadiusNeighborsClassifier": fastml.RadiusNeighborsClassifier(9.0),
+    "RadiusNeighborsRegressor": fastml.RadiusNeighborsRegressor(9.0),
     "Ridge": fastml.Ridge(),
     "SGDClassifier": fastml.SGDClassifier(max_iter=2, tol=None, random_state=0),
     "SGDRegressor": fastml.SGDRegressor(max_iter=2, tol=None, random_state=0, learning_rate="constant"),
 }
-WEIGHTED = [name for name, model in MODELS.items() if not name.startswith("KN")]
+WEIGHTED = [name for name, model in MODELS.items() if "Neighbors" not in name]
 VALIDATED = [name for name in MODELS if name.startswith(("SGD", "MLP", "Conv"))]
 
 
