@@ -194,7 +194,7 @@ def _clusters(m: int) -> int:
 def _clustered(rng: np.random.Generator, rows: int, clusters: int, d: int, dtype: str) -> Array:
     """Draw rows around clusters, at most 2 apart within one and at least 6 otherwise, by any metric."""
     if dtype == "uint8":
-        points = np.zeros((rows, d), np.uint8)
+        points: Array = np.zeros((rows, d), np.uint8)
         points[np.arange(rows), rng.integers(0, d, rows)] = 1
     else:
         points = (random_uniform(rng, (rows, d), dtype) * 2 - 1) / d
