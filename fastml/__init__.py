@@ -48,7 +48,6 @@ if TYPE_CHECKING:
     from .neighbors import NearestNeighbors as NearestNeighbors
     from .neighbors import RadiusNeighborsClassifier as RadiusNeighborsClassifier
     from .neighbors import RadiusNeighborsRegressor as RadiusNeighborsRegressor
-    from .neighbors import RadiusNeighborsTransformer as RadiusNeighborsTransformer
     from .neural_network import ConvNetClassifier as ConvNetClassifier
     from .neural_network import MLPClassifier as MLPClassifier
     from .neural_network import MLPRegressor as MLPRegressor
@@ -74,7 +73,6 @@ __all__ = [
     "NearestNeighbors",
     "RadiusNeighborsClassifier",
     "RadiusNeighborsRegressor",
-    "RadiusNeighborsTransformer",
     "Ridge",
     "SGDClassifier",
     "SGDRegressor",
@@ -120,7 +118,6 @@ _HOME = {
     "NearestNeighbors": "neighbors",
     "RadiusNeighborsClassifier": "neighbors",
     "RadiusNeighborsRegressor": "neighbors",
-    "RadiusNeighborsTransformer": "neighbors",
     "Ridge": "linear_model",
     "SGDClassifier": "linear_model",
     "SGDRegressor": "linear_model",

@@ -191,6 +191,8 @@ MODELS = {
     "LogisticRegression": Model({"max_iter": 200}, (2_000, 32), 5, 0.938),
     "NearestCentroid": Model({}, (4_000, 32), 5, 0.934),
     "NearestNeighbors": Model({"n_neighbors": 5}, (1_000, 16), None, 8.218, method="kneighbors"),
+    "RadiusNeighborsClassifier": Model({"radius": 10.0}, (1_000, 64), 5, 0.984),
+    "RadiusNeighborsRegressor": Model({"radius": 3.5}, (1_000, 16), None, 0.813),
     "Ridge": Model({}, (4_000, 32), None, 0.9923),
     "SGDClassifier": Model({"loss": "log_loss", "max_iter": 3, "tol": None, "random_state": 0}, (4_000, 32), 5, 0.938),
     "SGDRegressor": Model(

@@ -105,7 +105,7 @@ class RadiusNeighborsClassifier(CheckedScore, ClassifierMixin, _WithTargets):
 
     Examples
     --------
-    >>> from fastml.neighbors import RadiusNeighborsClassifier
+    >>> from fastml import RadiusNeighborsClassifier
     >>> model = RadiusNeighborsClassifier(1.5, outlier_label=-1).fit([[0.0], [1.0], [2.0], [3.0]], [0, 0, 1, 1])
     >>> model.predict([[0.9], [2.2], [9.0]])
     array([ 0,  1, -1])
@@ -280,7 +280,7 @@ class RadiusNeighborsRegressor(CheckedScore, RegressorMixin, _WithTargets):
 
     Examples
     --------
-    >>> from fastml.neighbors import RadiusNeighborsRegressor
+    >>> from fastml import RadiusNeighborsRegressor
     >>> model = RadiusNeighborsRegressor(1.0).fit([[0.0], [1.0], [2.0]], [0.0, 10.0, 40.0])
     >>> model.predict([[1.6]])
     array([25.])

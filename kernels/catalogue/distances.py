@@ -163,14 +163,18 @@ def _radius(function: str, metric: str) -> Entry:
             X, Y = random_points(rng, n, m, d, dtype, regime)
             radius = _in_a_gap(_true_distances(X, Y, metric, squared=False))
         else:
-            X, Y = (_clusters(rng, rows, max(1, m // _ROWS_WITHIN), d, dtype) for rows in (n, m))
+            X, Y = (_clustered(rng, rows, _clusters(m), d, dtype) for rows in (n, m))
             radius = 4.0
         return Inputs((X, X if n == m else Y, radius), {"metric": metric})
 
     def size_bytes(size: Size, dtype: str) -> float:
         n, m, d = size
-        found = 0 if counts else n * min(m, _ROWS_WITHIN) * (itemsize(dtypes[dtype].output) + INDEX_BYTES)
-        return (n + m) * d * itemsize(dtype) + n * INDEX_BYTES + found
+        if counts:
+            return (n + m) * d * itemsize(dtype) + n * INDEX_BYTES
+        rows_of = (np.bincount(np.arange(rows) % _clusters(m), minlength=_clusters(m)) for rows in (n, m))
+        found = int(np.dot(*rows_of))
+        entries = found * (itemsize(dtypes[dtype].output) + INDEX_BYTES)
+        return (n + m) * d * itemsize(dtype) + (n + 1) * INDEX_BYTES + entries
 
     return Entry(
         key=f"{function}[{metric}]",
@@ -196,16 +200,19 @@ def _radius(function: str, metric: str) -> Entry:
     )
 
 
-#: Rows of Y within the radius of a query, in the mean.
-_ROWS_WITHIN = 20
+#: Rows of Y in a cluster, and most and fewest clusters: as many as a column of bytes tells apart, and more than one.
+_CLUSTER_ROWS, _MOST_CLUSTERS, _FEWEST_CLUSTERS = 20, 31, 3
 
 
-def _clusters(rng: np.random.Generator, rows: int, clusters: int, d: int, dtype: str) -> Array:
+def _clusters(m: int) -> int:
+    return max(_FEWEST_CLUSTERS, min(_MOST_CLUSTERS, m // _CLUSTER_ROWS))
+
+
+def _clustered(rng: np.random.Generator, rows: int, clusters: int, d: int, dtype: str) -> Array:
     """Draw rows around clusters, at most 2 apart within one and at least 6 otherwise, by any metric."""
     if dtype == "uint8":
-        points = np.zeros((rows, d), np.uint8)
+        points: Array = np.zeros((rows, d), np.uint8)
         points[np.arange(rows), rng.integers(0, d, rows)] = 1
-        clusters = min(clusters, 31)
     else:
         points = (random_uniform(rng, (rows, d), dtype) * 2 - 1) / d
     points[:, 0] += (8 * (np.arange(rows) % clusters)).astype(dtype)
@@ -215,8 +222,9 @@ def _clusters(rng: np.random.Generator, rows: int, clusters: int, d: int, dtype:
 def _in_a_gap(distances: Array) -> float:
     """Return a radius where distances lie farthest apart, as a ratio: which are within is told by no rounding."""
     values = np.unique(distances[np.isfinite(distances) & (distances > 0)]).astype(np.float64)
-    if len(values) < 2:
-        return float(values[-1]) * 2 if len(values) else 1.0
+    if not len(values):
+        return 1.0
+    values = np.append(values, 2 * values[-1])
     gap = np.argmax(values[1:] / values[:-1])
     return float(values[gap] / 2 + values[gap + 1] / 2)
 

@@ -327,7 +327,7 @@ def _from_all_pairs(asked: _Question, n_threads: int | None) -> _Found:
             noted[task].append(tuple(values[:used].copy() for values in (rows, *room)))
 
     parallel.run(look, len(noted), threads)
-    found = _Found(counts.sum(axis=0), unclear.any(axis=0), np.arange(n), [])
+    found = _Found(counts.sum(axis=0), np.logical_or.reduce(unclear, axis=0), np.arange(n), [])
 
     def group(part: int) -> None:
         first, last = part * height, min(n, (part + 1) * height)

@@ -85,7 +85,7 @@ def test_all_jobs_run_and_all_results_agree(tmp_path):
         assert (outcome["ratio"] is None) == (outcome["problem"] is not None)
     scipy = [outcome for outcome in document["outcomes"] if outcome["package"] == "scipy"]
     assert all(outcome["ratio"] > 0 for outcome in scipy)
-    assert len(scipy) == 13
+    assert len(scipy) == 14
     limits = [outcome for outcome in document["outcomes"] if outcome["limit"]]
     assert len(limits) == 8
     assert all(outcome["package"] in ("numpy", OURS) and outcome["ratio"] > 0 for outcome in limits)
@@ -458,6 +458,29 @@ def test_other_trees_find_the_same_neighbors(name):
     peer = neighbors.neighbor_peer(name, "l2", X, Y, 3, 1)
     [call] = peer.settings.values()
     assert peer.judge(kernels.k_nearest(X, Y, 3), call()) is None
+
+
+@pytest.mark.parametrize("name", ["scipy", "scikit-learn", "pynanoflann", "napf"])
+def test_peers_find_the_same_rows_within_a_radius(name):
+    if run.why_missing(name):
+        pytest.skip(f"{name} is not installed")
+    jobs = [job for job in neighbors.jobs(quick=True) if job.key.startswith("radius_neighbors")]
+    assert len(jobs) == 3
+    tried = 0
+    for job in jobs:
+        prepared = job.prepare(1)
+        indptr, indices, distances = prepared.ours()
+        assert 10 < len(indices) / (len(indptr) - 1) < 40
+        if name not in prepared.peers:
+            continue
+        peer = prepared.peers[name]()
+        for setting, call in peer.settings.items():
+            found = call()
+            assert peer.judge((indptr, indices, distances), found) is None, setting
+            fewer = np.append(indptr[:-1], len(indices) - 5), indices[:-5], distances[:-5]
+            assert "pairs differ" in peer.judge(fewer, found)
+            tried += 1
+    assert tried >= (3 if name == "scikit-learn" else 1)
 
 
 @pytest.mark.parametrize("name", ["scipy", "scikit-learn", "scikit-learn-intelex", "torch", "faiss-cpu", "jax"])

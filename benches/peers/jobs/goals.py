@@ -61,6 +61,9 @@ GOALS = (
     _same("k_nearest l2 float32, 5000 × 5000 × *", "scikit-learn", 1.5),
     _same("k_nearest l2 float32, 1 × *", "faiss-cpu", 0.95),
     _same("k_nearest l2 float32, 1 × *", "scikit-learn", 2),
+    _same("radius_neighbors l2 float32, * × 784*", "scikit-learn", 1.5),
+    _same("radius_neighbors l1 float32, * × 784*", "scikit-learn", 5),
+    _same("radius_neighbors l2 float32, * × 3*", OTHERS, 2),
     _same("knn_cross_validation *", OTHERS, 20),
     _same("KNNImputer float64, *", "scikit-learn", 10),
     # Losses

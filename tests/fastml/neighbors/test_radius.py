@@ -16,8 +16,8 @@ from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import make_pipeline
 from sklearn.utils.estimator_checks import check_estimator
 
-from fastml import RadiusNeighborsClassifier, RadiusNeighborsRegressor, RadiusNeighborsTransformer
-from fastml.neighbors import _radius
+from fastml import RadiusNeighborsClassifier, RadiusNeighborsRegressor
+from fastml.neighbors import RadiusNeighborsTransformer, _radius
 
 MODELS = {
     RadiusNeighborsClassifier: theirs.RadiusNeighborsClassifier,

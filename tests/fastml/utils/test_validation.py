@@ -36,6 +36,8 @@ MODELS = {
     "MLPClassifier": fastml.MLPClassifier((3,), max_iter=2, tol=None, random_state=0),
     "MLPRegressor": fastml.MLPRegressor((3,), max_iter=2, tol=None, random_state=0),
     "NearestCentroid": fastml.NearestCentroid(),
+    "RadiusNeighborsClassifier": fastml.RadiusNeighborsClassifier(9.0),
+    "RadiusNeighborsRegressor": fastml.RadiusNeighborsRegressor(9.0),
     "Ridge": fastml.Ridge(),
     "SGDClassifier": fastml.SGDClassifier(max_iter=2, tol=None, random_state=0),
     "SGDRegressor": fastml.SGDRegressor(max_iter=2, tol=None, random_state=0, learning_rate="constant"),
@@ -47,7 +49,7 @@ WITHOUT_TARGETS = {
     "LocalOutlierFactor": (fastml.LocalOutlierFactor(2, novelty=True), "predict"),
     "NearestNeighbors": (fastml.NearestNeighbors(n_neighbors=2), "kneighbors"),
 }
-WEIGHTED = [name for name in MODELS if not name.startswith("KN") and name != "NearestCentroid"]
+WEIGHTED = [name for name in MODELS if "Neighbors" not in name and name != "NearestCentroid"]
 VALIDATED = [name for name in MODELS if name.startswith(("SGD", "MLP", "Conv"))]
 
 
