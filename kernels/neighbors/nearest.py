@@ -256,14 +256,15 @@ def _outside_groups(
     """Find neighbors among settled rows of other groups in the way that pays; empty groups exclude nothing."""
     if prepared is not None and y is not prepared.rows:  # a part of them, or in another dtype
         prepared = None
-    way = arguments.base(metric), x, x_groups, y, y_groups, k, n_threads
-    tree = _tree.choose(algorithm, *way) if prepared is None else prepared.tree_for(algorithm, *way)
+    place = x, x_groups, y, y_groups, k, n_threads
+    choose_tree = _tree.choose if prepared is None else prepared.tree_for
+    tree = choose_tree(algorithm, arguments.base(metric), *place)
     same = x is y and x_groups is y_groups
     if tree is None and same and _symmetric.is_worthwhile(x, k, parallel.resolve(n_threads)):
         return _nearest_by_symmetry(metric, x, x_groups, k, n_threads, progress)
     if progress is None:
         kept = None if prepared is None or tree is not None else prepared.bounds_for(len(x), n_threads)
-        return _nearest(*way, tree, kept)
+        return _nearest(metric, *place, tree, kept)
     step = panels.TASK_ROWS * parallel.resolve(n_threads)
     if tree is not None:
         step = max(step, len(x) // _TREE_STEPS)
