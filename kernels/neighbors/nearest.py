@@ -57,7 +57,7 @@ from ..runtime import parallel
 from ..runtime.jit import inner, kernel, readonly
 from ..simd import comparisons
 from ..simd.comparisons import KEYS_AT_ONCE
-from . import _bounds, _extremes, _pruning, _selection, _symmetric, _tree, candidates
+from . import _bounds, _extremes, _pruning, _selection, _symmetric, _tree, _tree_choice, candidates
 from ._heaps import KeyRule, before, key_of, key_rule, merge, new_heaps, replace_root, sort_heaps, sort_rows
 from .prepared import PreparedRows
 
@@ -257,7 +257,7 @@ def _outside_groups(
     if prepared is not None and y is not prepared.rows:  # a part of them, or in another dtype
         prepared = None
     place = x, x_groups, y, y_groups, k, n_threads
-    choose_tree = _tree.choose if prepared is None else prepared.tree_for
+    choose_tree = _tree_choice.choose if prepared is None else prepared.tree_for
     tree = choose_tree(algorithm, arguments.base(metric), *place)
     same = x is y and x_groups is y_groups
     if tree is None and same and _symmetric.is_worthwhile(x, k, parallel.resolve(n_threads)):

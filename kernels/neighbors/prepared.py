@@ -15,7 +15,7 @@ from ..arguments import arrays
 from ..distances import arguments
 from ..runtime import parallel
 from ..runtime.jit import readonly
-from . import _bounds, _pruning, _tree
+from . import _bounds, _pruning, _tree, _tree_choice
 
 __all__ = ["PreparedRows", "prepare"]
 
@@ -90,8 +90,8 @@ class PreparedRows:
         """Make what many queries would repay, or what is asked for."""
         m = len(self.rows)
         if self.algorithm == "tree" and self._has_way("tree"):
-            self._tree = _tree.choose("tree", self._base, self.rows, _NO_GROUPS, self.rows, _NO_GROUPS, 1, n_threads)
-        elif self._has_way(self.algorithm) and _NEIGHBORS <= _tree.most_neighbors(m):
+            self._tree = _tree.build(self.rows, parallel.resolve(n_threads))
+        elif self._has_way(self.algorithm) and _NEIGHBORS <= _tree_choice.most_neighbors(m):
             numbers = np.arange(m)
             some = numbers[:: max(1, m // _QUERIES)]
             self._try_tree(self.rows[some], some, numbers, _NEIGHBORS, n_threads)
@@ -110,7 +110,7 @@ class PreparedRows:
         k: int,
         n_threads: int | None,
     ) -> _tree.Tree | None:
-        """Return the tree if these queries should go by it, as `_tree.choose` does; "auto" is what was prepared."""
+        """Return the tree if these queries should go by it, as `_tree_choice` says; "auto" is what was prepared."""
         way = self.algorithm if algorithm == "auto" else algorithm
         n, (m, d) = len(x), y.shape
         self._asked += n
@@ -118,15 +118,15 @@ class PreparedRows:
             return None
         if way == "tree":
             if self._tree is None:
-                self._tree = _tree.choose("tree", metric, x, x_groups, y, y_groups, k, n_threads)
+                self._tree = _tree.build(self.rows, parallel.resolve(n_threads))
             return self._tree
-        if k > _tree.most_neighbors(m):
+        if k > _tree_choice.most_neighbors(m):
             return None
         if self._tree is None:
-            if not self._tree_was_tried and _tree.may_repay(self._asked, m, d):
+            if not self._tree_was_tried and _tree_choice.may_repay(self._asked, m, d):
                 self._try_tree(x, x_groups, y_groups, k, n_threads)
             return self._tree
-        if n >= _QUERIES_TO_ASK and not _tree.pays(self._tree, metric, x, x_groups, y_groups, m, k):
+        if n >= _QUERIES_TO_ASK and not _tree_choice.pays(self._tree, metric, x, x_groups, y_groups, m, k):
             return None
         return self._tree
 
@@ -144,7 +144,7 @@ class PreparedRows:
         return self._bounds
 
     def _has_way(self, algorithm: arguments.Algorithm) -> bool:
-        return algorithm != "brute" and _tree.is_possible(self._base, self.rows)
+        return algorithm != "brute" and _tree_choice.is_possible(self._base, self.rows)
 
     def _try_tree(
         self,
@@ -154,7 +154,7 @@ class PreparedRows:
         k: int,
         n_threads: int | None,
     ) -> None:
-        self._tree = _tree.tried(self._base, x, x_groups, self.rows, y_groups, k, n_threads)
+        self._tree = _tree_choice.tried(self._base, x, x_groups, self.rows, y_groups, k, n_threads)
         self._tree_was_tried = True
 
 

@@ -24,7 +24,7 @@ from ..distances import arguments, extremes, panels, scales
 from ..distances.panels import KEY_DTYPES, POINTS_STEP
 from ..runtime import parallel
 from ..runtime.jit import readonly
-from . import _tree, _within
+from . import _tree, _tree_choice, _within
 from ._heaps import MOST_ROWS, key_rule
 from ._within import Entries
 
@@ -216,26 +216,27 @@ def _search(asked: _Question, algorithm: arguments.Algorithm, n_threads: int | N
 
 
 def _choose(algorithm: arguments.Algorithm, asked: _Question, n_threads: int | None) -> _tree.Tree | None:
-    """Return a tree of the rows of Y if one is asked for or worthwhile, and possible; see `_tree.choose`."""
+    """Return a tree of the rows of Y if one is asked for or worthwhile, and possible; see `_tree_choice.choose`."""
     (n, d), m, y = asked.x.shape, len(asked.y), asked.y
-    possible = arguments.METRICS[asked.metric].can_be_pruned and y.dtype.kind == "f" and d > 0 and 0 < n < MOST_ROWS
-    if algorithm == "brute" or not possible or m >= MOST_ROWS:
+    if algorithm == "brute" or not 0 < n < MOST_ROWS or not _tree_choice.is_possible(asked.metric, y):
         return None
-    if algorithm == "auto" and not _tree.may_repay(n, m, d):
+    if algorithm == "auto" and not _tree_choice.may_repay(n, m, d):
         return None
-    if algorithm == "auto" and d > _tree._FEW_COLUMNS:
-        part = np.ascontiguousarray(y[:: -(-m // _tree._TRIAL_ROWS)])
+    if algorithm == "auto" and d > _tree_choice._FEW_COLUMNS:
+        part = np.ascontiguousarray(y[:: -(-m // _tree_choice._TRIAL_ROWS)])
         if not _is_enough(0.9 * part.size, asked, _tree.build(part, 1)):
             return None
     tree = _tree.build(y, parallel.resolve(n_threads))
-    is_enough = algorithm == "tree" or _is_enough(_tree.most_columns(m, d), asked, tree)
+    is_enough = algorithm == "tree" or _is_enough(_tree_choice.most_columns(m, d), asked, tree)
     return tree if is_enough else None
 
 
 def _is_enough(columns: float, asked: _Question, tree: _tree.Tree) -> bool:
     """Whether a few queries look at so many columns at most, in the mean."""
-    some = slice(None, None, max(1, len(asked.x) // _tree._TRIAL_QUERIES))
-    x, limits = (np.ascontiguousarray(values[some][: _tree._TRIAL_QUERIES]) for values in (asked.x, asked.limits))
+    some = slice(None, None, max(1, len(asked.x) // _tree_choice._TRIAL_QUERIES))
+    x, limits = (
+        np.ascontiguousarray(values[some][: _tree_choice._TRIAL_QUERIES]) for values in (asked.x, asked.limits)
+    )
     n, tried = len(x), asked._replace(x=x, limits=readonly(limits), excludes=False, keeps=False)
     visit = _visitor(tried, tree, np.arange(n), np.zeros(n, np.intp), np.zeros(n, np.bool_))
     done, _, looked = visit(0, n, int(n * columns), _room(tried, 1))

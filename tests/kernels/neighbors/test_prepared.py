@@ -10,7 +10,7 @@ import pytest
 
 from fastml.kernels import PreparedRows, k_nearest, prepare
 from fastml.kernels.distances.arguments import METRICS
-from fastml.kernels.neighbors import _bounds, _pruning, _tree, prepared
+from fastml.kernels.neighbors import _bounds, _pruning, _tree, _tree_choice, prepared
 from fastml.kernels.runtime import parallel
 from fastml.kernels.runtime.jit import jit_enabled
 
@@ -153,7 +153,7 @@ def test_a_tree_is_made_when_enough_has_been_asked(rng, monkeypatch):
     assert rows._tree is tree
     monkeypatch.undo()
     built = []
-    monkeypatch.setattr(_tree, "tried", lambda *_: built.append(1))
+    monkeypatch.setattr(_tree_choice, "tried", lambda *_: built.append(1))
     rows = PreparedRows(Y, "l2", "auto")
     for _ in range(3):
         k_nearest(Y[:1000], rows, 3)
@@ -163,7 +163,7 @@ def test_a_tree_is_made_when_enough_has_been_asked(rng, monkeypatch):
 @pytest.mark.skipif(not jit_enabled(), reason="takes long as Python")
 def test_queries_from_elsewhere_are_asked(rng, monkeypatch):
     rows = prepare(rng.random((20_000, 3), np.float32))
-    monkeypatch.setattr(_tree, "pays", lambda *_: False)
+    monkeypatch.setattr(_tree_choice, "pays", lambda *_: False)
     monkeypatch.setattr(_tree, "search", None)
     k_nearest(rng.random((600, 3), np.float32), rows, 3)
 

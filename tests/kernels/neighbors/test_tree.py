@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from fastml.kernels import k_nearest
 from fastml.kernels.distances import panels, tiles
 from fastml.kernels.distances.arguments import METRIC_CODES, METRICS
-from fastml.kernels.neighbors import _heaps, _tree
+from fastml.kernels.neighbors import _heaps, _tree, _tree_choice
 from fastml.kernels.neighbors.nearest import k_nearest_outside_group
 from fastml.kernels.reference import loops, vectorized
 from fastml.kernels.runtime.jit import inner, jit_enabled
@@ -236,7 +236,7 @@ def test_the_choice(rng, monkeypatch):
     """A tree is chosen in few columns, and of rows with structure; not of small problems, nor where all are near."""
 
     def chosen(Y, k=5, n=20_000):
-        return _tree.choose("auto", "l2", Y[:n], NOTHING, Y, NOTHING, k, 2) is not None
+        return _tree_choice.choose("auto", "l2", Y[:n], NOTHING, Y, NOTHING, k, 2) is not None
 
     few = rng.random((20_000, 3), np.float32)
     assert chosen(few)
