@@ -38,11 +38,15 @@ __all__ = [
     "scores",
     "scores_of_one",
     "strip_width",
+    "whole_strips",
 ]
 
 
 ROWS = 32  # rows whose gradient is summed in the dtype of X
 TILE_ROWS = 8
+
+#: Classes of a strip, where there are as many: of its registers more hold sums, and fewer what they are made of.
+_STRIP_CLASSES = 5
 
 #: Rows that are summed in registers before they are added to those 32: more would round too often.
 _STRIP_ROWS = 16
@@ -119,29 +123,34 @@ def add_outer(typingctx, rows, classes, X, top, first, G, row, c, dW):  # type: 
     return types.void(rows, classes, X, top, types.intp, G, row, c, dW), emit
 
 
-def _strip_width_twin(X):  # type: ignore[no-untyped-def]
-    return 32
+def _strip_width_twin(classes, X):  # type: ignore[no-untyped-def]
+    return 32 if classes < _STRIP_CLASSES else 16
 
 
 @intrinsic(twin=_strip_width_twin)
-def strip_width(typingctx, X):  # type: ignore[no-untyped-def]
-    """How many columns `add_strip` works on."""
+def strip_width(typingctx, classes, X):  # type: ignore[no-untyped-def]
+    """How many columns `add_strip` works on for so many classes (a literal)."""
+    if not isinstance(classes, types.IntegerLiteral):
+        return None  # asked again with the literal
 
     def emit(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
         e = _ColumnsEmitter(context, builder, X.dtype)
-        return e.number(e.strip_vectors * e.lanes)
+        return e.number(e.strip_vectors(classes.literal_value) * e.lanes)
 
-    return types.intp(X), emit
+    return types.intp(classes, X), emit
 
 
 def _add_strip_twin(classes, X, top, n, at, G, row, c, dW):  # type: ignore[no-untyped-def]
-    here = slice(at, at + strip_width(X))
+    here = slice(at, at + strip_width(classes, X))
     dW[c : c + classes, here] += G[row : row + n, c : c + classes].T @ X[top : top + n, here]
 
 
 @intrinsic(twin=_add_strip_twin)
 def add_strip(typingctx, classes, X, top, n, at, G, row, c, dW):  # type: ignore[no-untyped-def]
-    """As `add_outer` of `n` rows, for a strip of columns from `at` on: their gradient stays in registers meanwhile."""
+    """As `add_outer` of `n` rows, for a strip of columns from `at` on: their gradient stays in registers meanwhile.
+
+    `dW` may be float64 where `X` is float32.
+    """
     if not isinstance(classes, types.IntegerLiteral):
         return None  # asked again with the literal
     n_classes = classes.literal_value
@@ -152,19 +161,33 @@ def add_strip(typingctx, classes, X, top, n, at, G, row, c, dW):  # type: ignore
         (x_first,), columns = e.rows(X, x, x_top, 1)
         (g_first,), g_columns = e.rows(G, g, g_top, 1)
         d_rows, _ = e.rows(dW, d, c_top, n_classes)
-        places = [builder.add(at, e.number(v * e.lanes)) for v in range(e.strip_vectors)]
+        places = [builder.add(at, e.number(v * e.lanes)) for v in range(e.strip_vectors(n_classes))]
         sums = [[e.zeroed() for _ in places] for _ in d_rows]
-        with cgutils.for_range(builder, count) as loop:
-            x_row = builder.gep(x_first, [builder.mul(loop.index, columns)])
-            g_row = builder.gep(g_first, [builder.add(builder.mul(loop.index, g_columns), c_top)])
-            vectors = [e.load(x_row, place) for place in places]
-            for k, of_class in enumerate(sums):
-                factor = e.everywhere(builder.load(builder.gep(g_row, [e.number(k)])))
-                for vector, total in zip(vectors, of_class, strict=True):
-                    builder.store(e.multiply_add(factor, vector, builder.load(total)), total)
+        parts = [[e.zeroed() for _ in places] for _ in d_rows]
+        step = e.number(_STRIP_ROWS)
+        with cgutils.for_range_slice(builder, e.number(0), count, step, intp=cgutils.intp_t) as (first, _):
+            left = builder.sub(count, first)
+            some = builder.select(builder.icmp_signed("<", left, step), left, step)
+            with cgutils.for_range(builder, some) as loop:
+                i = builder.add(first, loop.index)
+                x_row = builder.gep(x_first, [builder.mul(i, columns)])
+                g_row = builder.gep(g_first, [builder.add(builder.mul(i, g_columns), c_top)])
+                vectors = [e.load(x_row, place) for place in places]
+                for k, of_class in enumerate(parts):
+                    factor = e.everywhere(builder.load(builder.gep(g_row, [e.number(k)])))
+                    for vector, part in zip(vectors, of_class, strict=True):
+                        builder.store(e.multiply_add(factor, vector, builder.load(part)), part)
+            for of_class, of_part in zip(sums, parts, strict=True):
+                for total, part in zip(of_class, of_part, strict=True):
+                    builder.store(builder.fadd(builder.load(total), builder.load(part)), total)
+                    builder.store(ir.Constant(e.vector, None), part)
+        wide = _ColumnsEmitter(context, builder, dW.dtype)
+        wide.vector = ir.VectorType(wide.scalar, e.lanes)
         for d_row, of_class in zip(d_rows, sums, strict=True):
             for place, total in zip(places, of_class, strict=True):
-                e.store(builder.fadd(e.load(d_row, place), builder.load(total)), d_row, place)
+                value = builder.load(total)
+                value = value if dW.dtype == X.dtype else builder.fpext(value, wide.vector)
+                wide.store(builder.fadd(wide.load(d_row, place), value), d_row, place)
         return context.get_dummy_value()
 
     return types.void(classes, X, types.intp, types.intp, types.intp, G, types.intp, types.intp, dW), emit
@@ -180,10 +203,9 @@ class _Columns(NamedTuple):
 class _ColumnsEmitter(Emitter):
     """A loop over the columns of several rows, by whole vectors and what is left."""
 
-    @property
-    def strip_vectors(self) -> int:
-        """Vectors of a strip: with those of two classes the registers for sums are full."""
-        return self.tile_sums // 2
+    def strip_vectors(self, classes: int) -> int:
+        """Vectors of a strip: with two classes the registers for sums are full, with `_STRIP_CLASSES` a few more."""
+        return self.tile_sums // (2 if classes < _STRIP_CLASSES else 4)
 
     def rows(self, array_type: Any, value: ir.Value, top: ir.Value, count: int) -> tuple[list[ir.Value], ir.Value]:
         """Return pointers to `count` rows from `top` on, and the number of columns."""
@@ -272,18 +294,18 @@ class _ColumnsEmitter(Emitter):
 
 
 @inner
-def scores(X, W, b, top, n, Z):  # type: ignore[no-untyped-def]
+def scores(X, W, b, top, n, Z, half):  # type: ignore[no-untyped-def]
     """Z[i, c] = X[top + i] . W[c] + b[c] for i < n.
 
     Meanwhile the rows that come next are asked for, a few at a time: tiles do not read them in the order of addresses,
-    in which a CPU would foresee them.
+    in which a CPU would foresee them. With `half` it is the first half of them: `add_gradient` asks for the others.
     """
-    classes = W.shape[0]
+    classes, asked = W.shape[0], TILE_ROWS // 2 if half else TILE_ROWS
     pairs, rows = classes // 2 * 2, n // TILE_ROWS * TILE_ROWS
-    share = -(-TILE_ROWS // max(1, pairs // 2))
+    share = -(-asked // max(1, pairs // 2))
     for i in range(0, rows, TILE_ROWS):
-        coming = top + i + ROWS
-        end = min(coming + TILE_ROWS, X.shape[0])
+        coming = top + ROWS + i * asked // TILE_ROWS
+        end = min(coming + asked, X.shape[0])
         for c in range(0, pairs, 2):
             prefetch(X, coming, min(coming + share, end))
             coming += share
@@ -296,29 +318,42 @@ def scores(X, W, b, top, n, Z):  # type: ignore[no-untyped-def]
 
 
 @inner
-def add_gradient(X, top, n, G, dW):  # type: ignore[no-untyped-def]
-    """dW[c] += sum_i G[i, c] X[top + i], and the sums of G in the last column, for i < n."""
+def add_gradient(X, top, n, G, dW, total):  # type: ignore[no-untyped-def]
+    """total[c] += sum_i G[i, c] X[top + i] for i < n, but from column `whole_strips` on into dW[c], to be flushed.
+
+    The sums of G go into the last column of dW. Meanwhile the second half of the rows that come next is asked for.
+    """
     classes, columns = dW.shape[0], X.shape[1]
     pairs, rows = classes // 2 * 2, n // TILE_ROWS * TILE_ROWS
-    width = strip_width(X)
-    in_strips = columns // width * width
-    for at in range(0, in_strips, width):
-        for c in range(0, pairs, 2):
-            for i in range(0, rows, _STRIP_ROWS):
-                add_strip(2, X, top + i, min(_STRIP_ROWS, rows - i), at, G, i, c, dW)
-        if pairs < classes:
-            for i in range(0, rows, _STRIP_ROWS):
-                add_strip(1, X, top + i, min(_STRIP_ROWS, rows - i), at, G, i, pairs, dW)
+    wide, narrow = strip_width(2, X), strip_width(_STRIP_CLASSES, X)
+    in_strips, many = whole_strips(X), classes // _STRIP_CLASSES * _STRIP_CLASSES
+    coming = top + ROWS + ROWS // 2
+    for at in range(0, in_strips, wide):
+        begin, end = at * (ROWS // 2) // in_strips, (at + wide) * (ROWS // 2) // in_strips
+        prefetch(X, coming + begin, min(coming + end, X.shape[0]))
+        for part in range(at, at + wide, narrow):
+            for c in range(0, many, _STRIP_CLASSES):
+                add_strip(_STRIP_CLASSES, X, top, n, part, G, 0, c, total)
+        for c in range(many, classes - 1, 2):
+            add_strip(2, X, top, n, at, G, 0, c, total)
+        if (classes - many) % 2 > 0:
+            add_strip(1, X, top, n, at, G, 0, classes - 1, total)
     if in_strips < columns:
         for i in range(0, rows, TILE_ROWS):
             for c in range(0, pairs, 2):
                 add_outer(TILE_ROWS, 2, X, top + i, in_strips, G, i, c, dW)
             if pairs < classes:
                 add_outer(TILE_ROWS, 1, X, top + i, in_strips, G, i, pairs, dW)
-    for i in range(rows, n):
-        for c in range(classes):
-            add_outer(1, 1, X, top + i, 0, G, i, c, dW)
+        for i in range(rows, n):
+            for c in range(classes):
+                add_outer(1, 1, X, top + i, in_strips, G, i, c, dW)
     _add_shifts(n, G, dW)
+
+
+@inner
+def whole_strips(X):  # type: ignore[no-untyped-def]
+    """How many columns `add_gradient` works on in strips."""
+    return X.shape[1] // strip_width(2, X) * strip_width(2, X)
 
 
 @inner
@@ -330,7 +365,7 @@ def scores_of_one(X, W, b, top, n, Z):  # type: ignore[no-untyped-def]
 
 @inner
 def add_gradient_of_one(X, top, n, G, dW):  # type: ignore[no-untyped-def]
-    """As `add_gradient`, for one score."""
+    """dW[0] += sum_i G[i, 0] X[top + i], and the sum of G in the last column, for i < n."""
     rows = n // TILE_ROWS * TILE_ROWS
     for i in range(0, rows, TILE_ROWS):
         add_outer(TILE_ROWS, 1, X, top + i, 0, G, i, 0, dW)
@@ -351,10 +386,10 @@ def _add_shifts(n, G, dW):  # type: ignore[no-untyped-def]
 
 
 @inner
-def flush(dW, total):  # type: ignore[no-untyped-def]
-    """Add the gradient of a few rows to the cell's float64 one, and clear it."""
+def flush(dW, first, total):  # type: ignore[no-untyped-def]
+    """Add the gradient of a few rows to the cell's float64 one, from column `first` on, and clear it."""
     for c in range(dW.shape[0]):
-        source, target = dW[c], total[c]
+        source, target = dW[c, first:], total[c, first:]
         for d in range(source.size):
             target[d] += source[d]
             source[d] = like(source[d], 0)

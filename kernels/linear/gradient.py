@@ -27,7 +27,7 @@ from ..simd.functions import like
 from ..simd.rows import sum_of
 from ..training.cells import CELL, call_rows, end_of_cell, place_of, sums_of_cells
 from . import arguments
-from ._products import ROWS, ROWS_OF_ONE, add_gradient, add_gradient_of_one, flush, scores, scores_of_one
+from ._products import ROWS, ROWS_OF_ONE, add_gradient, add_gradient_of_one, flush, scores, scores_of_one, whole_strips
 
 __all__ = ["Rows", "linear_loss_gradient", "rows_of"]
 
@@ -180,6 +180,7 @@ def _pass(loss: str, rows_of_scores: Callable[..., Any]) -> Callable[..., None]:
         work = scratch(ROWS, classes, Z)
         dW = np.zeros((classes, columns + 1), X.dtype)
         at_once = ROWS_OF_ONE if W.shape[0] == 1 else ROWS
+        in_strips = 0 if W.shape[0] == 1 else whole_strips(X)
         for cell in range(first, last, CELL):
             total, bottom, value = place_of(cell, stack), min(last, cell + CELL), 0.0
             for begin in range(cell, bottom, ROWS):
@@ -189,14 +190,14 @@ def _pass(loss: str, rows_of_scores: Callable[..., Any]) -> Callable[..., None]:
                     if classes == 1:
                         scores_of_one(X, W, b, top, n, Z)
                     else:
-                        scores(X, W, b, top, n, Z)
+                        scores(X, W, b, top, n, Z, in_strips > 0)
                     w = weight[top : top + n] if weighted else weight
                     value += rows_of_scores(Z, y, indices, P, top, n, w, scale, work, G)
                     if classes == 1:
                         add_gradient_of_one(X, top, n, G, dW)
                     else:
-                        add_gradient(X, top, n, G, dW)
-                flush(dW, total)
+                        add_gradient(X, top, n, G, dW, total)
+                flush(dW, in_strips, total)
             total[classes, 0] += value
             end_of_cell(bottom, X.shape[0], stack)
 

@@ -25,7 +25,7 @@ from ..runtime.jit import inner, kernel, readonly, scalar
 from ..simd.functions import like
 from ..simd.rows import frozen, prefetch, sum_of
 from ..training.cells import CELL, call_rows, end_of_cell, place_of, sums_of_cells
-from ._products import ROWS, ROWS_OF_ONE, add_gradient, add_gradient_of_one, flush, scores, scores_of_one
+from ._products import ROWS, ROWS_OF_ONE, add_gradient, add_gradient_of_one, flush, scores, scores_of_one, whole_strips
 
 __all__ = ["SOLVER_LOSSES", "LossPass"]
 
@@ -244,7 +244,7 @@ def _combine(X, A, first, last, stack):  # type: ignore[no-untyped-def]
             for c in range(m):
                 for i in range(n):
                     weights[i, c] = A[c, top + i]
-            add_gradient(frozen(rows), 0, n, weights, total)
+            add_gradient(frozen(rows), 0, n, weights, total, total)
         end_of_cell(bottom, X.shape[0], stack)
 
 
@@ -264,25 +264,26 @@ def _passes(loss: str, add_rows: Callable[..., Any]) -> tuple[Callable[..., None
         y, labels, weighted, weight = data
         Z, G, work, dW = space
         classes, at_once = W.shape[0], ROWS_OF_ONE if W.shape[0] == 1 else ROWS
+        in_strips = 0 if classes == 1 else whole_strips(rows)
         for first in range(0, count, at_once):
             n, top = min(at_once, count - first), begin + first
             here = slice(top, top + n)
             if classes == 1:
                 scores_of_one(rows, W, b, first, n, Z)
             else:
-                scores(rows, W, b, first, n, Z)
+                scores(rows, W, b, first, n, Z, in_strips > 0)
             add_rows(Z[:n], y[here], labels[here], weight[here] if weighted else weight, rule, work, G[:n], total)
             if classes == 1:
                 add_gradient_of_one(rows, first, n, G, dW)
             else:
-                add_gradient(rows, first, n, G, dW)
+                add_gradient(rows, first, n, G, dW, total)
             if score_gradient.size > 0:
                 which = rule[0]
                 for c in range(which.size):
                     row = score_gradient[which[c], here]
                     for i in range(n):
                         row[i] = G[i, c]
-        flush(dW, total)
+        flush(dW, in_strips, total)
 
     def as_they_are(X, W, b, data, rule, first, last, stack, score_gradient):  # type: ignore[no-untyped-def]
         space = _space(W)

@@ -98,7 +98,7 @@ def _scores(X, W, b, Z):  # type: ignore[no-untyped-def]
 @inner
 def _write_scores(X, n, W, b, Z):  # type: ignore[no-untyped-def]
     for top in range(0, n, ROWS):
-        scores(X, W, b, top, min(ROWS, n - top), Z[top:])
+        scores(X, W, b, top, min(ROWS, n - top), Z[top:], False)
 
 
 @kernel

@@ -35,6 +35,8 @@ def add_outer_of(rows: int, classes: int):
 
 
 def add_strip_of(classes: int):
+    if classes == 5:
+        return inner(lambda X, top, n, at, G, row, c, dW: linear_products.add_strip(5, X, top, n, at, G, row, c, dW))
     if classes == 2:
         return inner(lambda X, top, n, at, G, row, c, dW: linear_products.add_strip(2, X, top, n, at, G, row, c, dW))
     return inner(lambda X, top, n, at, G, row, c, dW: linear_products.add_strip(1, X, top, n, at, G, row, c, dW))
@@ -73,22 +75,29 @@ def test_products_agree_with_their_twins(rng, monkeypatch, dtype, tile, target):
 
 
 @pytest.mark.parametrize("target", ["own", "Arm, 128 bits"])
-@pytest.mark.parametrize("classes", [1, 2])
+@pytest.mark.parametrize("classes", [1, 2, 5])
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_strips_agree_with_their_twin(rng, monkeypatch, dtype, classes, target):
     if target != "own":
         monkeypatch.setattr(llvm, "target", lambda: NARROW)
     add_strip = add_strip_of(classes)
-    X, G = (rng.integers(-8, 9, (30, columns)).astype(dtype) for columns in (300, 7))
-    X[[2, 3 + 16]] = np.nan
-    width = inner(lambda X: linear_products.strip_width(X))(X)
-    monkeypatch.setattr(linear_products, "strip_width", lambda X: width)
-    for n, at in ((16, 5), (1, 0), (7, 300 - width)):
-        got = rng.integers(-8, 9, (9, 301)).astype(dtype)
-        want = got.copy()
-        add_strip(X, 3, n, at, G, 4, 2, got)
-        linear_products.add_strip.twin(classes, X, 3, n, at, G, 4, 2, want)
-        np.testing.assert_array_equal(got, want)
+    X, G = (rng.integers(-8, 9, (40, columns)).astype(dtype) for columns in (300, 7))
+    X[[2, 3 + 33]] = np.nan
+    width_of = {
+        1: inner(lambda X: linear_products.strip_width(1, X)),
+        2: inner(lambda X: linear_products.strip_width(2, X)),
+        5: inner(lambda X: linear_products.strip_width(5, X)),
+    }
+    width = width_of[classes](X)
+    monkeypatch.setattr(linear_products, "strip_width", lambda classes, X: width)
+    for n, at in ((16, 5), (1, 0), (7, 300 - width), (33, 8)):
+        for total in FLOATS if dtype == "float32" else [dtype]:
+            got = rng.integers(-8, 9, (9, 301)).astype(total)
+            want = got.copy()
+            add_strip(X, 3, n, at, G, 4, 2, got)
+            linear_products.add_strip.twin(classes, X, 3, n, at, G, 4, 2, want)
+            assert got.dtype == total
+            np.testing.assert_array_equal(got, want)
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
