@@ -15,7 +15,15 @@ from ...distances import arguments, scales
 from ...neighbors import candidates
 from ._common import Row, quiet
 
-__all__ = ["k_nearest", "pairwise", "pairwise_l1", "pairwise_l2", "pairwise_linf"]
+__all__ = [
+    "k_nearest",
+    "pairwise",
+    "pairwise_argmin",
+    "pairwise_argmin_min",
+    "pairwise_l1",
+    "pairwise_l2",
+    "pairwise_linf",
+]
 
 
 def _l1(x: Row, y: Row) -> float:
@@ -182,3 +190,14 @@ def k_nearest(
             indices[i, rank] = j
             distances[i, rank] = keys[j].distance
     return distances, indices
+
+
+def pairwise_argmin(X: ArrayLike, Y: ArrayLike, *, metric: str = "l2") -> Array:
+    """Find the row of `Y` nearest to each row of `X`; see `kernels.pairwise_argmin`."""
+    return k_nearest(X, Y, 1, metric=metric)[1][:, 0]
+
+
+def pairwise_argmin_min(X: ArrayLike, Y: ArrayLike, *, metric: str = "l2") -> tuple[Array, Array]:
+    """Find the row of `Y` nearest to each row of `X`, and its distance; see `kernels.pairwise_argmin_min`."""
+    distances, indices = k_nearest(X, Y, 1, metric=metric)
+    return indices[:, 0], distances[:, 0]

@@ -100,11 +100,11 @@ def test_output_dtypes_are_those_of_the_catalogue(entry, dtype, tier, seed):
     inputs = entry.make(entry.sizes["tiny"], dtype, "typical", seed)
     result = entry.tier(tier)(*inputs.args, **inputs.kwargs)
     arrays = [part for part in (result if isinstance(result, tuple) else (result,)) if isinstance(part, np.ndarray)]
-    if entry.function == "k_nearest":
-        assert arrays.pop().dtype == np.intp
+    if entry.family == "neighbors":
+        assert arrays.pop(-1 if entry.function == "k_nearest" else 0).dtype == np.intp
     if entry.function in ("train_linear", "train_network"):
         assert arrays.pop().dtype == np.float64
-    if not arrays:
+    if not arrays and entry.function != "pairwise_argmin":
         assert type(result) is float
         assert entry.dtypes[dtype].output == "float64"
     for array in arrays:
@@ -139,7 +139,7 @@ def test_the_comparison_notices_a_wrong_result(entry, dtype, seed):
     assert catalogue.check(entry, result, truth, dtype) <= 1
     parts = result if isinstance(result, tuple) else (result,)
     for number, part in enumerate(parts):
-        if entry.function == "k_nearest" and number == 1:
+        if entry.family == "neighbors" and np.asarray(part).dtype == np.intp:
             continue  # wrong neighbours have a test of their own
         exact = np.asarray(part)
         floating = exact.dtype.kind == "f"
@@ -186,6 +186,20 @@ def test_the_comparison_knows_nan_and_the_sign_of_infinity():
         (math.nan, 0.0),
     ):
         assert units(got, expected) == math.inf, (got, expected)
+
+
+def test_the_comparison_notices_a_wrong_nearest_row(seed):
+    for key in ("pairwise_argmin[l2]", "pairwise_argmin_min[l1]"):
+        entry = ENTRIES[key]
+        inputs = entry.make(entry.sizes["tiny"], "float64", "typical", seed)
+        truth = entry.reference(inputs)
+        result = entry.tier("vectorized")(*inputs.args, **inputs.kwargs)
+        parts = result if isinstance(result, tuple) else (result,)
+        wrong = parts[0].copy()
+        wrong[0] = (wrong[0] + 1) % len(inputs.args[1])
+        for indices, fits in ((parts[0], True), (wrong, False)):
+            damaged = (indices, *parts[1:]) if len(parts) > 1 else indices
+            assert (catalogue.check(entry, damaged, truth, "float64") <= 1) == fits
 
 
 def test_the_comparison_notices_a_wrong_neighbor(seed):

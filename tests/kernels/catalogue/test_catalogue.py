@@ -154,7 +154,8 @@ def test_check_accepts_the_truth_itself_and_refuses_an_error_of_the_tolerance(en
         elif isinstance(parts[0], np.ndarray):
             wrong = parts[0].copy()
             wrong.flat[-1] += 1
-            assert check(entry, wrong if len(parts) == 1 else (wrong, *parts[1:]), truth, dtype) == math.inf
+            units = check(entry, wrong if len(parts) == 1 else (wrong, *parts[1:]), truth, dtype)
+            assert units > 1 if entry.family == "neighbors" else units == math.inf
         else:
             wrong = parts[0] + 3 * float(tolerance.rtol * truth.scale[0] + tolerance.atol)
             assert check(entry, wrong if len(parts) == 1 else (wrong, *parts[1:]), truth, dtype) > 1
@@ -174,6 +175,8 @@ def test_check_finds_a_row_left_out(entry):
 
 def test_check_finds_float32_arithmetic_in_a_float64_result():
     for key, entry in ENTRIES.items():
+        if entry.function == "pairwise_argmin":  # indices alone are the same
+            continue
         inputs = entry.make(entry.sizes["tiny"], "float64")
         args = tuple(
             a.astype(np.float32) if isinstance(a, np.ndarray) and a.dtype == np.float64 else a for a in inputs.args
