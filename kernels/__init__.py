@@ -29,6 +29,7 @@ from .losses.table import functions_of
 #: gradient each, such as `huber` and `huber_gradient` in `losses/regression.py`.
 _FUNCTIONS = {
     "distances.pairwise": ("pairwise_l1", "pairwise_l2", "pairwise_linf"),
+    "neighbors.argmin": ("pairwise_argmin", "pairwise_argmin_min"),
     "neighbors.nearest": ("k_nearest",),
     "neighbors.radius": ("radius_counts", "radius_neighbors"),
     "losses.elementwise": ("exp", "sigmoid", "softplus"),
@@ -88,6 +89,7 @@ if TYPE_CHECKING:
     from .losses.margin import *  # noqa: F403
     from .losses.multinomial import *  # noqa: F403
     from .losses.regression import *  # noqa: F403
+    from .neighbors.argmin import *  # noqa: F403
     from .neighbors.nearest import *  # noqa: F403
     from .neighbors.prepared import *  # noqa: F403
     from .neighbors.radius import *  # noqa: F403

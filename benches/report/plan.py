@@ -143,7 +143,7 @@ def _image_maker(entry: Any, dataset: Dataset, dtype: str, n: int, m: int) -> Ca
         pattern = entry.make(tuple(entry.sizes["tiny"]), dtype)
         X = np.ascontiguousarray(dataset.X_test[:n].astype(dtype))
         Y = np.ascontiguousarray(dataset.X_train[:m].astype(dtype))
-        rest = (_K, *pattern.args[3:]) if entry.family == "neighbors" else pattern.args[2:]
+        rest = (_K, *pattern.args[3:]) if "k" in entry.axes else pattern.args[2:]
         return type(pattern)((X, Y, *rest), dict(pattern.kwargs))
 
     return make

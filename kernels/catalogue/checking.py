@@ -49,7 +49,7 @@ def check(entry: Entry, result: Any, truth: Truth, dtype: str) -> float:
             or (expected is not None and got.dtype != expected)
         ):
             return math.inf
-        if truth.distances is not None and number == 1:
+        if number == truth.neighbors:
             units = _neighbor_error(got, truth, tolerance, exact=dtype == "uint8")
         elif got.dtype.kind == "i":
             units = 0.0 if np.array_equal(got, want) else math.inf
@@ -73,23 +73,23 @@ def _float_error(got: Array, want: Array, bound: Array) -> float:
 
 
 def _neighbor_error(indices: Array, truth: Truth, tolerance: Tolerance, exact: bool) -> float:
-    """Judge neighbours by the true distance of what was chosen for each rank.
+    """Judge neighbours, as many for each query or as in a sparse matrix, by the true distance of what was chosen.
 
     With distances that are off by at most e, the one chosen for a rank is off by at most 2e.
     """
-    distances, wanted = truth.distances, truth[1]
-    assert distances is not None
+    place, distances = truth.neighbors, truth.distances
+    assert place is not None and distances is not None
+    wanted, of_rows = truth[place].ravel(), len(truth) == 3
     if exact:
-        return 0.0 if np.array_equal(indices, wanted) else math.inf
+        return 0.0 if np.array_equal(indices.ravel(), wanted) else math.inf
     if indices.size == 0:
         return 0.0
     n, m = distances.shape
-    if indices.ndim == 2:
-        counts, scale = np.full(n, indices.shape[1]), truth.scale[0].ravel()
-    else:  # as in a sparse matrix, of which output 0 says where rows begin
-        counts, scale = np.diff(truth[0]), truth.scale[2]
+    counts = np.diff(truth[0]) if of_rows else np.full(n, indices.size // n)
     rows, chosen = np.repeat(np.arange(n), counts), indices.ravel()
     if chosen.min() < 0 or chosen.max() >= m or np.unique(rows * m + chosen).size < chosen.size:
         return math.inf
+    sizes = [scale for scale, dtype in zip(truth.scale, truth.dtypes, strict=True) if dtype != np.intp]
+    scale = (*sizes, truth.scale[place])[0].ravel()
     bound = 2 * (tolerance.rtol * scale + tolerance.atol)
-    return _float_error(distances[rows, chosen], distances[rows, wanted.ravel()], bound)
+    return _float_error(distances[rows, chosen], distances[rows, wanted], bound)

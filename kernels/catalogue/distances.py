@@ -52,6 +52,8 @@ def entries() -> Iterator[Entry]:
     yield from map(_k_nearest, DEFINITIONS)
     for function in ("radius_neighbors", "radius_counts"):
         yield from (_radius(function, metric) for metric in METRICS)
+    for metric in METRICS:
+        yield from (_argmin(metric, with_distances) for with_distances in (False, True))
 
 
 def _dtypes(kind: str) -> dict[str, Dtypes]:
@@ -113,7 +115,11 @@ def _k_nearest(metric: str) -> Entry:
 
     def make(size: Size, dtype: str, regime: str = "typical", seed: int = 0) -> Inputs:
         n, m, d, k = size
-        X, Y = random_points(np.random.default_rng(seed), n, m, d, dtype, regime)
+        X, Y = random_points(np.random.default_rng(seed), n, m, d, dtype, regime.removeprefix("prepared "))
+        if regime.startswith("prepared"):
+            from ..neighbors.prepared import prepare
+
+            return Inputs((X, prepare(Y, metric=metric), k), {"metric": metric})
         return Inputs((X, X if n == m else Y, k), {"metric": metric})
 
     def size_bytes(size: Size, dtype: str) -> float:
@@ -144,6 +150,7 @@ def _k_nearest(metric: str) -> Entry:
         # Enough pairs of few columns for a tree, and of long rows for principal columns.
         warm_sizes={
             "typical": ((3, 4096, 2, 3), (2048, 2048, 416, 1), (1024, 4096, 1024, 1), (4096, 4096, 2, 1)),
+            "prepared typical": ((1, 1 << 16, 64, 1),),
             "flat": ((4096, 8192, 256, 1),) if metric == "l2" else (),
         }
         if metric in METRICS
@@ -229,6 +236,40 @@ def _in_a_gap(distances: Array) -> float:
     return float(values[gap] / 2 + values[gap + 1] / 2)
 
 
+def _argmin(metric: str, with_distances: bool) -> Entry:
+    dtypes = _dtypes(metric)
+    function = "pairwise_argmin_min" if with_distances else "pairwise_argmin"
+
+    def make(size: Size, dtype: str, regime: str = "typical", seed: int = 0) -> Inputs:
+        n, m, d = size
+        return Inputs(random_points(np.random.default_rng(seed), n, m, d, dtype, regime), {"metric": metric})
+
+    def size_bytes(size: Size, dtype: str) -> float:
+        n, m, d = size
+        return (n + m) * d * itemsize(dtype) + n * (INDEX_BYTES + with_distances * itemsize(dtypes[dtype].output))
+
+    return Entry(
+        key=f"{function}[{metric}]",
+        function=function,
+        family="neighbors",
+        formula=f"the row of the smallest {_FORMULAS[metric]}{', and it' * with_distances}",
+        dtypes=dtypes,
+        sizes={"tiny": (23, 37, 33), "default": (20_000, 100, 16), "full": (100_000, 100, 16)},
+        axes=("n", "m", "d"),
+        make=make,
+        regimes=REGIMES,
+        work=_pair_terms,
+        unit="elem",
+        bytes=size_bytes,
+        flops=_pair_flops,
+        limit="gemm",
+        tolerance=_TOLERANCES[metric],
+        loop_size=(10, 100, 16),
+        specializations=len(dtypes) + METRICS[metric].root,  # wide uint8 rows: int64 instead of int32
+        truth=_argmin_truth(metric, dtypes, with_distances),
+    )
+
+
 # -- truth -----------------------------------------------------------------------------------------
 
 
@@ -310,7 +351,7 @@ def _neighbor_truth(metric: str, dtypes: dict[str, Dtypes]) -> Callable[[Inputs]
         return Truth(
             (nearest, indices),
             (dtypes[X.dtype.name].output, np.intp),
-            (scale * _column_scale(X, metric), indices),
+            (scale * _column_scale(X, metric),) * 2,
             distances=distances.astype(np.float64),
         )
 
@@ -333,6 +374,24 @@ def _radius_truth(metric: str, dtypes: dict[str, Dtypes], counts: bool) -> Calla
             (np.intp, np.intp, dtypes[X.dtype.name].output),
             (*values[:2], values[2] * _column_scale(X, metric)),
             distances=distances.astype(np.float64),
+        )
+
+    return truth
+
+
+def _argmin_truth(metric: str, dtypes: dict[str, Dtypes], with_distances: bool) -> Callable[[Inputs], Truth]:
+    """Return the truth about the nearest row, in the order of scikit-learn's function of that name."""
+
+    def truth(inputs: Inputs) -> Truth:
+        X, Y = inputs.args
+        found = _neighbor_truth(metric, dtypes)(Inputs((X, Y, 1), {}))
+        which = (1, 0) if with_distances else (1,)
+        values, scale = ([part[:, 0] for part in parts] for parts in (found, found.scale))
+        return Truth(
+            tuple(values[i] for i in which),
+            tuple(found.dtypes[i] for i in which),
+            tuple(scale[i] for i in which),
+            distances=found.distances,
         )
 
     return truth

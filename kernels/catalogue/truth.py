@@ -17,7 +17,14 @@ class Truth(tuple[Array, ...]):
     scale: tuple[Array, ...]  # per output: size of the terms behind each entry
     slack: tuple[Any, ...]  # per output: absolute allowance on top (0, or an array)
     dtypes: tuple[np.dtype[Any] | None, ...]  # per output: dtype of an array, None for a Python float
-    distances: Array | None  # neighbors, whose indices are output 1: the true distance of every pair
+    distances: Array | None  # of neighbors: the true distance of every pair
+
+    @property
+    def neighbors(self) -> int | None:
+        """Return which output has indices of neighbors; of three, as in a sparse matrix by rows, the second."""
+        if self.distances is None:
+            return None
+        return 1 if len(self) == 3 else self.dtypes.index(np.dtype(np.intp))
 
     def __new__(
         cls,

@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba.core import types
+from numba.core import cgutils, types
 
 from ..runtime.jit import intrinsic
-from .llvm import broadcast, call_for_vector, load, pointer_to
+from .llvm import broadcast, call, call_for_vector, index, load, pointer_to
 
-__all__ = ["KEYS_AT_ONCE", "below", "lowest_bit", "not_above_each"]
+__all__ = ["KEYS_AT_ONCE", "below", "lowest_bit", "not_above_each", "smallest"]
 
 
 #: Keys that `below` compares in one go; a row of totals is padded to a multiple of it.
@@ -57,6 +57,41 @@ def not_above_each(typingctx, keys, at, limits, limits_at, mask, ceiling):  # ty
         return _lanes_as_bits(b, b.icmp_signed("<=", canonical, own))
 
     return types.int64(keys, types.intp, limits, types.intp, types.int64, types.int64), emit
+
+
+def _smallest_twin(keys, size, mask, ceiling):  # type: ignore[no-untyped-def]
+    return int(np.minimum(keys[:size] & mask, ceiling).min())
+
+
+@intrinsic(twin=_smallest_twin)
+def smallest(typingctx, keys, size, mask, ceiling):  # type: ignore[no-untyped-def]
+    """Return the smallest of the first `size` keys, of at least one: ``min(key & mask, ceiling)``.
+
+    ``smallest(keys, size, mask, ceiling)`` reads whole vectors of 32 keys.
+    """
+
+    def emit(context, b, signature, arguments):  # type: ignore[no-untyped-def]
+        value, count, mask, ceiling = arguments
+        vector = ir.VectorType(context.get_data_type(keys.dtype), KEYS_AT_ONCE)
+        worst = _splat_key(b, ceiling, vector)
+        best = cgutils.alloca_once_value(b, worst)
+        whole = b.sdiv(count, index(KEYS_AT_ONCE))
+        with cgutils.for_range(b, whole) as loop:
+            at = b.mul(loop.index, index(KEYS_AT_ONCE))
+            found = b.and_(load(b, pointer_to(context, b, keys, value, at, vector)), _splat_key(b, mask, vector))
+            b.store(call_for_vector(b, "llvm.smin", vector, b.load(best), found), best)
+        done = b.mul(whole, index(KEYS_AT_ONCE))
+        with b.if_then(b.icmp_signed("<", done, count)):
+            found = b.and_(load(b, pointer_to(context, b, keys, value, done, vector)), _splat_key(b, mask, vector))
+            lanes = ir.Constant(vector, list(range(KEYS_AT_ONCE)))
+            exists = b.icmp_signed("<", lanes, _splat_key(b, b.sub(count, done), vector))
+            found = b.select(exists, found, worst)
+            b.store(call_for_vector(b, "llvm.smin", vector, b.load(best), found), best)
+        kind = f"v{KEYS_AT_ONCE}i{vector.element.width}"
+        least = call(b, f"llvm.vector.reduce.smin.{kind}", vector.element, b.load(best))
+        return b.sext(least, ir.IntType(64)) if vector.element.width < 64 else least
+
+    return types.int64(keys, types.intp, types.int64, types.int64), emit
 
 
 def _canonical_keys(

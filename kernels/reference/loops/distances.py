@@ -18,6 +18,8 @@ from ._common import Row, quiet
 __all__ = [
     "k_nearest",
     "pairwise",
+    "pairwise_argmin",
+    "pairwise_argmin_min",
     "pairwise_l1",
     "pairwise_l2",
     "pairwise_linf",
@@ -283,3 +285,14 @@ def radius_counts(
     """Count the rows of `Y` at most `radius` away from each row of `X`; see `kernels.radius_counts`."""
     indptr, _, _ = radius_neighbors(X, Y, radius, metric=metric, exclude_self=exclude_self, algorithm=algorithm)
     return np.diff(indptr)
+
+
+def pairwise_argmin(X: ArrayLike, Y: ArrayLike, *, metric: str = "l2") -> Array:
+    """Find the row of `Y` nearest to each row of `X`; see `kernels.pairwise_argmin`."""
+    return pairwise_argmin_min(X, Y, metric=metric)[0]
+
+
+def pairwise_argmin_min(X: ArrayLike, Y: ArrayLike, *, metric: str = "l2") -> tuple[Array, Array]:
+    """Find the row of `Y` nearest to each row of `X`, and its distance; see `kernels.pairwise_argmin_min`."""
+    distances, indices = k_nearest(X, Y, 1, metric=arguments.metric(metric, arguments.METRICS))
+    return indices[:, 0], distances[:, 0]

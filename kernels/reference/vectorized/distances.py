@@ -15,7 +15,16 @@ from ...distances import arguments, scales
 from ...neighbors import candidates
 from ._common import BLOCK, quiet
 
-__all__ = ["k_nearest", "pairwise_l1", "pairwise_l2", "pairwise_linf", "radius_counts", "radius_neighbors"]
+__all__ = [
+    "k_nearest",
+    "pairwise_argmin",
+    "pairwise_argmin_min",
+    "pairwise_l1",
+    "pairwise_l2",
+    "pairwise_linf",
+    "radius_counts",
+    "radius_neighbors",
+]
 
 # Entries of a block of distances in `k_nearest`, and of a matrix product between uint8 rows.
 _DISTANCES = 1 << 20
@@ -247,6 +256,17 @@ def k_nearest(
                 found = places[_smallest(keys[row : row + 1, places], count)[0]]
                 indices[i + row, :count], distances[i + row, :count] = found, own[row, found]
     return distances, indices
+
+
+def pairwise_argmin(X: ArrayLike, Y: ArrayLike, *, metric: str = "l2") -> Array:
+    """Find the row of `Y` nearest to each row of `X`; see `kernels.pairwise_argmin`."""
+    return pairwise_argmin_min(X, Y, metric=metric)[0]
+
+
+def pairwise_argmin_min(X: ArrayLike, Y: ArrayLike, *, metric: str = "l2") -> tuple[Array, Array]:
+    """Find the row of `Y` nearest to each row of `X`, and its distance; see `kernels.pairwise_argmin_min`."""
+    distances, indices = k_nearest(X, Y, 1, metric=arguments.metric(metric, arguments.METRICS))
+    return indices[:, 0], distances[:, 0]
 
 
 def _blocks(x: Array, y: Array, metric: arguments.Metric) -> Iterator[tuple[int, Array, Array]]:
