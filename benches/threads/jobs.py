@@ -37,15 +37,20 @@ def size_of(entry: Entry, numbers: int) -> tuple[int, ...]:
     """Return a size of an entry that has about so many numbers in and out: the first axis varies, or as few as go."""
     for name in ("default", "tiny"):
         _, *others = entry.sizes[name]
-        one, two = (entry.bytes((n, *others), "float32") / 4 for n in (1, 2))
+        one, two = (entry.bytes((n, *others), _dtype_of(entry)) / 4 for n in (1, 2))
         if numbers > one:
             break
     return max(1, round(1 + (numbers - one) / (two - one))), *others
 
 
+def _dtype_of(entry: Entry) -> str:
+    """Return float32, or of an entry that has no floats its first dtype."""
+    return next(iter(entry.dtypes))
+
+
 def _kernel_job(entry: Entry, name: str, size: tuple[int, ...]) -> Job:
     def make() -> Callable[[int | None], object]:
-        inputs, kernel = entry.make(size, "float32"), entry.tier("compiled")
+        inputs, kernel = entry.make(size, _dtype_of(entry)), entry.tier("compiled")
         return lambda n_threads: kernel(*inputs.args, **inputs.kwargs, n_threads=n_threads)
 
     return Job(name, make)

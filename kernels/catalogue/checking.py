@@ -78,7 +78,8 @@ def _neighbor_error(indices: Array, truth: Truth, tolerance: Tolerance, exact: b
     With distances that are off by at most e, the one chosen for a rank is off by at most 2e.
     """
     place, distances = truth.neighbors, truth.distances
-    assert place is not None and distances is not None
+    assert place is not None
+    assert distances is not None
     wanted, of_rows = truth[place].ravel(), len(truth) == 3
     if exact:
         return 0.0 if np.array_equal(indices.ravel(), wanted) else math.inf

@@ -35,6 +35,8 @@ def calls():
         getattr(fastml, model)  # scikit-learn takes a second
         yield fit, ("float32",), {}
     for entry in catalogue.ENTRIES.values():
+        if "float32" not in entry.dtypes:
+            continue
         inputs = entry.make(entry.sizes["tiny"], "float32")
         yield entry.tier("compiled"), inputs.args, inputs.kwargs
         for inputs in entry.warm_inputs("float32"):
@@ -47,7 +49,7 @@ from fastml.kernels import catalogue
 from fastml.kernels.runtime import jit
 def calls():
     for entry in catalogue.ENTRIES.values():
-        if {entry.family, entry.key} & set(sys.argv[2:]):
+        if "float32" in entry.dtypes and {entry.family, entry.key} & set(sys.argv[2:]):
             inputs = entry.make(entry.sizes["tiny"], "float32")
             yield entry.tier("compiled"), inputs.args, inputs.kwargs
 """
@@ -289,6 +291,8 @@ def accumulating_kernels(signatures: dict[str, dict[str, int]]) -> set[str]:
     """Kernels all of whose entries have float64 in the catalogue's column of accumulators, for float32 input."""
     kinds: dict[str, set[str]] = {}
     for key, called in signatures.items():
+        if key in catalogue.ENTRIES and "float32" not in catalogue.ENTRIES[key].dtypes:
+            continue
         for kernel in called:
             of_model = key in warmup.MODELS  # float32 sums move to float64 every few rows
             kinds.setdefault(kernel, set()).add(

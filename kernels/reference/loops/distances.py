@@ -56,7 +56,7 @@ def _cosine(x: Row, y: Row) -> float:
     u, v = _direction(x), _direction(y)
     if not u or not v:
         return 1.0 + 0.0 * sum(u + v)  # NaN stays
-    return _squared_l2(u, v) / 2
+    return min(_squared_l2(u, v) / 2, 2.0)
 
 
 def _direction(x: Row) -> list[float]:

@@ -75,7 +75,7 @@ def _keys_of_variant(X: Array, Y: Array, metric: arguments.Metric, out: Array) -
     """Write to `out` (n, m) the keys of metrics that are none of differences: of a product, its negative."""
     if metric == "cosine":
         _keys(_directions(X), _directions(Y), "l2", out)
-        out *= 0.5
+        np.minimum(out / 2, 2, out=out)
         without = (X == 0).all(axis=1, keepdims=True) | (Y == 0).all(axis=1)
         out[without & ~np.isnan(out)] = 1
         return

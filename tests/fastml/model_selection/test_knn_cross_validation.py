@@ -78,6 +78,17 @@ def test_classification_is_exact(data, dtype, weights):
     assert result.scores.std() > 0
 
 
+def test_metrics_that_only_searches_know_are_exact(data):
+    """Rows of zeros too, which are not the same in a query and among the rows to choose from."""
+    X, y = data[0].astype(np.uint8), data[1]
+    X[::11] = 0
+    for metrics, dtype in ((("cosine", "sqeuclidean"), np.float32), (("hamming", "jaccard"), np.uint8)):
+        rows = X.astype(dtype)
+        result = knn_cross_validation(rows, y, n_neighbors=[1, 5], metrics=metrics, cv=4, random_state=3)
+        folds = PredefinedSplit(result.test_fold)
+        assert np.array_equal(result.scores, fold_by_fold(rows, y, folds.split(), [1, 5], metrics))
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("weights", ["uniform", "distance"])
 def test_regression_is_exact(data, rng, weights, dtype):

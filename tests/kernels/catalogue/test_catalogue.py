@@ -175,8 +175,8 @@ def test_check_finds_a_row_left_out(entry):
 
 def test_check_finds_float32_arithmetic_in_a_float64_result():
     for key, entry in ENTRIES.items():
-        if entry.function in ("radius_counts", "pairwise_argmin"):
-            continue  # the same in any arithmetic
+        if "float64" not in entry.dtypes or entry.function in ("radius_counts", "pairwise_argmin"):
+            continue  # or the same in any arithmetic
         inputs = entry.make(entry.sizes["tiny"], "float64")
         args = tuple(
             a.astype(np.float32) if isinstance(a, np.ndarray) and a.dtype == np.float64 else a for a in inputs.args

@@ -10,7 +10,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy.spatial.distance import cdist
 from sklearn.metrics.pairwise import cosine_distances
 
-from fastml.kernels import k_nearest, pairwise_l2
+from fastml.kernels import k_nearest
 from fastml.kernels.distances.arguments import VARIANTS
 from fastml.kernels.runtime.jit import jit_enabled
 
@@ -81,21 +81,21 @@ def test_rows_may_be_strided_read_only_and_without_columns_or_rows(rng, metric):
 
 
 @pytest.mark.parametrize("dtype", [*FLOATS, "uint8"])
-def test_squares_have_the_order_of_l2_and_the_bits_of_pairwise(rng, dtype):
+def test_squares_have_the_order_of_l2_and_the_bits_of_pairwise(ops, rng, dtype):
     X, Y = rng.integers(0, 200, (20, 40)).astype(dtype), rng.integers(0, 200, (300, 40)).astype(dtype)
-    squares, indices = k_nearest(X, Y, 9, metric="sqeuclidean")
-    assert_array_equal(indices, k_nearest(X, Y, 9)[1])
+    squares, indices = ops.k_nearest(X, Y, 9, metric="sqeuclidean")
+    assert_array_equal(indices, ops.k_nearest(X, Y, 9)[1])
     assert squares.dtype == ("int32" if dtype == "uint8" else dtype)
-    assert_array_equal(squares, np.take_along_axis(pairwise_l2(X, Y, squared=True), indices, axis=1))
+    assert_array_equal(squares, np.take_along_axis(ops.pairwise_l2(X, Y, squared=True), indices, axis=1))
 
 
 @pytest.mark.parametrize(("dtype", "sizes"), [("float32", (1e-25, 1e25)), ("float64", (1e-180, 1e180))])
-def test_squares_beyond_the_range_keep_the_order_of_the_distances(rng, dtype, sizes):
+def test_squares_beyond_the_range_keep_the_order_of_the_distances(ops, rng, dtype, sizes):
     for size in sizes:
         X, Y = (rng.standard_normal((rows, 5)).astype(dtype) * np.dtype(dtype).type(size) for rows in (8, 60))
-        squares, indices = k_nearest(X, Y, 6, metric="sqeuclidean")
-        assert_array_equal(indices, k_nearest(X, Y, 6)[1])
-        assert_array_equal(squares, np.take_along_axis(pairwise_l2(X, Y, squared=True), indices, axis=1))
+        squares, indices = ops.k_nearest(X, Y, 6, metric="sqeuclidean")
+        assert_array_equal(indices, ops.k_nearest(X, Y, 6)[1])
+        assert_array_equal(squares, np.take_along_axis(ops.pairwise_l2(X, Y, squared=True), indices, axis=1))
 
 
 # ------------------------------------------------------------------------------------ cosine
@@ -112,13 +112,13 @@ def exact_cosine_distance(x, y) -> float:
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
-def test_cosine_is_right_to_an_eps_of_the_root(rng, dtype):
+def test_cosine_is_right_to_an_eps_of_the_root(ops, rng, dtype):
     """Small angles keep their digits, of which 1 - cos has none left."""
     eps = float(np.finfo(dtype).eps)
     x = rng.standard_normal(60)
     Y = np.stack([x * rng.uniform(0.1, 9) + 10.0**-power * rng.standard_normal(60) for power in range(7)])
     X, Y = x[None].astype(dtype), Y.astype(dtype)
-    distances, indices = k_nearest(X, Y, len(Y), metric="cosine")
+    distances, indices = ops.k_nearest(X, Y, len(Y), metric="cosine")
     for d, j in zip(distances[0], indices[0], strict=True):
         want = exact_cosine_distance(X[0], Y[j])
         assert abs(d - want) <= 4 * eps * (np.sqrt(want) + want)
@@ -126,43 +126,43 @@ def test_cosine_is_right_to_an_eps_of_the_root(rng, dtype):
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
-def test_cosine_as_scikit_learn_has_it(rng, dtype):
+def test_cosine_as_scikit_learn_has_it(ops, rng, dtype):
     X, Y = rng.standard_normal((30, 50)).astype(dtype), rng.standard_normal((200, 50)).astype(dtype)
     X[4], Y[7] = 0, 0
-    distances, indices = k_nearest(X, Y, 12, metric="cosine")
+    distances, indices = ops.k_nearest(X, Y, 12, metric="cosine")
     want = cosine_distances(X.astype(np.float64), Y.astype(np.float64))
     assert_allclose(distances, np.sort(want, axis=1)[:, :12], rtol=2e-6 if dtype == "float32" else 1e-14)
     # From zeros all rows have the distance 1, exactly; the first ones are nearest.
     assert_array_equal(distances[4], 1)
     assert_array_equal(indices[4], np.arange(12))
-    whole = k_nearest(X, Y, 200, metric="cosine")[0]
+    whole = ops.k_nearest(X, Y, 200, metric="cosine")[0]
     assert_allclose(whole, np.sort(want, axis=1), atol=1e-6 if dtype == "float32" else 1e-15)
 
 
-def test_cosine_of_equal_and_of_opposite_directions(rng):
+def test_cosine_of_equal_and_of_opposite_directions(ops, rng):
     X = rng.standard_normal((20, 30)).astype(np.float32)
-    near, far = k_nearest(X, np.concatenate([-4 * X, 8 * X]), 40, metric="cosine")[0][:, [0, -1]].T
+    near, far = ops.k_nearest(X, np.concatenate([-4 * X, 8 * X]), 40, metric="cosine")[0][:, [0, -1]].T
     assert_array_equal(near, 0)
     assert_allclose(far, 2, rtol=1e-6)
     assert (far <= 2).all()
 
 
 @pytest.mark.parametrize(("dtype", "sizes"), [("float32", (1e-36, 1e36)), ("float64", (1e-300, 1e-160, 1e160, 1e300))])
-def test_the_lengths_of_rows_do_not_matter(rng, dtype, sizes):
+def test_the_lengths_of_rows_do_not_matter(ops, rng, dtype, sizes):
     X, Y = (rng.standard_normal((rows, 7)).astype(dtype) for rows in (5, 40))
-    want = k_nearest(X, Y, 5, metric="cosine")
+    want = ops.k_nearest(X, Y, 5, metric="cosine")
     for size in sizes:
         power = np.ldexp(np.dtype(dtype).type(1), int(np.log2(size)))
-        found = k_nearest(X * power, Y, 5, metric="cosine")
+        found = ops.k_nearest(X * power, Y, 5, metric="cosine")
         assert_array_equal(found[1], want[1])
         assert_allclose(found[0], want[0], rtol=1e-5 if dtype == "float32" else 1e-13)
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
-def test_rows_that_are_not_finite_have_no_direction(dtype):
+def test_rows_that_are_not_finite_have_no_direction(ops, dtype):
     X = np.array([[1, 2], [0, 0], [np.inf, 1]], dtype)
     Y = np.array([[np.nan, 1], [2, 4], [-np.inf, np.inf], [0, 0]], dtype)
-    distances, indices = k_nearest(X, Y, 4, metric="cosine")
+    distances, indices = ops.k_nearest(X, Y, 4, metric="cosine")
     assert_array_equal(indices, [[1, 3, 0, 2], [1, 3, 0, 2], [0, 1, 2, 3]])
     assert_allclose(distances, [[0, 1, np.nan, np.nan], [1, 1, np.nan, np.nan], [np.nan] * 4], atol=1e-12)
 
@@ -171,21 +171,21 @@ def test_rows_that_are_not_finite_have_no_direction(dtype):
 
 
 @pytest.mark.parametrize("dtype", [*FLOATS, "uint8"])
-def test_the_largest_product_comes_first_and_of_equals_the_first(rng, dtype):
+def test_the_largest_product_comes_first_and_of_equals_the_first(ops, rng, dtype):
     low = 0 if dtype == "uint8" else -3
     X, Y = rng.integers(low, 4, (40, 6)).astype(dtype), rng.integers(low, 4, (300, 6)).astype(dtype)
     products = X.astype(np.float64) @ Y.T.astype(np.float64)  # exact
-    found, indices = k_nearest(X, Y, 11, metric="inner_product")
+    found, indices = ops.k_nearest(X, Y, 11, metric="inner_product")
     assert_array_equal(indices, np.argsort(-products, axis=1, kind="stable")[:, :11])
     assert_array_equal(found, np.take_along_axis(products, indices, axis=1))
     assert found.dtype == ("float64" if dtype == "uint8" else dtype)
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
-def test_products_of_any_sign_and_size_are_in_order(dtype):
+def test_products_of_any_sign_and_size_are_in_order(ops, dtype):
     tiny = np.finfo(dtype).smallest_subnormal
     values = np.array([np.nan, -np.inf, -1, -tiny, -0.0, 0, tiny, 1, np.inf, -np.nan, 0, -0.0], dtype)
-    found, indices = k_nearest(np.ones((1, 1), dtype), values[:, None], len(values), metric="inner_product")
+    found, indices = ops.k_nearest(np.ones((1, 1), dtype), values[:, None], len(values), metric="inner_product")
     assert_array_equal(indices, [[8, 7, 6, 4, 5, 10, 11, 3, 2, 1, 0, 9]])
     assert_array_equal(found, [values[indices[0]]])
     assert not np.signbit(found[0, 3:7]).any(), "a product of 0 has no sign"
@@ -196,25 +196,25 @@ def test_products_of_any_sign_and_size_are_in_order(dtype):
 
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("metric", SCIPY)
-def test_weighted_distances_are_those_of_scipy(rng, metric, dtype):
+def test_weighted_distances_are_those_of_scipy(ops, rng, metric, dtype):
     X, Y = rng.standard_normal((20, 9)).astype(dtype), rng.standard_normal((80, 9)).astype(dtype)
     w = rng.uniform(0, 3, 9)
     w[4] = 0
-    distances, _ = k_nearest(X, Y, 5, metric=metric, metric_params={"w": w})
+    distances, _ = ops.k_nearest(X, Y, 5, metric=metric, metric_params={"w": w})
     want = cdist(X.astype(np.float64), Y.astype(np.float64), SCIPY[metric], w=w)
     assert distances.dtype == dtype
     assert_allclose(distances, np.sort(want, axis=1)[:, :5], rtol=1e-5 if dtype == "float32" else 1e-12)
 
 
 @pytest.mark.parametrize("metric", SCIPY)
-def test_a_weight_counts_a_column_so_many_times(rng, metric):
+def test_a_weight_counts_a_column_so_many_times(ops, rng, metric):
     """Weights that are squares of whole numbers, on whole numbers: exact, with the same ties."""
     X, Y, w = rng.integers(0, 5, (20, 4)), rng.integers(0, 5, (200, 4)), np.array([4, 0, 1, 9])
     repeated = np.repeat(np.arange(4), w)
     for rows in ("float32", "float64", "uint8"):
         sides = X.astype(rows), Y.astype(rows)
-        distances, indices = k_nearest(*sides, 9, metric=metric, metric_params={"w": w})
-        want = k_nearest(*(side[:, repeated].astype("f8") for side in sides), 9, metric=metric)
+        distances, indices = ops.k_nearest(*sides, 9, metric=metric, metric_params={"w": w})
+        want = ops.k_nearest(*(side[:, repeated].astype("f8") for side in sides), 9, metric=metric)
         assert_array_equal(indices, want[1])
         assert_allclose(distances, want[0], rtol=1e-6)
         assert distances.dtype == ("float64" if rows == "uint8" else rows)
@@ -234,37 +234,39 @@ def test_a_weight_counts_a_column_so_many_times(rng, metric):
         ("l2", [1, 1], TypeError, "list"),
     ],
 )
-def test_weights_that_say_nothing_are_refused(metric, parameters, error, text):
+def test_weights_that_say_nothing_are_refused(ops, metric, parameters, error, text):
     with pytest.raises(error, match=text):
-        k_nearest(np.zeros((3, 2), np.uint8), np.zeros((3, 2), np.uint8), 1, metric=metric, metric_params=parameters)
+        ops.k_nearest(
+            np.zeros((3, 2), np.uint8), np.zeros((3, 2), np.uint8), 1, metric=metric, metric_params=parameters
+        )
 
 
-def test_no_weights_are_no_weights(rng):
+def test_no_weights_are_no_weights(ops, rng):
     X = rng.standard_normal((9, 3))
     for parameters in ({}, {"w": None}, None):
-        assert_array_equal(k_nearest(X, X, 3, metric_params=parameters), k_nearest(X, X, 3))
+        assert_array_equal(ops.k_nearest(X, X, 3, metric_params=parameters), ops.k_nearest(X, X, 3))
 
 
 # ------------------------------------------------------------------------------------ packed bits
 
 
 @pytest.mark.parametrize("columns", [1, 7, 8, 9, 31, 32, 64, 233, 240, 241, 1000, 8 * 600 + 3])
-def test_bits_are_counted_exactly(rng, columns):
+def test_bits_are_counted_exactly(ops, rng, columns):
     X, Y = rng.integers(0, 256, (6, columns), np.uint8), rng.integers(0, 256, (40, columns), np.uint8)
     X[0], X[1], Y[0], Y[1] = 0, 255, 0, 255
     differing = np.bitwise_count(X[:, None] ^ Y).sum(axis=2, dtype=np.int64)
     joined = np.bitwise_count(X[:, None] | Y).sum(axis=2, dtype=np.int64)
     for metric, want in (("hamming", differing), ("jaccard", differing / np.maximum(joined, 1))):
-        distances, indices = k_nearest(X, Y, 40, metric=metric)
+        distances, indices = ops.k_nearest(X, Y, 40, metric=metric)
         assert_array_equal(indices, np.argsort(want, axis=1, kind="stable"))
         assert_array_equal(distances, np.sort(want, axis=1))
         assert distances.dtype == ("int32" if metric == "hamming" else "float64")
 
 
-def test_jaccard_has_the_order_of_fractions_and_the_values_of_scipy(rng):
+def test_jaccard_has_the_order_of_fractions_and_the_values_of_scipy(ops, rng):
     bits = rng.random((60, 90)) < 0.3
     X, Y = np.packbits(bits[:10], axis=1), np.packbits(bits, axis=1)
-    distances, indices = k_nearest(X, Y, 60, metric="jaccard")
+    distances, indices = ops.k_nearest(X, Y, 60, metric="jaccard")
     for i, x in enumerate(bits[:10]):
         fractions = [Fraction(int((x ^ y).sum()), max(1, int((x | y).sum()))) for y in bits]
         assert_array_equal(indices[i], sorted(range(60), key=fractions.__getitem__))
@@ -274,6 +276,6 @@ def test_jaccard_has_the_order_of_fractions_and_the_values_of_scipy(rng):
 
 @pytest.mark.parametrize("metric", ["hamming", "jaccard"])
 @pytest.mark.parametrize("dtype", ["float32", "int64", "bool"])
-def test_what_is_not_packed_bits_is_refused(metric, dtype):
+def test_what_is_not_packed_bits_is_refused(ops, metric, dtype):
     with pytest.raises(TypeError, match=f"{metric}.*packbits"):
-        k_nearest(np.zeros((3, 2), dtype), None, 1, metric=metric)
+        ops.k_nearest(np.zeros((3, 2), dtype), None, 1, metric=metric)
