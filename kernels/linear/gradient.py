@@ -12,8 +12,7 @@ these sums go into float64 ones of `cells`: same bits for any number of threads.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -21,15 +20,16 @@ from numpy.typing import ArrayLike, NDArray
 from ..losses.class_formulas import CLASSWISE, scratch
 from ..losses.formulas import POINTWISE
 from ..losses.means import ones
-from ..losses.table import DELTA, LOSSES
+from ..losses.table import DELTA
 from ..runtime.jit import inner, kernel, readonly
 from ..simd.functions import like
 from ..simd.rows import sum_of
 from ..training.cells import CELL, call_rows, end_of_cell, place_of, sums_of_cells
 from . import arguments
 from ._products import ROWS, ROWS_OF_ONE, add_gradient, add_gradient_of_one, flush, scores, scores_of_one, whole_strips
+from ._rows import rows_of
 
-__all__ = ["Rows", "linear_loss_gradient", "rows_of"]
+__all__ = ["linear_loss_gradient"]
 
 Array = NDArray[Any]
 
@@ -133,35 +133,6 @@ def _with_penalty(
     if over_classes:
         return value, dW.astype(dtype), db.astype(dtype)
     return value, dW[0].astype(dtype), float(db[0])
-
-
-class Rows(NamedTuple):
-    """Rows, their targets in one of three forms, and their weights; what a loss does not have is empty."""
-
-    X: Array  # (n, D)
-    y: Array  # (n,) values of the dtype of X
-    indices: Array  # (n,) classes, intp
-    P: Array  # (n, C) probabilities of classes
-    weight: Array  # (n,)
-
-
-def rows_of(loss: str, X: Array, y: Array, weight: Array | None) -> Rows:
-    """Return settled rows, targets and weights in the form of the kernels."""
-    dtype = X.dtype
-    values, indices, P = _nothing(dtype)
-    if y.ndim == 2:
-        P = readonly(np.ascontiguousarray(y, dtype))
-    elif LOSSES[loss].over_classes:
-        indices = readonly(np.ascontiguousarray(y, np.intp))
-    else:
-        values = readonly(np.ascontiguousarray(y, dtype))
-    w = _nothing(dtype)[0] if weight is None else readonly(np.ascontiguousarray(weight, dtype))
-    return Rows(readonly(X), values, indices, P, w)
-
-
-@cache
-def _nothing(dtype: np.dtype[Any]) -> tuple[Array, Array, Array]:
-    return readonly(np.empty(0, dtype)), readonly(np.empty(0, np.intp)), readonly(np.empty((0, 1), dtype))
 
 
 # ---------------------------------------------------------------------------------------- kernels

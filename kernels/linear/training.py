@@ -29,9 +29,9 @@ from ..simd.rows import copy, copy_row, frozen
 from ..training.batches import COMING, WORKING, checked_order, team_size, until_done
 from . import arguments
 from ._descent import BATCH, MOST, SLOTS, STAGE, TRAINING, Settings, Shared, Workspace, cut
+from ._rows import rows_of
 from ._stacked import GROUP, stack_scores
 from ._stacked_losses import NUMBER, SCORE_NUMBER, SCORES, STACKED_VALUES, workspace
-from .gradient import rows_of
 
 __all__ = ["linear_evaluation", "train_linear"]
 

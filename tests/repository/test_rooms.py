@@ -29,6 +29,7 @@ MOST_FILES_WITH_A_REASON = 17
 REASONS = {
     "kernels/runtime": "machine code and threads: each file is one thing that kernels need and know nothing of",
     "kernels/neighbors": "one file for each way to search, and for what chooses among them",
+    "kernels/linear": "one file for each pass over rows, and for what trainers and solvers make of them",
     "kernels/networks": "one file for each step of a batch: forward, loss, backward, step, and the loop over them",
     "kernels/convolution": "one file for each kind of layer's loops, beside what puts layers in a row",
     "benches/gate": "what is measured, how, and what is decided of it are kept apart on purpose: they change apart",
