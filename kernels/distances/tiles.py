@@ -184,6 +184,10 @@ def accumulate(typingctx, metric, X, top, bottom, begin, Y, y_at, count, steps, 
                             store(b, value, b.gep(x_start, [b.add(b.mul(loop.index, index(rows)), index(i))]))
                 with cgutils.for_range(b, count) as panel:
                     y_start = b.gep(panels, [b.mul(b.mul(panel.index, steps), index(vectors))])
+                    corner = b.add(b.mul(b.sub(row, top), width), column)
+                    corner = b.add(corner, b.mul(panel.index, index(vectors * lanes)))
+                    for i in range(rows):  # totals lie in second-level cache, too
+                        prefetch(b, b.gep(block.data, [b.add(corner, b.mul(width, index(i)))]), level=1)
                     for place in sums:
                         b.store(ir.Constant(accumulator, None), place)
                     with cgutils.for_range(b, steps) as loop:
@@ -198,8 +202,6 @@ def accumulate(typingctx, metric, X, top, bottom, begin, Y, y_at, count, steps, 
                             for j in range(vectors):
                                 place = sums[i * vectors + j]
                                 b.store(tile.step(b, b.load(place), x_here, y_here[j]), place)
-                    corner = b.add(b.mul(b.sub(row, top), width), column)
-                    corner = b.add(corner, b.mul(panel.index, index(vectors * lanes)))
                     with b.if_else(first) as (then, otherwise):
                         for branch, merge in ((then, None), (otherwise, tile.merge)):
                             with branch:

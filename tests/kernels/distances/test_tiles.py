@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import json
+import re
 from collections.abc import Iterator
 
 import numpy as np
@@ -342,6 +343,25 @@ def test_a_made_up_target_changes_the_code(as_target):
     assert ("psad" in text()) == ("x86" in native.features)
     as_target(MADE_UP["portable, 128 bits"])
     assert "psad" not in text()
+
+
+def test_tiles_ask_ahead_for_what_they_read_and_write():
+    """The lines of a step to come, and of the totals, into the first level of cache."""
+    run = accumulator("l2")
+    run(
+        np.zeros((8, 64), np.float32),
+        0,
+        0,
+        np.zeros(4096, np.float32),
+        0,
+        1,
+        np.zeros((64, 96), np.float32),
+        0,
+        0,
+        True,
+    )
+    [text] = run.inspect_llvm().values()
+    assert len(re.findall(r"call void @llvm\.prefetch\.p0\(.*i32 0, i32 3, i32 1\)", text)) > 1
 
 
 #: Compiles a tile for Arm, which nothing here can run, and counts what its assembly has of some instructions.
