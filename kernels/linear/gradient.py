@@ -29,7 +29,7 @@ from ..training.cells import CELL, call_rows, end_of_cell, place_of, sums_of_cel
 from . import arguments
 from ._products import ROWS, ROWS_OF_ONE, add_gradient, add_gradient_of_one, flush, scores, scores_of_one, whole_strips
 
-__all__ = ["Rows", "linear_loss_gradient", "rows_of"]
+__all__ = ["linear_loss_gradient"]
 
 Array = NDArray[Any]
 
