@@ -14,6 +14,7 @@ wanted: the row of X is noted as unclear. Of equal rows the total is 0, and righ
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,7 +30,7 @@ from ..simd.comparisons import KEYS_AT_ONCE
 from ._heaps import MOST_ROWS, key_of
 from ._tree import _bound
 
-__all__ = ["Entries", "distances", "group", "limits", "note", "place", "room", "visit"]
+__all__ = ["Entries", "distances", "group", "limit", "limits", "note", "place", "room", "visit"]
 
 #: Keys to both sides of a guess between which a limit lies, as a rule.
 _AROUND = 16
@@ -80,6 +81,12 @@ def limits(metric: Metric, dtype: np.dtype[Any], d: int, radii: NDArray[np.float
         within[radii < least] = bounds[0] - 1
         within[radii >= largest] = most
     return within
+
+
+@lru_cache(maxsize=256)
+def limit(metric: Metric, dtype: np.dtype[Any], d: int, radius: float) -> int:
+    """Return the largest key whose distance is within a radius; it takes longer to find than few pairs."""
+    return int(limits(metric, dtype, d, np.array([radius]))[0])
 
 
 def distances(totals: NDArray[Any], root: bool) -> NDArray[Any]:

@@ -39,6 +39,9 @@ _PART_ROWS, _MOST_PARTS = 1024, 64
 #: Entries of the room that a thread fills before they are put aside, and distances that are finished at once.
 _ROOM, _FINISHED = 1 << 16, 1 << 18
 
+#: Seconds in which one thread puts an entry in place, roughly.
+_ENTRY_SECONDS = 4e-8
+
 #: Queries of which all distances are made again at once.
 _QUERIES = 64
 
@@ -144,7 +147,8 @@ def radius_neighbors(
     # Zeros, for the queries that `_placed` leaves out.
     totals = np.zeros(indptr[-1], panels.ordinary_totals(asked.metric, dtype, asked.x.shape[1]).dtype)
     indices = np.empty(indptr[-1], np.intp)
-    distances = _placed(asked, found, indptr, rows, indices, totals, parallel.resolve(n_threads))
+    threads = parallel.resolve(n_threads, seconds=len(totals) * _ENTRY_SECONDS)
+    distances = _placed(asked, found, indptr, rows, indices, totals, threads)
     if rows.size:
         before = np.cumsum(counts[rows]) - counts[rows]
         at = np.arange(len(owners)) + (indptr[rows] - before)[owners]
@@ -205,9 +209,12 @@ def _settled(
     x, y, _ = arguments.pair(X, Y)
     excludes = arguments.excludes_self(exclude_self, len(x), len(y))
     radii = arguments.radius(radius, len(x))
-    limits = _within.limits(short, x.dtype, x.shape[1], np.atleast_1d(radii))
-    radii, limits = (np.broadcast_to(values, len(x)) for values in (radii, limits))
-    return radii, _Question(short, x, y, readonly(np.ascontiguousarray(limits)), excludes, keeps)
+    if radii.ndim == 0:
+        limits = np.full(len(x), _within.limit(short, x.dtype, x.shape[1], float(radii)), np.int64)
+        radii = np.full(len(x), radii)
+    else:
+        limits = _within.limits(short, x.dtype, x.shape[1], radii)
+    return radii, _Question(short, x, y, readonly(limits), excludes, keeps)
 
 
 def _search(asked: _Question, algorithm: arguments.Algorithm, n_threads: int | None) -> _Found:

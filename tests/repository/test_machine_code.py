@@ -386,6 +386,7 @@ ONLY_MOVING = {
     *(f"convolution._grid_loops.{name}" for name in ("copy_lines", "max_pool", "relu_backward")),
     "convolution._products.transpose_kernels",
     *("neighbors._heaps.merge", "neighbors._heaps.sort_rows", "neighbors.nearest._have_extremes"),
+    *(f"neighbors._within.{name}" for name in ("group", "note", "place")),
     "distances.panels._write_norms",
     "linear.gram._mirror",
     "runtime.permutation._place",

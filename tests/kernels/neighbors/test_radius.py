@@ -17,6 +17,7 @@ from fastml.kernels.distances import panels, scales
 from fastml.kernels.distances.arguments import METRICS
 from fastml.kernels.neighbors import _tree, _within, radius
 from fastml.kernels.reference import loops, vectorized
+from fastml.kernels.runtime import parallel
 from fastml.kernels.runtime.jit import jit_enabled
 
 DTYPES = ("float32", "float64", "uint8")
@@ -196,6 +197,13 @@ def test_sorting(rng):
         _within.place(turns, 0, 1, counts, begins, entries, indices, found)
         assert np.array_equal(found, keys[order])
         assert np.array_equal(indices, places[order])
+
+
+@pytest.mark.needs_jit
+def test_small_calls_stay_in_their_thread(rng, monkeypatch):
+    monkeypatch.setattr(parallel, "submit", lambda *arguments: pytest.fail("a thread of the pool is asked for help"))
+    X, Y = rng.random((5, 3)), rng.random((70, 3))
+    assert radius_neighbors(X, Y, 1.0)[0][-1] == radius_counts(X, Y, 1.0).sum()
 
 
 @pytest.mark.needs_jit
