@@ -15,6 +15,7 @@ from ..runtime.target import target
 
 __all__ = [
     "HALVED",
+    "X_PITCH_BYTES",
     "TileShape",
     "columns_per_lane",
     "copies",
@@ -31,6 +32,10 @@ __all__ = [
 #: Rows that are rounded for bounds where `vpmaddubsw` is what multiplies bytes: it adds two products in 16 bits, and
 #: these hold them if one factor is below 128. So of Y there is half of each byte, of X the byte less 128.
 HALVED = np.dtype(np.int8)
+
+
+#: From one row of X to the next where tiles read single values of them: longer than two usual chunks.
+X_PITCH_BYTES = 2240
 
 
 class TileShape(NamedTuple):
@@ -124,7 +129,7 @@ def few_rows(dtype: np.dtype[Any]) -> int:
 
 @cache
 def copies(metric: str, dtype: np.dtype[Any]) -> int:
-    """Return in how many lanes a value of X is put before tiles read it: all of a vector, or one, where it lies.
+    """Return in how many lanes a value of X is put before tiles read it: all of a vector, or one.
 
     All, where to broadcast a value costs the units that add: without AVX it is a shuffle, and on Zen 4
     each 512-bit broadcast costs an addition (51 against 58 Gelem/s of squared differences). AVX and Arm
