@@ -5,8 +5,9 @@ Rows of Y are copied into panels before they are used, so that a vector holds on
     step 0: point 0 .. point 95 | step 1: point 0 .. point 95 | ...
 
 A step is one column (eight for uint8). The copy pads incomplete panels with zeros, so that tiles have no
-tails; it costs O(m D) for each `TASK_ROWS` rows of X. Where values of X are broadcast before tiles read them (see
-`tile_shapes.copies`), it is once for all panels of a block. A block is at most `X_ROWS` x `Y_POINTS` distances.
+tails; it costs O(m D) for each `TASK_ROWS` rows of X. The values of X that a tile takes are copied as
+well where they must be (see `tiles.accumulate`), once for all panels of a block. A block is at most `X_ROWS` x
+`Y_POINTS` distances.
 
 The columns are taken in chunks: one chunk of every panel stays in the second-level cache while all rows
 of a block pass by, and the rounding error of a float sum grows with (chunk + number of chunks) instead
@@ -103,7 +104,7 @@ class PanelPlan(NamedTuple):
     columns_per_step: int
     #: Steps of a chunk, give or take a half.
     chunk_steps: int
-    #: Size of the workspace in which values of X are broadcast, if they are.
+    #: Size of the workspace in which values of X are broadcast, or copied.
     workspace: int
     #: Most points of a block.
     block_points: int
@@ -125,7 +126,8 @@ def plan(metric: Metric, dtype: np.dtype[Any], n: int, d: int) -> PanelPlan:
         transpose_width=tile_shapes.transpose_width(dtype),
         columns_per_step=columns,
         chunk_steps=chunk,
-        workspace=tile.rows * 2 * chunk * columns * copies if copies > 1 else 0,
+        workspace=tile.rows
+        * (2 * chunk * columns * copies if copies > 1 else tile_shapes.X_PITCH_BYTES // dtype.itemsize),
         block_points=POINTS_STEP if n <= _FEW_ROWS else points,
     )
 

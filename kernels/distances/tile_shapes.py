@@ -16,6 +16,7 @@ from ..runtime.target import target
 __all__ = [
     "BITS",
     "HALVED",
+    "X_PITCH_BYTES",
     "TileShape",
     "columns_per_lane",
     "copies",
@@ -35,6 +36,10 @@ HALVED = np.dtype(np.int8)
 
 #: Groups of packed bits. Their counts are added up in bytes, for which a chunk must be short: 8 bits in 31 steps.
 BITS = np.dtype(np.int64)
+
+
+#: From one row of X to the next where tiles read single values of them: longer than two usual chunks.
+X_PITCH_BYTES = 2240
 
 
 class TileShape(NamedTuple):
@@ -130,7 +135,7 @@ def few_rows(dtype: np.dtype[Any]) -> int:
 
 @cache
 def copies(metric: str, dtype: np.dtype[Any]) -> int:
-    """Return in how many lanes a value of X is put before tiles read it: all of a vector, or one, where it lies.
+    """Return in how many lanes a value of X is put before tiles read it: all of a vector, or one.
 
     All, where to broadcast a value costs the units that add: without AVX it is a shuffle, and on Zen 4
     each 512-bit broadcast costs an addition (51 against 58 Gelem/s of squared differences). AVX and Arm

@@ -45,6 +45,7 @@ from ..simd.llvm import (
 from ._tile_metrics import COMBINATIONS, STEPS, Tile, kept_as, metrics_of, squares_of_bytes, tile_of, two_totals_each
 from .arguments import DEFINITIONS, METRIC_CODES, METRICS
 from .tile_shapes import (
+    X_PITCH_BYTES,
     columns_per_lane,
     copies,
     few_rows,
@@ -147,7 +148,8 @@ def accumulate(typingctx, metric, X, top, bottom, begin, Y, y_at, count, steps, 
     ``top:bottom`` of `X` (n, D), a row being whole steps, from step `begin` on; the last row of X stands in for those
     that the last tile has beyond it. `Y` is flat; from `y_at` on lie `count` panels of so many `steps`, one behind
     the other. The totals from ``totals[0, column]`` on; `first` says that their old content is void. `broadcast_x` is
-    flat work space for a tile's values of X, each in so many `copies`; where that is one, they are read where they are.
+    flat work space for a tile's values of X, each in so many `copies`. Where that is one, rows are read where they lie,
+    unless so far apart that they would drive each other from first-level cache.
     Where panels have a step of norms, the squared distances of bytes lack what it holds: the totals are sums of
     y (x - 128).
     """
@@ -158,6 +160,10 @@ def accumulate(typingctx, metric, X, top, bottom, begin, Y, y_at, count, steps, 
         dtype = np.dtype(str(Y.dtype))
         block = context.make_array(totals)(context, b, totals_array)
         width = cgutils.unpack_tuple(b, block.shape, 2)[1]
+        x_width = cgutils.unpack_tuple(b, context.make_array(X)(context, b, x_array).shape, 2)[1]
+        # Rows about a multiple of 4 KiB apart share the sets of the cache, which hold eight lines each.
+        apart = b.and_(b.add(b.mul(x_width, index(dtype.itemsize)), index(512)), index(4095))
+        share_sets = b.icmp_unsigned("<", apart, index(1024))
 
         def write(name: str) -> None:
             rows, vectors, lanes = tile_shape(name, dtype)
@@ -170,18 +176,22 @@ def accumulate(typingctx, metric, X, top, bottom, begin, Y, y_at, count, steps, 
             panels = pointer_to(context, b, Y, y_array, y_at, vector)
             x_start = pointer_to(context, b, broadcast_x, work, index(0), written)
 
-            def value_of(place: ir.Value, kind: ir.VectorType) -> ir.Value:
-                value = broadcast(b, load(b, place), kind)
-                return b.xor(value, constant_vector(kind, _SIGNS)) if _takes_128(name, dtype) else value
-
+            # Copies of a step lie together; single values in rows, as in X.
+            interleaved, pitch = written.count > 1, X_PITCH_BYTES // (columns_per_lane(dtype) * dtype.itemsize)
+            copied = ir.Constant(ir.IntType(1), 1) if interleaved or _takes_128(name, dtype) else share_sets
             with cgutils.for_range_slice(b, top, bottom, index(rows), cgutils.intp_t) as (row, _):
                 x_rows = row_pointers(context, b, X, x_array, row, rows, vector.element)
                 x_rows = [b.gep(x_row, [begin]) for x_row in x_rows]
-                if written.count > 1:
-                    with cgutils.for_range(b, steps) as loop:
-                        for i in range(rows):
-                            value = value_of(b.gep(x_rows[i], [loop.index]), written)
-                            store(b, value, b.gep(x_start, [b.add(b.mul(loop.index, index(rows)), index(i))]))
+                x_copies = [b.gep(x_start, [index(i if interleaved else i * pitch)]) for i in range(rows)]
+                with b.if_then(copied), cgutils.for_range(b, steps) as loop:
+                    for x_row, x_copy in zip(x_rows, x_copies, strict=True):
+                        value = broadcast(b, load(b, b.gep(x_row, [loop.index])), written)
+                        if _takes_128(name, dtype):
+                            value = b.xor(value, constant_vector(written, _SIGNS))
+                        store(b, value, b.gep(x_copy, [b.mul(loop.index, index(rows if interleaved else 1))]))
+                if not interleaved:
+                    x_copies = [b.bitcast(x_copy, vector.element.as_pointer()) for x_copy in x_copies]
+                    x_copies = [b.select(copied, *places) for places in zip(x_copies, x_rows, strict=True)]
                 with cgutils.for_range(b, count) as panel:
                     y_start = b.gep(panels, [b.mul(b.mul(panel.index, steps), index(vectors))])
                     corner = b.add(b.mul(b.sub(row, top), width), column)
@@ -191,14 +201,14 @@ def accumulate(typingctx, metric, X, top, bottom, begin, Y, y_at, count, steps, 
                     for place in sums:
                         b.store(ir.Constant(accumulator, None), place)
                     with cgutils.for_range(b, steps) as loop:
-                        x_at, y_at_step = (b.mul(loop.index, index(number)) for number in (rows, vectors))
+                        x_at = b.mul(loop.index, index(rows if interleaved else 1))
+                        y_at_step = b.mul(loop.index, index(vectors))
                         y_here = [load(b, b.gep(y_start, [b.add(y_at_step, index(j))])) for j in range(vectors)]
                         _prefetch_step(b, b.gep(y_start, [b.add(y_at_step, index(_STEPS_AHEAD * vectors))]), vectors)
                         for i in range(rows):
-                            if written.count > 1:
-                                x_here = load(b, b.gep(x_start, [b.add(x_at, index(i))]))
-                            else:
-                                x_here = value_of(b.gep(x_rows[i], [loop.index]), vector)
+                            x_here = load(b, b.gep(x_copies[i], [x_at]))
+                            if not interleaved:
+                                x_here = broadcast(b, x_here, vector)
                             for j in range(vectors):
                                 place = sums[i * vectors + j]
                                 b.store(tile.step(b, b.load(place), x_here, y_here[j]), place)

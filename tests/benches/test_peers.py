@@ -17,7 +17,7 @@ import pytest
 from benches import __main__ as command
 from benches.measuring.repository import ROOT
 from benches.peers import run, table
-from benches.peers.jobs import goals, linear, losses, neighbors, networks, training
+from benches.peers.jobs import goals, linear, losses, neighbors, networks, radius, training
 from benches.peers.jobs.job import OURS, PACKAGES, Job, Limit, NoData, NotReached, Outcome, Peer, Prepared
 from benches.peers.jobs.neighbors import rows_agree
 from benches.peers.page import page
@@ -464,7 +464,7 @@ def test_other_trees_find_the_same_neighbors(name):
 def test_peers_find_the_same_rows_within_a_radius(name):
     if run.why_missing(name):
         pytest.skip(f"{name} is not installed")
-    jobs = [job for job in neighbors.jobs(quick=True) if job.key.startswith("radius_neighbors")]
+    jobs = radius.jobs(quick=True)
     assert len(jobs) == 3
     tried = 0
     for job in jobs:

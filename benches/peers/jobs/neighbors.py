@@ -18,18 +18,18 @@ from fastml.datasets import load_cifar10, load_mnist
 from ...report.tiles import arithmetic
 from .job import OURS, Call, Job, Judge, Limit, NoData, Peer, Prepared, package
 
-__all__ = ["errors", "extra_megabytes", "jobs", "neighbor_peer", "rows_agree"]
+__all__ = ["FEW", "RTOL", "SKLEARN", "errors", "extra_megabytes", "jobs", "neighbor_peer", "rows_agree", "uniform"]
 
 Array = NDArray[Any]
 _SCIPY = {"l1": "cityblock", "l2": "euclidean", "linf": "chebyshev"}
-_SKLEARN = {"l1": "manhattan", "l2": "euclidean", "linf": "chebyshev", "cosine": "cosine"}
+SKLEARN = {"l1": "manhattan", "l2": "euclidean", "linf": "chebyshev", "cosine": "cosine"}
 _P = {"l1": 1.0, "l2": 2.0, "linf": float("inf")}
 _SEARCHES = ("scikit-learn", "scikit-learn-intelex", "torch", "faiss-cpu", "jax")
 _TREES = ("pykdtree", "pynanoflann", "napf")
 #: Trees win where columns are few; from about here on they visit every row.
-_FEW = 32
+FEW = 32
 #: What float32 results may differ by: peers sum in another order, and L2 by matrix products cancels.
-_RTOL = 1e-3
+RTOL = 1e-3
 
 
 def jobs(*, quick: bool = False) -> list[Job]:
@@ -55,9 +55,6 @@ def jobs(*, quick: bool = False) -> list[Job]:
         found.append(_nearest("l2", side, side, columns, only=("scipy", *_SEARCHES, *_TREES)))
     one = (1, 5_000, 32) if quick else (1, 1_000_000, 128)
     found.append(_nearest("l2", *one, k=10, only=("faiss-cpu", "scikit-learn", "jax")))
-    within = (60, 300, 40) if quick else (5_000, 20_000, 784)
-    found += [_radius(metric, *within) for metric in ("l2", "l1")]
-    found.append(_radius("l2", *((200, 3_000, 3) if quick else (200_000, 1_000_000, 3))))
     found.append(_cross_validation(200 if quick else 5_000, 48 if quick else 3_072))
     found.append(_imputer(200 if quick else 5_000, 8))
     return found
@@ -91,13 +88,13 @@ def rows_agree(rtol: float) -> Judge:
     return judge
 
 
-def _uniform(seed: int, *shape: int, dtype: Any = np.float32) -> Array:
+def uniform(seed: int, *shape: int, dtype: Any = np.float32) -> Array:
     return np.random.default_rng(seed).random(shape, dtype=np.float32).astype(dtype)
 
 
 def _gemm(n: int, m: int, d: int, dtype: str) -> Job:
     def prepare(n_threads: int) -> Prepared:
-        X, Y = _uniform(0, n, d, dtype=dtype), _uniform(1, m, d, dtype=dtype)
+        X, Y = uniform(0, n, d, dtype=dtype), uniform(1, m, d, dtype=dtype)
         out, product = np.empty((n, m), dtype), np.empty((n, m), dtype)
         limit = Limit("numpy", "the matrix product alone", lambda: np.matmul(X, Y.T, out=product))
         return Prepared(lambda: kernels.pairwise_l2(X, Y, out=out, n_threads=n_threads), limit=limit)
@@ -109,7 +106,7 @@ def _pairwise(metric: str, n: int, m: int, d: int, dtype: str) -> Job:
     function = getattr(kernels, f"pairwise_{metric}")
 
     def prepare(n_threads: int) -> Prepared:
-        X, Y = _uniform(0, n, d, dtype=dtype), _uniform(1, m, d, dtype=dtype)
+        X, Y = uniform(0, n, d, dtype=dtype), uniform(1, m, d, dtype=dtype)
         out = np.empty((n, m), dtype)
 
         def scipy() -> Peer:
@@ -134,7 +131,7 @@ def _nearest(
 
     def rows() -> tuple[Array, Array]:
         if kind == "uniform":
-            return _uniform(0, n, d), _uniform(1, m, d)
+            return uniform(0, n, d), uniform(1, m, d)
         draw = {"normal": "standard_normal", "Cauchy": "standard_cauchy"}[kind]
         X, Y = (getattr(np.random.default_rng(seed), draw)((some, d)) for seed, some in ((0, n), (1, m)))
         return X.astype(np.float32), Y.astype(np.float32)
@@ -225,7 +222,7 @@ def neighbor_peer(name: str, metric: str, X: Array, Y: Array, k: int, n_threads:
         "pynanoflann": _pynanoflann_search,
         "napf": _napf_search,
     }[name]
-    return Peer(build(metric, X, Y, k, n_threads), rows_agree(_RTOL))
+    return Peer(build(metric, X, Y, k, n_threads), rows_agree(RTOL))
 
 
 def _scipy_search(metric: str, X: Array, Y: Array, k: int, n_threads: int) -> dict[str, Call]:
@@ -251,7 +248,7 @@ def _model_search(kind: Any, metric: str, X: Array, Y: Array, k: int, n_threads:
     """Search by brute force in a model that is fitted before, or by a tree, which each call makes."""
 
     def model(algorithm: str, n_jobs: int) -> Any:
-        return kind(n_neighbors=k, algorithm=algorithm, metric=_SKLEARN[metric], n_jobs=n_jobs)
+        return kind(n_neighbors=k, algorithm=algorithm, metric=SKLEARN[metric], n_jobs=n_jobs)
 
     def brute(x: Array, y: Array) -> Call:
         return partial(model("brute", n_threads).fit(y).kneighbors, x)
@@ -263,7 +260,7 @@ def _model_search(kind: Any, metric: str, X: Array, Y: Array, k: int, n_threads:
     for dtype in ("float32", "float64"):
         rows = X.astype(dtype), Y.astype(dtype)
         calls[f"brute force, {dtype}"] = brute(*rows)
-        if X.shape[1] <= _FEW:
+        if X.shape[1] <= FEW:
             for jobs in sorted({1, n_threads}):  # joblib's threads may cost more than they gain
                 calls[f"kd_tree, made and asked, {dtype}, {jobs} jobs"] = tree(*rows, jobs)
     return calls
@@ -287,7 +284,7 @@ def _torch_search(metric: str, X: Array, Y: Array, k: int, n_threads: int) -> di
     for rows in (len(X), 256):
         options = {"compute_mode": "use_mm_for_euclid_dist"}
         calls[f"cdist by matrix product and topk, {rows} rows"] = search(rows, **options)
-        if X.shape[1] <= _FEW:  # where matrix products are short and lose the digits of near pairs
+        if X.shape[1] <= FEW:  # where matrix products are short and lose the digits of near pairs
             options = {"compute_mode": "donot_use_mm_for_euclid_dist"}
             calls[f"cdist by differences and topk, {rows} rows"] = search(rows, **options)
     return calls
@@ -314,7 +311,7 @@ def _faiss_search(metric: str, X: Array, Y: Array, k: int, n_threads: int) -> di
         return call
 
     calls = {"IndexFlat": search(default)}
-    if metric == "l2" and X.shape[1] <= _FEW:
+    if metric == "l2" and X.shape[1] <= FEW:
         calls["IndexFlat, by differences"] = search(len(X) + 1)
     return calls
 
@@ -362,7 +359,7 @@ def _jax_search(metric: str, X: Array, Y: Array, k: int, n_threads: int) -> dict
         calls["product and top_k"] = of(by_product)
         if len(X) > 256:
             calls["product and top_k, 256 rows"] = in_blocks(256)
-    if metric != "l2" or X.shape[1] <= _FEW:
+    if metric != "l2" or X.shape[1] <= FEW:
         calls["differences and top_k, row by row"] = of(by_differences)
     return calls
 
@@ -394,99 +391,6 @@ def _napf_search(metric: str, X: Array, Y: Array, k: int, n_threads: int) -> dic
         return np.sqrt(squares), indices
 
     return {"made and asked": call}
-
-
-def _radius(metric: str, n: int, m: int, d: int) -> Job:
-    """All rows within a radius, 20 of them in the mean, in order where a peer can bring them into order."""
-    builds = (_scipy_radius, _pynanoflann_radius, _napf_radius) if d <= _FEW else ()
-
-    def prepare(n_threads: int) -> Prepared:
-        X, Y = _uniform(0, n, d), _uniform(1, m, d)
-        some = getattr(kernels, f"pairwise_{metric}")(X[:100], Y)
-        radius = float(np.sort(some, axis=None)[20 * len(some) :][:2].mean())
-        peers = {"scikit-learn": partial(_sklearn_radius, metric, X, Y, radius, n_threads)}
-        names = ("scipy", "pynanoflann", "napf")
-        peers |= {name: partial(build, X, Y, radius, n_threads) for name, build in zip(names, builds, strict=False)}
-        return Prepared(lambda: kernels.radius_neighbors(X, Y, radius, metric=metric, n_threads=n_threads), peers)
-
-    return Job(f"radius_neighbors {metric} float32", f"{n} × {m} × {d}, 20 rows within", prepare)
-
-
-def _within_agree(parts: Callable[[Any], tuple[Array, Array | None]]) -> Judge:
-    """Judge rows within a radius, of which `parts` returns how many there are, and their distances if there are any.
-
-    Pairs whose distances round to either side of the radius may differ: one in ten thousand.
-    """
-
-    def judge(ours: Any, theirs: Any) -> str | None:
-        indptr, _, distances = ours
-        counts, (others, other_distances) = np.diff(indptr), parts(theirs)
-        off = np.abs(counts - others).sum()
-        if off > 1e-4 * len(distances):
-            return f"{off} of {len(distances)} pairs differ"
-        if other_distances is None or off:
-            return None
-        return rows_agree(_RTOL)(distances, other_distances)
-
-    return judge
-
-
-def _of_arrays(found: Any) -> tuple[Array, Array | None]:
-    return np.array([len(row) for row in found[0]]), np.concatenate([np.asarray(row) for row in found[0]])
-
-
-def _sklearn_radius(metric: str, X: Array, Y: Array, radius: float, n_threads: int) -> Peer:
-    from sklearn.neighbors import NearestNeighbors
-
-    options: dict[str, Any] = {"radius": radius, "metric": _SKLEARN[metric], "n_jobs": n_threads}
-    if X.shape[1] > _FEW:
-        model = NearestNeighbors(algorithm="brute", **options).fit(Y)
-        calls = {"brute force": lambda: model.radius_neighbors(X, sort_results=True)}
-    else:
-        tree = NearestNeighbors(algorithm="kd_tree", **options)
-        calls = {"kd_tree, made and asked": lambda: tree.fit(Y).radius_neighbors(X, sort_results=True)}
-    return Peer(calls, _within_agree(_of_arrays))
-
-
-def _scipy_radius(X: Array, Y: Array, radius: float, n_threads: int) -> Peer:
-    from scipy.spatial import KDTree
-
-    wide = X.astype(np.float64), Y.astype(np.float64)
-
-    def as_matrix() -> Any:
-        return KDTree(wide[0]).sparse_distance_matrix(KDTree(wide[1]), radius, output_type="coo_matrix")
-
-    def lists() -> Any:
-        return KDTree(wide[1]).query_ball_point(wide[0], radius, workers=n_threads)
-
-    def counts(found: Any) -> tuple[Array, Array | None]:
-        return (found.tocsr().getnnz(axis=1) if hasattr(found, "tocsr") else np.array(list(map(len, found)))), None
-
-    calls = {"KDTree, made, and all distances in no order": as_matrix, "KDTree, made, and lists of rows": lists}
-    return Peer(calls, _within_agree(counts))
-
-
-def _pynanoflann_radius(X: Array, Y: Array, radius: float, n_threads: int) -> Peer:
-    pynanoflann = package("pynanoflann")
-
-    def call() -> Any:
-        tree = pynanoflann.KDTree(n_neighbors=1, metric="l2", radius=radius)
-        tree.fit(Y)
-        return tree.radius_neighbors(X, radius, n_jobs=n_threads)
-
-    return Peer({"made and asked": call}, _within_agree(_of_arrays))
-
-
-def _napf_radius(X: Array, Y: Array, radius: float, n_threads: int) -> Peer:
-    napf = package("napf")
-
-    def parts(found: Any) -> tuple[Array, Array | None]:
-        counts, squares = _of_arrays(found[::-1])
-        return counts, None if squares is None else np.sqrt(squares)
-
-    tree = partial(napf.KDT, Y, metric=2, nthread=n_threads)
-    calls = {"made and asked": lambda: tree().radius_search(X, radius * radius, True, nthread=n_threads)}
-    return Peer(calls, _within_agree(parts))
 
 
 def _cross_validation(n: int, d: int) -> Job:
@@ -584,8 +488,8 @@ def errors() -> dict[str, dict[str, float | None]]:
 
     "uniform": rows uniform in [0, 1). "far": pairs of rows 1e-3 apart in each column, at an offset of 1e4.
     """
-    X, Y = _uniform(0, 200, 128), _uniform(1, 300, 128)
-    near = (np.float32(1e4) + _uniform(2, 200, 128)).astype(np.float32)
+    X, Y = uniform(0, 200, 128), uniform(1, 300, 128)
+    near = (np.float32(1e4) + uniform(2, 200, 128)).astype(np.float32)
     beside = (near + np.float32(1e-3)).astype(np.float32)
     found: dict[str, dict[str, float | None]] = {}
     for name, (x, y) in {"uniform": (X, Y), "far": (near, beside)}.items():

@@ -13,7 +13,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse
-from numpy.testing import assert_allclose, assert_array_equal
 from sklearn import neighbors as theirs
 from sklearn.base import clone
 from sklearn.datasets import load_digits, make_multilabel_classification
@@ -575,40 +574,3 @@ def test_one_neighbor_makes_309_errors_on_mnist():
     model = KNeighborsClassifier(1).fit(mnist.X_train, mnist.y_train)
     assert np.shares_memory(model._fit_X, mnist.X_train)
     assert (model.predict(mnist.X_test) != mnist.y_test).sum() == 309
-
-
-@pytest.mark.parametrize("metric", ["cosine", "sqeuclidean"])
-def test_metrics_beside_those_of_minkowski(rng, metric):
-    X, y, queries = rng.standard_normal((200, 7)), rng.integers(0, 3, 200), rng.standard_normal((40, 7))
-    for weights in ("uniform", "distance"):
-        model = KNeighborsClassifier(5, metric=metric, weights=weights).fit(X, y)
-        expected = theirs.KNeighborsClassifier(5, metric=metric, weights=weights, algorithm="brute").fit(X, y)
-        assert model.effective_metric_ == metric
-        assert_array_equal(model.predict(queries), expected.predict(queries))
-        assert_allclose(model.predict_proba(queries), expected.predict_proba(queries), rtol=1e-9)
-
-
-@pytest.mark.parametrize("p", [1, 2])
-def test_weights_of_columns_are_those_of_scikit_learn(rng, p):
-    X, y, queries = rng.standard_normal((200, 7)), rng.standard_normal(200), rng.standard_normal((40, 7))
-    params = {"w": rng.uniform(0, 2, 7)}
-    model = KNeighborsRegressor(5, p=p, metric_params=params).fit(X, y)
-    expected = theirs.KNeighborsRegressor(5, p=p, metric_params=params, algorithm="brute").fit(X, y)
-    assert_allclose(model.predict(queries), expected.predict(queries))
-    for found, want in zip(model.kneighbors(queries), expected.kneighbors(queries), strict=True):
-        assert_allclose(found, want)
-    with pytest.raises(ValueError, match="metric_params"):
-        KNeighborsRegressor(5, metric_params={"w": [1.0]}).fit(X, y)
-
-
-def test_packed_bits_in_a_model(rng):
-    bits, y = rng.random((120, 50)) < 0.4, rng.integers(0, 2, 120)
-    packed = np.packbits(bits, axis=1)
-    model = KNeighborsClassifier(3, metric="jaccard").fit(packed[:80], y[:80])
-    distances, _ = model.kneighbors(packed[80:])
-    expected = theirs.NearestNeighbors(n_neighbors=3, metric="jaccard").fit(bits[:80]).kneighbors(bits[80:])[0]
-    assert_allclose(distances, expected)
-    with pytest.raises(TypeError, match="packbits"):
-        model.set_params(metric="hamming").fit(bits, y)
-    with pytest.raises(ValueError, match="inner_product"):
-        model.set_params(metric="inner_product").fit(packed, y)

@@ -133,8 +133,7 @@ def test_a_plan_fits_its_work_space_and_the_cache(as_target, dtype, target):
         # Of few columns all make one chunk, of more each chunk has half to one and a half times the usual length.
         shape = tile_shapes.tile_shape(metric, dtype)
         longest = chunk * 3 // 2
-        copies = tile_shapes.copies(metric, dtype)
-        assert plan.workspace >= (shape.rows * longest * copies * plan.columns_per_step if copies > 1 else 0)
+        assert plan.workspace >= shape.rows * longest * tile_shapes.copies(metric, dtype) * plan.columns_per_step
 
 
 # ------------------------------------------------------------------------------------ accumulate
@@ -150,7 +149,7 @@ def accumulator(metric: str):
     code = METRIC_CODES[metric]
 
     def run(X, x_row, begin, Y, y_at, steps, totals, row, column, first):
-        work = np.empty(most * steps, X.dtype)
+        work = np.empty(most * steps + 6 * tile_shapes.X_PITCH_BYTES, X.dtype)
         tiles.accumulate(code, X, x_row, x_row + 1, begin, Y, y_at, 1, steps, work, totals[row:], column, first)
 
     return inner(run)
@@ -242,7 +241,8 @@ def test_accumulate_of_bytes_for_narrower_x86(rng, as_target, metric, target):
 
 @pytest.mark.parametrize("target", [*MADE_UP, *X86])
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_tiles_of_many_rows_and_panels_agree_with_their_twin(rng, as_target, dtype, target):
+@pytest.mark.parametrize("x_width", [300, None])
+def test_tiles_of_many_rows_and_panels_agree_with_their_twin(rng, as_target, x_width, dtype, target):
     """Bit for bit, with values of X read where they are and with as many copies of each as a vector has lanes."""
     if target in X86 and not can_run(X86[target]):
         pytest.skip("this CPU, or Numba's target, lacks the instructions")
@@ -255,9 +255,11 @@ def test_tiles_of_many_rows_and_panels_agree_with_their_twin(rng, as_target, dty
 
     rows, points = tile_shapes.tile_shape("l2", dtype).rows, tile_shapes.tile_shape("l2", dtype).points
     copies, columns = tile_shapes.copies("l2", dtype), tile_shapes.columns_per_lane(dtype)
-    X = panels_of(rng, "random", dtype, (2 * rows + 1, 40 * columns))
+    # Rows that are read where they lie, and rows that would share the sets of a cache, which are copied.
+    width = 4096 // dtype.itemsize if x_width is None else x_width * columns
+    X = panels_of(rng, "random", dtype, (2 * rows + 1, width))
     Y = panels_of(rng, "random", dtype, (3 * 33 + 1) * points * columns)
-    work = np.empty(rows * 33 * copies * columns, dtype)
+    work = np.empty(rows * 33 * copies * columns + rows * tile_shapes.X_PITCH_BYTES, dtype)
     totals_dtype = totals_dtypes("l2", dtype.name)[0]
     # The rows of the second tile that there are not, the last row of X stands in for.
     for (top, bottom), steps, count in itertools.product(((0, 2 * rows + 1), (rows, rows + 1)), (0, 1, 33), (0, 1, 3)):
@@ -542,7 +544,9 @@ def test_squared_distances_of_bytes_from_products(rng, as_target, target, dtype,
         packed[:steps] = Y.reshape(points, steps, 8).swapaxes(0, 1)
         for function in (run, run_twins):
             totals = np.full((rows, points), 77, totals_dtype)
-            broadcast_x = np.empty(rows * steps * tile_shapes.copies("l2", dtype) * 8, dtype)
+            broadcast_x = np.empty(
+                rows * (steps * tile_shapes.copies("l2", dtype) * 8 + tile_shapes.X_PITCH_BYTES), dtype
+            )
             function(whole, packed.ravel(), points * 8, steps, broadcast_x, totals)
             np.testing.assert_array_equal(totals, want, err_msg=f"{steps=} {kind=} {function.__name__}")
 
