@@ -58,6 +58,10 @@ GOALS = (
     _same("k_nearest l2 float32, 5000 × 5000 × *", "scikit-learn", 1.5),
     _same("k_nearest l2 float32, 1 × *", "faiss-cpu", 0.95),
     _same("k_nearest l2 float32, 1 × *", "scikit-learn", 2),
+    _same("prepared k_nearest l2 float32, * × 128, *", "faiss-cpu", 1),
+    _same("prepared k_nearest l2 float32, * × 3, *", OTHERS, 1),
+    _same("pairwise_argmin_min l2 *", OURS, 1.3),
+    _same("pairwise_argmin_min l2 *", "scikit-learn", 2),
     _same("knn_cross_validation *", OTHERS, 20),
     # Losses
     _same("* one thread", OTHERS, 1.8),
