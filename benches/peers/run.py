@@ -12,7 +12,7 @@ from typing import Any
 
 from ..measuring import targets
 from ..measuring.timing import blas_limit, quiet_gc
-from .jobs import goals, linear, losses, neighbors, networks, radius, training
+from .jobs import goals, linear, losses, neighbors, networks, radius, searches, training
 from .jobs.job import NOT_INSTALLED, OURS, PACKAGES, Call, Job, Judge, NoData, NotReached, Outcome, Peer, Prepared
 
 __all__ = ["all_jobs", "document", "measure_figures", "run", "run_all", "versions", "why_missing"]
@@ -25,9 +25,8 @@ _LONG_S = 3.0
 
 def all_jobs(quick: bool = False) -> list[Job]:
     """Return the jobs of all families, in the order of the table; `quick` ones are small."""
-    return [
-        job for family in (neighbors, radius, losses, linear, training, networks) for job in family.jobs(quick=quick)
-    ]
+    families = neighbors, radius, searches, losses, linear, training, networks
+    return [job for family in families for job in family.jobs(quick=quick)]
 
 
 def run_all(

@@ -150,7 +150,7 @@ def _k_nearest(metric: str) -> Entry:
         # Enough pairs of few columns for a tree, and of long rows for principal columns.
         warm_sizes={
             "typical": ((3, 4096, 2, 3), (2048, 2048, 416, 1), (1024, 4096, 1024, 1), (4096, 4096, 2, 1)),
-            "prepared typical": ((1, 1 << 16, 64, 1),),
+            "prepared typical": ((2, 1 << 16, 64, 1),),
             "flat": ((4096, 8192, 256, 1),) if metric == "l2" else (),
         }
         if metric in METRICS

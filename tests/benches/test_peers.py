@@ -17,7 +17,7 @@ import pytest
 from benches import __main__ as command
 from benches.measuring.repository import ROOT
 from benches.peers import run, table
-from benches.peers.jobs import goals, linear, losses, neighbors, networks, radius, training
+from benches.peers.jobs import goals, linear, losses, neighbors, networks, radius, searches, training
 from benches.peers.jobs.job import OURS, PACKAGES, Job, Limit, NoData, NotReached, Outcome, Peer, Prepared
 from benches.peers.jobs.neighbors import rows_agree
 from benches.peers.page import page
@@ -390,7 +390,7 @@ def test_the_page_shows_wins_losses_and_what_is_missing(text_of_page):
 
 
 def test_each_goal_is_that_of_a_job_and_the_first_that_fits_counts(monkeypatch):
-    families = (neighbors, losses, linear, training, networks)
+    families = (neighbors, searches, losses, linear, training, networks)
     names = [each.name for family in families for each in family.jobs(quick=False)]
     assert len(set(names)) == len(names)
     packages = [*PACKAGES, OURS, goals.LIMIT]

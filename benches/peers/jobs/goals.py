@@ -64,6 +64,10 @@ GOALS = (
     _same("radius_neighbors l2 float32, * × 784*", "scikit-learn", 1.5),
     _same("radius_neighbors l1 float32, * × 784*", "scikit-learn", 5),
     _same("radius_neighbors l2 float32, * × 3*", OTHERS, 2),
+    _same("prepared k_nearest l2 float32, * × 128, *", "faiss-cpu", 1),
+    _same("prepared k_nearest l2 float32, * × 3, *", OTHERS, 1),
+    _same("pairwise_argmin_min l2 *", OURS, 1.3),
+    _same("pairwise_argmin_min l2 *", "scikit-learn", 2),
     _same("knn_cross_validation *", OTHERS, 20),
     _same("KNNImputer float64, *", "scikit-learn", 10),
     # Losses
