@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from fastml import kernels
 
 from .job import OURS, Call, Job, Peer, Prepared, package
-from .neighbors import neighbor_peer, rows_agree
+from .neighbors import RTOL, neighbor_peer, rows_agree, uniform
 
 __all__ = ["jobs"]
 
@@ -20,8 +20,6 @@ Array = NDArray[Any]
 
 #: Calls of a job of which one is too short to be timed.
 _CALLS = 100
-
-_RTOL = 1e-3
 
 
 def jobs(*, quick: bool = False) -> list[Job]:
@@ -34,13 +32,9 @@ def jobs(*, quick: bool = False) -> list[Job]:
     return found
 
 
-def _uniform(seed: int, n: int, d: int) -> Array:
-    return np.random.default_rng(seed).random((n, d), dtype=np.float32)
-
-
 def _prepared(n: int, m: int, d: int) -> Job:
     def prepare(n_threads: int) -> Prepared:
-        X, Y = _uniform(0, n, d), _uniform(1, m, d)
+        X, Y = uniform(0, n, d), uniform(1, m, d)
         rows = kernels.prepare(Y, n_threads=n_threads)
         peers = {"faiss-cpu": partial(neighbor_peer, "faiss-cpu", "l2", X, Y, 5, n_threads)}
         return Prepared(lambda: kernels.k_nearest(X, rows, 5, n_threads=n_threads), peers)
@@ -52,7 +46,7 @@ def _prepared_tree(n: int, m: int, d: int) -> Job:
     """A few queries at a time in a tree that each has made before."""
 
     def prepare(n_threads: int) -> Prepared:
-        Y, batches = _uniform(1, m, d), list(_uniform(0, n * _CALLS, d).reshape(_CALLS, n, d))
+        Y, batches = uniform(1, m, d), list(uniform(0, n * _CALLS, d).reshape(_CALLS, n, d))
         rows = kernels.prepare(Y, n_threads=n_threads)
 
         def each(search: Callable[[Array], tuple[Array, Array]]) -> Call:
@@ -63,7 +57,7 @@ def _prepared_tree(n: int, m: int, d: int) -> Job:
             return call
 
         def peer(make: Callable[[], Callable[[Array], tuple[Array, Array]]]) -> Callable[[], Peer]:
-            return lambda: Peer({"prepared": each(make())}, rows_agree(_RTOL))
+            return lambda: Peer({"prepared": each(make())}, rows_agree(RTOL))
 
         def scipy() -> Callable[[Array], tuple[Array, Array]]:
             from scipy.spatial import KDTree
@@ -100,7 +94,7 @@ def _prepared_tree(n: int, m: int, d: int) -> Job:
 
 def _argmin(n: int, m: int, d: int) -> Job:
     def prepare(n_threads: int) -> Prepared:
-        X, Y = _uniform(0, n, d), _uniform(1, m, d)
+        X, Y = uniform(0, n, d), uniform(1, m, d)
 
         def ours() -> tuple[Array, Array]:
             return _by_column(*kernels.pairwise_argmin_min(X, Y, n_threads=n_threads))
@@ -110,11 +104,11 @@ def _argmin(n: int, m: int, d: int) -> Job:
 
             return Peer(
                 {"argmin_min": lambda: _by_column(*pairwise_distances_argmin_min(X, Y))},
-                rows_agree(_RTOL),
+                rows_agree(RTOL),
             )
 
         def heaps() -> Peer:
-            return Peer({"k_nearest": lambda: kernels.k_nearest(X, Y, 1, n_threads=n_threads)}, rows_agree(_RTOL))
+            return Peer({"k_nearest": lambda: kernels.k_nearest(X, Y, 1, n_threads=n_threads)}, rows_agree(RTOL))
 
         return Prepared(ours, {OURS: heaps, "scikit-learn": sklearn})
 
