@@ -283,7 +283,7 @@ def result_dtype(metric: Metric, dtype: np.dtype[Any], columns: int, squared: bo
 def metric(name: object, among: Collection[Metric] = tuple(DEFINITIONS)) -> Metric:
     """Return the short name of a metric, one of `among`."""
     short = METRIC_NAMES.get(name) if isinstance(name, str) else None
-    if short in among:
+    if short is not None and short in among:
         return short
     known = listed([name for name, short in METRIC_NAMES.items() if short in among])
     if not isinstance(name, str):
