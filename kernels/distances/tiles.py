@@ -121,13 +121,14 @@ def _accumulate_twin(metric, X, top, bottom, begin, Y, y_at, count, steps, broad
     metric = _name(metric, Y.dtype, totals.dtype)
     shape, columns = tile_shape(metric, Y.dtype), columns_per_lane(Y.dtype)
     points = count * shape.points
+    # Steps come first: NumPy adds up along that axis in order, along the last one in pairs.
     y = Y[y_at:][: steps * points * columns].reshape(count, steps, shape.points, columns)
-    y = y.swapaxes(1, 2).reshape(1, points, steps, columns)
+    y = y.swapaxes(0, 1).reshape(steps, 1, points, columns)
     totals = totals.view(kept_as(metric, Y.dtype, totals.dtype))
     reduce = COMBINATIONS[DEFINITIONS[metric].combination]
     for row in range(top, bottom, shape.rows):
         rows = np.minimum(np.arange(row, row + shape.rows), len(X) - 1)
-        x = X[rows, begin * columns : (begin + steps) * columns].reshape(shape.rows, 1, steps, columns)
+        x = X[rows, begin * columns : (begin + steps) * columns].reshape(shape.rows, steps, 1, columns).swapaxes(0, 1)
         if metric == "l2" and norm_steps(Y.dtype):
             x = (x ^ 128 if _takes_128(metric, X.dtype) else x).view(np.int8)
             terms = y.astype(totals.dtype) * x.astype(totals.dtype)
@@ -135,7 +136,7 @@ def _accumulate_twin(metric, X, top, bottom, begin, Y, y_at, count, steps, broad
             terms = STEPS[METRICS[metric].step](x.astype(totals.dtype), y.astype(totals.dtype))
         else:
             terms = STEPS[DEFINITIONS[metric].step](x, y).astype(totals.dtype)
-        tile = reduce.reduce(reduce.reduce(terms, axis=3), axis=2, initial=0)
+        tile = reduce.reduce(reduce.reduce(terms, axis=3), axis=0, initial=0)
         place = totals[row - top : row - top + shape.rows, column : column + points]
         place[...] = tile if first else reduce(place, tile)
 
