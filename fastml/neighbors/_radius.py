@@ -39,7 +39,8 @@ class RadiusNeighborsMixin:
 
     radius: float
     n_jobs: int | None
-    metric_params: dict[str, Any] | None = None
+    #: Weights of columns, of a model that may have some.
+    _metric_params: dict[str, Any] | None = None
     effective_metric_: str
     n_samples_fit_: int
     _fit_X: NDArray[Any]
@@ -105,7 +106,7 @@ class RadiusNeighborsMixin:
 
     def _search_within(self, X: ArrayLike | None, radius: ArrayLike | None = None) -> Rows:
         check_is_fitted(self)
-        if self.metric_params is not None:
+        if self._metric_params is not None:
             raise ValueError("metric_params is given; searches within a radius know no weights of columns")
         queries = self._fit_X if X is None else validate_data(self, X, reset=False)
         return kernels.radius_neighbors(
