@@ -165,6 +165,10 @@ def _checked(
     returned: Any, distances: NDArray[np.float64], indptr: NDArray[np.intp], rows: NDArray[np.intp]
 ) -> NDArray[np.float64]:
     """Return the weights of all rows, refused unless there is a number of at least 0 for each distance."""
+    if not hasattr(returned, "__len__"):
+        raise TypeError(
+            f"weights returned a {type(returned).__name__}; an array for each of {len(rows)} rows is needed"
+        )
     if len(returned) != len(rows):
         raise ValueError(f"weights returned {len(returned)} rows for the distances of {len(rows)}")
     parts = [arrays.real(part, "weights(distances)").astype(np.float64) for part in returned]
