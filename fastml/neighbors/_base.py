@@ -59,6 +59,8 @@ class NeighborSearch(BaseEstimator):
     metric: str
     n_jobs: int | None
     metric_params: dict[str, Any] | None
+    #: What `metric_params` was in `fit`, None if it said nothing.
+    _metric_params: dict[str, Any] | None
 
     def _fit_rows(self, X: ArrayLike, y: Any = "no_validation", **settings: Any) -> Any:
         """Check all parameters, keep the rows, and return the targets if there are some."""
@@ -71,7 +73,10 @@ class NeighborSearch(BaseEstimator):
         rows, targets = checked if isinstance(checked, tuple) else (checked, None)
         # The dtype that the kernels work in, settled now and not at every call: uint8 stays uint8.
         self._fit_X, _, kind = distances_arguments.pair(rows)
-        distances_arguments.column_factors(short, self.metric_params, kind, self._fit_X.shape[1])
+        factors = distances_arguments.column_factors(short, self.metric_params, kind, self._fit_X.shape[1])
+        self._metric_params = None
+        if self.metric_params is not None and factors is not None:
+            self._metric_params = {"w": np.array(self.metric_params["w"], np.float64)}
         self._kept = _Kept(short, _ALGORITHMS[self.algorithm])
         self.n_samples_fit_ = len(self._fit_X)
         return targets
@@ -109,7 +114,7 @@ class NeighborSearch(BaseEstimator):
         if k > self.n_samples_fit_ - (X is None):
             left_out = ", of which each query leaves out one (itself)" if X is None else ""
             raise ValueError(f"n_neighbors is {k}; there are {self.n_samples_fit_} training rows{left_out}")
-        if self.metric_params is None and self._kept.metric in distances_arguments.OF_NUMBERS:
+        if self._metric_params is None and self._kept.metric in distances_arguments.OF_NUMBERS:
             rows = self._kept.prepared(self._fit_X)
             queries = rows.rows if X is None else queries
         return kernels.k_nearest(
@@ -117,7 +122,7 @@ class NeighborSearch(BaseEstimator):
             rows,
             k,
             metric=self._kept.metric,
-            metric_params=self.metric_params,
+            metric_params=self._metric_params,
             algorithm=self._kept.algorithm,
             exclude_self=X is None,
             n_threads=parameters.threads(self.n_jobs),

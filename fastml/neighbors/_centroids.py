@@ -14,6 +14,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from .. import kernels
+from ..kernels.arguments import arrays
 from ..utils import parameters
 from ..utils.validation import CheckedScore, encode_labels, unchanged_if_refused, validate_data
 
@@ -45,8 +46,9 @@ class NearestCentroid(CheckedScore, ClassifierMixin, BaseEstimator):
         Move centroids towards that of all rows, by so many (pooled, regularized) standard deviations within classes;
         what comes to lie there no longer tells classes apart. None moves nothing.
     priors : {"uniform", "empirical"} or array-like of shape (C,), default="uniform"
-        Probabilities of the classes: equal, those of the training rows, or given ones. Where they are not equal, the
-        class of the highest score is predicted (see `decision_function`), and not that of the nearest centroid.
+        Probabilities of the classes: equal, those of the training rows, or given ones. Where they are not equal, but
+        for rounding, the class of the highest score is predicted (see `decision_function`), and not that of the nearest
+        centroid.
     n_jobs : int or None, default=None
         Threads, which scikit-learn's has not: None means all that the process may use (see `fastml.kernels`); negative
         numbers count from there, -1 is all, -2 all but one.
@@ -140,6 +142,8 @@ class NearestCentroid(CheckedScore, ClassifierMixin, BaseEstimator):
             squares += np.einsum("ij,ij->j", differences, differences)
         with np.errstate(divide="ignore", invalid="ignore"):
             self.within_class_std_dev_ = np.sqrt(squares / (len(rows) - len(counts)))
+            if threshold is not None:
+                self._check_deviations()
             if (self.within_class_std_dev_ == 0).any():
                 warnings.warn("a column of X is constant within all classes", stacklevel=3)
             unit = self.within_class_std_dev_ + np.median(self.within_class_std_dev_)
@@ -152,13 +156,18 @@ class NearestCentroid(CheckedScore, ClassifierMixin, BaseEstimator):
                 self.centroids_ = np.where(units == 0, self.centroids_, center + units * self.deviations_)
         return self
 
+    def _check_deviations(self) -> None:
+        """Refuse what needs deviations within classes where there are none."""
+        if np.isnan(self.within_class_std_dev_).any():
+            raise ValueError("X has one row for each class; deviations within classes are needed")
+
     def _priors(self, counts: NDArray[np.intp]) -> Array:
         """Return the probabilities of the classes."""
         if isinstance(self.priors, str):
             parameters.one_of(self.priors, "priors", ("uniform", "empirical"))
             shares: Array = counts / counts.sum()
             return shares if self.priors == "empirical" else np.full(len(counts), 1 / len(counts))
-        priors = np.array(self.priors, np.float64)
+        priors = np.array(arrays.real(self.priors, "priors"), np.float64)
         if priors.shape != counts.shape:
             raise ValueError(f"priors has shape {priors.shape}; it must be {counts.shape}, one for each class")
         if not (priors >= 0).all():
@@ -177,7 +186,7 @@ class NearestCentroid(CheckedScore, ClassifierMixin, BaseEstimator):
         if self.metric == "euclidean":
             means: Array = np.add.reduceat(by_class, firsts, axis=0, dtype=np.float64) / counts[:, np.newaxis]
             return means
-        return np.stack([np.median(part, axis=0) for part in np.split(by_class, firsts[1:])]).astype(np.float64)
+        return np.stack([np.median(part.astype(np.float64), axis=0) for part in np.split(by_class, firsts[1:])])
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
         """Predict labels.
@@ -194,7 +203,7 @@ class NearestCentroid(CheckedScore, ClassifierMixin, BaseEstimator):
         """
         check_is_fitted(self)
         rows = validate_data(self, X, reset=False)
-        if np.ptp(self.class_prior_) > 0:
+        if not np.isclose(self.class_prior_, 1 / len(self.classes_)).all():
             found = self._scores(rows).argmax(axis=1)
         else:
             n_threads = parameters.threads(self.n_jobs)
@@ -258,6 +267,7 @@ class NearestCentroid(CheckedScore, ClassifierMixin, BaseEstimator):
 
     def _scores(self, rows: NDArray[Any]) -> Array:
         """Return the scores (n, C), as `decision_function` says, by either metric."""
+        self._check_deviations()
         unit = np.where(self.within_class_std_dev_ == 0, 1, self.within_class_std_dev_)
         pairwise = kernels.pairwise_l2 if self.metric == "euclidean" else kernels.pairwise_l1
         distances = pairwise(rows / unit, self.centroids_ / unit, n_threads=parameters.threads(self.n_jobs))

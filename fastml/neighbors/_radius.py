@@ -39,7 +39,8 @@ class RadiusNeighborsMixin:
 
     radius: float
     n_jobs: int | None
-    metric_params: dict[str, Any] | None = None
+    #: Weights of columns, of a model that may have some.
+    _metric_params: dict[str, Any] | None = None
     effective_metric_: str
     n_samples_fit_: int
     _fit_X: NDArray[Any]
@@ -105,7 +106,7 @@ class RadiusNeighborsMixin:
 
     def _search_within(self, X: ArrayLike | None, radius: ArrayLike | None = None) -> Rows:
         check_is_fitted(self)
-        if self.metric_params is not None:
+        if self._metric_params is not None:
             raise ValueError("metric_params is given; searches within a radius know no weights of columns")
         queries = self._fit_X if X is None else validate_data(self, X, reset=False)
         return kernels.radius_neighbors(
@@ -164,6 +165,10 @@ def _checked(
     returned: Any, distances: NDArray[np.float64], indptr: NDArray[np.intp], rows: NDArray[np.intp]
 ) -> NDArray[np.float64]:
     """Return the weights of all rows, refused unless there is a number of at least 0 for each distance."""
+    if not hasattr(returned, "__len__"):
+        raise TypeError(
+            f"weights returned a {type(returned).__name__}; an array for each of {len(rows)} rows is needed"
+        )
     if len(returned) != len(rows):
         raise ValueError(f"weights returned {len(returned)} rows for the distances of {len(rows)}")
     parts = [arrays.real(part, "weights(distances)").astype(np.float64) for part in returned]

@@ -30,7 +30,7 @@ class NearestNeighbors(RadiusNeighborsMixin, NeighborSearch):
         Distance up to which `radius_neighbors` finds neighbours where it is not told how far; for the metrics L1, L2
         and L-infinity, without weights of columns.
     algorithm : {"auto", "brute", "kd_tree", "ball_tree"}, default="auto"
-        How neighbours are looked for, as of `KNeighborsClassifier`; they are the same.
+        How the nearest are looked for, as of `KNeighborsClassifier`; they are the same. Within a radius it is "auto".
     metric : str, default="minkowski"
         "minkowski", or by name: "l1", "manhattan" or "cityblock"; "l2" or "euclidean"; "linf" or "chebyshev";
         "sqeuclidean"; "cosine"; of packed bits (uint8) "hamming" and "jaccard".

@@ -94,7 +94,9 @@ def checked(
         most = int(np.count_nonzero(mask))
         own = "" if first is None or not mask[first : first + n].any() else ", of which each query leaves out one"
         if count > most - bool(own):
-            raise ValueError(f"k is {count}; `where` leaves {most} rows of Y{own}, so it must be at most that many")
+            raise ValueError(
+                f"k is {count}; it must be at most {most - bool(own)}: `where` leaves {most} rows of Y{own}"
+            )
     return count, Candidates(pair, within, mask, first)
 
 

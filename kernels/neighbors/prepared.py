@@ -6,7 +6,7 @@ takes it that there will be many, and tries the tree with some of the rows thems
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -76,6 +76,12 @@ class PreparedRows:
             f"PreparedRows({m} × {d} {self.rows.dtype}, metric={self.metric!r}, algorithm={self.algorithm!r}: {kept}, "
             f"{self.nbytes / 1e6:.1f} MB)"
         )
+
+    if not TYPE_CHECKING:  # whoever checks types shall see that they are no array
+
+        def __array__(self, *args, **kwargs):
+            """Refuse to become an array, of an object."""
+            raise TypeError("PreparedRows stand for Y in k_nearest only; elsewhere pass their attribute `rows`")
 
     def __reduce__(self) -> tuple[Any, ...]:
         return PreparedRows, (self.rows, self.metric, self.algorithm)

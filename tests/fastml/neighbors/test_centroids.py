@@ -126,6 +126,41 @@ def test_priors(data):
     assert impossible.predict_proba(new)[:, 0].tolist() == [1.0] * 50
 
 
+@pytest.mark.parametrize("metric", ["euclidean", "manhattan"])
+def test_priors_that_are_equal_but_for_rounding_are_equal(rng, metric):
+    priors = [1 / 3, 1 / 3, 1 - 2 / 3]
+    assert len(set(priors)) > 1
+    y, scales = np.arange(60) % 3, np.array([10, 1, 0.1])
+    X, new = rng.normal(size=(60, 3)) * scales, rng.normal(size=(200, 3)) * scales
+    found = NearestCentroid(metric, priors=priors).fit(X, y).predict(new)
+    assert np.array_equal(found, NearestCentroid(metric).fit(X, y).predict(new))
+    assert np.array_equal(found, theirs.NearestCentroid(metric, priors=priors).fit(X, y).predict(new))
+
+
+def test_one_row_for_each_class():
+    """There are centroids, but no deviations from them: NaN would make the first class the nearest."""
+    X, y = [[0.0, 0.0], [5.0, 5.0], [9.0, 1.0]], [0, 1, 2]
+    assert NearestCentroid().fit(X, y).predict(X).tolist() == y
+    with pytest.raises(ValueError, match="one row for each class"):
+        NearestCentroid(shrink_threshold=0.1).fit(X, y)
+    model = NearestCentroid(priors=[0.5, 0.25, 0.25]).fit(X, y)
+    for name in ("predict", "decision_function", "predict_proba", "predict_log_proba"):
+        with pytest.raises(ValueError, match="one row for each class"):
+            getattr(model, name)(X)
+
+
+def test_medians_of_large_float32():
+    X = np.array([[3e38], [3.2e38], [1.0], [2.0]], np.float32)
+    expected = [[np.median(X[:2].astype(float))], [1.5]]
+    assert NearestCentroid("manhattan").fit(X, [0, 0, 1, 1]).centroids_.tolist() == expected
+
+
+@pytest.mark.parametrize("priors", [["a", "b", "c"], [1j, 1.0, 1.0]])
+def test_priors_that_are_no_numbers_are_refused_by_name(data, priors):
+    with pytest.raises(TypeError, match="priors has dtype"):
+        NearestCentroid(priors=priors).fit(*data[:2])
+
+
 def test_predictions_in_any_batch_and_pipeline(data, same_bits):
     X, y, new = data
     model = NearestCentroid(priors="empirical").fit(X, y)

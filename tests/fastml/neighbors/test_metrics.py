@@ -7,7 +7,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn import neighbors as theirs
 
-from fastml import KNeighborsClassifier, KNeighborsRegressor
+from fastml import KNeighborsClassifier, KNeighborsRegressor, NearestNeighbors
 
 
 @pytest.mark.parametrize("metric", ["cosine", "sqeuclidean"])
@@ -32,6 +32,32 @@ def test_weights_of_columns_are_those_of_scikit_learn(rng, p):
         assert_allclose(found, want)
     with pytest.raises(ValueError, match="metric_params"):
         KNeighborsRegressor(5, metric_params={"w": [1.0]}).fit(X, y)
+
+
+def test_weights_of_columns_are_those_of_the_fit(rng):
+    """As the metric is: what is set or written afterwards is for the next fit, also if that is refused."""
+    X, y, w = rng.standard_normal((50, 2)), rng.standard_normal(50), np.ones(2)
+    for params in (None, {"w": w}):
+        model = KNeighborsRegressor(3, metric_params=params).fit(X, y)
+        before = model.kneighbors()
+        w[0] += 100
+        for other in ({"w": [0.0, 1.0]}, {"w": [1.0]}):
+            model.set_params(metric_params=other)
+            for found, want in zip(model.kneighbors(), before, strict=True):
+                assert_array_equal(found, want)
+        with pytest.raises(ValueError, match="metric_params"):
+            model.fit(X, y)
+        assert_array_equal(model.kneighbors()[0], before[0])
+        again = model.set_params(metric_params={"w": [9.0, 1.0]}).fit(X, y)
+        assert not np.array_equal(again.kneighbors()[0], before[0])
+
+
+@pytest.mark.parametrize("params", [{}, {"w": None}])
+def test_parameters_that_say_nothing_are_none(rng, params):
+    X = rng.standard_normal((50, 2))
+    model, plain = NearestNeighbors(metric_params=params).fit(X), NearestNeighbors().fit(X)
+    assert_array_equal(model.kneighbors()[0], plain.kneighbors()[0])
+    assert_array_equal(model.radius_neighbors_graph().toarray(), plain.radius_neighbors_graph().toarray())
 
 
 def test_packed_bits_in_a_model(rng):

@@ -200,6 +200,12 @@ def test_weights_near_the_ends_of_the_range(data):
         np.testing.assert_allclose(model.predict(X_test * scale), want, rtol=1e-12)
 
 
+def test_a_function_that_returns_no_rows_of_weights_is_named(data):
+    X, y, X_test, _ = data
+    with pytest.raises(TypeError, match="weights returned a float"):
+        RadiusNeighborsRegressor(4.0, weights=lambda distances: 1.0).fit(X, y).predict(X_test)
+
+
 @pytest.mark.parametrize(
     ("weights", "message"),
     [

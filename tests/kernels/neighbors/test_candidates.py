@@ -172,11 +172,11 @@ def test_only_pairs_of_one_group_are_looked_at(monkeypatch, rng):
         ({"within_groups": 1}, TypeError, "within_groups is 1"),
         ({"where": np.ones(3, bool)}, ValueError, r"where has shape \(3,\); it must be \(6,\)"),
         ({"where": np.ones(6)}, TypeError, "where has dtype float64; it must be bool"),
-        ({"where": np.arange(6) < 1}, ValueError, "k is 2; `where` leaves 1 rows of Y, so"),
+        ({"where": np.arange(6) < 1}, ValueError, "k is 2; it must be at most 1: `where` leaves 1 rows of Y"),
         (
             {"where": np.arange(6) < 2, "exclude_self": True, "offset": 1},
             ValueError,
-            "k is 2; `where` leaves 2 rows of Y, of which each query leaves out one",
+            "k is 2; it must be at most 1: `where` leaves 2 rows of Y, of which each query leaves out one",
         ),
         ({"offset": 1}, ValueError, "offset is 1; it says which row of Y is query 0"),
         ({"offset": True, "exclude_self": True}, TypeError, r"offset is True \(bool\); it must be an integer"),

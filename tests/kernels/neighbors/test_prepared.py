@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from fastml.kernels import PreparedRows, k_nearest, prepare
+from fastml.kernels import PreparedRows, k_nearest, pairwise_argmin, pairwise_l2, prepare, radius_counts
 from fastml.kernels.distances.arguments import METRICS
 from fastml.kernels.neighbors import _bounds, _pruning, _tree, _tree_choice, prepared
 from fastml.kernels.runtime import parallel
@@ -207,3 +207,21 @@ def test_rows_are_rounded_when_few_queries_at_a_time_have_repaid_it(rng, rounded
     assert rows._bounds is None, "many queries round what they look at"
     k_nearest(rows.rows[:1], rows, 1)
     assert rows._bounds is not None
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda X, rows: k_nearest(rows, X, 1),
+        lambda X, rows: radius_counts(X, rows, 1.0),
+        lambda X, rows: pairwise_argmin(X, rows),
+        lambda X, rows: pairwise_l2(X, rows),
+        lambda X, rows: prepare(rows),
+    ],
+    ids=["queries", "radius", "argmin", "pairwise", "again"],
+)
+def test_where_they_do_not_stand_it_is_said_what_does(rng, call):
+    X = rng.random((9, 2))
+    with pytest.raises(TypeError, match="for Y in k_nearest only; elsewhere pass their attribute `rows`"):
+        call(X, prepare(X))
+    call(X, prepare(X).rows)
