@@ -249,8 +249,9 @@ class _Likelihood(RowObjective):
     ----------
     near : bool
         Whether some point has had a gradient as small as `tol` asks, and a step from it was expected to bring no more
-        than `tol` asks for, or than rounding hides. That step is the last: where classes are separable without penalty,
-        Hessians are made of rounding from there on, and promise more again.
+        than `tol` asks for, or than rounding hides. With exact Hessians that step is the last: it squares the error,
+        and where classes are separable without penalty Hessians are made of rounding from there on, and promise more
+        again. Other steps shrink the error by some factor: coefficients go on to gain digits.
     """
 
     def __init__(
@@ -302,7 +303,7 @@ class _Likelihood(RowObjective):
         tol = self._tol if self.dtype == np.float64 else max(self._tol, _NARROW_TOL)
         asked = tol**2 * np.maximum(values, _SMALLEST_OBJECTIVE)
         flat = self.largest(G) <= tol
-        done: NDArray[np.bool_] = flat & ((decrease <= asked) | self.near)
+        done: NDArray[np.bool_] = flat & ((decrease <= asked) | (self.near and self.exact))
         self.near |= bool((flat & (decrease <= np.maximum(asked, _HIDDEN * self.noise(values)))).all())
         return done & ~self.untouched(G, which)
 

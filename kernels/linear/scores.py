@@ -52,6 +52,11 @@ def linear_scores(X: NDArray[Any], W: ArrayLike, b: ArrayLike, n_threads: int | 
     -------
     ndarray of shape (n, C)
 
+    Raises
+    ------
+    ValueError
+        If rows and coefficients differ in their number of columns.
+
     Notes
     -----
     Cost: n D C multiply-adds; X is read once. Work space: where `X` is not C-contiguous, or of another dtype, a thread
@@ -60,6 +65,8 @@ def linear_scores(X: NDArray[Any], W: ArrayLike, b: ArrayLike, n_threads: int | 
     dtype = floating_dtype(np.result_type(X, W, b))
     W = as_contiguous(W, dtype)
     (n, columns), classes = X.shape, len(W)
+    if W.shape != (classes, columns):  # anyone may set a model's coefficients
+        raise ValueError(f"coefficients have shape {W.shape}; for X of shape {X.shape} they must have (C, {columns})")
     W, shifts, Z = readonly(W), readonly(np.full(classes, b, dtype)), np.empty((n, classes), dtype)
     of_rows, of_columns = (_score, _score_of_columns) if classes == 1 else (_scores, _scores_of_columns)
     as_it_lies, by_columns = X.dtype == dtype and X.flags.aligned, X.flags.f_contiguous

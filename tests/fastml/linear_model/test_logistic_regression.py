@@ -421,6 +421,15 @@ def test_sampled_hessians(classes, rng):
     assert distance(model, peer(X, y, C=0.5)) <= 1e-5
 
 
+@pytest.mark.parametrize("tol", [1e-8, 1e-9, 1e-10])
+def test_sampled_hessians_go_on_below_what_values_show(tol, rng):
+    """A decrease of ``tol ** 2`` is hidden in the objective's rounding; the coefficients still gain digits."""
+    X = rng.normal(size=(6000, 64))
+    y = (X @ rng.normal(size=(64, 10)) / 2 + rng.gumbel(size=(6000, 10))).argmax(axis=1)
+    model, closest = (LogisticRegression(C=100.0, tol=each).fit(X, y) for each in (tol, 1e-12))
+    assert distance(model, closest) <= tol
+
+
 @pytest.mark.parametrize("data", ["load_breast_cancer", "load_digits"])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_same_bits_for_any_number_of_threads(data, dtype):

@@ -49,6 +49,14 @@ def test_dtypes_are_those_of_the_product(stored, weights, rng):
         np.testing.assert_array_equal(found, expected)
 
 
+@pytest.mark.parametrize("shape", [(1, 4), (3, 4), (3, 6), (5,), (3, 5, 1)])
+def test_coefficients_of_other_columns_are_refused(shape):
+    """They would be read beyond their end: a model's coefficients may have been set by anyone."""
+    for rows in (np.ones((300, 5)), np.ones((300, 5), order="F")):
+        with pytest.raises(ValueError, match=r"coefficients have shape .* must have \(C, 5\)"):
+            linear_scores(rows, np.ones(shape), 0.0)
+
+
 @pytest.mark.needs_jit
 @pytest.mark.parametrize("classes", [1, 2, 3, 10])
 @pytest.mark.parametrize("dtype", FLOATS)
