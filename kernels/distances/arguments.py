@@ -141,6 +141,9 @@ VARIANTS: dict[Metric, MetricDefinition] = {
     ),
 }
 
+#: Factors of columns up to which products with float32 stay within their range, roughly.
+_LARGEST_FACTOR = 2.0**40
+
 DEFINITIONS = METRICS | VARIANTS
 
 #: Those of rows as they are.
@@ -203,7 +206,11 @@ def sides(
     """Settle the two sides of a metric as `pair` does: rows of the kind that it takes, columns times their factors."""
     x, y, kind = pair(X, Y)
     factors = column_factors(metric, parameters, kind, x.shape[1])
-    if kind == "uint8" and (factors is not None or DEFINITIONS[metric].rows in ("floats", "directions")):
+    if kind == "uint8":
+        is_narrow = factors is not None or DEFINITIONS[metric].rows in ("floats", "directions")
+    else:
+        is_narrow = x.dtype == FLOAT32 and factors is not None and _are_extreme(factors)
+    if is_narrow:
         wide = x.astype(FLOAT64)
         x, y = wide, (wide if y is x else y.astype(FLOAT64))
     if factors is None:
@@ -248,6 +255,12 @@ def column_factors(
     if definition.combination == "maximum":
         return (w > 0).astype(FLOAT64)
     return np.sqrt(w) if definition.step == "square" else w
+
+
+def _are_extreme(factors: Array) -> bool:
+    """Whether products with float32 may leave its range."""
+    counting = factors[factors > 0]
+    return bool(counting.size and not 1 / _LARGEST_FACTOR <= counting.min() <= counting.max() <= _LARGEST_FACTOR)
 
 
 def _times(rows: Array, factors: Array) -> Array:

@@ -241,6 +241,17 @@ def test_weights_that_say_nothing_are_refused(ops, metric, parameters, error, te
         )
 
 
+@pytest.mark.parametrize("metric", ["l1", "l2", "sqeuclidean"])
+@pytest.mark.parametrize("scale", [1e80, 1e-80])
+def test_float32_rows_are_right_with_weights_of_any_size(ops, rng, metric, scale):
+    X, Y = (rng.standard_normal((rows, 5), np.float32) for rows in (4, 9))
+    w = rng.uniform(0.5, 2, 5) * scale
+    distances, indices = ops.k_nearest(X, Y, 3, metric=metric, metric_params={"w": w})
+    wide = cdist(X.astype(np.float64), Y.astype(np.float64), SCIPY[metric], w=w)
+    assert_array_equal(indices, np.argsort(wide, axis=1)[:, :3])
+    assert_allclose(distances, np.sort(wide, axis=1)[:, :3], rtol=1e-12)
+
+
 def test_no_weights_are_no_weights(ops, rng):
     X = rng.standard_normal((9, 3))
     for parameters in ({}, {"w": None}, None):
