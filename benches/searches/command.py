@@ -9,7 +9,6 @@ from typing import Any
 
 from ..measuring import targets
 from ..measuring.command_line import fail, positive
-from .data_sets import DATA_SETS, make
 
 __all__ = ["add_parsers"]
 
@@ -45,6 +44,7 @@ def _searches(options: argparse.Namespace) -> int:
     from fastml.kernels.catalogue import select
 
     from ..measuring.timing import Way, take_turns
+    from .data_sets import DATA_SETS, make
 
     names = select(DATA_SETS, options.only)
     if not names:

@@ -269,7 +269,7 @@ def run_jobs(monkeypatch, tmp_path):
     """Run the command with jobs of ours; return its exit code."""
 
     def run_these(*jobs: Job) -> int:
-        for family in (losses, linear, training, networks):
+        for family in (radius, searches, losses, linear, training, networks):
             monkeypatch.setattr(family, "jobs", lambda **_: [])
         monkeypatch.setattr(neighbors, "jobs", lambda **_: list(jobs))
         monkeypatch.setattr(os, "environ", os.environ.copy())
@@ -390,7 +390,7 @@ def test_the_page_shows_wins_losses_and_what_is_missing(text_of_page):
 
 
 def test_each_goal_is_that_of_a_job_and_the_first_that_fits_counts(monkeypatch):
-    families = (neighbors, searches, losses, linear, training, networks)
+    families = (neighbors, radius, searches, losses, linear, training, networks)
     names = [each.name for family in families for each in family.jobs(quick=False)]
     assert len(set(names)) == len(names)
     packages = [*PACKAGES, OURS, goals.LIMIT]
