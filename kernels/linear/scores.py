@@ -82,12 +82,17 @@ def linear_scores(X: NDArray[Any], W: ArrayLike, b: ArrayLike, n_threads: int | 
                 some = slice(top, min(here.stop, top + _BLOCK))
                 of_rows(readonly(as_contiguous(X[some], dtype)), W, shifts, Z[some])
 
+    seconds = X.nbytes * (classes + 1) * _BYTE_SECONDS
+    if seconds < parallel.SMALL_SECONDS:
+        n_threads = None  # it takes less than to meet, whoever asks for threads
     parallel.run_ranges(
         work,
         -(-n // _BLOCK),
-        n_threads,
+        n_threads
+        if seconds >= parallel.SMALL_SECONDS
+        else None,  # less than it takes to meet, whoever asks for threads
         most=max(1, _CALL_PRODUCTS // (_BLOCK * max(1, columns * classes))),
-        seconds=X.nbytes * (classes + 1) * _BYTE_SECONDS,
+        seconds=seconds,
     )
     return Z
 
