@@ -85,15 +85,8 @@ def linear_scores(X: NDArray[Any], W: ArrayLike, b: ArrayLike, n_threads: int | 
     seconds = X.nbytes * (classes + 1) * _BYTE_SECONDS
     if seconds < parallel.SMALL_SECONDS:
         n_threads = None  # it takes less than to meet, whoever asks for threads
-    parallel.run_ranges(
-        work,
-        -(-n // _BLOCK),
-        n_threads
-        if seconds >= parallel.SMALL_SECONDS
-        else None,  # less than it takes to meet, whoever asks for threads
-        most=max(1, _CALL_PRODUCTS // (_BLOCK * max(1, columns * classes))),
-        seconds=seconds,
-    )
+    most = max(1, _CALL_PRODUCTS // (_BLOCK * max(1, columns * classes)))
+    parallel.run_ranges(work, -(-n // _BLOCK), n_threads, most=most, seconds=seconds)
     return Z
 
 
