@@ -304,10 +304,13 @@ def accumulating_kernels(signatures: dict[str, dict[str, int]]) -> set[str]:
 #: Bounds are of float64, one for each 32 pairs; the distances themselves are made by the instructions of tiles.
 #: Principal columns are differences of distances, made once for each row.
 #: Random numbers are of float64 whatever is shuffled. Rows are divided by their lengths in float64, and rounded once.
-#: Rows that miss values are compared in float64, whatever they come in.
+#: Rows that miss values are compared in float64, whatever they come in. Models with float64 coefficients ask for scores
+#: in float64.
 ONLY_DOUBLE = {"neighbors.donors._offer"}
 DOUBLE_BY_NATURE = {
     "distances.searched_rows._write_directions",
+    *(f"linear.scores.{name}" for name in ("_score", "_scores", "_score_of_columns", "_scores_of_columns")),
+    "neighbors._pruning._pack_all",
     "neighbors._pruning._prune",
     "neighbors._principal._columns",
     "runtime.permutation._place",

@@ -160,6 +160,7 @@ BUDGET = {key: entry.specializations for key, entry in catalogue.ENTRIES.items()
     "KNNImputer": 1,  # in float64, whatever comes
     "LinearSVC": 3,  # as the next
     "LogisticRegression": 3,  # products of float64 rows, of float32 rows, and of float32 rows in float64
+    "Ridge": 2,
     "SGDClassifier": 2,
 }
 
