@@ -14,7 +14,7 @@ from .. import kernels
 from ..kernels.distances import arguments as distances_arguments
 from ..utils import parameters
 from ..utils.validation import validate_data
-from .voting import NeighborWeights, check_weights, checked_metric, weights_of
+from .voting import NeighborWeights, check_weights, checked_metric, effective_metric, weights_of
 
 if TYPE_CHECKING:
     from ..kernels import PreparedRows
@@ -68,7 +68,7 @@ class NeighborSearch(BaseEstimator):
         parameters.threads(self.n_jobs)
         parameters.one_of(self.algorithm, "algorithm", _ALGORITHMS)
         short = checked_metric(self.metric, self.p)
-        self.effective_metric_ = (*distances_arguments.DEFINITIONS[short].aliases, short)[0]
+        self.effective_metric_ = effective_metric(short)
         checked = validate_data(self, X, y, **settings)
         rows, targets = checked if isinstance(checked, tuple) else (checked, None)
         # The dtype that the kernels work in, settled now and not at every call: uint8 stays uint8.

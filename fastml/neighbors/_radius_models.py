@@ -21,7 +21,7 @@ from ..kernels.distances import arguments as distances_arguments
 from ..utils import parameters
 from ..utils.validation import CheckedScore, unchanged_if_refused, validate_data
 from ._radius import RadiusNeighborsMixin, blocks_of_rows, checked_radius, owners, weights_within
-from .voting import NeighborWeights, check_weights, checked_metric, numbered_labels
+from .voting import NeighborWeights, check_weights, checked_metric, effective_metric, numbered_labels
 
 __all__ = ["RadiusNeighborsClassifier", "RadiusNeighborsRegressor", "RadiusNeighborsTransformer"]
 
@@ -37,7 +37,7 @@ class _RadiusNeighbors(RadiusNeighborsMixin, BaseEstimator):
         checked_radius(self.radius)
         parameters.threads(self.n_jobs)
         short = checked_metric(self.metric, self.p, distances_arguments.METRICS)
-        self.effective_metric_ = (*distances_arguments.METRICS[short].aliases, short)[0]
+        self.effective_metric_ = effective_metric(short)
         rows, targets = validate_data(self, X, y, **settings) if settings else (validate_data(self, X), None)
         self._fit_X, _, _ = distances_arguments.pair(rows)
         self.n_samples_fit_ = len(self._fit_X)
@@ -65,7 +65,7 @@ class RadiusNeighborsClassifier(CheckedScore, ClassifierMixin, _WithTargets):
 
     The label with most votes wins; of labels with equally many, the smallest. scikit-learn's parameters
     of the same names mean the same; its `algorithm`, `leaf_size` and `metric_params` do not exist
-    here, because the search is always exact and chooses its way.
+    here: the search chooses its way, and knows no weights of columns.
 
     Parameters
     ----------
@@ -252,7 +252,7 @@ class RadiusNeighborsRegressor(CheckedScore, RegressorMixin, _WithTargets):
     """Regression by the mean over all neighbours within a radius.
 
     scikit-learn's parameters of the same names mean the same; its `algorithm`, `leaf_size` and `metric_params` do not
-    exist here, because the search is always exact and chooses its way.
+    exist here: the search chooses its way, and knows no weights of columns.
 
     Parameters
     ----------

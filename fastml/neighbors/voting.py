@@ -17,6 +17,7 @@ __all__ = [
     "NeighborWeights",
     "check_weights",
     "checked_metric",
+    "effective_metric",
     "mean_over_ranks",
     "most_votes",
     "numbered_labels",
@@ -51,6 +52,11 @@ def checked_metric(
         if np.ndim(p) == 0 and p == power:
             return distances_arguments.metric(name)
     raise ValueError(f"p is {p!r}; it must be 1, 2 or infinity")
+
+
+def effective_metric(short: distances_arguments.Metric) -> str:
+    """Return the name by which scikit-learn knows a metric of the kernels."""
+    return (*distances_arguments.DEFINITIONS[short].aliases, short)[0]
 
 
 def check_weights(weights: NeighborWeights) -> None:

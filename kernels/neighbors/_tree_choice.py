@@ -16,7 +16,7 @@ from ..runtime import parallel
 from . import _tree
 from ._heaps import MOST_ROWS, new_heaps
 
-__all__ = ["choose", "is_possible", "may_repay", "most_columns", "most_neighbors", "pays", "tried"]
+__all__ = ["choose", "is_possible", "may_repay", "most_columns", "most_neighbors", "of_few", "pays", "tried"]
 
 #: Pairs from which a tree is made unasked, and with more than a few columns; rows of Y for each neighbor, and most of
 #: these: to keep many in order takes longer than to look at rows.
@@ -95,7 +95,15 @@ def tried(
         part = slice(None, None, -(-m // _TRIAL_ROWS))
         rows = np.ascontiguousarray(y[part])
         nearest = min(k, len(rows) // _ROWS_PER_NEIGHBOR)
-        if not _is_enough(0.9 * rows.size, metric, _tree.build(rows, 1), *_trial(x, x_groups), y_groups[part], nearest):
+        if not _is_enough(
+            0.9 * rows.size,
+            metric,
+            _tree.build(rows, 1),
+            x,
+            x_groups,
+            y_groups[part],
+            nearest,
+        ):
             return None
     tree = _tree.build(y, parallel.resolve(n_threads))
     return tree if pays(tree, metric, x, x_groups, y_groups, m, k) else None
@@ -111,13 +119,12 @@ def pays(
     k: int,
 ) -> bool:
     """Whether a tree of m rows saves much for a few of the queries."""
-    return _is_enough(most_columns(m, x.shape[1]), metric, tree, *_trial(x, x_groups), y_groups, k)
+    return _is_enough(most_columns(m, x.shape[1]), metric, tree, x, x_groups, y_groups, k)
 
 
-def _trial(x: NDArray[Any], groups: NDArray[np.intp]) -> tuple[NDArray[Any], NDArray[np.intp]]:
-    """Return a few queries, and their groups."""
-    some = slice(None, None, max(1, len(x) // _TRIAL_QUERIES))
-    return np.ascontiguousarray(x[some][:_TRIAL_QUERIES]), groups[some][:_TRIAL_QUERIES]
+def of_few(values: NDArray[Any], n: int) -> NDArray[Any]:
+    """Return those of n queries' values that belong to the few by which a tree is tried."""
+    return np.ascontiguousarray(values[:: max(1, n // _TRIAL_QUERIES)][:_TRIAL_QUERIES])
 
 
 def _is_enough(
@@ -129,7 +136,8 @@ def _is_enough(
     y_groups: NDArray[np.intp],
     k: int,
 ) -> bool:
-    """Whether a few queries look at so many columns at most, in the mean."""
+    """Whether a few of the queries look at so many columns at most, in the mean."""
+    x, x_groups = (of_few(values, len(x)) for values in (x, x_groups))
     n = len(x)
     how, like, x, x_groups, y_groups = _tree._settled(metric, x, x_groups, y_groups)
     keys, indices = new_heaps((n, k), like.dtype)

@@ -240,10 +240,7 @@ def _choose(algorithm: arguments.Algorithm, asked: _Question, n_threads: int | N
 
 def _is_enough(columns: float, asked: _Question, tree: _tree.Tree) -> bool:
     """Whether a few queries look at so many columns at most, in the mean."""
-    some = slice(None, None, max(1, len(asked.x) // _tree_choice._TRIAL_QUERIES))
-    x, limits = (
-        np.ascontiguousarray(values[some][: _tree_choice._TRIAL_QUERIES]) for values in (asked.x, asked.limits)
-    )
+    x, limits = (_tree_choice.of_few(values, len(asked.x)) for values in (asked.x, asked.limits))
     n, tried = len(x), asked._replace(x=x, limits=readonly(limits), excludes=False, keeps=False)
     visit = _visitor(tried, tree, np.arange(n), np.zeros(n, np.intp), np.zeros(n, np.bool_))
     done, _, looked = visit(0, n, int(n * columns), _room(tried, 1))
