@@ -281,6 +281,63 @@ def test_what_passes_is_the_same_object():
         assert validation.check_labels(y) is y
 
 
+class Asked(Exception):
+    """scikit-learn's check was asked."""
+
+
+@pytest.fixture
+def asked_of(monkeypatch):
+    """Assert that a model asks scikit-learn's check about queries."""
+
+    def check(*args, **settings):
+        raise Asked
+
+    def assert_asked(model, queries):
+        monkeypatch.setattr(validation.validation, "validate_data", check)
+        with pytest.raises(Asked):
+            model.predict(queries)
+
+    return assert_asked
+
+
+@pytest.mark.parametrize("name", [name for name in MODELS if name != "ConvNetClassifier"])
+def test_plain_queries_need_no_check(name, monkeypatch):
+    model = clone(MODELS[name]).fit(X, LABELS)
+    expected = model.predict(X)
+    monkeypatch.setattr(validation.validation, "validate_data", lambda *args, **settings: pytest.fail("asked"))
+    np.testing.assert_array_equal(model.predict(X), expected)
+
+
+@pytest.mark.parametrize(
+    "queries",
+    [
+        X[:, :2],
+        X[:0],
+        X[0],
+        X.tolist(),
+        X.astype(">f8"),
+        X.astype(np.float16),
+        np.where(X == X[3, 1], np.nan, X),
+        np.where(X == X[3, 1], -np.inf, X),
+        np.where(X == X[3, 1], [[np.inf], [-np.inf]] * (N // 2), X),
+        np.full((N, 3), np.finfo(np.float32).max, np.float32),  # finite, but not their sum
+        pd.DataFrame(X),
+        np.asmatrix(X),
+    ],
+    ids=["narrow", "empty", "row", "list", "swapped", "half", "nan", "inf", "infs", "large", "frame", "matrix"],
+)
+def test_other_queries_are_checked(queries, asked_of):
+    asked_of(clone(MODELS["Ridge"]).fit(X, NUMBERS), queries)
+
+
+def test_queries_without_the_names_of_the_columns_are_checked(asked_of):
+    asked_of(clone(MODELS["Ridge"]).fit(pd.DataFrame(X, columns=["a", "b", "c"]), NUMBERS), X)
+
+
+def test_queries_in_another_order_are_checked(asked_of):
+    asked_of(clone(MODELS["MLPRegressor"]).fit(X, NUMBERS), np.asfortranarray(X))
+
+
 def test_other_libraries_arrays_are_not_copied():
     class Remote:
         dtype, shape = "torch.bfloat16", (2, 2)
