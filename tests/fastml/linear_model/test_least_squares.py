@@ -17,7 +17,7 @@ from sklearn.utils.estimator_checks import check_estimator
 
 from fastml import LinearRegression, Ridge
 from fastml.kernels.runtime import parallel
-from fastml.linear_model import _least_squares
+from fastml.linear_model import _orthogonal
 
 MODELS = {LinearRegression: theirs.LinearRegression, Ridge: theirs.Ridge}
 
@@ -425,7 +425,7 @@ def test_same_bits_for_any_number_of_threads(ours, rng):
 @pytest.mark.parametrize("n", [30, 490, 500, 8000, 8010, 41_000])
 def test_blocks_are_put_together_by_number_alone(n, monkeypatch, rng):
     """One, 16, 17, 256, 257 and more blocks: the same bits in any order in which they come, and the right triangle."""
-    monkeypatch.setattr(_least_squares, "_BLOCK_ROWS", 32)
+    monkeypatch.setattr(_orthogonal, "_BLOCK_ROWS", 32)
     X, y = rng.normal(size=(n, 3)) + 5, rng.normal(size=(n, 2))
     model = LinearRegression(n_jobs=1).fit(X, y)
     Z = X - X.mean(axis=0)
@@ -444,7 +444,7 @@ def test_blocks_are_put_together_by_number_alone(n, monkeypatch, rng):
 
 def test_triangles_do_not_pile_up(monkeypatch, rng):
     """Work space is that of a few blocks, however many there are."""
-    monkeypatch.setattr(_least_squares, "_BLOCK_ROWS", 1)
+    monkeypatch.setattr(_orthogonal, "_BLOCK_ROWS", 1)
 
     def peak(n):
         X, y = rng.normal(size=(n, 60)), rng.normal(size=n)
