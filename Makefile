@@ -19,7 +19,7 @@ unexport PIP_TARGET PIP_PREFIX PIP_ROOT PIP_USER PIP_PYTHON PIP_NO_DEPS PIP_DRY_
 unexport PIP_REQUIRE_VIRTUALENV PIP_REQUIRE_HASHES PIP_NO_BUILD_ISOLATION PIP_NO_BINARY PIP_CONFIG_SETTINGS PIP_GLOBAL_OPTION
 
 .DEFAULT_GOAL := help
-.PHONY: help report test test-all bench bench-quick bench-compare bench-publish gate dev lint types wheel test-nojit test-oldest test-slow clean
+.PHONY: help report test test-all bench bench-quick bench-compare bench-publish gate dev lint types wheel test-nojit test-oldest test-slow sklearn-tests clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | while IFS='|' read -r name text; do printf '  make %-13s %s\n' "$$name" "$$text"; done
@@ -37,6 +37,9 @@ else
 endif
 test:  ## run the quick tests
 test-all:  ## run all tests
+
+sklearn-tests: $(STAMP)  ## run scikit-learn's own tests of the models that fastml has too, with fastml's in their place
+	FASTML_SKLEARN_TESTS=all $(PY) -m pytest tests/fastml/test_drop_in.py $(ARGS)
 
 bench: $(STAMP)  ## run the asv suite for HEAD (hours; ARGS="--bench Exp" for a part)
 	$(ASV) machine --yes

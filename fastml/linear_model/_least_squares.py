@@ -26,10 +26,20 @@ __all__ = ["LinearRegression", "Ridge"]
 Array = NDArray[np.float64]
 
 
+#: The names by which scikit-learn's `Ridge` is told how to solve.
+_RIDGE_SOLVERS = ("auto", "svd", "cholesky", "lsqr", "sparse_cg", "sag", "saga", "lbfgs")
+
+#: What stands for constraints on signs.
+_REFUSED_SIGNS = {True: "scipy.optimize.nnls has it for one target"}
+
+
 class _LeastSquares(CheckedScore, MultiOutputMixin, RegressorMixin, BaseEstimator):
     """Rows, targets and predictions of models by linear scores."""
 
     fit_intercept: bool
+    copy_X: bool
+    tol: float
+    positive: bool
     n_jobs: int | None
     coef_: NDArray[Any]
     intercept_: Any
@@ -38,6 +48,10 @@ class _LeastSquares(CheckedScore, MultiOutputMixin, RegressorMixin, BaseEstimato
     def _reduced(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None) -> tuple[Reduced, bool, Any]:
         """Check the data; return them in few rows, whether there was one target only, and the dtype of results."""
         intercept = parameters.flag(self.fit_intercept, "fit_intercept")
+        parameters.flag(self.copy_X, "copy_X")
+        parameters.number(self.tol, "tol")
+        signs = parameters.flag(self.positive, "positive")
+        parameters.one_of(signs, "positive", (False,), refused=_REFUSED_SIGNS)
         n_threads = parameters.threads(self.n_jobs)
         rows, targets = validate_data(
             self, X, y, dtype=[np.float64, np.float32], y_numeric=True, multi_output=True, ensure_all_finite=False
@@ -94,9 +108,15 @@ class LinearRegression(_LeastSquares):
     ----------
     fit_intercept : bool, default=True
         Whether to fit intercepts; without, they are 0.
+    copy_X : bool, default=True
+        Of no effect: `X` is never written to.
+    tol : float, default=1e-6
+        Of no effect: the solution is exact.
     n_jobs : int or None, default=None
         Threads. Unlike in scikit-learn None means all that the process may use (see `fastml.kernels`); negative
         numbers count from there, -1 is all, -2 all but one. The result has the same bits for any number.
+    positive : bool, default=False
+        True, which asks for coefficients that are not negative, is refused.
 
     Attributes
     ----------
@@ -137,9 +157,20 @@ class LinearRegression(_LeastSquares):
     (array([ 2., -1.]), 3.0)
     """
 
-    def __init__(self, *, fit_intercept: bool = True, n_jobs: int | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        fit_intercept: bool = True,
+        copy_X: bool = True,
+        tol: float = 1e-6,
+        n_jobs: int | None = None,
+        positive: bool = False,
+    ) -> None:
         self.fit_intercept = fit_intercept
+        self.copy_X = copy_X
+        self.tol = tol
         self.n_jobs = n_jobs
+        self.positive = positive
 
     @unchanged_if_refused
     def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
@@ -180,6 +211,18 @@ class Ridge(_LeastSquares):
         Strength of the penalty, not negative; one for all targets, or one each.
     fit_intercept : bool, default=True
         Whether to fit intercepts; without, they are 0.
+    copy_X : bool, default=True
+        Of no effect: `X` is never written to.
+    max_iter : int or None, default=None
+        Of no effect: nothing is iterated.
+    tol : float, default=1e-4
+        Of no effect: the solution is exact.
+    solver : str, default="auto"
+        Any of scikit-learn's: they are ways to the same coefficients, for which there is one here.
+    positive : bool, default=False
+        True, which asks for coefficients that are not negative, is refused.
+    random_state : int, RandomState or None, default=None
+        Of no effect: nothing is random.
     n_jobs : int or None, default=None
         Threads. Unlike in scikit-learn None means all that the process may use (see `fastml.kernels`); negative
         numbers count from there, -1 is all, -2 all but one. The result has the same bits for any number.
@@ -192,6 +235,10 @@ class Ridge(_LeastSquares):
         Intercepts.
     noise_variance_ : float or ndarray of shape (T,), float64
         The weighted mean of squared residuals.
+    n_iter_ : int
+        1: nothing is iterated.
+    solver_ : str
+        How it was solved: "qr".
     n_features_in_ : int
         Number of columns.
     feature_names_in_ : ndarray of shape (D,)
@@ -211,9 +258,27 @@ class Ridge(_LeastSquares):
     array([0.5])
     """
 
-    def __init__(self, alpha: Any = 1.0, *, fit_intercept: bool = True, n_jobs: int | None = None) -> None:
+    def __init__(
+        self,
+        alpha: Any = 1.0,
+        *,
+        fit_intercept: bool = True,
+        copy_X: bool = True,
+        max_iter: int | None = None,
+        tol: float = 1e-4,
+        solver: str = "auto",
+        positive: bool = False,
+        random_state: Any = None,
+        n_jobs: int | None = None,
+    ) -> None:
         self.alpha = alpha
         self.fit_intercept = fit_intercept
+        self.copy_X = copy_X
+        self.max_iter = max_iter
+        self.tol = tol
+        self.solver = solver
+        self.positive = positive
+        self.random_state = random_state
         self.n_jobs = n_jobs
 
     @unchanged_if_refused
@@ -233,9 +298,13 @@ class Ridge(_LeastSquares):
         -------
         self
         """
+        parameters.one_of(self.solver, "solver", _RIDGE_SOLVERS)
+        if self.max_iter is not None:
+            parameters.positive_integer(self.max_iter, "max_iter")
         reduced, single, dtype = self._reduced(X, y, sample_weight)
         with one_blas_thread():
             self._keep(self._shrunk(reduced, dtype), reduced, single, dtype)
+        self.n_iter_, self.solver_ = 1, "qr"
         return self
 
     def _shrunk(self, reduced: Reduced, dtype: Any) -> Array:

@@ -32,6 +32,12 @@ _HIDDEN = 4.0
 #: Tolerance down to which float32 passes are trusted.
 _NARROW_TOL = 1e-5
 
+#: The names by which scikit-learn's `LogisticRegression` is told how to solve.
+_SOLVERS = ("lbfgs", "liblinear", "newton-cg", "newton-cholesky", "sag", "saga")
+
+#: What stands for penalties of scikit-learn's.
+_INSTEAD_OF_L1 = 'SGDClassifier(loss="log_loss", penalty="elasticnet") trains for it'
+
 
 class LogisticRegression(LinearClassifier):
     """Logistic regression, binary or multinomial, with an L2 penalty or none.
@@ -42,8 +48,15 @@ class LogisticRegression(LinearClassifier):
 
     Parameters
     ----------
+    penalty : {"l2", None}, default="deprecated"
+        Deprecated in scikit-learn, and so here, for `l1_ratio` and `C`: "l2" is an `l1_ratio` of 0, None a `C` of
+        ``numpy.inf``. "l1" and "elasticnet" are refused.
     C : float, default=1.0
         Inverse strength of the penalty; ``numpy.inf`` means none.
+    l1_ratio : float, default=0.0
+        Share of L1 in the penalty; above 0 it is refused.
+    dual : bool, default=False
+        Of no effect: a dual form has the same solution.
     tol : float, default=1e-4
         The fit ends where the largest entry of the gradient is at most `tol`, as in scikit-learn, and the
         objective is expected to fall by at most ``tol ** 2`` of itself. The second is what makes coefficients
@@ -51,10 +64,16 @@ class LogisticRegression(LinearClassifier):
         deviation above 1 are divided by it.
     fit_intercept : bool, default=True
         Whether to fit intercepts; without, they are 0.
+    intercept_scaling : float, default=1
+        With ``solver="liblinear"`` the intercept is the coefficient of a column of this value: ``(b /
+        intercept_scaling)²`` is added to the square of the norm.
     class_weight : dict, "balanced" or None, default=None
         Weights of the classes, which multiply those of the rows. "balanced" makes all classes count the same.
     random_state : int, RandomState or None, default=None
-        Not used, because nothing here is random; it exists so that calls written for scikit-learn run.
+        Of no effect: nothing here is random.
+    solver : str, default="lbfgs"
+        Any of scikit-learn's. "liblinear" means two classes and a penalised intercept; all others are ways to the same
+        coefficients.
     max_iter : int, default=100
         Most steps.
     verbose : int, default=0
@@ -89,7 +108,7 @@ class LogisticRegression(LinearClassifier):
 
     Notes
     -----
-    There is no `solver`: the shape of the data decides. Steps are Newton's, with the exact Hessian, where that costs
+    How it is solved the shape of the data decides. Steps are Newton's, with the exact Hessian, where that costs
     little. Otherwise they are those of L-BFGS on top of Hessians that are made now and then, of a sample of the
     rows and by class. Rows wider than there are many are rotated into fewer columns first. Columns far from 0 for their
     spread are centred, in the solver and not in memory, if there is an intercept. For large float32 data passes over
@@ -107,22 +126,32 @@ class LogisticRegression(LinearClassifier):
 
     def __init__(
         self,
+        penalty: str | None = "deprecated",
         *,
         C: float = 1.0,
+        l1_ratio: float | None = 0.0,
+        dual: bool = False,
         tol: float = 1e-4,
         fit_intercept: bool = True,
+        intercept_scaling: float = 1,
         class_weight: Any = None,
         random_state: Any = None,
+        solver: str = "lbfgs",
         max_iter: int = 100,
         verbose: int = 0,
         warm_start: bool = False,
         n_jobs: int | None = None,
     ) -> None:
+        self.penalty = penalty
         self.C = C
+        self.l1_ratio = l1_ratio
+        self.dual = dual
         self.tol = tol
         self.fit_intercept = fit_intercept
+        self.intercept_scaling = intercept_scaling
         self.class_weight = class_weight
         self.random_state = random_state
+        self.solver = solver
         self.max_iter = max_iter
         self.verbose = verbose
         self.warm_start = warm_start
@@ -145,18 +174,28 @@ class LogisticRegression(LinearClassifier):
         -------
         self
         """
-        C = math.inf if self.C == math.inf else parameters.number(self.C, "C", above=True)
+        C = self._inverse_strength()
+        parameters.flag(self.dual, "dual")
+        scaling = parameters.number(self.intercept_scaling, "intercept_scaling", above=True)
+        parameters.one_of(self.solver, "solver", _SOLVERS)
         tol = parameters.number(self.tol, "tol")
         max_iter = parameters.positive_integer(self.max_iter, "max_iter")
         fit_intercept = parameters.flag(self.fit_intercept, "fit_intercept")
         n_threads = parameters.threads(self.n_jobs)
         rows, codes, weight = self._checked_data(X, y, sample_weight, n_threads)
+        n_classes = len(self.classes_)
+        if self.solver == "liblinear" and n_classes > 2:
+            raise ValueError(
+                f"solver is 'liblinear', which is for two classes, and y has {n_classes}; any other solver fits all "
+                "classes together, sklearn.multiclass.OneVsRestClassifier one against the rest"
+            )
+        ridge = 1 / scaling**2 if self.solver == "liblinear" else 0.0
         factors = weights_of_classes(self.class_weight, self.classes_, codes, weight)
         if (factors != 1).any():
             with np.errstate(over="ignore"):
                 weight = factors[codes] if weight is None else weight * factors[codes]
         narrow, rotation = rotate_wide_rows(rows)
-        objective = _Likelihood(narrow, codes, len(self.classes_), weight, C, tol, fit_intercept, n_threads)
+        objective = _Likelihood(narrow, codes, n_classes, weight, C, ridge, tol, fit_intercept, n_threads)
         start = objective.centered(self._start(objective, rows.shape[1], rotation))
         minimizer = Minimizer(objective, start.reshape(1, -1), memory=0 if objective.exact else 15)
         report = print_step if self.verbose else None
@@ -179,6 +218,21 @@ class LogisticRegression(LinearClassifier):
         self.objective_ = float(minimizer.values[0])
         self.n_iter_ = minimizer.n_iter.astype(np.int32)
         return self
+
+    def _inverse_strength(self) -> float:
+        """Return C, or infinity where there is no penalty; warn of what is deprecated, and refuse what is not there."""
+        C = math.inf if self.C == math.inf else parameters.number(self.C, "C", above=True)
+        if self.penalty != "deprecated":
+            known = ("l2", None)
+            refused = dict.fromkeys(("l1", "elasticnet"), _INSTEAD_OF_L1)
+            parameters.one_of(self.penalty, "penalty", known, refused=refused)
+            _warn_of_deprecated("penalty: l1_ratio=0 stands for 'l2', C=numpy.inf for None")
+            return C if self.penalty == "l2" else math.inf
+        if self.l1_ratio is None:
+            _warn_of_deprecated("l1_ratio=None: 0 stands for it")
+        elif parameters.number(self.l1_ratio, "l1_ratio", most=1) > 0 and C < math.inf:
+            raise ValueError(f"l1_ratio is {self.l1_ratio}, which fastml does not have; {_INSTEAD_OF_L1}")
+        return C
 
     def _start(self, objective: _Likelihood, columns: int, rotation: Array | None) -> Array:
         """Return coefficients and intercepts to start from: no coefficients, and the logarithms of the shares."""
@@ -233,6 +287,14 @@ class LogisticRegression(LinearClassifier):
         return logarithms
 
 
+def _warn_of_deprecated(what: str) -> None:
+    warnings.warn(
+        f"scikit-learn 1.8 has deprecated {what}. It will be refused here when it is there, from 1.10 on",
+        FutureWarning,
+        stacklevel=5,  # past two methods and the decorator
+    )
+
+
 def _total(weight: Array) -> float:
     """Return the sum of weights that have been multiplied by those of classes."""
     with np.errstate(over="ignore"):
@@ -261,6 +323,7 @@ class _Likelihood(RowObjective):
         n_classes: int,
         weight: Array | None,
         C: float,
+        intercept_ridge: float,
         tol: float,
         fit_intercept: bool,
         n_threads: int | None,
@@ -281,7 +344,7 @@ class _Likelihood(RowObjective):
             one,
             one,
             scores=1 if binary else n_classes,
-            penalty=np.append(np.full(X.shape[1], penalty), 0.0),
+            penalty=penalty * np.append(np.ones(X.shape[1]), intercept_ridge),
             fit_intercept=fit_intercept,
             n_threads=n_threads,
         )

@@ -36,13 +36,13 @@ class SGDModel(IterativeModel):
         self,
         X: ArrayLike,
         y: ArrayLike,
+        coef_init: ArrayLike | None = None,
+        intercept_init: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
         *,
         X_val: ArrayLike | None = None,
         y_val: ArrayLike | None = None,
-        sample_weight: ArrayLike | None = None,
         sample_weight_val: ArrayLike | None = None,
-        coef_init: ArrayLike | None = None,
-        intercept_init: ArrayLike | None = None,
     ) -> Self:
         """Train the model.
 
@@ -55,16 +55,17 @@ class SGDModel(IterativeModel):
             Training rows, finite. float32 is trained in float32, all else in float64.
         y : array-like of shape (n,)
             Targets.
-        X_val, y_val : array-like, optional
-            A validation set: rows and targets. Its loss and score go into `history_`, and with
-            ``early_stopping=True`` it takes the place of a part of the training rows.
-        sample_weight : array-like of shape (n,) or float, optional
-            What each training row counts. Only the ratios matter.
-        sample_weight_val : array-like or float, optional
-            What each row of the validation set counts.
         coef_init, intercept_init : array-like, optional
             Initial weights and intercepts in the shapes of `coef_` and `intercept_`, instead of what `init`
             says. With ``fit_intercept=False`` the intercept stays what it is.
+        sample_weight : array-like of shape (n,) or float, optional
+            What each training row counts. Only the ratios matter.
+        X_val, y_val : array-like, optional
+            A validation set: rows and targets. Its loss and score go into `history_`, and with
+            ``early_stopping=True`` it takes the place of a part of the training rows. It must have been prepared as
+            `X` was: a pipeline transforms it if told to by ``Pipeline(..., transform_input=["X_val"])``.
+        sample_weight_val : array-like or float, optional
+            What each row of the validation set counts.
 
         Returns
         -------
@@ -88,6 +89,8 @@ class SGDModel(IterativeModel):
         p.flag(self.fit_intercept, "fit_intercept")
         self._check_training()
         p.one_of(self.sampling, "sampling", SAMPLING)
+        if not p.flag(self.shuffle, "shuffle") and self.sampling not in ("permutation", "sequential"):
+            raise ValueError(f"shuffle=False is sampling='sequential'; sampling is {self.sampling!r}")
         if isinstance(self.learning_rate, str):
             p.one_of(self.learning_rate, "learning_rate", ("constant", "invscaling", "optimal"))
             if self.learning_rate == "optimal" and not self.alpha:

@@ -44,11 +44,6 @@ class SGDClassifier(CheckedScore, ClassifierMixin, Probabilities, SGDModel):
     ----------
     loss : {"hinge", "log_loss", "squared_hinge"}, default="hinge"
         A linear SVM, logistic or softmax regression, or an SVM with squared slack (without a half).
-    multi_class : {"auto", "ovr", "multinomial", "crammer_singer"}, default="auto"
-        What more than two classes mean. "ovr": one score per class, each trained against all other
-        classes. "multinomial": softmax cross-entropy, for "log_loss". "crammer_singer": the multiclass
-        hinge, for "hinge". "auto": "multinomial" for "log_loss", else "ovr". Two classes always have one
-        score.
     penalty : {"l2", "l1", "elasticnet"} or None, default="l2"
         The penalty on `coef_`. Steps against the L1 part shrink weights to 0 and not beyond.
     alpha : float, default=0.0001
@@ -60,18 +55,20 @@ class SGDClassifier(CheckedScore, ClassifierMixin, Probabilities, SGDModel):
         Whether to train an intercept.
     max_iter : int, default=1000
         Epochs, that is passes over the training rows, at most.
-    max_steps : int, optional
-        Steps, that is batches, at most.
     tol : float or None, default=1e-3
         Training ends when `n_iter_no_change` evaluations in a row have not improved on the best one by
         more than this. None: it takes all epochs.
-    batch_size : int or "auto", default="auto"
-        Rows of a batch, at most all; "auto" is min(200, n).
-    sampling : {"permutation", "fixed_permutation", "replacement", "sequential"}, default="permutation"
-        A new random order of the rows in each epoch; one random order, kept for all epochs; each row of a
-        batch drawn from all rows; or the order of `X` (scikit-learn's ``shuffle=False``).
-    drop_last : bool, default=False
-        Whether to leave out the last batch of an epoch if it is not full.
+    shuffle : bool, default=True
+        Whether rows are taken in the order that `sampling` says; False is ``sampling="sequential"``.
+    verbose : int, default=0
+        Above 0, a progress bar with live losses.
+    epsilon : float, default=0.1
+        Of no effect: no loss here has it.
+    n_jobs : int or None, default=None
+        Threads. Unlike in scikit-learn None means all that the process may use (see
+        `fastml.kernels`); the result has the same bits for any number.
+    random_state : int, RandomState or None, default=None
+        Seed of order, initial weights and validation set.
     learning_rate : {"optimal", "constant", "invscaling"}, callable or array-like, default="optimal"
         Size of step t = 1, 2, ...: ``1 / (alpha * (t0 + t))`` with scikit-learn's t0; `eta0`;
         ``eta0 / t ** power_t``; ``learning_rate(t)``; or ``learning_rate[t - 1]``, of which the last one
@@ -80,17 +77,6 @@ class SGDClassifier(CheckedScore, ClassifierMixin, Probabilities, SGDModel):
         The (first) step size of "constant" and "invscaling".
     power_t : float, default=0.5
         Exponent of "invscaling"; with 1, step sizes fall as 1/t.
-    momentum : float, default=0.0
-        Share of the last move that a step repeats.
-    nesterovs_momentum : bool, default=False
-        Whether momentum is Nesterov's.
-    average : bool or int, default=False
-        Whether `coef_` and `intercept_` are the mean of the weights after every step; a number means from
-        that step on.
-    init : {"zeros", "normal"}, default="zeros"
-        Initial weights; "normal" draws them, and the intercept if it is trained, from a normal distribution.
-    init_scale : float, default=1.0
-        Standard deviation of "normal".
     early_stopping : bool, default=False
         Whether the validation set, and not the running training loss, decides when to stop, and which
         weights are the best ones, which the model then keeps. Without ``fit(..., X_val=..., y_val=...)`` a
@@ -100,6 +86,35 @@ class SGDClassifier(CheckedScore, ClassifierMixin, Probabilities, SGDModel):
         That part; its classes are in proportion.
     n_iter_no_change : int, default=5
         Evaluations (with the defaults, epochs) without improvement before training ends.
+    class_weight : dict, "balanced" or None, default=None
+        What each class counts in training. "balanced" makes all classes count the same.
+    warm_start : bool, default=False
+        Whether `fit` begins with the weights of the fit before.
+    average : bool or int, default=False
+        Whether `coef_` and `intercept_` are the mean of the weights after every step; a number means from
+        that step on.
+    multi_class : {"auto", "ovr", "multinomial", "crammer_singer"}, default="auto"
+        What more than two classes mean. "ovr": one score per class, each trained against all other
+        classes. "multinomial": softmax cross-entropy, for "log_loss". "crammer_singer": the multiclass
+        hinge, for "hinge". "auto": "multinomial" for "log_loss", else "ovr". Two classes always have one
+        score.
+    max_steps : int, optional
+        Steps, that is batches, at most.
+    batch_size : int or "auto", default="auto"
+        Rows of a batch, at most all; "auto" is min(200, n).
+    sampling : {"permutation", "fixed_permutation", "replacement", "sequential"}, default="permutation"
+        A new random order of the rows in each epoch; one random order, kept for all epochs; each row of a
+        batch drawn from all rows; or the order of `X`.
+    drop_last : bool, default=False
+        Whether to leave out the last batch of an epoch if it is not full.
+    momentum : float, default=0.0
+        Share of the last move that a step repeats.
+    nesterovs_momentum : bool, default=False
+        Whether momentum is Nesterov's.
+    init : {"zeros", "normal"}, default="zeros"
+        Initial weights; "normal" draws them, and the intercept if it is trained, from a normal distribution.
+    init_scale : float, default=1.0
+        Standard deviation of "normal".
     scoring : str, callable or None, default=None
         What is good on the validation set: None is the accuracy, "loss" the validation loss, all else a scorer of
         scikit-learn, which then makes the scores in `history_` too. A score that is NaN decides nothing.
@@ -115,21 +130,10 @@ class SGDClassifier(CheckedScore, ClassifierMixin, Probabilities, SGDModel):
         they have weights) since the evaluation before, each taken before its batch's step; it costs nothing and
         there is no score. "batch": loss and score on the last rows, as many as a batch has, after their step.
         "full": on all training rows. A number: on so many of them, always the same.
-    class_weight : dict, "balanced" or None, default=None
-        What each class counts in training. "balanced" makes all classes count the same.
-    warm_start : bool, default=False
-        Whether `fit` begins with the weights of the fit before.
     callbacks : callable or sequence of callables, optional
         Each is called after every evaluation with a state that has the columns of `history_` as attributes and
         a property `fitted_estimator`; training ends if it returns true. Callbacks of scikit-learn's
         protocol go to ``set_callbacks`` (scikit-learn 1.9 and later); their tasks are epochs.
-    verbose : int, default=0
-        Above 0, a progress bar with live losses.
-    random_state : int, RandomState or None, default=None
-        Seed of order, initial weights and validation set.
-    n_jobs : int or None, default=None
-        Threads. Unlike in scikit-learn None means all that the process may use (see
-        `fastml.kernels`); the result has the same bits for any number.
 
     Attributes
     ----------
@@ -191,74 +195,78 @@ class SGDClassifier(CheckedScore, ClassifierMixin, Probabilities, SGDModel):
         self,
         loss: str = "hinge",
         *,
-        multi_class: str = "auto",
         penalty: str | None = "l2",
         alpha: float = 0.0001,
         l1_ratio: float = 0.15,
         fit_intercept: bool = True,
         max_iter: int = 1000,
-        max_steps: int | None = None,
         tol: float | None = 1e-3,
-        batch_size: int | Literal["auto"] = "auto",
-        sampling: str = "permutation",
-        drop_last: bool = False,
+        shuffle: bool = True,
+        verbose: int = 0,
+        epsilon: float = 0.1,
+        n_jobs: int | None = None,
+        random_state: Any = None,
         learning_rate: Any = "optimal",
         eta0: float = 0.01,
         power_t: float = 0.5,
-        momentum: float = 0.0,
-        nesterovs_momentum: bool = False,
-        average: bool | int = False,
-        init: str = "zeros",
-        init_scale: float = 1.0,
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 5,
+        class_weight: Any = None,
+        warm_start: bool = False,
+        average: bool | int = False,
+        multi_class: str = "auto",
+        max_steps: int | None = None,
+        batch_size: int | Literal["auto"] = "auto",
+        sampling: str = "permutation",
+        drop_last: bool = False,
+        momentum: float = 0.0,
+        nesterovs_momentum: bool = False,
+        init: str = "zeros",
+        init_scale: float = 1.0,
         scoring: Any = None,
         keep_best: bool | str = True,
         evaluate_every: int | None = None,
         evaluations_per_epoch: int = 1,
         train_metrics: str | int = "running",
-        class_weight: Any = None,
-        warm_start: bool = False,
         callbacks: Any = None,
-        verbose: int = 0,
-        random_state: Any = None,
-        n_jobs: int | None = None,
     ) -> None:
         self.loss = loss
-        self.multi_class = multi_class
         self.penalty = penalty
         self.alpha = alpha
         self.l1_ratio = l1_ratio
         self.fit_intercept = fit_intercept
         self.max_iter = max_iter
-        self.max_steps = max_steps
         self.tol = tol
-        self.batch_size = batch_size
-        self.sampling = sampling
-        self.drop_last = drop_last
+        self.shuffle = shuffle
+        self.verbose = verbose
+        self.epsilon = epsilon
+        self.n_jobs = n_jobs
+        self.random_state = random_state
         self.learning_rate = learning_rate
         self.eta0 = eta0
         self.power_t = power_t
-        self.momentum = momentum
-        self.nesterovs_momentum = nesterovs_momentum
-        self.average = average
-        self.init = init
-        self.init_scale = init_scale
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
+        self.class_weight = class_weight
+        self.warm_start = warm_start
+        self.average = average
+        self.multi_class = multi_class
+        self.max_steps = max_steps
+        self.batch_size = batch_size
+        self.sampling = sampling
+        self.drop_last = drop_last
+        self.momentum = momentum
+        self.nesterovs_momentum = nesterovs_momentum
+        self.init = init
+        self.init_scale = init_scale
         self.scoring = scoring
         self.keep_best = keep_best
         self.evaluate_every = evaluate_every
         self.evaluations_per_epoch = evaluations_per_epoch
         self.train_metrics = train_metrics
-        self.class_weight = class_weight
-        self.warm_start = warm_start
         self.callbacks = callbacks
-        self.verbose = verbose
-        self.random_state = random_state
-        self.n_jobs = n_jobs
 
     @unchanged_if_refused
     def partial_fit(
@@ -341,6 +349,7 @@ class SGDClassifier(CheckedScore, ClassifierMixin, Probabilities, SGDModel):
                 raise ValueError(f"multi_class={name!r} goes with loss={loss!r}; loss is {self.loss!r}")
         if not isinstance(self.class_weight, dict):
             parameters.one_of(self.class_weight, "class_weight", ("balanced", None))
+        parameters.number(self.epsilon, "epsilon")
 
     def _new_targets(self, y: Array, classes: Any, partial: bool) -> ClassTargets:
         self.classes_ = known_classes(self, y, classes, partial)
@@ -364,7 +373,7 @@ class SGDRegressor(CheckedScore, RegressorMixin, SGDModel):
         Half the squared residual; its magnitude; or the former up to `epsilon` and its tangents from there
         on.
     epsilon : float, default=0.1
-        Where Huber's loss turns linear.
+        Where Huber's loss turns linear; the others do not have it.
     learning_rate : {"invscaling", "constant", "optimal"}, callable or array-like, default="invscaling"
         As in `SGDClassifier`.
     power_t : float, default=0.25
@@ -403,32 +412,33 @@ class SGDRegressor(CheckedScore, RegressorMixin, SGDModel):
         l1_ratio: float = 0.15,
         fit_intercept: bool = True,
         max_iter: int = 1000,
-        max_steps: int | None = None,
         tol: float | None = 1e-3,
-        batch_size: int | Literal["auto"] = "auto",
-        sampling: str = "permutation",
-        drop_last: bool = False,
+        shuffle: bool = True,
+        verbose: int = 0,
         epsilon: float = 0.1,
+        random_state: Any = None,
         learning_rate: Any = "invscaling",
         eta0: float = 0.01,
         power_t: float = 0.25,
-        momentum: float = 0.0,
-        nesterovs_momentum: bool = False,
-        average: bool | int = False,
-        init: str = "zeros",
-        init_scale: float = 1.0,
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 5,
+        warm_start: bool = False,
+        average: bool | int = False,
+        max_steps: int | None = None,
+        batch_size: int | Literal["auto"] = "auto",
+        sampling: str = "permutation",
+        drop_last: bool = False,
+        momentum: float = 0.0,
+        nesterovs_momentum: bool = False,
+        init: str = "zeros",
+        init_scale: float = 1.0,
         scoring: Any = None,
         keep_best: bool | str = True,
         evaluate_every: int | None = None,
         evaluations_per_epoch: int = 1,
         train_metrics: str | int = "running",
-        warm_start: bool = False,
         callbacks: Any = None,
-        verbose: int = 0,
-        random_state: Any = None,
         n_jobs: int | None = None,
     ) -> None:
         self.loss = loss
@@ -437,32 +447,33 @@ class SGDRegressor(CheckedScore, RegressorMixin, SGDModel):
         self.l1_ratio = l1_ratio
         self.fit_intercept = fit_intercept
         self.max_iter = max_iter
-        self.max_steps = max_steps
         self.tol = tol
-        self.batch_size = batch_size
-        self.sampling = sampling
-        self.drop_last = drop_last
+        self.shuffle = shuffle
+        self.verbose = verbose
         self.epsilon = epsilon
+        self.random_state = random_state
         self.learning_rate = learning_rate
         self.eta0 = eta0
         self.power_t = power_t
-        self.momentum = momentum
-        self.nesterovs_momentum = nesterovs_momentum
-        self.average = average
-        self.init = init
-        self.init_scale = init_scale
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
+        self.warm_start = warm_start
+        self.average = average
+        self.max_steps = max_steps
+        self.batch_size = batch_size
+        self.sampling = sampling
+        self.drop_last = drop_last
+        self.momentum = momentum
+        self.nesterovs_momentum = nesterovs_momentum
+        self.init = init
+        self.init_scale = init_scale
         self.scoring = scoring
         self.keep_best = keep_best
         self.evaluate_every = evaluate_every
         self.evaluations_per_epoch = evaluations_per_epoch
         self.train_metrics = train_metrics
-        self.warm_start = warm_start
         self.callbacks = callbacks
-        self.verbose = verbose
-        self.random_state = random_state
         self.n_jobs = n_jobs
 
     @unchanged_if_refused
@@ -502,7 +513,7 @@ class SGDRegressor(CheckedScore, RegressorMixin, SGDModel):
 
     def _check_parameters(self) -> None:
         super()._check_parameters()
-        parameters.number(self.epsilon, "epsilon", above=True)
+        parameters.number(self.epsilon, "epsilon", above=self.loss == "huber")
 
     def _new_targets(self, y: Array, classes: Any, partial: bool) -> NumberTargets:
         return NumberTargets(self.loss)

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..kernels.arguments import arrays
+from ..kernels.losses.table import LOSSES
 from ..training.batches import Array
 from ..training.callbacks import Hooks
 from ..training.data import IterativeEstimator, TrainingData, prepare
@@ -38,9 +39,9 @@ __all__ = [
 
 #: Parameters that must be the same in models that train together.
 SHARED = (
-    "loss", "multi_class", "epsilon", "fit_intercept", "batch_size", "sampling", "drop_last", "early_stopping",
-    "validation_fraction", "scoring", "evaluate_every", "evaluations_per_epoch", "train_metrics", "class_weight",
-    "random_state", "n_jobs",
+    "loss", "multi_class", "epsilon", "fit_intercept", "batch_size", "shuffle", "sampling", "drop_last",
+    "early_stopping", "validation_fraction", "scoring", "evaluate_every", "evaluations_per_epoch", "train_metrics",
+    "class_weight", "random_state", "n_jobs",
 )  # fmt: skip
 
 #: Parameters on which a model's way depends beside those. Models that differ in neither are one column.
@@ -58,7 +59,9 @@ class SGDEstimator(IterativeEstimator, Protocol):
     alpha: float
     l1_ratio: float
     fit_intercept: bool
+    shuffle: bool
     sampling: str
+    epsilon: float
     eta0: float
     power_t: float
     momentum: float
@@ -100,12 +103,12 @@ def prepare_together(
     **more: Any,
 ) -> SharedTraining:
     """Check data, and prepare the training of a model and of those that share it; see `SGDModel.fit`, `prepare`."""
-    data = prepare(model, X, y, sampling=model.sampling, **more)
+    data = prepare(model, X, y, sampling=model.sampling if model.shuffle else "sequential", **more)
     task = LinearTask(
         data.targets.loss,
         data.rows,
         bool(model.fit_intercept),
-        float(getattr(model, "epsilon", 1.0)),
+        float(model.epsilon) if LOSSES[data.targets.loss].has_delta else 1.0,
         data.n_threads,
         data.score,
     )

@@ -6,227 +6,23 @@ that is where frameworks spend most of their time on anything but the network.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import Any, Literal, Self
 
-import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import ClassifierMixin, RegressorMixin
-from sklearn.utils.validation import check_is_fitted
 
-from ..kernels.networks.arguments import ACTIVATIONS
 from ..training.batches import Array
-from ..training.callbacks import with_callbacks
-from ..training.model import IterativeModel, Probabilities, known_classes
+from ..training.model import Probabilities, known_classes
 from ..training.targets import ClassTargets, NumberTargets
 from ..utils import parameters
-from ..utils.lazy import lazy_module
-from ..utils.validation import CheckedScore, unchanged_if_refused, validate_data
-from ._mlp_fit import Layers, fit_network
-
-if TYPE_CHECKING:
-    from ..kernels.networks import scores as network_scores
-else:
-    network_scores = lazy_module("fastml.kernels.networks.scores")
+from ..utils.validation import CheckedScore, unchanged_if_refused
+from ._mlp import MultilayerPerceptron
+from ._mlp_fit import Layers
 
 __all__ = ["MLPClassifier", "MLPRegressor"]
 
 
-class _MLP(IterativeModel):
-    """What classifier and regressor share."""
-
-    @classmethod
-    def _records(cls) -> tuple[type, ...]:
-        return *super()._records(), Layers, network_scores.Norm
-
-    def __init__(
-        self,
-        hidden_layer_sizes: Any = (100,),
-        activation: str = "relu",
-        *,
-        solver: str = "adam",
-        alpha: float = 0.0001,
-        weight_decay: float = 0.0,
-        dropout: Any = 0.0,
-        batch_norm: bool = False,
-        batch_norm_momentum: float = 0.1,
-        batch_size: int | Literal["auto"] = "auto",
-        drop_last: bool = False,
-        learning_rate: Any = "constant",
-        learning_rate_init: float = 0.001,
-        power_t: float = 0.5,
-        max_iter: int = 200,
-        max_steps: int | None = None,
-        shuffle: bool = True,
-        random_state: Any = None,
-        tol: float | None = 1e-4,
-        verbose: int = 0,
-        warm_start: bool = False,
-        momentum: float = 0.9,
-        nesterovs_momentum: bool = True,
-        early_stopping: bool = False,
-        validation_fraction: float = 0.1,
-        beta_1: float = 0.9,
-        beta_2: float = 0.999,
-        epsilon: float = 1e-8,
-        n_iter_no_change: int = 10,
-        scoring: Any = None,
-        keep_best: bool | str = True,
-        evaluate_every: int | None = None,
-        evaluations_per_epoch: int = 1,
-        train_metrics: str | int = "running",
-        callbacks: Any = None,
-        n_jobs: int | None = None,
-    ) -> None:
-        self.hidden_layer_sizes = hidden_layer_sizes
-        self.activation = activation
-        self.solver = solver
-        self.alpha = alpha
-        self.weight_decay = weight_decay
-        self.dropout = dropout
-        self.batch_norm = batch_norm
-        self.batch_norm_momentum = batch_norm_momentum
-        self.batch_size = batch_size
-        self.drop_last = drop_last
-        self.learning_rate = learning_rate
-        self.learning_rate_init = learning_rate_init
-        self.power_t = power_t
-        self.max_iter = max_iter
-        self.max_steps = max_steps
-        self.shuffle = shuffle
-        self.random_state = random_state
-        self.tol = tol
-        self.verbose = verbose
-        self.warm_start = warm_start
-        self.momentum = momentum
-        self.nesterovs_momentum = nesterovs_momentum
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.beta_1 = beta_1
-        self.beta_2 = beta_2
-        self.epsilon = epsilon
-        self.n_iter_no_change = n_iter_no_change
-        self.scoring = scoring
-        self.keep_best = keep_best
-        self.evaluate_every = evaluate_every
-        self.evaluations_per_epoch = evaluations_per_epoch
-        self.train_metrics = train_metrics
-        self.callbacks = callbacks
-        self.n_jobs = n_jobs
-
-    @unchanged_if_refused
-    @with_callbacks
-    def fit(
-        self,
-        X: ArrayLike,
-        y: ArrayLike,
-        *,
-        X_val: ArrayLike | None = None,
-        y_val: ArrayLike | None = None,
-        sample_weight: ArrayLike | None = None,
-        sample_weight_val: ArrayLike | None = None,
-        resume: bool = False,
-    ) -> Self:
-        """Train the network.
-
-        Ctrl-C ends the training: the model keeps the weights it has by then (the best ones, where these are kept)
-        and its history, a warning says so, and `fit` returns as usual. With ``resume=True`` it then goes on.
-
-        Parameters
-        ----------
-        X : array-like of shape (n, D)
-            Training rows, finite. float32 is trained in float32, all else in float64.
-        y : array-like of shape (n,), or (n, K) for a regression
-            Targets.
-        X_val, y_val : array-like, optional
-            A validation set: rows and targets. Its loss and score go into `history_`, and with
-            ``early_stopping=True`` it takes the place of a part of the training rows.
-        sample_weight : array-like of shape (n,) or float, optional
-            What each training row counts: a row of weight 2 counts as two rows, also against the penalty.
-        sample_weight_val : array-like or float, optional
-            What each row of the validation set counts.
-        resume : bool, default=False
-            Whether to go on where the fit before was ended, by Ctrl-C, a callback, `max_steps` or `max_iter`: with
-            the same data and parameters (and perhaps more of `max_iter`) the result has the same bits as that of a
-            fit that was not ended. One that had converged stays as it is. A model that was not fitted before begins.
-
-        Returns
-        -------
-        self
-        """
-        self._check_parameters()
-        parameters.flag(resume, "resume")
-        fit_network(
-            self, X, y, X_val=X_val, y_val=y_val, sample_weight=sample_weight, sample_weight_val=sample_weight_val,
-            resume=resume,
-        )  # fmt: skip
-        return self
-
-    def _partial_fit(self, X: ArrayLike, y: ArrayLike, sample_weight: Any, classes: Any = None) -> Self:
-        self._check_parameters()
-        self._check_partial()
-        fit_network(self, X, y, sample_weight=sample_weight, classes=classes, partial=True)
-        return self
-
-    def _check_parameters(self) -> None:
-        p = parameters
-        several = np.iterable(self.hidden_layer_sizes)
-        sizes = list(self.hidden_layer_sizes) if several else [self.hidden_layer_sizes]
-        for place, size in enumerate(sizes):
-            p.positive_integer(size, f"hidden_layer_sizes[{place}]" if several else "hidden_layer_sizes")
-        p.one_of(self.activation, "activation", ACTIVATIONS)
-        p.one_of(self.solver, "solver", ("adam", "sgd"))
-        p.number(self.alpha, "alpha")
-        p.number(self.weight_decay, "weight_decay")
-        several = np.iterable(self.dropout)
-        shares = list(self.dropout) if several else [self.dropout]
-        if several and len(shares) != len(sizes):
-            raise ValueError(f"dropout has {len(shares)} entries; there are {len(sizes)} hidden layers")
-        for place, share in enumerate(shares):
-            name = f"dropout[{place}]" if several else "dropout"
-            if p.number(share, name, most=1) == 1:
-                raise ValueError(f"{name} is {share}; it must be below 1, or nothing is left")
-        p.flag(self.batch_norm, "batch_norm")
-        p.number(self.batch_norm_momentum, "batch_norm_momentum", most=1)
-        self._check_training()
-        p.flag(self.shuffle, "shuffle")
-        if isinstance(self.learning_rate, str):
-            p.one_of(self.learning_rate, "learning_rate", ("constant", "invscaling"))
-        p.number(self.learning_rate_init, "learning_rate_init", above=True)
-        p.number(self.power_t, "power_t", least=-np.inf)
-        p.number(self.momentum, "momentum", most=1)
-        p.flag(self.nesterovs_momentum, "nesterovs_momentum")
-        for name in ("beta_1", "beta_2"):
-            if p.number(getattr(self, name), name, most=1) == 1:
-                raise ValueError(f"{name} is 1; it must be below 1")
-        p.number(self.epsilon, "epsilon", above=True)
-
-    def _attributes(self, weights: Layers) -> dict[str, Any]:
-        return {
-            "coefs_": [np.ascontiguousarray(W.T) for W in weights.weights],
-            "intercepts_": list(weights.biases),
-            "batch_norm_scales_": [norm.scales for norm in weights.norms],
-            "batch_norm_means_": [norm.means for norm in weights.norms],
-            "batch_norm_variances_": [norm.variances for norm in weights.norms],
-            "n_layers_": len(weights.weights) + 1,
-            "n_outputs_": len(weights.biases[-1]),
-        }
-
-    def _scores(self, X: ArrayLike) -> Array:
-        """Return the values of the last layer (n, C)."""
-        check_is_fitted(self)
-        x = validate_data(self, X, dtype=[np.float64, np.float32], order="C", reset=False)
-        layers = Layers([W.T for W in self.coefs_], self.intercepts_, self._norms())
-        if len(self.coefs_[0]) != x.shape[1]:  # they may have been set by hand, or come from a file
-            raise ValueError(f"X has {x.shape[1]} columns; coefs_[0] has {len(self.coefs_[0])} rows, one for each")
-        return layers.scores(x, self.activation, parameters.threads(self.n_jobs))
-
-    def _norms(self) -> list[network_scores.Norm]:
-        """Return what the normalised layers have beside shifts."""
-        parts = self.batch_norm_scales_, self.batch_norm_means_, self.batch_norm_variances_
-        return [network_scores.Norm(*norm) for norm in zip(*parts, strict=True)]
-
-
-class MLPClassifier(CheckedScore, ClassifierMixin, Probabilities, _MLP):
+class MLPClassifier(CheckedScore, ClassifierMixin, Probabilities, MultilayerPerceptron):
     """Classification by a network of fully connected layers.
 
     Parameters and defaults are scikit-learn's where they have its names. Softmax cross-entropy is trained, for two
@@ -243,21 +39,8 @@ class MLPClassifier(CheckedScore, ClassifierMixin, Probabilities, _MLP):
     alpha : float, default=0.0001
         Strength of the squared penalty on all weights. As in scikit-learn it is added to the sum of a batch's losses,
         ``alpha / 2 * sum(coef ** 2)``, so it counts the less, the more rows a batch has, and the more they weigh.
-    weight_decay : float, default=0.0
-        For "adam": each step also takes ``step * weight_decay * coef`` off the weights, beside what Adam does (AdamW).
-    dropout : float or sequence of float, default=0.0
-        Share of the values of (each) hidden layer that is set to 0 in a training step, while the others grow such that
-        their mean stays.
-    batch_norm : bool, default=False
-        Whether the values of the hidden layers are normalised before the activation: in training by mean and variance
-        over the batch, else by running ones; then a scale (at first 1) and a shift (0) per unit, which are trained
-        without penalty. 1e-5 is added to the variances.
-    batch_norm_momentum : float, default=0.1
-        Share of a batch's statistics in the running ones.
     batch_size : int or "auto", default="auto"
         Rows of a batch, at most all; "auto" is min(200, n).
-    drop_last : bool, default=False
-        Whether to leave out the last batch of an epoch if it is not full.
     learning_rate : {"constant", "invscaling"}, callable or array-like, default="constant"
         Size of step t = 1, 2, ...: `learning_rate_init`; ``learning_rate_init / t ** power_t``;
         ``learning_rate(t)``; or ``learning_rate[t - 1]``, of which the last one stays. For both solvers.
@@ -267,8 +50,6 @@ class MLPClassifier(CheckedScore, ClassifierMixin, Probabilities, _MLP):
         Exponent of "invscaling".
     max_iter : int, default=200
         Epochs, that is passes over the training rows, at most.
-    max_steps : int, optional
-        Steps, that is batches, at most.
     shuffle : bool, default=True
         Whether each epoch has a new random order of the rows; else it is that of `X`.
     random_state : int, RandomState or None, default=None
@@ -297,6 +78,23 @@ class MLPClassifier(CheckedScore, ClassifierMixin, Probabilities, _MLP):
         For "adam": what is added to the root of the mean square, after its correction.
     n_iter_no_change : int, default=10
         Evaluations (with the defaults, epochs) without improvement before training ends.
+    max_fun : int, default=15000
+        Of no effect: it is for the solver "lbfgs", which fastml does not have.
+    weight_decay : float, default=0.0
+        For "adam": each step also takes ``step * weight_decay * coef`` off the weights, beside what Adam does (AdamW).
+    dropout : float or sequence of float, default=0.0
+        Share of the values of (each) hidden layer that is set to 0 in a training step, while the others grow such that
+        their mean stays.
+    batch_norm : bool, default=False
+        Whether the values of the hidden layers are normalised before the activation: in training by mean and variance
+        over the batch, else by running ones; then a scale (at first 1) and a shift (0) per unit, which are trained
+        without penalty. 1e-5 is added to the variances.
+    batch_norm_momentum : float, default=0.1
+        Share of a batch's statistics in the running ones.
+    drop_last : bool, default=False
+        Whether to leave out the last batch of an epoch if it is not full.
+    max_steps : int, optional
+        Steps, that is batches, at most.
     scoring : str, callable or None, default=None
         What is good on the validation set: None is the accuracy, "loss" the validation loss, all else a scorer of
         scikit-learn, which then makes the scores in `history_` too. A score that is NaN decides nothing.
@@ -330,6 +128,11 @@ class MLPClassifier(CheckedScore, ClassifierMixin, Probabilities, _MLP):
         ``scale * (a @ coef - mean) / sqrt(variance + 1e-5) + intercept``.
     classes_ : ndarray of shape (C,)
         The labels, sorted.
+    loss_curve_ : list of float
+        Training loss of each evaluation; `loss_` is the last, `best_loss_` the least of them (None with
+        `early_stopping`).
+    validation_scores_ : list of float or None
+        Score on the validation set in each evaluation; `best_validation_score_` is the largest.
     n_layers_, n_outputs_ : int
         Layers, the rows counted as one; scores of a row.
     out_activation_ : str
@@ -387,17 +190,11 @@ class MLPClassifier(CheckedScore, ClassifierMixin, Probabilities, _MLP):
         *,
         solver: str = "adam",
         alpha: float = 0.0001,
-        weight_decay: float = 0.0,
-        dropout: Any = 0.0,
-        batch_norm: bool = False,
-        batch_norm_momentum: float = 0.1,
         batch_size: int | Literal["auto"] = "auto",
-        drop_last: bool = False,
         learning_rate: Any = "constant",
         learning_rate_init: float = 0.001,
         power_t: float = 0.5,
         max_iter: int = 200,
-        max_steps: int | None = None,
         shuffle: bool = True,
         random_state: Any = None,
         tol: float | None = 1e-4,
@@ -411,6 +208,13 @@ class MLPClassifier(CheckedScore, ClassifierMixin, Probabilities, _MLP):
         beta_2: float = 0.999,
         epsilon: float = 1e-8,
         n_iter_no_change: int = 10,
+        max_fun: int = 15000,
+        weight_decay: float = 0.0,
+        dropout: Any = 0.0,
+        batch_norm: bool = False,
+        batch_norm_momentum: float = 0.1,
+        drop_last: bool = False,
+        max_steps: int | None = None,
         scoring: Any = None,
         keep_best: bool | str = True,
         evaluate_every: int | None = None,
@@ -421,14 +225,14 @@ class MLPClassifier(CheckedScore, ClassifierMixin, Probabilities, _MLP):
         n_jobs: int | None = None,
     ) -> None:
         super().__init__(
-            hidden_layer_sizes, activation, solver=solver, alpha=alpha, weight_decay=weight_decay, dropout=dropout,
-            batch_norm=batch_norm, batch_norm_momentum=batch_norm_momentum, batch_size=batch_size, drop_last=drop_last,
+            hidden_layer_sizes, activation, solver=solver, alpha=alpha, batch_size=batch_size,
             learning_rate=learning_rate, learning_rate_init=learning_rate_init, power_t=power_t, max_iter=max_iter,
-            max_steps=max_steps,
             shuffle=shuffle, random_state=random_state, tol=tol, verbose=verbose, warm_start=warm_start,
             momentum=momentum, nesterovs_momentum=nesterovs_momentum, early_stopping=early_stopping,
             validation_fraction=validation_fraction, beta_1=beta_1, beta_2=beta_2, epsilon=epsilon,
-            n_iter_no_change=n_iter_no_change, scoring=scoring, keep_best=keep_best, evaluate_every=evaluate_every,
+            n_iter_no_change=n_iter_no_change, max_fun=max_fun, weight_decay=weight_decay, dropout=dropout,
+            batch_norm=batch_norm, batch_norm_momentum=batch_norm_momentum, drop_last=drop_last, max_steps=max_steps,
+            scoring=scoring, keep_best=keep_best, evaluate_every=evaluate_every,
             evaluations_per_epoch=evaluations_per_epoch, train_metrics=train_metrics, callbacks=callbacks,
             n_jobs=n_jobs,
         )  # fmt: skip
@@ -436,7 +240,7 @@ class MLPClassifier(CheckedScore, ClassifierMixin, Probabilities, _MLP):
 
     @unchanged_if_refused
     def partial_fit(
-        self, X: ArrayLike, y: ArrayLike, classes: ArrayLike | None = None, sample_weight: ArrayLike | None = None
+        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None, classes: ArrayLike | None = None
     ) -> Self:
         """Train for one epoch on these rows, and go on from where the last call ended.
 
@@ -446,11 +250,11 @@ class MLPClassifier(CheckedScore, ClassifierMixin, Probabilities, _MLP):
             Rows.
         y : array-like of shape (n,)
             Labels.
-        classes : array-like of shape (C,), optional
-            All labels that will ever come; needed in the first call.
         sample_weight : array-like of shape (n,) or float, optional
             What each row counts, taken as it is: one call does not know the weights of the others. If no row
             counts nothing is done; a first call then gives the model its initial weights.
+        classes : array-like of shape (C,), optional
+            All labels that will ever come; needed in the first call.
 
         Returns
         -------
@@ -475,7 +279,7 @@ class MLPClassifier(CheckedScore, ClassifierMixin, Probabilities, _MLP):
         return super()._attributes(weights) | {"out_activation_": "softmax" if several else "logistic"}
 
 
-class MLPRegressor(CheckedScore, RegressorMixin, _MLP):
+class MLPRegressor(CheckedScore, RegressorMixin, MultilayerPerceptron):
     """Regression by a network of fully connected layers.
 
     Half the squared residual is trained, summed over the targets of a row. Parameters mean what they mean in
@@ -483,6 +287,8 @@ class MLPRegressor(CheckedScore, RegressorMixin, _MLP):
 
     Parameters
     ----------
+    loss : {"squared_error"}, default="squared_error"
+        Half the squared residual.
     hidden_layer_sizes : int or sequence of int, default=(100,)
         Units of each hidden layer; ``()`` is a linear model.
     activation : {"relu", "tanh", "logistic", "identity"}, default="relu"
@@ -498,7 +304,8 @@ class MLPRegressor(CheckedScore, RegressorMixin, _MLP):
         Intercepts of each layer.
     out_activation_ : str
         "identity".
-    batch_norm_scales_, batch_norm_means_, batch_norm_variances_, n_layers_, n_outputs_
+    batch_norm_scales_, batch_norm_means_, batch_norm_variances_, n_layers_, n_outputs_, loss_, loss_curve_, best_loss_,
+    validation_scores_, best_validation_score_
         As in `MLPClassifier`.
     history_, n_iter_, t_, best_step_, n_features_in_, feature_names_in_
         As in `MLPClassifier`; scores are R².
@@ -508,12 +315,70 @@ class MLPRegressor(CheckedScore, RegressorMixin, _MLP):
     >>> import numpy as np
     >>> from fastml import MLPRegressor
     >>> X = np.random.default_rng(0).uniform(-1, 1, size=(500, 1))
-    >>> model = MLPRegressor((16,), "tanh", learning_rate_init=0.01, batch_size=20, tol=None, random_state=0)
-    >>> round(model.fit(X, np.sin(3 * X[:, 0])).score(X, np.sin(3 * X[:, 0])), 2)
+    >>> model = MLPRegressor(hidden_layer_sizes=(16,), activation="tanh", learning_rate_init=0.01, batch_size=20)
+    >>> model = model.set_params(tol=None, random_state=0).fit(X, np.sin(3 * X[:, 0]))
+    >>> round(model.score(X, np.sin(3 * X[:, 0])), 2)
     1.0
     """
 
     _several_outputs = True
+
+    def __init__(
+        self,
+        loss: str = "squared_error",
+        hidden_layer_sizes: Any = (100,),
+        activation: str = "relu",
+        *,
+        solver: str = "adam",
+        alpha: float = 0.0001,
+        batch_size: int | Literal["auto"] = "auto",
+        learning_rate: Any = "constant",
+        learning_rate_init: float = 0.001,
+        power_t: float = 0.5,
+        max_iter: int = 200,
+        shuffle: bool = True,
+        random_state: Any = None,
+        tol: float | None = 1e-4,
+        verbose: int = 0,
+        warm_start: bool = False,
+        momentum: float = 0.9,
+        nesterovs_momentum: bool = True,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-8,
+        n_iter_no_change: int = 10,
+        max_fun: int = 15000,
+        weight_decay: float = 0.0,
+        dropout: Any = 0.0,
+        batch_norm: bool = False,
+        batch_norm_momentum: float = 0.1,
+        drop_last: bool = False,
+        max_steps: int | None = None,
+        scoring: Any = None,
+        keep_best: bool | str = True,
+        evaluate_every: int | None = None,
+        evaluations_per_epoch: int = 1,
+        train_metrics: str | int = "running",
+        callbacks: Any = None,
+        n_jobs: int | None = None,
+    ) -> None:
+        super().__init__(
+            hidden_layer_sizes, activation, solver=solver, alpha=alpha, batch_size=batch_size,
+            learning_rate=learning_rate, learning_rate_init=learning_rate_init, power_t=power_t, max_iter=max_iter,
+            shuffle=shuffle, random_state=random_state, tol=tol, verbose=verbose, warm_start=warm_start,
+            momentum=momentum, nesterovs_momentum=nesterovs_momentum, early_stopping=early_stopping,
+            validation_fraction=validation_fraction, beta_1=beta_1, beta_2=beta_2, epsilon=epsilon,
+            n_iter_no_change=n_iter_no_change, max_fun=max_fun, weight_decay=weight_decay, dropout=dropout,
+            batch_norm=batch_norm, batch_norm_momentum=batch_norm_momentum, drop_last=drop_last, max_steps=max_steps,
+            scoring=scoring, keep_best=keep_best, evaluate_every=evaluate_every,
+            evaluations_per_epoch=evaluations_per_epoch, train_metrics=train_metrics, callbacks=callbacks,
+            n_jobs=n_jobs,
+        )  # fmt: skip
+        self.loss = loss
+        if isinstance(loss, tuple):  # layers; what else is wrong `fit` says, as scikit-learn has it
+            self._check_loss()
 
     @unchanged_if_refused
     def partial_fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
@@ -556,6 +421,19 @@ class MLPRegressor(CheckedScore, RegressorMixin, _MLP):
         tags = super().__sklearn_tags__()
         tags.target_tags.multi_output = True
         return tags
+
+    def _check_loss(self) -> None:
+        """Refuse layers in the place of the loss, where they stood once."""
+        if not isinstance(self.loss, str):
+            raise TypeError(
+                f"loss is {self.loss!r} ({type(self.loss).__name__}); it must be a str. As in scikit-learn the loss "
+                "comes first: layers are given by MLPRegressor(hidden_layer_sizes=...)"
+            )
+
+    def _check_parameters(self) -> None:
+        self._check_loss()
+        super()._check_parameters()
+        parameters.one_of(self.loss, "loss", ("squared_error",))
 
     def _new_targets(self, y: Array, classes: Any, partial: bool) -> NumberTargets:
         return NumberTargets("squared_error", 1 if y.ndim == 1 else y.shape[1])

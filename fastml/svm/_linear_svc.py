@@ -26,6 +26,9 @@ _LEAST_COST, _MOST_COST = 1e-305, 1e150
 #: Rows per column up to which the dual of the hinge is solved, and entries of X up to which all are few.
 _DUAL_SHARE, _FEW_ENTRIES = 1.5, 1 << 11
 
+#: What stands for penalties of scikit-learn's.
+_REFUSED_PENALTIES = {"l1": 'SGDClassifier(loss="squared_hinge", penalty="l1") trains for it'}
+
 
 class LinearSVC(LinearClassifier):
     """Linear support vector classification with a certificate: the fit ends at a stated duality gap.
@@ -37,6 +40,8 @@ class LinearSVC(LinearClassifier):
 
     Parameters
     ----------
+    penalty : {"l2"}, default="l2"
+        The penalty; "l1" is refused.
     loss : {"squared_hinge", "hinge"}, default="squared_hinge"
         The loss; Crammer and Singer's is always the second.
     dual : "auto" or bool, default="auto"
@@ -53,12 +58,9 @@ class LinearSVC(LinearClassifier):
         What more than two classes mean.
     fit_intercept : bool, default=True
         Whether to fit intercepts; without, they are 0.
-    intercept_scaling : float, default=1.0
+    intercept_scaling : float, default=1
         The intercept is the coefficient of a column of this value. So ``(b / intercept_scaling)² / 2`` is added to the
         objective.
-    regularize_intercept : bool, default=True
-        Whether that is so. If not, intercepts are free; `intercept_scaling` does nothing, and `multi_class` must
-        be "ovr" for more than two classes.
     class_weight : dict, "balanced" or None, default=None
         Weights of the classes. One against the rest, the weight of the one applies and the rest weighs 1, as in
         scikit-learn; with two classes, and in Crammer and Singer's form, each row has its class's weight.
@@ -68,6 +70,9 @@ class LinearSVC(LinearClassifier):
         Seed of the order in which the dual's coordinates are taken. The primal needs none.
     max_iter : int, default=1000
         Most steps, or most passes over the coordinates.
+    regularize_intercept : bool, default=True
+        Whether intercepts are in the objective. If not, they are free; `intercept_scaling` does nothing, and
+        `multi_class` must be "ovr" for more than two classes.
     n_jobs : int or None, default=None
         Threads. Unlike in scikit-learn None means all that the process may use (see `fastml.kernels`); negative
         numbers count from there, -1 is all, -2 all but one. The result has the same bits for any number.
@@ -121,21 +126,23 @@ class LinearSVC(LinearClassifier):
 
     def __init__(
         self,
-        *,
+        penalty: str = "l2",
         loss: Literal["squared_hinge", "hinge"] = "squared_hinge",
+        *,
         dual: Literal["auto"] | bool = "auto",
         tol: float = 1e-4,
         C: float = 1.0,
         multi_class: Literal["ovr", "crammer_singer"] = "ovr",
         fit_intercept: bool = True,
-        intercept_scaling: float = 1.0,
-        regularize_intercept: bool = True,
+        intercept_scaling: float = 1,
         class_weight: Any = None,
         verbose: int = 0,
         random_state: Any = None,
         max_iter: int = 1000,
+        regularize_intercept: bool = True,
         n_jobs: int | None = None,
     ) -> None:
+        self.penalty = penalty
         self.loss = loss
         self.dual = dual
         self.tol = tol
@@ -143,11 +150,11 @@ class LinearSVC(LinearClassifier):
         self.multi_class = multi_class
         self.fit_intercept = fit_intercept
         self.intercept_scaling = intercept_scaling
-        self.regularize_intercept = regularize_intercept
         self.class_weight = class_weight
         self.verbose = verbose
         self.random_state = random_state
         self.max_iter = max_iter
+        self.regularize_intercept = regularize_intercept
         self.n_jobs = n_jobs
 
     @unchanged_if_refused
@@ -196,6 +203,7 @@ class LinearSVC(LinearClassifier):
 
     def _settings(self) -> Settings:
         """Check the parameters."""
+        parameters.one_of(self.penalty, "penalty", ("l2",), refused=_REFUSED_PENALTIES)
         parameters.one_of(self.loss, "loss", ("squared_hinge", "hinge"))
         parameters.one_of(self.multi_class, "multi_class", ("ovr", "crammer_singer"))
         parameters.one_of(self.dual, "dual", ("auto", True, False))

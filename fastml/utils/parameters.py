@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -48,17 +48,29 @@ def threads(n_jobs: int | None) -> int | None:
     return int(n_jobs) if n_jobs > 0 else max(1, parallel.resolve(None) + 1 + int(n_jobs))
 
 
-def one_of(value: object, name: str, known: Collection[object]) -> None:
+def one_of(value: object, name: str, known: Collection[object], *, refused: Mapping[Any, str] | None = None) -> None:
     """Refuse a value that is not among the known ones; `name` is what the caller calls it.
+
+    `refused` has values that scikit-learn knows and fastml has no meaning for, and says what there is instead.
 
     >>> one_of("l2", "penalty", ("l1", "l2", None))
     >>> one_of("l3", "penalty", ("l1", "l2", None))
     Traceback (most recent call last):
         ...
     ValueError: penalty is 'l3'; it must be one of 'l1', 'l2', None
+    >>> one_of("lbfgs", "solver", ("adam", "sgd"), refused={"lbfgs": "'adam' goes on where it ended"})
+    Traceback (most recent call last):
+        ...
+    ValueError: solver is 'lbfgs', which fastml does not have; 'adam' goes on where it ended
     """
+
     # By type as well: True is not 1, an array is no name.
-    if not any(type(value) is type(item) and value == item for item in known):
+    def among(items: Collection[object]) -> bool:
+        return any(type(value) is type(item) and value == item for item in items)
+
+    if refused and among(refused):
+        raise ValueError(f"{name} is {value!r}, which fastml does not have; {refused[value]}")
+    if not among(known):
         raise ValueError(f"{name} is {value!r}; it must be one of {', '.join(map(repr, known))}")
 
 

@@ -117,7 +117,7 @@ class StateFiles:
         >>> from pathlib import Path
         >>> from fastml import MLPRegressor
         >>> X, y = [[0.0], [1.0], [2.0], [3.0]], [1.0, 3.0, 5.0, 7.0]
-        >>> model = MLPRegressor((3,), max_iter=2, tol=None, random_state=0).fit(X, y)
+        >>> model = MLPRegressor(hidden_layer_sizes=(3,), max_iter=2, tol=None, random_state=0).fit(X, y)
         >>> file = Path(tempfile.mkdtemp()) / "model.npz"
         >>> model.save(file)
         >>> bool((MLPRegressor.load(file).predict(X) == model.predict(X)).all())

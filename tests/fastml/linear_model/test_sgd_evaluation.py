@@ -252,7 +252,7 @@ def test_a_split_among_rows_that_all_count_is_that_without_weights(numbers):
 
 PARTIAL = [
     SGDClassifier("log_loss", momentum=0.9, average=3), SGDClassifier("hinge"), SGDRegressor(momentum=0.5),
-    MLPClassifier((4,), batch_norm=True), MLPRegressor((4,), dropout=0.3),
+    MLPClassifier((4,), batch_norm=True), MLPRegressor(hidden_layer_sizes=(4,), dropout=0.3),
 ]  # fmt: skip
 
 

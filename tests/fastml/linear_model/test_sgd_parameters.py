@@ -177,7 +177,7 @@ def test_wrong_parameters_are_named(classes, params, error, message):
 def test_other_wrong_arguments_are_named(numbers):
     X, y = numbers
     with pytest.raises(ValueError, match="epsilon is 0; it must be above 0"):
-        SGDRegressor(epsilon=0).fit(X, y)
+        SGDRegressor("huber", epsilon=0).fit(X, y)
     with pytest.raises(ValueError, match="X_val and y_val go together"):
         SGDRegressor().fit(X, y, X_val=X)
     with pytest.raises(ValueError, match="X_val, y_val: X has 4 features"):

@@ -243,7 +243,9 @@ def test_a_run_that_explodes_is_not_converged(steep, settings):
 
 def test_models_that_are_fitted_alone_explode_too(steep):
     X, y, X_val, y_val = steep
-    network = MLPRegressor((4,), activation="identity", solver="sgd", max_iter=6, tol=None, random_state=0)
+    network = MLPRegressor(
+        hidden_layer_sizes=(4,), activation="identity", solver="sgd", max_iter=6, tol=None, random_state=0
+    )
     models = {"learning_rate_init": network, "sgdregressor__eta0": make_pipeline(StandardScaler(), SGDRegressor(
         learning_rate="constant", random_state=0, max_iter=9, tol=None
     ))}  # fmt: skip
@@ -273,7 +275,7 @@ def test_figures_that_are_nan_are_never_the_best(data):
 
 
 @pytest.mark.parametrize(
-    "model", [SGDRegressor(max_iter=5, tol=None), MLPRegressor((3,), max_iter=5, tol=None)], ids=repr
+    "model", [SGDRegressor(max_iter=5, tol=None), MLPRegressor(hidden_layer_sizes=(3,), max_iter=5, tol=None)], ids=repr
 )
 def test_the_loss_decides_where_r2_is_undefined(model, data):
     X, y, X_val, _ = data
@@ -297,7 +299,7 @@ def test_a_figure_that_is_not_there_is_refused(data, trainings):
     with pytest.raises(ValueError, match=r"'validation_score'.* it gives train_loss$"):
         sweep(BASE, {"eta0": [0.1]}, X, y, select="validation_score")
     assert trainings == []  # before anything is trained
-    network = MLPRegressor((3,), max_iter=2, tol=None)
+    network = MLPRegressor(hidden_layer_sizes=(3,), max_iter=2, tol=None)
     with pytest.raises(ValueError, match=r"MLPRegressor does not give here; it gives train_loss$"):
         sweep(network, {"alpha": [0, 1]}, X, y, select="validation_loss")
     aside = clone(BASE).set_params(early_stopping=True)

@@ -171,7 +171,9 @@ def test_digits(dtype):
 def test_several_targets(rng):
     X = rng.normal(size=(200, 3))
     y = np.column_stack([X[:, 0], X[:, 1] - X[:, 2]])
-    model = MLPRegressor((20,), learning_rate_init=0.01, batch_size=20, max_iter=60, tol=None, random_state=0).fit(X, y)
+    model = MLPRegressor(
+        hidden_layer_sizes=(20,), learning_rate_init=0.01, batch_size=20, max_iter=60, tol=None, random_state=0
+    ).fit(X, y)
     assert model.predict(X).shape == (200, 2)
     assert model.score(X, y) > 0.98
     assert model.n_outputs_ == 2
@@ -327,7 +329,9 @@ def test_progress_is_shown(classes, capsys):
 def test_a_diverging_training_says_so(numbers):
     X, y = numbers
     with pytest.warns(DivergenceWarning, match="learning_rate_init=1e"):
-        model = MLPRegressor((5,), solver="sgd", learning_rate_init=1e6, batch_size=10, random_state=0).fit(X, y)
+        model = MLPRegressor(
+            hidden_layer_sizes=(5,), solver="sgd", learning_rate_init=1e6, batch_size=10, random_state=0
+        ).fit(X, y)
     assert all(np.isfinite(part).all() for part in model.coefs_)
 
 
@@ -401,6 +405,6 @@ def test_targets_beyond_float32_are_refused(numbers):
     X, y = numbers
     y[3] = 1e39
     with pytest.raises(ValueError, match="y has entries that are infinite in float32, the dtype of the training"):
-        MLPRegressor((3,)).fit(X.astype(np.float32), y)
+        MLPRegressor(hidden_layer_sizes=(3,)).fit(X.astype(np.float32), y)
     with pytest.raises(ValueError, match="X_val, y_val: y has entries that are infinite in float32"):
-        MLPRegressor((3,)).fit(X.astype(np.float32), 0 * y, X_val=X, y_val=y)
+        MLPRegressor(hidden_layer_sizes=(3,)).fit(X.astype(np.float32), 0 * y, X_val=X, y_val=y)

@@ -257,12 +257,14 @@ def test_another_solver_cannot_go_on(rng, before, after, message):
     with pytest.raises(ValueError, match=message):
         MLPClassifier(**settings).fit(X, y).set_params(**after).fit(X, y, resume=True)
     with pytest.raises(ValueError, match=message):
-        MLPClassifier(**settings).partial_fit(X, y, ["no", "perhaps", "yes"]).set_params(**after).partial_fit(X, y)
+        MLPClassifier(**settings).partial_fit(X, y, classes=["no", "perhaps", "yes"]).set_params(**after).partial_fit(
+            X, y
+        )
 
 
 def test_rows_of_another_dtype_cannot_go_on(rng):
     X, y = classes(rng)
-    model = MLPClassifier((4,), random_state=0).partial_fit(X.astype(np.float32), y, ["no", "perhaps", "yes"])
+    model = MLPClassifier((4,), random_state=0).partial_fit(X.astype(np.float32), y, classes=["no", "perhaps", "yes"])
     with pytest.raises(ValueError, match="X is float64, to be trained in float64; partial_fit goes on in float32"):
         model.partial_fit(X, y)
     assert model.partial_fit(X.astype(np.float32), y).t_ == 5

@@ -16,7 +16,7 @@ from fastml.training.data import IterativeEstimator, TrainingSettings
 SOMETIMES = {"_checkpoint", "classes_"}
 
 SGD = [SGDClassifier(max_iter=2), SGDRegressor(max_iter=2)]
-MLP = [MLPClassifier((3,), max_iter=2), MLPRegressor((3,), max_iter=2)]
+MLP = [MLPClassifier((3,), max_iter=2), MLPRegressor(hidden_layer_sizes=(3,), max_iter=2)]
 CONV = [ConvNetClassifier([], max_iter=2)]
 MODELS = {
     "TrainingSettings": [*SGD, *MLP, *CONV], "IterativeEstimator": [*SGD, *MLP, *CONV], "SGDEstimator": SGD,

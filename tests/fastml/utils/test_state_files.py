@@ -57,7 +57,7 @@ def test_names_of_columns_and_labels_that_are_objects(rng, tmp_path):
     [
         SGDClassifier("log_loss", momentum=0.9, average=4, random_state=0),
         SGDRegressor(momentum=0.5, random_state=0),
-        MLPRegressor((4,), random_state=0, batch_norm=True),
+        MLPRegressor(hidden_layer_sizes=(4,), random_state=0, batch_norm=True),
         MLPClassifier((4,), random_state=0, solver="sgd"),
     ],
     ids=lambda model: type(model).__name__,

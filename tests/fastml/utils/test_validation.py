@@ -34,7 +34,7 @@ MODELS = {
     "LinearSVC": fastml.LinearSVC(),
     "LogisticRegression": fastml.LogisticRegression(),
     "MLPClassifier": fastml.MLPClassifier((3,), max_iter=2, tol=None, random_state=0),
-    "MLPRegressor": fastml.MLPRegressor((3,), max_iter=2, tol=None, random_state=0),
+    "MLPRegressor": fastml.MLPRegressor(hidden_layer_sizes=(3,), max_iter=2, tol=None, random_state=0),
     "NearestCentroid": fastml.NearestCentroid(),
     "RadiusNeighborsClassifier": fastml.RadiusNeighborsClassifier(9.0),
     "RadiusNeighborsRegressor": fastml.RadiusNeighborsRegressor(9.0),
