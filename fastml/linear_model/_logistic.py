@@ -35,6 +35,9 @@ _NARROW_TOL = 1e-5
 #: The names by which scikit-learn's `LogisticRegression` is told how to solve.
 _SOLVERS = ("lbfgs", "liblinear", "newton-cg", "newton-cholesky", "sag", "saga")
 
+#: What is said of deprecated values after their names, by which filters of scikit-learn's warnings go.
+_DEPRECATED = " was deprecated in scikit-learn 1.8, and will be refused here when it is there, from 1.10 on: "
+
 #: What stands for penalties of scikit-learn's.
 _INSTEAD_OF_L1 = 'SGDClassifier(loss="log_loss", penalty="elasticnet") trains for it'
 
@@ -226,10 +229,14 @@ class LogisticRegression(LinearClassifier):
             known = ("l2", None)
             refused = dict.fromkeys(("l1", "elasticnet"), _INSTEAD_OF_L1)
             parameters.one_of(self.penalty, "penalty", known, refused=refused)
-            _warn_of_deprecated("penalty: l1_ratio=0 stands for 'l2', C=numpy.inf for None")
-            return C if self.penalty == "l2" else math.inf
+            _warn("'penalty'" + _DEPRECATED + "l1_ratio=0 stands for 'l2', C=numpy.inf for None", FutureWarning)
+            if self.penalty == "l2":
+                return C
+            if C != 1:
+                _warn(f"C is {self.C}, which penalty=None leaves unused")
+            return math.inf
         if self.l1_ratio is None:
-            _warn_of_deprecated("l1_ratio=None: 0 stands for it")
+            _warn("'l1_ratio=None'" + _DEPRECATED + "0 stands for it", FutureWarning)
         elif parameters.number(self.l1_ratio, "l1_ratio", most=1) > 0 and C < math.inf:
             raise ValueError(f"l1_ratio is {self.l1_ratio}, which fastml does not have; {_INSTEAD_OF_L1}")
         return C
@@ -287,12 +294,8 @@ class LogisticRegression(LinearClassifier):
         return logarithms
 
 
-def _warn_of_deprecated(what: str) -> None:
-    warnings.warn(
-        f"scikit-learn 1.8 has deprecated {what}. It will be refused here when it is there, from 1.10 on",
-        FutureWarning,
-        stacklevel=5,  # past two methods and the decorator
-    )
+def _warn(message: str, category: type[Warning] = UserWarning) -> None:
+    warnings.warn(message, category, stacklevel=5)  # past two methods and the decorator
 
 
 def _total(weight: Array) -> float:

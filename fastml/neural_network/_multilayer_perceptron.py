@@ -325,7 +325,7 @@ class MLPRegressor(CheckedScore, RegressorMixin, MultilayerPerceptron):
 
     def __init__(
         self,
-        loss: str = "squared_error",
+        loss: Any = "squared_error",
         hidden_layer_sizes: Any = (100,),
         activation: str = "relu",
         *,

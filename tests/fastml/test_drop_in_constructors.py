@@ -277,13 +277,15 @@ def test_deprecated_penalties_of_logistic_regression(seed, same_bits):
         warnings.simplefilter("error")
         plain.fit(X, y)
         without = fastml.LogisticRegression(C=np.inf, l1_ratio=0.5).fit(X, y)
-    with pytest.warns(FutureWarning, match="deprecated penalty.*C=numpy.inf for None") as found:
-        none = fastml.LogisticRegression(None, C=3.0).fit(X, y)
+    with pytest.warns(FutureWarning, match="^'penalty' was deprecated.*C=numpy.inf for None") as found:
+        none = fastml.LogisticRegression(None).fit(X, y)
     assert found[0].filename == __file__
-    with pytest.warns(FutureWarning, match="deprecated penalty"):
+    with pytest.warns(FutureWarning, match="^'penalty' was deprecated"):
         l2 = fastml.LogisticRegression("l2").fit(X, y)
-    with pytest.warns(FutureWarning, match="deprecated l1_ratio=None"):
+    with pytest.warns(FutureWarning, match="^'l1_ratio=None' was deprecated"):
         no_ratio = fastml.LogisticRegression(l1_ratio=None).fit(X, y)
+    with pytest.warns(UserWarning, match=r"C is 3\.0, which penalty=None leaves unused"), pytest.warns(FutureWarning):
+        fastml.LogisticRegression(None, C=3.0).fit(X, y)
     same_bits(without.coef_, none.coef_)
     same_bits(plain.coef_, l2.coef_)
     same_bits(plain.coef_, no_ratio.coef_)
@@ -295,5 +297,5 @@ def test_deprecated_penalties_of_logistic_regression(seed, same_bits):
 def test_the_twin_warns_of_the_same(params, seed):
     """When it takes them no more, neither does fastml."""
     for model in (fastml.LogisticRegression(**params), linear_model.LogisticRegression(**params)):
-        with pytest.warns(FutureWarning, match="deprecated"):
+        with pytest.warns(FutureWarning, match=f"^'{next(iter(params))}.*' was deprecated"):
             model.fit(*data(model, seed))
