@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 import threading
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.linalg import lapack, qr, solve_triangular
 from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
 from sklearn.utils.validation import check_is_fitted
 
@@ -18,6 +17,7 @@ from ..utils import parameters
 from ..utils.lazy import lazy_module
 from ..utils.sample_weight import checked_weight_with_sum
 from ..utils.validation import CheckedScore, check_finite, unchanged_if_refused, validate_data
+from ._solutions import Reduced, column_lengths, not_below_zero, solve, triangle_of
 
 if TYPE_CHECKING:
     from ..kernels.linear import scores as linear_scores
@@ -40,12 +40,6 @@ _SQUARE_SECONDS = 2e-10
 #: Rows whose mean is taken off before anything is multiplied; the rest of the mean comes out exactly.
 _SHIFT_ROWS = 1024
 
-#: What a column may add to the rounding errors of one that depends on it, in units of its own, to be left out.
-_ROUNDING = 10.0
-
-#: Columns are turned into fewer with others whose lengths differ by less than this factor.
-_ALIKE = 1e4
-
 
 class _LeastSquares(CheckedScore, MultiOutputMixin, RegressorMixin, BaseEstimator):
     """Rows, targets and predictions of models by linear scores."""
@@ -56,7 +50,7 @@ class _LeastSquares(CheckedScore, MultiOutputMixin, RegressorMixin, BaseEstimato
     intercept_: Any
     noise_variance_: Any
 
-    def _reduced(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None) -> tuple[_Reduced, bool, Any]:
+    def _reduced(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None) -> tuple[Reduced, bool, Any]:
         """Check the data; return them in few rows, whether there was one target only, and the dtype of results."""
         intercept = parameters.flag(self.fit_intercept, "fit_intercept")
         n_threads = parameters.threads(self.n_jobs)
@@ -73,7 +67,7 @@ class _LeastSquares(CheckedScore, MultiOutputMixin, RegressorMixin, BaseEstimato
             raise ValueError("X or y has values too large: their squares cannot be summed in float64")
         return reduced, single, rows.dtype
 
-    def _keep(self, coef: Array, reduced: _Reduced, single: bool, dtype: Any) -> None:
+    def _keep(self, coef: Array, reduced: Reduced, single: bool, dtype: Any) -> None:
         """Set the attributes from coefficients (D, T), those of the reduced problem."""
         residuals = reduced.R @ coef - reduced.targets
         variance = (np.einsum("ij,ij->j", residuals, residuals) + reduced.rest) / reduced.total
@@ -118,6 +112,8 @@ class LinearRegression(_LeastSquares):
     n_jobs : int or None, default=None
         Threads. Unlike in scikit-learn None means all that the process may use (see `fastml.kernels`); negative
         numbers count from there, -1 is all, -2 all but one. The result has the same bits for any number.
+    positive : bool, default=False
+        Whether coefficients must not be below 0 (intercepts may). Of several minima it is any that is taken.
 
     Attributes
     ----------
@@ -143,10 +139,12 @@ class LinearRegression(_LeastSquares):
     side, and these to one, sixteen at a time (about 2 n D² operations); it has the singular values of `X`. The rank is
     counted after each column has been measured by its own rounding errors, those of float32 data and of sums:
     what is no larger counts as 0. So units do not matter for it, and a constant column has a coefficient of exactly 0.
-    The norm that is smallest is that of the coefficients in the units of the columns.
+    The norm that is smallest is that of the coefficients in the units of the columns. Coefficients that must not be
+    below 0 come from the same triangle, by Lawson and Hanson's active sets, many columns at a time.
 
-    Source: J. Demmel, L. Grigori, M. Hoemmen and J. Langou, Communication-optimal parallel and sequential QR and LU
-    factorizations, SIAM J. Sci. Comput. 34 (2012), A206-A239.
+    Sources: J. Demmel, L. Grigori, M. Hoemmen and J. Langou, Communication-optimal parallel and sequential QR and LU
+    factorizations, SIAM J. Sci. Comput. 34 (2012), A206-A239; C. L. Lawson and R. J. Hanson, Solving Least Squares
+    Problems (1974), chapter 23.
 
     Examples
     --------
@@ -158,9 +156,10 @@ class LinearRegression(_LeastSquares):
     (array([ 2., -1.]), 3.0)
     """
 
-    def __init__(self, *, fit_intercept: bool = True, n_jobs: int | None = None) -> None:
+    def __init__(self, *, fit_intercept: bool = True, n_jobs: int | None = None, positive: bool = False) -> None:
         self.fit_intercept = fit_intercept
         self.n_jobs = n_jobs
+        self.positive = positive
 
     @unchanged_if_refused
     def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
@@ -179,13 +178,15 @@ class LinearRegression(_LeastSquares):
         -------
         self
         """
+        positive = parameters.flag(self.positive, "positive")
         reduced, single, dtype = self._reduced(X, y, sample_weight)
         with one_blas_thread():
-            solution = _solve(reduced, reduced.noise(dtype))
+            solution = solve(reduced, reduced.noise(dtype))
+            coef = not_below_zero(solution, reduced, reduced.noise(dtype)) if positive else solution.coef
             singular = np.linalg.svd(solution.R, compute_uv=False)
         self.rank_, self.singular_ = solution.rank, np.zeros(min(reduced.shape))
         self.singular_[: len(singular)] = singular
-        self._keep(solution.coef, reduced, single, dtype)
+        self._keep(coef, reduced, single, dtype)
         return self
 
 
@@ -204,6 +205,8 @@ class Ridge(_LeastSquares):
     n_jobs : int or None, default=None
         Threads. Unlike in scikit-learn None means all that the process may use (see `fastml.kernels`); negative
         numbers count from there, -1 is all, -2 all but one. The result has the same bits for any number.
+    positive : bool, default=False
+        Whether coefficients must not be below 0; intercepts may.
 
     Attributes
     ----------
@@ -232,9 +235,12 @@ class Ridge(_LeastSquares):
     array([0.5])
     """
 
-    def __init__(self, alpha: Any = 1.0, *, fit_intercept: bool = True, n_jobs: int | None = None) -> None:
+    def __init__(
+        self, alpha: Any = 1.0, *, fit_intercept: bool = True, positive: bool = False, n_jobs: int | None = None
+    ) -> None:
         self.alpha = alpha
         self.fit_intercept = fit_intercept
+        self.positive = positive
         self.n_jobs = n_jobs
 
     @unchanged_if_refused
@@ -259,50 +265,21 @@ class Ridge(_LeastSquares):
             self._keep(self._shrunk(reduced, dtype), reduced, single, dtype)
         return self
 
-    def _shrunk(self, reduced: _Reduced, dtype: Any) -> Array:
+    def _shrunk(self, reduced: Reduced, dtype: Any) -> Array:
         """Return the coefficients."""
         targets = reduced.targets.shape[1]
         strengths = np.ravel(self.alpha).tolist()
         if len(strengths) not in (1, targets):
             raise ValueError(f"alpha has {len(strengths)} values for {targets} targets; it must have one, or one each")
         alpha = np.array([parameters.number(each, "alpha") for each in strengths]) * np.ones(targets)
-        if not alpha.any():
-            return _solve(reduced, reduced.noise(dtype)).coef
+        positive = parameters.flag(self.positive, "positive")
         # Columns of float32 may be rounded, but with a penalty that cannot blow anything up.
-        return _solve(reduced, reduced.noise(np.float64), alpha).coef
+        noise = reduced.noise(np.float64 if alpha.any() else dtype)
+        solution = solve(reduced, noise, alpha if alpha.any() else None)
+        return not_below_zero(solution, reduced, noise, alpha) if positive else solution.coef
 
 
-class _Reduced(NamedTuple):
-    """A problem of least squares in no more rows than columns, with the same minima."""
-
-    R: Array  # (k, D)
-    targets: Array  # (k, T)
-    rest: Array  # (T,): what is added to the sums of squared residuals, whatever the coefficients
-    X_mean: Array  # (D,)
-    y_mean: Array  # (T,)
-    total: float  # sum of the weights
-    spans: Array  # (D,): lengths of the columns that were computed with
-    sizes: Array  # (D,): lengths of the columns of X
-    shape: tuple[int, int]  # that of X
-
-    def noise(self, dtype: Any) -> Array:
-        """Return the length of each column of R that rounding may have made: of data of a dtype, and of sums.
-
-        The first is in proportion to the column as it came, with its mean; half a unit in the last place. A column
-        that is longer differs from a constant by more than that.
-        """
-        eps, sums = float(np.finfo(dtype).eps), max(self.shape) * float(np.finfo(np.float64).eps)
-        lengths = 0.5 * eps * self.sizes + math.sqrt(len(self.spans)) * max(eps, sums) * self.spans
-        return np.maximum(lengths, np.finfo(np.float64).tiny)
-
-
-class _Solution(NamedTuple):
-    coef: Array
-    rank: int
-    R: Array  # what was left of the columns, turned
-
-
-def _reduce(X: NDArray[Any], y: Array, weight: Array | None, intercept: bool, n_threads: int | None) -> _Reduced:
+def _reduce(X: NDArray[Any], y: Array, weight: Array | None, intercept: bool, n_threads: int | None) -> Reduced:
     """Reduce the rows, and measure the columns."""
     n, columns = X.shape
     X_shift, y_shift = np.zeros(columns), np.zeros(y.shape[1])
@@ -311,9 +288,9 @@ def _reduce(X: NDArray[Any], y: Array, weight: Array | None, intercept: bool, n_
     total = float(n) if weight is None else float(np.add.reduce(weight))
     reduce = _center if columns > n else _triangle
     R, targets, rest, X_away, y_away = reduce(X, y, X_shift, y_shift, weight, intercept, n_threads)
-    lengths, root = _lengths(R), math.sqrt(total)
+    lengths, root = column_lengths(R), math.sqrt(total)
     X_mean = X_shift + X_away
-    return _Reduced(
+    return Reduced(
         R=R,
         targets=targets,
         rest=rest,
@@ -336,15 +313,6 @@ def _shift(X: NDArray[Any], weight: Array | None) -> Array:
     return shift
 
 
-def _lengths(A: Array) -> Array:
-    """Return the lengths of columns, whatever their scale."""
-    largest = np.abs(A).max(axis=0, initial=0.0)
-    scale = np.where(largest > 0, largest, 1.0)
-    shares = A / scale
-    lengths: Array = scale * np.sqrt(np.einsum("ij,ij->j", shares, shares))
-    return lengths
-
-
 def _triangle(
     X: NDArray[Any], y: Array, X_shift: Array, y_shift: Array, weight: Array | None, intercept: bool,
     n_threads: int | None,
@@ -364,7 +332,7 @@ def _triangle(
         np.subtract(y[here], y_shift, out=A[:, lead + columns :])
         if weight is not None:
             A *= np.sqrt(weight[here])[:, np.newaxis]
-        tree.add(block, _triangle_of(A))
+        tree.add(block, triangle_of(A))
 
     threads = parallel.resolve(n_threads, seconds=n * size * size * _SQUARE_SECONDS)
     parallel.run(reduce, blocks, threads)
@@ -374,12 +342,6 @@ def _triangle(
     inner, outer = slice(lead, lead + columns), slice(lead + columns, size)
     rest = whole[outer, outer]
     return whole[inner, inner], whole[inner, outer], np.einsum("ij,ij->j", rest, rest), means[inner], means[outer]
-
-
-def _triangle_of(A: Array) -> Array:
-    # NumPy's factorisation lets other threads run, SciPy's does not.
-    triangle: Any = np.linalg.qr(A, mode="r")
-    return triangle  # type: ignore[no-any-return]
 
 
 class _Tree:
@@ -413,7 +375,7 @@ class _Tree:
                     return
                 del self._waiting[level, parent]
             if children > 1:
-                triangle = _triangle_of(np.concatenate([waiting[child] for child in range(children)]))
+                triangle = triangle_of(np.concatenate([waiting[child] for child in range(children)]))
             level, number, nodes = level + 1, parent, -(-nodes // _TOGETHER)
         self.root = triangle
 
@@ -443,147 +405,3 @@ def _center(
             Z[1:] -= np.outer(mirror[1:], mirror @ Z / mirror[0])
         A, y = A[1:], y[1:]
     return A, y, np.zeros(y.shape[1]), X_away, y_away
-
-
-def _solve(reduced: _Reduced, noise: Array, alpha: Array | None = None) -> _Solution:
-    """Solve the reduced problem, with a penalty for each target or none, without what rounding alone may have made.
-
-    Columns are measured by their noise, so that units do not matter: columns and, of the rest, singular values no
-    larger than 1 count as 0. What they leave open is chosen such that the coefficients are smallest as they are.
-    """
-    kept = np.flatnonzero(_lengths(reduced.R) > noise)
-    coef = np.zeros((len(noise), reduced.targets.shape[1]))
-    if not kept.size:
-        return _Solution(coef, 0, np.empty((0, 0)))
-    R, targets, unit, turns = _turned(reduced.R[:, kept], reduced.targets, noise[kept])
-    S, targets, free = _without_rounding(R / unit, targets)
-    everywhere = alpha is not None and bool(alpha.all())
-    found = np.empty((S.shape[1], targets.shape[1])) if everywhere else _solution(S, targets, free)
-    for strength in [] if alpha is None else np.unique(alpha[alpha > 0]).tolist():
-        which = alpha == strength
-        triangle, penalized = _penalized(S * unit, targets[:, which], strength)
-        found[:, which] = _solution(*_without_rounding(triangle / unit, penalized))
-    found /= unit[:, np.newaxis]
-    if free is not None and free.size:
-        short = _shortest(found, free, unit, _lengths(S))
-        # What rounding has done to the scores is put right.
-        found = short + _solution(S, (S * unit) @ (found - short), free) / unit[:, np.newaxis]
-    for columns, turned, Q in turns:
-        coef[kept[columns]] = found[turned] if Q is None else Q @ found[turned]
-    return _Solution(coef, len(S), R)
-
-
-def _turned(R: Array, targets: Array, noise: Array) -> tuple[Array, Array, Array, list[tuple[Any, slice, Any]]]:
-    """Turn columns of similar lengths into as many as there are rows, where there are more.
-
-    No norm of coefficients changes. Columns of very different lengths are kept apart: of the short ones little would
-    be left but the rounding errors of the long ones. Returns the problem, the noise of its columns, and for each
-    group its columns, its new ones, and by what its coefficients are to be multiplied.
-    """
-    rows, columns = R.shape
-    if columns <= rows:
-        return R, targets, noise, [(slice(None), slice(None), None)]
-    lengths = _lengths(R)
-    group = np.floor(np.log(lengths / lengths.min()) / math.log(_ALIKE))
-    parts: list[Array] = []
-    noises: list[Array] = []
-    turns = []
-    for each in np.unique(group):
-        some = np.flatnonzero(group == each)
-        part, its_noise, Q = R[::-1, some], noise[some], None
-        if len(some) > rows:
-            # Rows and columns stand in reverse order, so that this is an upper triangle.
-            Q, L = np.linalg.qr(part[::-1].T)
-            Q, part = Q[:, ::-1], L.T[::-1, ::-1]
-            its_noise = np.sqrt((Q**2).T @ its_noise**2)
-        first = sum(len(other) for other in noises)
-        turns.append((some, slice(first, first + len(its_noise)), Q))
-        parts.append(part)
-        noises.append(its_noise)
-    return np.hstack(parts), targets[::-1], np.concatenate(noises), turns
-
-
-def _without_rounding(S: Array, targets: Array) -> tuple[Array, Array, Array | None]:
-    """Leave out singular values up to 1: return orthogonal rows, their targets, and a basis of what they leave open.
-
-    A triangle that has none of them is returned as it is, without a basis.
-    """
-    columns = S.shape[1]
-    if _surely_above_one(S):
-        return S, targets, None
-    U, singular, Vt = np.linalg.svd(S, full_matrices=len(S) < columns)
-    rank = int((singular > 1).sum())
-    return singular[:rank, np.newaxis] * Vt[:rank], U[:, :rank].T @ targets, Vt[rank:]
-
-
-def _solution(S: Array, targets: Array, free: Array | None) -> Array:
-    """Return the smallest solution of a problem that `_without_rounding` returned."""
-    if free is None:
-        found: Array = solve_triangular(S, targets)
-    else:
-        found = S.T @ (targets / np.einsum("ij,ij->i", S, S)[:, np.newaxis])
-    return found
-
-
-def _surely_above_one(S: Array) -> bool:
-    """Say whether this is a triangle with singular values far above 1, as its inverse shows at little cost."""
-    if S.shape[0] != S.shape[1] or np.tril(S, -1).any():
-        return False
-    inverse, failed = lapack.dtrtri(S)
-    return not failed and bool(10 * math.sqrt(len(S)) * np.abs(inverse).sum(axis=0).max() < 1)
-
-
-def _penalized(R: Array, targets: Array, strength: float) -> tuple[Array, Array]:
-    """Return the problem with the penalty as further rows, reduced again.
-
-    Rows that are large against the lengths of their columns come first, or the small ones would lose digits.
-    """
-    root, columns = math.sqrt(strength), R.shape[1]
-    rows = np.zeros((len(R) + columns, columns + targets.shape[1]))
-    rows[: len(R), :columns], rows[: len(R), columns:] = R, targets
-    np.fill_diagonal(rows[len(R) :], root)
-    lengths = np.hypot(_lengths(R), root)
-    largest = np.concatenate([(np.abs(R) / lengths).max(axis=1), root / lengths])
-    triangle: Any = np.linalg.qr(rows[np.argsort(-largest, kind="stable")], mode="r")
-    return triangle[:columns, :columns], triangle[:columns, columns:]
-
-
-def _shortest(coef: Array, free: Array, unit: Array, lengths: Array) -> Array:
-    """Return what differs from coefficients by rows of `free`, which are in units of their own, and is shortest."""
-    Q, short = np.zeros((len(free), len(unit))), coef.copy()
-    # One after the other, so that what has nothing in common, and may differ by far in size, is never mixed.
-    for i, row in enumerate(_dependences(free, unit, lengths) / unit):
-        row /= np.abs(row).max()
-        for _ in range(2):  # once would leave rounding errors of what they have in common
-            row -= (Q[:i] @ row) @ Q[:i]
-        Q[i] = row / math.sqrt(row @ row)
-        short -= np.outer(Q[i], Q[i] @ short)
-    return short
-
-
-def _dependences(free: Array, unit: Array, lengths: Array) -> Array:
-    """Return rows that span the same, each for a column that depends on others: 1 there, and 0 at the other such ones.
-
-    Entries that add no more than rounding errors to a score are set to 0, or they would matter at columns of small
-    units. Of what depends on one another those of small units are taken.
-    """
-    dependent: NDArray[np.intp] = qr(free, mode="r", pivoting=True)[1][: len(free)]
-    rows: Array = np.linalg.solve(free[:, dependent], free).astype(np.float64, copy=False)
-    every = np.arange(len(free))
-
-    def clean() -> None:
-        rows[np.abs(rows) * lengths <= _ROUNDING] = 0.0
-        rows[every, dependent] = 1.0
-
-    clean()
-    for i, row in enumerate(rows):
-        shares = np.abs(row)
-        j = int(np.where(shares >= 0.1 * shares.max(), unit, np.inf).argmin())
-        if unit[j] < 0.1 * unit[dependent[i]]:
-            row /= row[j]
-            away = rows[:, j].copy()
-            away[i] = 0.0
-            rows -= np.outer(away, row)
-            dependent[i] = j
-            clean()
-    return rows

@@ -18,6 +18,7 @@ from ..solvers.quasi_newton import Minimizer
 from ..utils import parameters
 from ..utils.sample_weight import weights_of_classes
 from ..utils.validation import unchanged_if_refused
+from ._sparse_logistic import chosen_penalty, fit_sparse
 from .base import LinearClassifier
 
 __all__ = ["LogisticRegression"]
@@ -34,23 +35,30 @@ _NARROW_TOL = 1e-5
 
 
 class LogisticRegression(LinearClassifier):
-    """Logistic regression, binary or multinomial, with an L2 penalty or none.
+    """Logistic regression, binary or multinomial, with an L2 penalty, an L1 penalty, both or none.
 
-    Minimises scikit-learn's objective, ``sum_i s_i loss_i / sum_i s_i + ‖coef_‖² / (2 C sum_i s_i)`` with the weights
-    s of the rows, over coefficients and intercepts; intercepts are not penalised. The loss is binary cross-entropy
-    for two classes and softmax cross-entropy for more.
+    Minimises scikit-learn's objective, ``sum_i s_i loss_i / sum_i s_i + penalty / (C sum_i s_i)`` with the weights
+    s of the rows, over coefficients and intercepts; intercepts are not penalised. The penalty is ``l1_ratio ‖coef_‖₁ +
+    (1 - l1_ratio) ‖coef_‖² / 2``. The loss is binary cross-entropy for two classes and softmax cross-entropy for more.
 
     Parameters
     ----------
+    penalty : {"l1", "l2", "elasticnet"} or None
+        Deprecated, as in scikit-learn, with its warning: `l1_ratio` of 1, 0 or in between says the same, and
+        ``C=numpy.inf`` says None.
     C : float, default=1.0
         Inverse strength of the penalty; ``numpy.inf`` means none.
+    l1_ratio : float, default=0.0
+        Share of the L1 penalty, from 0 to 1. Where it is above 0 coefficients can be exactly 0.
     tol : float, default=1e-4
         The fit ends where the largest entry of the gradient is at most `tol`, as in scikit-learn, and the
         objective is expected to fall by at most ``tol ** 2`` of itself. The second is what makes coefficients
         accurate to about `tol` whatever the units of the columns; entries of the gradient for columns with a standard
-        deviation above 1 are divided by it.
+        deviation above 1 are divided by it. With an L1 penalty the fit ends where `duality_gap_` is at most
+        ``tol ** 2`` of the objective (at least 1e-13 of it): a bound, where the other is an expectation.
     fit_intercept : bool, default=True
-        Whether to fit intercepts; without, they are 0.
+        Whether to fit intercepts; without, they are 0. scikit-learn's liblinear penalises them, its other solvers
+        do not.
     class_weight : dict, "balanced" or None, default=None
         Weights of the classes, which multiply those of the rows. "balanced" makes all classes count the same.
     random_state : int, RandomState or None, default=None
@@ -75,6 +83,8 @@ class LogisticRegression(LinearClassifier):
         Intercepts.
     objective_ : float
         The objective at the end.
+    duality_gap_ : float
+        How far that is from the minimum at most; with an L1 penalty only.
     n_iter_ : ndarray of shape (1,), int32
         Steps taken.
     n_features_in_ : int
@@ -95,6 +105,10 @@ class LogisticRegression(LinearClassifier):
     spread are centred, in the solver and not in memory, if there is an intercept. For large float32 data passes over
     the rows compute in float32, and the last ones in float64.
 
+    With an L1 penalty steps are Newton's on the columns that have coefficients or are to get some, by coordinate
+    descent, a class at a time; all in float64, on copies of these columns. Among equal minima of several classes the
+    one is taken whose intercepts sum to 0.
+
     Examples
     --------
     >>> from sklearn.datasets import load_digits
@@ -107,8 +121,10 @@ class LogisticRegression(LinearClassifier):
 
     def __init__(
         self,
+        penalty: Any = "deprecated",
         *,
         C: float = 1.0,
+        l1_ratio: float = 0.0,
         tol: float = 1e-4,
         fit_intercept: bool = True,
         class_weight: Any = None,
@@ -118,7 +134,9 @@ class LogisticRegression(LinearClassifier):
         warm_start: bool = False,
         n_jobs: int | None = None,
     ) -> None:
+        self.penalty = penalty
         self.C = C
+        self.l1_ratio = l1_ratio
         self.tol = tol
         self.fit_intercept = fit_intercept
         self.class_weight = class_weight
@@ -145,7 +163,7 @@ class LogisticRegression(LinearClassifier):
         -------
         self
         """
-        C = math.inf if self.C == math.inf else parameters.number(self.C, "C", above=True)
+        C, l1_ratio = chosen_penalty(self.penalty, self.l1_ratio, self.C)
         tol = parameters.number(self.tol, "tol")
         max_iter = parameters.positive_integer(self.max_iter, "max_iter")
         fit_intercept = parameters.flag(self.fit_intercept, "fit_intercept")
@@ -155,6 +173,9 @@ class LogisticRegression(LinearClassifier):
         if (factors != 1).any():
             with np.errstate(over="ignore"):
                 weight = factors[codes] if weight is None else weight * factors[codes]
+        if l1_ratio > 0:
+            self._fit_sparse(rows, codes, weight, C, l1_ratio, tol, fit_intercept, max_iter, n_threads)
+            return self
         narrow, rotation = rotate_wide_rows(rows)
         objective = _Likelihood(narrow, codes, len(self.classes_), weight, C, tol, fit_intercept, n_threads)
         start = objective.centered(self._start(objective, rows.shape[1], rotation))
@@ -173,6 +194,7 @@ class LogisticRegression(LinearClassifier):
                 ConvergenceWarning,
                 stacklevel=3,  # past the decorator
             )
+        vars(self).pop("duality_gap_", None)  # of an earlier fit, with another penalty
         V = minimizer.W.reshape(objective.scores, -1)
         coef = V[:, :-1] if rotation is None else V[:, :-1] @ rotation.T
         self.coef_, self.intercept_ = coef.astype(rows.dtype), objective.intercepts(V).astype(rows.dtype)
@@ -180,18 +202,64 @@ class LogisticRegression(LinearClassifier):
         self.n_iter_ = minimizer.n_iter.astype(np.int32)
         return self
 
+    def _fit_sparse(
+        self,
+        X: NDArray[Any],
+        codes: NDArray[np.intp],
+        weight: Array | None,
+        C: float,
+        l1_ratio: float,
+        tol: float,
+        fit_intercept: bool,
+        max_iter: int,
+        n_threads: int | None,
+    ) -> None:
+        """Fit with an L1 penalty, and set the attributes."""
+        n_classes = len(self.classes_)
+        found = fit_sparse(
+            X,
+            codes,
+            n_classes,
+            weight,
+            float(len(X)) if weight is None else _total(weight),
+            C,
+            l1_ratio,
+            self._last_fit(1 if n_classes == 2 else n_classes, X.shape[1]),
+            tol=tol,
+            fit_intercept=fit_intercept,
+            max_iter=max_iter,
+            n_threads=n_threads,
+            verbose=bool(self.verbose),
+        )
+        if found.gap > found.goal:
+            warnings.warn(
+                f"LogisticRegression stopped after {found.n_iter} steps (max_iter = {max_iter}) with a duality gap of "
+                f"{found.gap:.1e}, where tol = {tol:g} asks for {found.goal:.1e}",
+                ConvergenceWarning,
+                stacklevel=4,  # past `fit` and its decorator
+            )
+        self.coef_, self.intercept_ = found.w[:, :-1].astype(X.dtype), found.w[:, -1].astype(X.dtype)
+        self.objective_, self.duality_gap_ = found.objective, found.gap
+        self.n_iter_ = np.array([found.n_iter], np.int32)
+
+    def _last_fit(self, scores: int, columns: int) -> Array | None:
+        """Return coefficients and intercepts of the last fit, where a fit is to start from them."""
+        if not (self.warm_start and hasattr(self, "coef_")):
+            return None
+        if self.coef_.shape != (scores, columns):
+            raise ValueError(
+                f"coef_ of the last fit has shape {self.coef_.shape}; a warm start needs {scores, columns}"
+            )
+        intercept = self.intercept_ if self.fit_intercept else np.zeros(scores)
+        return np.column_stack([self.coef_, intercept]).astype(np.float64)
+
     def _start(self, objective: _Likelihood, columns: int, rotation: Array | None) -> Array:
         """Return coefficients and intercepts to start from: no coefficients, and the logarithms of the shares."""
-        if not (self.warm_start and hasattr(self, "coef_")):
+        start = self._last_fit(objective.scores, columns)
+        if start is None:
             return objective.without_coefficients()
-        expected = objective.scores, columns
-        if self.coef_.shape != expected:
-            raise ValueError(f"coef_ of the last fit has shape {self.coef_.shape}; a warm start needs {expected}")
-        coef = self.coef_.astype(np.float64)
         if rotation is not None:
-            coef = coef @ rotation
-        intercept = self.intercept_ if self.fit_intercept else np.zeros(objective.scores)
-        start = np.column_stack([coef, intercept])
+            start = np.column_stack([start[:, :-1] @ rotation, start[:, -1]])
         return start if objective.scores == 1 else start - start.mean(axis=0)
 
     def predict_proba(self, X: ArrayLike) -> NDArray[Any]:
