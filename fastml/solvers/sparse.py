@@ -1,8 +1,8 @@
 """Minimizers of sums of losses with an L1 penalty: Newton steps on few columns at a time, to a stated duality gap.
 
 A round makes the gradient of all columns and with it a bound on what is left to gain, takes the columns in that are to
-get a coefficient, the worst offenders first, and takes a few Newton steps on these alone: the quadratic that stands for
-the losses is minimized, with the penalty as it is, by coordinate descent and by solving for what is not 0. Where losses
+get a coefficient, the worst offenders first, and takes a Newton step on these alone: the quadratic that stands for the
+losses is minimized, with the penalty as it is, by coordinate descent and by solving for what is not 0. Where losses
 over classes make that too large, they are taken a class at a time, the scores of the others fixed.
 
 The bound is the dual objective. Derivatives of the losses by the scores are feasible dual variables once the sums over
@@ -37,18 +37,15 @@ else:
 
 __all__ = ["Penalty", "SparseSolution", "minimize_sparse"]
 
-#: Columns that a round takes in: at least this many, and this many times those that have coefficients.
-_FEWEST, _GROWTH = 64, 2
-
-#: Newton steps of a round for one score, and the share of the largest violation at which a round ends earlier.
-_STEPS, _SETTLED = 3, 0.1
+#: Columns that a round takes in at most, unless more have coefficients: then as many, up to one for each row in all.
+_FEWEST = 64
 
 #: Coordinates of all classes, and multiply-adds of their products, up to which classes are taken together.
 _MOST_TOGETHER, _TOGETHER_PRODUCTS = 2048, 2e10
 
-#: Share of its largest violation to which a quadratic is minimized; passes between two attempts to solve for the
-#: coefficients other than 0 at once, and such attempts.
-_PRECISION, _SWEEPS, _ATTEMPTS = 1e-3, 20, 30
+#: Share of its largest violation to which a quadratic is minimized, at the end and before; passes between two attempts
+#: to solve for the coefficients other than 0 at once, and such attempts.
+_PRECISION, _SWEEPS, _ATTEMPTS = (1e-4, 0.05), 20, 30
 
 #: Rounds that bring nothing before rounding errors are taken for what is left; a smaller gap than this share of the
 #: smallest is something.
@@ -57,8 +54,14 @@ _IDLE, _PROGRESS = 3, 0.9
 #: What a step must bring of what it promises, and halvings of a step.
 _DECREASE, _HALVINGS = 0.01, 30
 
-#: Rows per slab of a product, at least, and slabs; columns from which products are not made, in units of the rows.
-_SLAB_ROWS, _SLABS, _MOST_COLUMNS = 2048, 8, 2
+#: Rows per slab of a product, at least, slabs, and rows that are multiplied at a time.
+_SLAB_ROWS, _SLABS, _BLOCK_ROWS = 2048, 8, 512
+
+#: Bytes of the products of all slabs.
+_SLAB_BYTES = 1 << 28
+
+#: Columns from which products are not made, in units of the rows.
+_MOST_COLUMNS = 2
 
 #: Multiply-adds of one compiled call.
 _CALL_PRODUCTS = 1 << 26
@@ -155,9 +158,10 @@ class _Descent:
         # The column of ones is always there: its coefficient is the intercept.
         self._slot = np.full(columns + 1, -1)
         self._slot[-1] = 0
-        self._used, self._copies = np.array([columns]), np.ones((1, n))
+        self._used, self._space = np.array([columns]), np.ones((1, n))
         self._take(np.flatnonzero(self._w.any(axis=0)))
         self._Z = self._scores()
+        self._largest = 0.0
 
     @property
     def _selectable(self) -> int:
@@ -207,21 +211,14 @@ class _Descent:
         """Take steps: for all classes together, or for one after the other."""
         sets = [self._working_set(c) for c in range(len(self._w))]
         self._take(np.unique(np.concatenate(sets)))
-        if len(sets) == 1:
-            first = math.inf
-            for _ in range(_STEPS):
-                violation = self._step([0], sets, first)
-                if violation is None:
-                    break
-                first = min(first, _SETTLED * violation)
-            return
         size = sum(map(len, sets))
         if size <= _MOST_TOGETHER and self._X.shape[0] * size * size <= _TOGETHER_PRODUCTS:
             self._step(list(range(len(sets))), sets)
         else:
             for c in range(len(sets)):
                 self._step([c], sets)
-        self._shift()
+        if len(sets) > 1:
+            self._shift()
 
     def _working_set(self, c: int) -> NDArray[np.intp]:
         """Return the columns with coefficients, and those that ought to get one, if these are not too many."""
@@ -230,7 +227,8 @@ class _Descent:
         violation = np.abs(self._gradient[c, :m]) - self._l1[:m]
         violation[present] = -math.inf
         missing = np.flatnonzero(violation > 0)
-        most = max(_FEWEST, _GROWTH * int(np.count_nonzero(present)))
+        count = int(np.count_nonzero(present))
+        most = max(_FEWEST, min(count, self._X.shape[0] - count))
         if len(missing) > most:
             missing = missing[np.argpartition(-violation[missing], most - 1)[:most]]
         return np.sort(np.concatenate([np.flatnonzero(present), missing]))
@@ -242,16 +240,24 @@ class _Descent:
             return
         if len(self._used) + len(new) > 2 * len(needed) + _FEWEST:
             self._slot[self._used[1:]] = -1
-            self._used, self._copies = self._used[:1], self._copies[:1]
+            self._used = self._used[:1]
             new = needed[self._slot[needed] < 0]
         used = len(self._used)
-        copies = np.empty((used + len(new), self._copies.shape[1]))
-        copies[:used] = self._copies
+        self._slot[new] = np.arange(used, used + len(new))
+        if used + len(new) > len(self._space):
+            space = np.empty((2 * (used + len(new)), len(self._X)))
+            space[:used] = self._copies
+            self._space = space
+        self._used = np.concatenate([self._used, new])
+        own, center = self._copies[used:], self._center[new, np.newaxis]
         for first in range(0, len(self._X), _COPY_ROWS):
             here = slice(first, first + _COPY_ROWS)
-            copies[used:, here] = (self._X[here].take(new, axis=1) - self._center[new]).T
-        self._slot[new] = np.arange(used, len(copies))
-        self._used, self._copies = np.concatenate([self._used, new]), copies
+            np.subtract(self._X[here].take(new, axis=1).T, center, out=own[:, here])
+
+    @property
+    def _copies(self) -> Array:
+        """The columns in use, less their centers, as rows."""
+        return self._space[: len(self._used)]
 
     def _scores(self) -> Array:
         """Return the scores of all rows."""
@@ -270,16 +276,12 @@ class _Descent:
             parts.append(np.append(sets[c], self._used[:moving]))
         return np.concatenate(parts), np.cumsum([0, *map(len, parts)])
 
-    def _step(self, classes: list[int], sets: list[NDArray[np.intp]], settled: float = 0.0) -> float | None:
-        """Take a Newton step for some classes: one, or all.
-
-        Returned is the largest violation before the step, or None if there was none: because the violation was no more
-        than `settled`, or because nothing helps.
-        """
+    def _step(self, classes: list[int], sets: list[NDArray[np.intp]]) -> None:
+        """Take a Newton step for some classes, one or all, if that helps."""
         losses = self._losses
         columns, bounds = self._coordinates(classes, sets)
         if not len(columns):
-            return None
+            return
         place = np.repeat(np.arange(len(classes)), np.diff(bounds))
         slots, row = self._slot[columns], np.array(classes)[place]
         l1 = np.where(np.isfinite(self._l1[columns]), self._l1[columns], 0.0)
@@ -300,12 +302,12 @@ class _Descent:
             A, curvature = losses.derivatives(Z), losses.curvature(Z)
         gradient = (self._copies @ A.T)[slots, place] + l2 * w
         worst = float(np.where(w != 0, np.abs(gradient + np.sign(w) * l1), np.abs(gradient) - l1).max())
-        if worst <= settled < math.inf:
-            return None
+        self._largest = max(self._largest, worst)
+        goal = worst * min(max(worst / self._largest, _PRECISION[0]), _PRECISION[1])
         if len(columns) > _MOST_COLUMNS * Z.shape[1] and len(classes) == 1:
-            x = self._minimum_by_rows(slots, curvature.own[0], w, gradient, l1, l2, worst)
+            x = self._minimum_by_rows(slots, curvature.own[0], w, gradient, l1, l2, goal)
         else:
-            x = self._minimum_by_products(slots, bounds, curvature, w, gradient, l1, l2, worst)
+            x = self._minimum_by_products(slots, bounds, curvature, w, gradient, l1, l2, goal)
         change = x - w
         full = np.zeros((len(classes), len(self._used)))
         full[place, slots] = change
@@ -316,7 +318,7 @@ class _Descent:
         promised = float(np.sum(np.where(w * x > 0, staying, staying + l1 * (np.abs(x) - np.abs(w)))))
         noise = 4 * float(np.finfo(np.float64).eps) * (abs(before) + base)
         if not (promised < 0 and math.isfinite(promised)):
-            return None
+            return
         t = 1.0
         for _ in range(_HALVINGS):
             new = x if t == 1 else w + t * change
@@ -324,12 +326,11 @@ class _Descent:
             if fall <= _DECREASE * t * promised + noise:
                 self._w[row, columns] = new
                 self._Z[classes] = Z + t * direction
-                return worst
+                return
             t /= 2
-        return None
 
     def _minimum_by_rows(
-        self, slots: NDArray[np.intp], h: Array, w: Array, gradient: Array, l1: Array, l2: Array, worst: float
+        self, slots: NDArray[np.intp], h: Array, w: Array, gradient: Array, l1: Array, l2: Array, goal: float
     ) -> Array:
         """Return the coefficients of one class that minimize the quadratic and the penalty, without products."""
         x, n, m = w.copy(), self._copies.shape[1], len(slots)
@@ -340,10 +341,8 @@ class _Descent:
         residual = np.zeros(n)
         sweeps = max(1, min(_SWEEPS, _CALL_PRODUCTS // (2 * m * n)))
         for _ in range(_ATTEMPTS):
-            left = coordinates.descend_rows(
-                Z, curvature + ridge, ridge, l1, x, w, gradient, residual, sweeps, _PRECISION * worst
-            )
-            if left <= _PRECISION * worst:
+            left = coordinates.descend_rows(Z, curvature + ridge, ridge, l1, x, w, gradient, residual, sweeps, goal)
+            if left <= goal:
                 break
         return x
 
@@ -356,7 +355,7 @@ class _Descent:
         gradient: Array,
         l1: Array,
         l2: Array,
-        worst: float,
+        goal: float,
     ) -> Array:
         """Return the coefficients that minimize the quadratic and the penalty, by products of columns."""
         x, gradient, m = w.copy(), gradient.copy(), len(slots)
@@ -364,8 +363,8 @@ class _Descent:
         H.flat[:: m + 1] += l2 + _RIDGE * float(H.diagonal().max()) + np.finfo(np.float64).tiny
         sweeps = max(1, min(_SWEEPS, _CALL_PRODUCTS // (m * m)))
         for _ in range(_ATTEMPTS):
-            left = coordinates.descend_products(H, l1, x, gradient, sweeps, _PRECISION * worst)
-            if left <= _PRECISION * worst:
+            left = coordinates.descend_products(H, l1, x, gradient, sweeps, goal)
+            if left <= goal:
                 break
             _solve_for_support(H, l1, x, gradient)
         return x
@@ -373,21 +372,23 @@ class _Descent:
     def _products(self, slots: NDArray[np.intp], bounds: NDArray[np.intp], curvature: Curvature) -> Array:
         """Return the matrix of the quadratic; slab by slab, so that threads do not matter."""
         n, m = self._copies.shape[1], len(slots)
-        slabs = max(1, min(_SLABS, n // _SLAB_ROWS))
+        slabs = max(1, min(_SLABS, n // _SLAB_ROWS, _SLAB_BYTES // (8 * m * m)))
         per_slab = -(-n // slabs)
         parts = np.zeros((slabs, m, m))
         roots = np.sqrt(curvature.own)
 
         def work(slab: int) -> None:
-            here, part = slice(slab * per_slab, (slab + 1) * per_slab), parts[slab]
-            columns = self._copies[slots, here]
-            for c, root in enumerate(roots):
-                block = slice(bounds[c], bounds[c + 1])
-                own = columns[block] * root[here]
-                part[block, block] = own @ own.T
-            if curvature.shared is not None:
-                columns *= np.repeat(curvature.shared[:, here], np.diff(bounds), axis=0)
-                part -= columns @ columns.T
+            part, last = parts[slab], min(n, (slab + 1) * per_slab)
+            for first in range(slab * per_slab, last, _BLOCK_ROWS):
+                here = slice(first, min(last, first + _BLOCK_ROWS))
+                columns = self._copies[slots, here]
+                if curvature.shared is not None:
+                    shared = columns * np.repeat(curvature.shared[:, here], np.diff(bounds), axis=0)
+                    part -= shared @ shared.T
+                for c, root in enumerate(roots):
+                    own = slice(bounds[c], bounds[c + 1])
+                    columns[own] *= root[here]
+                    part[own, own] += columns[own] @ columns[own].T
 
         threads = parallel.resolve(self._n_threads, seconds=n * m * m * _PRODUCT_SECONDS)
         parallel.run(work, slabs, threads)
