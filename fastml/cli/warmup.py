@@ -47,6 +47,9 @@ def _fit_logistic_regression(dtype: str) -> None:
             X, y = _rows(n, columns, dtype)
             for classes in (2, 3):
                 LogisticRegression(max_iter=1, n_jobs=2).fit(X, y % classes)
+        for n, columns in ((50, 4), (6, 40)):  # with products of columns, and without
+            X, y = _rows(n, columns, dtype)
+            LogisticRegression(l1_ratio=0.5, C=100.0, max_iter=1, n_jobs=2).fit(X, y % 2)
 
 
 def _fit_sgd_classifier(dtype: str) -> None:

@@ -14,7 +14,8 @@ from ..utils import parameters
 from ..utils.lazy import lazy_module
 from ..utils.sample_weight import checked_weight_with_sum
 from ..utils.validation import CheckedScore, check_finite, unchanged_if_refused, validate_data
-from ._orthogonal import Reduced, reduce_rows, solve
+from ._orthogonal import Reduced, reduce_rows
+from ._solutions import not_below_zero, solve
 
 if TYPE_CHECKING:
     from ..kernels.linear import scores as linear_scores
@@ -28,9 +29,6 @@ Array = NDArray[np.float64]
 
 #: The names by which scikit-learn's `Ridge` is told how to solve.
 _RIDGE_SOLVERS = ("auto", "svd", "cholesky", "lsqr", "sparse_cg", "sag", "saga", "lbfgs")
-
-#: What stands for constraints on signs.
-_REFUSED_SIGNS = {True: "scipy.optimize.nnls has it for one target"}
 
 
 class _LeastSquares(CheckedScore, MultiOutputMixin, RegressorMixin, BaseEstimator):
@@ -50,8 +48,6 @@ class _LeastSquares(CheckedScore, MultiOutputMixin, RegressorMixin, BaseEstimato
         intercept = parameters.flag(self.fit_intercept, "fit_intercept")
         parameters.flag(self.copy_X, "copy_X")
         parameters.number(self.tol, "tol")
-        signs = parameters.flag(self.positive, "positive")
-        parameters.one_of(signs, "positive", (False,), refused=_REFUSED_SIGNS)
         n_threads = parameters.threads(self.n_jobs)
         rows, targets = validate_data(
             self, X, y, dtype=[np.float64, np.float32], y_numeric=True, multi_output=True, ensure_all_finite=False
@@ -116,7 +112,7 @@ class LinearRegression(_LeastSquares):
         Threads. Unlike in scikit-learn None means all that the process may use (see `fastml.kernels`); negative
         numbers count from there, -1 is all, -2 all but one. The result has the same bits for any number.
     positive : bool, default=False
-        True, which asks for coefficients that are not negative, is refused.
+        Whether coefficients must not be below 0 (intercepts may). Of several minima it is any that is taken.
 
     Attributes
     ----------
@@ -142,10 +138,12 @@ class LinearRegression(_LeastSquares):
     side, and these to one, sixteen at a time (about 2 n D² operations); it has the singular values of `X`. The rank is
     counted after each column has been measured by its own rounding errors, those of float32 data and of sums:
     what is no larger counts as 0. So units do not matter for it, and a constant column has a coefficient of exactly 0.
-    The norm that is smallest is that of the coefficients in the units of the columns.
+    The norm that is smallest is that of the coefficients in the units of the columns. Coefficients that must not be
+    below 0 come from the same triangle, by Lawson and Hanson's active sets, many columns at a time.
 
-    Source: J. Demmel, L. Grigori, M. Hoemmen and J. Langou, Communication-optimal parallel and sequential QR and LU
-    factorizations, SIAM J. Sci. Comput. 34 (2012), A206-A239.
+    Sources: J. Demmel, L. Grigori, M. Hoemmen and J. Langou, Communication-optimal parallel and sequential QR and LU
+    factorizations, SIAM J. Sci. Comput. 34 (2012), A206-A239; C. L. Lawson and R. J. Hanson, Solving Least Squares
+    Problems (1974), chapter 23.
 
     Examples
     --------
@@ -189,13 +187,15 @@ class LinearRegression(_LeastSquares):
         -------
         self
         """
+        positive = parameters.flag(self.positive, "positive")
         reduced, single, dtype = self._reduced(X, y, sample_weight)
         with one_blas_thread():
             solution = solve(reduced, reduced.noise(dtype))
+            coef = not_below_zero(solution, reduced, reduced.noise(dtype)) if positive else solution.coef
             singular = np.linalg.svd(solution.R, compute_uv=False)
         self.rank_, self.singular_ = solution.rank, np.zeros(min(reduced.shape))
         self.singular_[: len(singular)] = singular
-        self._keep(solution.coef, reduced, single, dtype)
+        self._keep(coef, reduced, single, dtype)
         return self
 
 
@@ -220,7 +220,7 @@ class Ridge(_LeastSquares):
     solver : str, default="auto"
         Any of scikit-learn's: they are ways to the same coefficients, for which there is one here.
     positive : bool, default=False
-        True, which asks for coefficients that are not negative, is refused.
+        Whether coefficients must not be below 0; intercepts may.
     random_state : int, RandomState or None, default=None
         Of no effect: nothing is random.
     n_jobs : int or None, default=None
@@ -314,7 +314,8 @@ class Ridge(_LeastSquares):
         if len(strengths) not in (1, targets):
             raise ValueError(f"alpha has {len(strengths)} values for {targets} targets; it must have one, or one each")
         alpha = np.array([parameters.number(each, "alpha") for each in strengths]) * np.ones(targets)
-        if not alpha.any():
-            return solve(reduced, reduced.noise(dtype)).coef
+        positive = parameters.flag(self.positive, "positive")
         # Columns of float32 may be rounded, but with a penalty that cannot blow anything up.
-        return solve(reduced, reduced.noise(np.float64), alpha).coef
+        noise = reduced.noise(np.float64 if alpha.any() else dtype)
+        solution = solve(reduced, noise, alpha if alpha.any() else None)
+        return not_below_zero(solution, reduced, noise, alpha) if positive else solution.coef

@@ -18,6 +18,7 @@ from ..solvers.quasi_newton import Minimizer
 from ..utils import parameters
 from ..utils.sample_weight import weights_of_classes
 from ..utils.validation import unchanged_if_refused
+from ._sparse_logistic import chosen_penalty, fit_sparse
 from .base import LinearClassifier
 
 __all__ = ["LogisticRegression"]
@@ -35,41 +36,36 @@ _NARROW_TOL = 1e-5
 #: The names by which scikit-learn's `LogisticRegression` is told how to solve.
 _SOLVERS = ("lbfgs", "liblinear", "newton-cg", "newton-cholesky", "sag", "saga")
 
-#: What is said of deprecated values after their names, by which filters of scikit-learn's warnings go.
-_DEPRECATED = " was deprecated in scikit-learn 1.8, and will be refused here when it is there, from 1.10 on: "
-
-#: What stands for penalties of scikit-learn's.
-_INSTEAD_OF_L1 = 'SGDClassifier(loss="log_loss", penalty="elasticnet") trains for it'
-
 
 class LogisticRegression(LinearClassifier):
-    """Logistic regression, binary or multinomial, with an L2 penalty or none.
+    """Logistic regression, binary or multinomial, with an L2 penalty, an L1 penalty, both or none.
 
-    Minimises scikit-learn's objective, ``sum_i s_i loss_i / sum_i s_i + ‖coef_‖² / (2 C sum_i s_i)`` with the weights
-    s of the rows, over coefficients and intercepts; intercepts are not penalised. The loss is binary cross-entropy
-    for two classes and softmax cross-entropy for more.
+    Minimises scikit-learn's objective, ``sum_i s_i loss_i / sum_i s_i + penalty / (C sum_i s_i)`` with the weights
+    s of the rows, over coefficients and intercepts; intercepts are not penalised. The penalty is ``l1_ratio ‖coef_‖₁ +
+    (1 - l1_ratio) ‖coef_‖² / 2``. The loss is binary cross-entropy for two classes and softmax cross-entropy for more.
 
     Parameters
     ----------
-    penalty : {"l2", None}, default="deprecated"
-        Deprecated in scikit-learn, and so here, for `l1_ratio` and `C`: "l2" is an `l1_ratio` of 0, None a `C` of
-        ``numpy.inf``. "l1" and "elasticnet" are refused.
+    penalty : {"l1", "l2", "elasticnet"} or None, default="deprecated"
+        Deprecated, as in scikit-learn, with its warning: `l1_ratio` of 1, 0 or in between says the same, and
+        ``C=numpy.inf`` says None.
     C : float, default=1.0
         Inverse strength of the penalty; ``numpy.inf`` means none.
     l1_ratio : float, default=0.0
-        Share of L1 in the penalty; above 0 it is refused.
+        Share of the L1 penalty, from 0 to 1. Where it is above 0 coefficients can be exactly 0.
     dual : bool, default=False
         Of no effect: a dual form has the same solution.
     tol : float, default=1e-4
         The fit ends where the largest entry of the gradient is at most `tol`, as in scikit-learn, and the
         objective is expected to fall by at most ``tol ** 2`` of itself. The second is what makes coefficients
         accurate to about `tol` whatever the units of the columns; entries of the gradient for columns with a standard
-        deviation above 1 are divided by it.
+        deviation above 1 are divided by it. With an L1 penalty the fit ends where `duality_gap_` is at most
+        ``tol ** 2`` of the objective (at least 1e-13 of it): a bound, where the other is an expectation.
     fit_intercept : bool, default=True
         Whether to fit intercepts; without, they are 0.
     intercept_scaling : float, default=1
         With ``solver="liblinear"`` the intercept is the coefficient of a column of this value: ``(b /
-        intercept_scaling)²`` is added to the square of the norm.
+        intercept_scaling)²`` is added to the square of the norm, or ``|b| / intercept_scaling`` to the L1 norm.
     class_weight : dict, "balanced" or None, default=None
         Weights of the classes, which multiply those of the rows. "balanced" makes all classes count the same.
     random_state : int, RandomState or None, default=None
@@ -97,6 +93,8 @@ class LogisticRegression(LinearClassifier):
         Intercepts.
     objective_ : float
         The objective at the end.
+    duality_gap_ : float
+        How far that is from the minimum at most; with an L1 penalty only.
     n_iter_ : ndarray of shape (1,), int32
         Steps taken.
     n_features_in_ : int
@@ -116,6 +114,10 @@ class LogisticRegression(LinearClassifier):
     rows and by class. Rows wider than there are many are rotated into fewer columns first. Columns far from 0 for their
     spread are centred, in the solver and not in memory, if there is an intercept. For large float32 data passes over
     the rows compute in float32, and the last ones in float64.
+
+    With an L1 penalty steps are Newton's on the columns that have coefficients or are to get some, by coordinate
+    descent, a class at a time; all in float64, on copies of these columns. Among equal minima of several classes the
+    one is taken whose intercepts sum to 0.
 
     Examples
     --------
@@ -177,7 +179,7 @@ class LogisticRegression(LinearClassifier):
         -------
         self
         """
-        C = self._inverse_strength()
+        C, l1_ratio = chosen_penalty(self.penalty, self.l1_ratio, self.C)
         parameters.flag(self.dual, "dual")
         scaling = parameters.number(self.intercept_scaling, "intercept_scaling", above=True)
         parameters.one_of(self.solver, "solver", _SOLVERS)
@@ -192,11 +194,18 @@ class LogisticRegression(LinearClassifier):
                 f"solver is 'liblinear', which is for two classes, and y has {n_classes}; any other solver fits all "
                 "classes together, sklearn.multiclass.OneVsRestClassifier one against the rest"
             )
-        ridge = 1 / scaling**2 if self.solver == "liblinear" else 0.0
+        liblinear = self.solver == "liblinear"
+        if liblinear and 0 < l1_ratio < 1:
+            raise ValueError(f"l1_ratio is {self.l1_ratio}; with solver='liblinear' it must be 0 or 1")
         factors = weights_of_classes(self.class_weight, self.classes_, codes, weight)
         if (factors != 1).any():
             with np.errstate(over="ignore"):
                 weight = factors[codes] if weight is None else weight * factors[codes]
+        if l1_ratio > 0:
+            scaling = scaling if liblinear else math.inf
+            self._fit_sparse(rows, codes, weight, C, l1_ratio, scaling, tol, fit_intercept, max_iter, n_threads)
+            return self
+        ridge = 1 / scaling**2 if liblinear else 0.0
         narrow, rotation = rotate_wide_rows(rows)
         objective = _Likelihood(narrow, codes, n_classes, weight, C, ridge, tol, fit_intercept, n_threads)
         start = objective.centered(self._start(objective, rows.shape[1], rotation))
@@ -215,6 +224,7 @@ class LogisticRegression(LinearClassifier):
                 ConvergenceWarning,
                 stacklevel=3,  # past the decorator
             )
+        vars(self).pop("duality_gap_", None)  # of an earlier fit, with another penalty
         V = minimizer.W.reshape(objective.scores, -1)
         coef = V[:, :-1] if rotation is None else V[:, :-1] @ rotation.T
         self.coef_, self.intercept_ = coef.astype(rows.dtype), objective.intercepts(V).astype(rows.dtype)
@@ -222,37 +232,66 @@ class LogisticRegression(LinearClassifier):
         self.n_iter_ = minimizer.n_iter.astype(np.int32)
         return self
 
-    def _inverse_strength(self) -> float:
-        """Return C, or infinity where there is no penalty; warn of what is deprecated, and refuse what is not there."""
-        C = math.inf if self.C == math.inf else parameters.number(self.C, "C", above=True)
-        if self.penalty != "deprecated":
-            known = ("l2", None)
-            refused = dict.fromkeys(("l1", "elasticnet"), _INSTEAD_OF_L1)
-            parameters.one_of(self.penalty, "penalty", known, refused=refused)
-            _warn("'penalty'" + _DEPRECATED + "l1_ratio=0 stands for 'l2', C=numpy.inf for None", FutureWarning)
-            if self.penalty == "l2":
-                return C
-            if C != 1:
-                _warn(f"C is {self.C}, which penalty=None leaves unused")
-            return math.inf
-        if self.l1_ratio is None:
-            _warn("'l1_ratio=None'" + _DEPRECATED + "0 stands for it", FutureWarning)
-        elif parameters.number(self.l1_ratio, "l1_ratio", most=1) > 0 and C < math.inf:
-            raise ValueError(f"l1_ratio is {self.l1_ratio}, which fastml does not have; {_INSTEAD_OF_L1}")
-        return C
+    def _fit_sparse(
+        self,
+        X: NDArray[Any],
+        codes: NDArray[np.intp],
+        weight: Array | None,
+        C: float,
+        l1_ratio: float,
+        scaling: float,
+        tol: float,
+        fit_intercept: bool,
+        max_iter: int,
+        n_threads: int | None,
+    ) -> None:
+        """Fit with an L1 penalty, and set the attributes; intercepts are free where `scaling` is infinite."""
+        n_classes = len(self.classes_)
+        found = fit_sparse(
+            X,
+            codes,
+            n_classes,
+            weight,
+            float(len(X)) if weight is None else _total(weight),
+            C,
+            l1_ratio,
+            self._last_fit(1 if n_classes == 2 else n_classes, X.shape[1]),
+            scaling=scaling,
+            tol=tol,
+            fit_intercept=fit_intercept,
+            max_iter=max_iter,
+            n_threads=n_threads,
+            verbose=bool(self.verbose),
+        )
+        if found.gap > found.goal:
+            warnings.warn(
+                f"LogisticRegression stopped after {found.n_iter} steps (max_iter = {max_iter}) with a duality gap of "
+                f"{found.gap:.1e}, where tol = {tol:g} asks for {found.goal:.1e}",
+                ConvergenceWarning,
+                stacklevel=4,  # past `fit` and its decorator
+            )
+        self.coef_, self.intercept_ = found.w[:, :-1].astype(X.dtype), found.w[:, -1].astype(X.dtype)
+        self.objective_, self.duality_gap_ = found.objective, found.gap
+        self.n_iter_ = np.array([found.n_iter], np.int32)
+
+    def _last_fit(self, scores: int, columns: int) -> Array | None:
+        """Return coefficients and intercepts of the last fit, where a fit is to start from them."""
+        if not (self.warm_start and hasattr(self, "coef_")):
+            return None
+        if self.coef_.shape != (scores, columns):
+            raise ValueError(
+                f"coef_ of the last fit has shape {self.coef_.shape}; a warm start needs {scores, columns}"
+            )
+        intercept = self.intercept_ if self.fit_intercept else np.zeros(scores)
+        return np.column_stack([self.coef_, intercept]).astype(np.float64)
 
     def _start(self, objective: _Likelihood, columns: int, rotation: Array | None) -> Array:
         """Return coefficients and intercepts to start from: no coefficients, and the logarithms of the shares."""
-        if not (self.warm_start and hasattr(self, "coef_")):
+        start = self._last_fit(objective.scores, columns)
+        if start is None:
             return objective.without_coefficients()
-        expected = objective.scores, columns
-        if self.coef_.shape != expected:
-            raise ValueError(f"coef_ of the last fit has shape {self.coef_.shape}; a warm start needs {expected}")
-        coef = self.coef_.astype(np.float64)
         if rotation is not None:
-            coef = coef @ rotation
-        intercept = self.intercept_ if self.fit_intercept else np.zeros(objective.scores)
-        start = np.column_stack([coef, intercept])
+            start = np.column_stack([start[:, :-1] @ rotation, start[:, -1]])
         return start if objective.scores == 1 else start - start.mean(axis=0)
 
     def predict_proba(self, X: ArrayLike) -> NDArray[Any]:

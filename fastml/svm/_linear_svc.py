@@ -17,6 +17,7 @@ from ..utils.validation import unchanged_if_refused
 from ._dual import crammer_singer, solve_dual
 from ._primal import solve_primal
 from ._problems import Problems, Settings, Solution
+from ._sparse import solve_sparse
 
 __all__ = ["LinearSVC"]
 
@@ -26,9 +27,6 @@ _LEAST_COST, _MOST_COST = 1e-305, 1e150
 #: Rows per column up to which the dual of the hinge is solved, and entries of X up to which all are few.
 _DUAL_SHARE, _FEW_ENTRIES = 1.5, 1 << 11
 
-#: What stands for penalties of scikit-learn's.
-_REFUSED_PENALTIES = {"l1": 'SGDClassifier(loss="squared_hinge", penalty="l1") trains for it'}
-
 
 class LinearSVC(LinearClassifier):
     """Linear support vector classification with a certificate: the fit ends at a stated duality gap.
@@ -36,12 +34,13 @@ class LinearSVC(LinearClassifier):
     Minimises scikit-learn's objectives. One class against the rest, for each class or for the second of two,
     ``‖w‖² / 2 + C sum_i s_i loss(y_i (w . x_i + b))`` with y = ±1 and the hinge ``max(0, 1 - m)`` or its square; or,
     for all classes together (Crammer and Singer), ``sum_c ‖w_c‖² / 2 + C sum_i s_i max_c (w_c . x_i + [c != y_i] -
-    w_yi . x_i)``.
+    w_yi . x_i)``. With ``penalty="l1"`` the first has ``‖w‖₁`` in place of ``‖w‖² / 2``.
 
     Parameters
     ----------
-    penalty : {"l2"}, default="l2"
-        The penalty; "l1" is refused.
+    penalty : {"l2", "l1"}, default="l2"
+        The penalty. With "l1" coefficients can be exactly 0; the loss must be the squared hinge, and `dual` not True.
+        Crammer and Singer's form has the first only.
     loss : {"squared_hinge", "hinge"}, default="squared_hinge"
         The loss; Crammer and Singer's is always the second.
     dual : "auto" or bool, default="auto"
@@ -49,7 +48,7 @@ class LinearSVC(LinearClassifier):
         the dual by coordinate descent. Both end at the same gap. "auto" solves the primal, but the dual of the hinge
         for up to 1.5 rows per column (and more than 2048 entries), and that of its square for data much wider than
         there are rows; where this does not get there, the other form is tried. Crammer and Singer's form is always
-        solved in the dual.
+        solved in the dual. With the L1 penalty the primal is, by Newton steps on the columns that have coefficients.
     tol : float, default=1e-4
         The duality gap, as a share of the objective, at which a problem is done.
     C : float, default=1.0
@@ -60,7 +59,7 @@ class LinearSVC(LinearClassifier):
         Whether to fit intercepts; without, they are 0.
     intercept_scaling : float, default=1
         The intercept is the coefficient of a column of this value. So ``(b / intercept_scaling)² / 2`` is added to the
-        objective.
+        objective, and ``|b| / intercept_scaling`` with the L1 penalty.
     class_weight : dict, "balanced" or None, default=None
         Weights of the classes. One against the rest, the weight of the one applies and the rest weighs 1, as in
         scikit-learn; with two classes, and in Crammer and Singer's form, each row has its class's weight.
@@ -86,7 +85,8 @@ class LinearSVC(LinearClassifier):
     intercept_ : ndarray of shape (1,) or (C,)
         Intercepts.
     dual_coef_ : ndarray of shape (1, n) or (C, n), float64
-        Feasible dual variables times the sign of the row. ``coef_`` is ``dual_coef_ @ X``, up to the gap.
+        Feasible dual variables times the sign of the row. ``coef_`` is ``dual_coef_ @ X``, up to the gap; with the L1
+        penalty no entry of that is outside [-1, 1], and it is close to the sign of a coefficient that is not 0.
     objective_ : ndarray of shape (problems,)
         The primal objective of each problem; Crammer and Singer's is one problem.
     duality_gap_ : ndarray of shape (problems,)
@@ -126,7 +126,7 @@ class LinearSVC(LinearClassifier):
 
     def __init__(
         self,
-        penalty: str = "l2",
+        penalty: Literal["l2", "l1"] = "l2",
         loss: Literal["squared_hinge", "hinge"] = "squared_hinge",
         *,
         dual: Literal["auto"] | bool = "auto",
@@ -187,7 +187,10 @@ class LinearSVC(LinearClassifier):
                 rows, 1 - codes if binary else codes, cost,
                 factors[1:] if binary else factors, factors[:1] if binary else np.ones(len(factors)), settings,
             )  # fmt: skip
-            solution = _solve(problems, _forms_to_try(rows, settings) if self.dual == "auto" else [self.dual])
+            if self.penalty == "l1":
+                solution = solve_sparse(problems)
+            else:
+                solution = _solve(problems, _forms_to_try(rows, settings) if self.dual == "auto" else [self.dual])
         if (solution.gap > solution.goal).any():
             shares = solution.gap / np.maximum(solution.objective, np.finfo(np.float64).tiny)
             warnings.warn(
@@ -203,10 +206,15 @@ class LinearSVC(LinearClassifier):
 
     def _settings(self) -> Settings:
         """Check the parameters."""
-        parameters.one_of(self.penalty, "penalty", ("l2",), refused=_REFUSED_PENALTIES)
         parameters.one_of(self.loss, "loss", ("squared_hinge", "hinge"))
         parameters.one_of(self.multi_class, "multi_class", ("ovr", "crammer_singer"))
         parameters.one_of(self.dual, "dual", ("auto", True, False))
+        parameters.one_of(self.penalty, "penalty", ("l2", "l1"))
+        if self.penalty == "l1" and self.multi_class == "ovr":
+            if self.loss == "hinge":
+                raise ValueError("loss is 'hinge'; with penalty='l1' it must be 'squared_hinge'")
+            if self.dual is True:
+                raise ValueError("dual is True; with penalty='l1' it must be False or 'auto'")
         fit_intercept = parameters.flag(self.fit_intercept, "fit_intercept")
         regularized = parameters.flag(self.regularize_intercept, "regularize_intercept")
         free = fit_intercept and not regularized

@@ -5,7 +5,8 @@
   what is done to a block of rows: `_stacked` (the two products for many models), `_stacked_losses`. The steps are those
   of `kernels.training.steps`.
 - What solvers ask for: `objective` (value and gradient of several problems), `gram` (weighted products of rows, for
-  Newton steps), `dual` (coordinate descent for support vector machines).
+  Newton steps), `dual` (coordinate descent for support vector machines), `coordinates` (coordinate descent on
+  quadratics with an L1 penalty).
 
 - What predictions need: `scores`.
 

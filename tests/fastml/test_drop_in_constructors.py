@@ -128,17 +128,10 @@ WAYS = [
 
 #: Values of the twins that fastml has no meaning for.
 REFUSED = [
-    ("LinearRegression", {"positive": True}, "positive is True, which fastml does not have; scipy"),
-    ("LinearSVC", {"penalty": "l1"}, "penalty is 'l1', which fastml does not have; SGDClassifier"),
-    ("LogisticRegression", {"l1_ratio": 1}, "l1_ratio is 1, which fastml does not have; SGDClassifier"),
-    ("LogisticRegression", {"l1_ratio": 0.5}, "l1_ratio is 0.5, which"),
-    ("LogisticRegression", {"penalty": "l1"}, "penalty is 'l1', which"),
-    ("LogisticRegression", {"penalty": "elasticnet", "l1_ratio": 0.5}, "penalty is 'elasticnet', which"),
     ("MLPClassifier", {"solver": "lbfgs"}, "solver is 'lbfgs', which fastml does not have; 'adam'"),
     ("MLPClassifier", {"learning_rate": "adaptive"}, "learning_rate is 'adaptive', which"),
     ("MLPRegressor", {"solver": "lbfgs"}, "solver is 'lbfgs', which"),
     ("MLPRegressor", {"loss": "poisson"}, "loss is 'poisson'; it must be one of 'squared_error'"),
-    ("Ridge", {"positive": True}, "positive is True, which"),
     ("SGDClassifier", {"loss": "perceptron"}, "loss is 'perceptron'; it must be one of 'hinge'"),
     ("SGDClassifier", {"learning_rate": "adaptive"}, "learning_rate is 'adaptive'; it must be one of 'constant'"),
     ("SGDRegressor", {"loss": "epsilon_insensitive"}, "loss is 'epsilon_insensitive'; it must be one of"),
@@ -276,7 +269,7 @@ def test_deprecated_penalties_of_logistic_regression(seed, same_bits):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         plain.fit(X, y)
-        without = fastml.LogisticRegression(C=np.inf, l1_ratio=0.5).fit(X, y)
+        without = fastml.LogisticRegression(C=np.inf).fit(X, y)
     with pytest.warns(FutureWarning, match="^'penalty' was deprecated.*C=numpy.inf for None") as found:
         none = fastml.LogisticRegression(None).fit(X, y)
     assert found[0].filename == __file__

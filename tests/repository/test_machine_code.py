@@ -305,8 +305,12 @@ def accumulating_kernels(signatures: dict[str, dict[str, int]]) -> set[str]:
 #: Principal columns are differences of distances, made once for each row.
 #: Random numbers are of float64 whatever is shuffled. Rows are divided by their lengths in float64, and rounded once.
 #: Rows that miss values are compared in float64, whatever they come in. Models with float64 coefficients ask for scores
-#: in float64.
-ONLY_DOUBLE = {"neighbors.donors._offer"}
+#: in float64. Newton steps with an L1 penalty work on float64 copies of a few columns.
+ONLY_DOUBLE = {
+    "neighbors.donors._offer",
+    "linear.coordinates._descend_products",
+    "linear.coordinates._descend_rows",
+}
 DOUBLE_BY_NATURE = {
     "distances.searched_rows._write_directions",
     *(f"linear.scores.{name}" for name in ("_score", "_scores", "_score_of_columns", "_scores_of_columns")),
