@@ -18,8 +18,9 @@ from ..arguments.arrays import INTP, as_contiguous, real, refuse_masked
 from ..arguments.scalars import flag
 from ..distances import arguments
 from ..runtime import parallel
+from ..runtime.jit import readonly
 
-__all__ = ["NO_ROW", "Candidates", "checked", "find", "nothing_found"]
+__all__ = ["NO_GROUPS", "NO_ROW", "Candidates", "checked", "find", "nothing_found"]
 
 #: The index that stands where a query has no more candidates.
 NO_ROW = -1
@@ -34,7 +35,8 @@ _FEW_LEFT = 16
 _SMALL_GROUP = 1 << 24
 _PER_PAIR = 64
 
-_NO_GROUPS = np.empty(0, np.intp)
+#: What stands where rows have no groups.
+NO_GROUPS = readonly(np.empty(0, np.intp))
 
 #: Finds the k nearest rows of Y of other groups: ``search(x, x_groups, y, y_groups, k, n_threads)``.
 Search = Callable[..., tuple[NDArray[Any], NDArray[np.intp]]]
@@ -158,7 +160,7 @@ def find(
     Where rows of Y are `prepared`, they are copied only if few are left.
     """
     (groups, within, where, offset), n, m = chosen, len(x), len(y)
-    own, others = groups or (_NO_GROUPS, _NO_GROUPS)
+    own, others = groups or (NO_GROUPS, NO_GROUPS)
     rows = None
     if where is not None and not where.all():
         rows = np.flatnonzero(where)
@@ -171,7 +173,7 @@ def find(
         own = others
     width, own_row = k, None if offset is None else offset + np.arange(n)
     if within:
-        numbered = (_NO_GROUPS, _NO_GROUPS) if own_row is None else (own_row, np.arange(m) if rows is None else rows)
+        numbered = (NO_GROUPS, NO_GROUPS) if own_row is None else (own_row, np.arange(m) if rows is None else rows)
         distances, indices = _find_within(dtype, x, own, y, others, numbered, k, n_threads, search)
     else:
         if own_row is not None and groups is None:

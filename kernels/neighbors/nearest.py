@@ -59,6 +59,7 @@ from ..simd import comparisons
 from ..simd.comparisons import KEYS_AT_ONCE
 from . import _bounds, _extremes, _pruning, _selection, _symmetric, _tree, _tree_choice, candidates
 from ._heaps import KeyRule, before, key_of, key_rule, merge, new_heaps, replace_root, sort_heaps, sort_rows
+from .candidates import NO_GROUPS
 from .prepared import PreparedRows
 
 __all__ = ["k_nearest"]
@@ -81,8 +82,6 @@ _TREE_STEPS = 20
 
 #: Moves within heaps and merges that one compiled call may do: about 0.05 s.
 _CALL_MERGES = 1 << 21
-
-_NO_GROUPS = readonly(np.empty(0, np.intp))
 
 
 def k_nearest(
@@ -216,7 +215,7 @@ def k_nearest(
     way = arguments.algorithm(algorithm)
     k, chosen = candidates.checked(k, len(x), len(y), exclude_self, offset, groups, within_groups, where)
     if chosen.is_all:
-        return _outside_groups(short, way, x, _NO_GROUPS, y, _NO_GROUPS, k, n_threads, prepared=prepared)
+        return _outside_groups(short, way, x, NO_GROUPS, y, NO_GROUPS, k, n_threads, prepared=prepared)
     search = partial(_outside_groups, short, way, prepared=prepared)
     dtype = arguments.result_dtype(short, x.dtype, x.shape[1])
     return candidates.find(chosen, short, dtype, x, y, k, n_threads, search, prepared is not None)

@@ -28,8 +28,6 @@ _QUERIES_TO_ASK = 512
 #: Queries that repay the rounding of all rows, and queries of one call that round them anew.
 _FEWEST_ASKED, _MANY_QUERIES = 64, 256
 
-_NO_GROUPS = np.empty(0, np.intp)
-
 
 class PreparedRows:
     """Rows to be searched by `k_nearest`, in place of `Y`; made by `prepare`.
