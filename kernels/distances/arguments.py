@@ -225,7 +225,7 @@ def column_factors(
     """Return what columns are multiplied with so that their differences have their weights; None: there are none.
 
     `parameters` is ``{"w": weights}`` or None. A column of weight w counts as w columns: w |x - y| (L1), w (x - y)^2
-    (L2), and in a maximum every column of positive weight alike.
+    (L2), and in a maximum every column of positive weight alike. A column of weight 0 is not there.
 
     Raises
     ------
@@ -265,7 +265,9 @@ def _are_extreme(factors: Array) -> bool:
 
 def _times(rows: Array, factors: Array) -> Array:
     with np.errstate(over="ignore", invalid="ignore", under="ignore"):  # in float64, and rounded once
-        return np.multiply(rows, factors, out=np.empty_like(rows), casting="same_kind")
+        weighted = np.multiply(rows, factors, out=np.empty_like(rows), casting="same_kind")
+    weighted[:, factors == 0] = 0  # 0 times NaN or infinity is not
+    return weighted
 
 
 def result_dtype(metric: Metric, dtype: np.dtype[Any], columns: int, squared: bool = False) -> np.dtype[Any]:

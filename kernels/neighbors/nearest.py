@@ -116,8 +116,8 @@ def k_nearest(
         bits: both sides uint8, as `numpy.packbits` makes them. "inner_product" is a similarity: the largest first.
     metric_params : dict, optional
         ``{"w": weights}``, one for each column, finite and not negative, for "l1", "l2", "linf" and "sqeuclidean": how
-        much |x - y| counts, or (x - y)^2; for "linf" columns of positive weight count alike, as in SciPy. float32
-        rows become float64 where weights are very large or very small.
+        much |x - y| counts, or (x - y)^2; for "linf" columns of positive weight count alike, as in SciPy. A column of
+        weight 0 is not there, NaN in it neither. float32 rows become float64 where weights are very large or small.
     exclude_self : bool, default=False
         Leave out row ``i`` of `Y` for query ``i``; needs n == m, or an `offset`.
     offset : int, optional
