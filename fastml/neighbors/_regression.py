@@ -67,7 +67,7 @@ class KNeighborsRegressor(CheckedScore, RegressorMixin, KNeighbors):
     """
 
     @unchanged_if_refused
-    def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
+    def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Keep the training rows and their targets.
 
         Parameters
@@ -76,12 +76,14 @@ class KNeighborsRegressor(CheckedScore, RegressorMixin, KNeighbors):
             Training rows, finite.
         y : array-like or sparse matrix of shape (n,) or (n, outputs)
             Targets, finite. A sparse matrix is made dense.
+        sample_weight : array-like of shape (n,) or float, optional
+            Weights, as in `KNeighborsClassifier.fit`: a row of weight w is w equal rows.
 
         Returns
         -------
         self
         """
-        targets = self._fit(X, y, y_numeric=True)
+        targets = self._fit(X, y, sample_weight, y_numeric=True)
         self.outputs_2d_ = targets.ndim == 2
         self._y = np.ascontiguousarray(targets, np.float64)
         return self
