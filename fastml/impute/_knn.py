@@ -13,7 +13,7 @@ from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.impute import MissingIndicator
 from sklearn.utils.validation import check_is_fitted
 
-from ..neighbors.voting import NeighborWeights, check_weights, mean_over_ranks, weights_of
+from ..neighbors.voting import NeighborWeights, check_weights, in_range, mean_over_ranks, weights_of
 from ..utils import parameters
 from ..utils.lazy import lazy_module
 from ..utils.validation import unchanged_if_refused, validate_data
@@ -141,9 +141,19 @@ class KNNImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         known = np.where(missing, np.nan, rows).astype(np.float64, copy=False)
         self._donors = donors.pack(known)
         self._is_known = self._donors.counts > 0
-        with np.errstate(over="ignore"):
-            self._means = np.nansum(known, axis=0) / np.maximum(self._donors.counts, 1)
+        self._means = self._means_of(known)
         return self
+
+    def _means_of(self, known: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the mean of what is known of each column, of those whose sum leaves the range by smaller values."""
+        counts = np.maximum(self._donors.counts, 1)
+        with np.errstate(over="ignore", invalid="ignore"):
+            means: NDArray[np.float64] = np.nansum(known, axis=0) / counts
+        large = ~np.isfinite(means)
+        if large.any():
+            shift = len(known).bit_length()
+            means[large] = in_range(np.nansum(np.ldexp(known[:, large], -shift), axis=0) / counts[large], shift)
+        return means
 
     def transform(self, X: ArrayLike) -> NDArray[Any]:
         """Fill in what is missing.

@@ -21,7 +21,7 @@ from ..kernels.distances import arguments as distances_arguments
 from ..utils import parameters
 from ..utils.validation import CheckedScore, unchanged_if_refused, validate_data
 from ._radius import RadiusNeighborsMixin, blocks_of_rows, checked_radius, owners, weights_within
-from .voting import NeighborWeights, check_weights, checked_metric, effective_metric, numbered_labels
+from .voting import NeighborWeights, check_weights, checked_metric, effective_metric, in_range, numbered_labels
 
 __all__ = ["RadiusNeighborsClassifier", "RadiusNeighborsRegressor", "RadiusNeighborsTransformer"]
 
@@ -340,15 +340,33 @@ class RadiusNeighborsRegressor(CheckedScore, RegressorMixin, _WithTargets):
         totals = np.bincount(queries, weights, minlength=n)
         columns = self._y.reshape(len(self._y), -1)
         means = np.full((n, columns.shape[1]), np.nan)
+        shift = 1 + (2 * self.n_samples_fit_).bit_length()
         for output, column in enumerate(columns.T):
-            values = column[indices] if weights is None else column[indices] * weights
-            sums = np.bincount(queries, values, minlength=n)  # from near to far
-            np.divide(sums, totals, out=means[:, output], where=totals > 0)
+            with np.errstate(over="ignore", invalid="ignore"):
+                means[:, output] = _means(column, indices, queries, weights, totals)
+            large = (totals > 0) & ~np.isfinite(means[:, output])
+            if large.any():  # their sums leave the range, which those of smaller values do not
+                again = _means(np.ldexp(column, -shift), indices, queries, weights, totals)
+                means[large, output] = in_range(again[large], shift)
         if not totals.all():
             lonely = np.count_nonzero(totals == 0)
             text = f"{lonely} rows have no neighbours within the radius; NaN is predicted for them"
             warnings.warn(text, UserWarning, stacklevel=2)
         return means if self.outputs_2d_ else means[:, 0]
+
+
+def _means(
+    column: NDArray[np.float64],
+    indices: NDArray[np.intp],
+    queries: NDArray[np.intp],
+    weights: NDArray[np.float64] | None,
+    totals: NDArray[Any],
+) -> NDArray[np.float64]:
+    """Return the mean of each query's neighbours, added up from near to far; NaN where there are none."""
+    values = column[indices] if weights is None else column[indices] * weights
+    sums = np.bincount(queries, values, minlength=len(totals))
+    means: NDArray[np.float64] = np.divide(sums, totals, out=np.full(len(totals), np.nan), where=totals > 0)
+    return means
 
 
 class RadiusNeighborsTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, _RadiusNeighbors):

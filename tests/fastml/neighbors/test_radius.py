@@ -200,6 +200,16 @@ def test_weights_near_the_ends_of_the_range(data):
         np.testing.assert_allclose(model.predict(X_test * scale), want, rtol=1e-12)
 
 
+@pytest.mark.parametrize("weights", WEIGHTS)
+def test_means_of_large_targets_stay_in_range(data, weights):
+    X, y, X_test = data[0], data[1], data[2]
+    large = np.column_stack([np.where(y > 0, 1.7e308, -1e300), y])
+    found = RadiusNeighborsRegressor(3.0, weights=weights).fit(X, large).predict(X_test)
+    small = RadiusNeighborsRegressor(3.0, weights=weights).fit(X, large * 2.0**-20).predict(X_test)
+    assert np.nanmax(found) > 1e308
+    np.testing.assert_allclose(found, small * 2.0**20, rtol=1e-15)
+
+
 def test_a_function_that_returns_no_rows_of_weights_is_named(data):
     X, y, X_test, _ = data
     with pytest.raises(TypeError, match="weights returned a float"):
