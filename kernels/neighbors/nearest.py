@@ -227,6 +227,7 @@ def k_nearest_outside_group(
     k: int,
     *,
     metric: str = "l2",
+    metric_params: Mapping[str, Any] | None = None,
     algorithm: arguments.Algorithm = "auto",
     n_threads: int | None = None,
     progress: Callable[[int], object] | None = None,
@@ -237,7 +238,7 @@ def k_nearest_outside_group(
     many more rows' worth of the work is done.
     """
     short = arguments.metric(metric)
-    x, y = searched_rows.settled(short, None, X, None, n_threads)
+    x, y = searched_rows.settled(short, metric_params, X, None, n_threads)
     return _outside_groups(short, arguments.algorithm(algorithm), x, groups, y, groups, k, n_threads, progress)
 
 
