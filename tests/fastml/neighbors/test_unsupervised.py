@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from sklearn import neighbors as theirs
 from sklearn.base import clone
-from sklearn.cluster import DBSCAN, SpectralClustering
+from sklearn.cluster import DBSCAN, HDBSCAN, SpectralClustering
 from sklearn.exceptions import NotFittedError
 from sklearn.manifold import TSNE, Isomap
 from sklearn.metrics import adjusted_rand_score
@@ -113,6 +113,9 @@ def test_clusters_of_scikit_learn(rows):
         SpectralClustering(3, affinity="precomputed_nearest_neighbors", n_neighbors=31, random_state=0),
     ).fit_predict(rows)
     assert adjusted_rand_score(groups, found) == 1
+    by_density = HDBSCAN(metric="precomputed", copy=True)
+    found = make_pipeline(KNeighborsTransformer(n_neighbors=89), by_density).fit_predict(rows)
+    assert np.array_equal(found, HDBSCAN(copy=True).fit_predict(rows))
 
 
 @pytest.mark.slow
@@ -128,6 +131,7 @@ def test_manifolds_of_scikit_learn(rows):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # theirs, from the import on
 @pytest.mark.parametrize("package", ["umap", "openTSNE", "hdbscan"])
 def test_packages_that_take_neighbors(rows, package):
     try:
