@@ -15,7 +15,7 @@ from sklearn.utils import assert_all_finite
 from sklearn.utils.multiclass import type_of_target
 
 from ..neighbors import KNeighborsClassifier, KNeighborsRegressor
-from ..neighbors.voting import mean_over_ranks, most_votes, vote_shares
+from ..neighbors.voting import are_large, mean_over_ranks, most_votes, vote_shares
 from ..utils.validation import encode_labels
 
 __all__ = ["EVALUATORS", "Evaluator", "Task"]
@@ -151,12 +151,13 @@ class _Regression(Evaluator):
         super().__init__(X, y, scoring, weight)
         self._target = y.astype(np.float64, copy=False)
         assert_all_finite(self._target, input_name="y")
+        self._are_large = are_large(self._target)
 
     def folds(self, n_splits: int, **shuffled: Any) -> Any:
         return KFold(n_splits, **shuffled)
 
     def predict(self, neighbors: NDArray[np.intp], weights: NDArray[np.float64] | None) -> NDArray[Any]:
-        return mean_over_ranks(self._target, neighbors, weights)
+        return mean_over_ranks(self._target, neighbors, weights, self._are_large)
 
     def _default_scores(self, predicted: NDArray[Any], y: NDArray[Any], sizes: NDArray[np.intp]) -> Any:
         scores, firsts = np.empty(len(sizes)), np.cumsum(sizes) - sizes

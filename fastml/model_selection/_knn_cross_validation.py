@@ -79,6 +79,8 @@ class KNNCrossValidation:
     predictions : ndarray of shape (metrics, n_neighbors, n) or (metrics, n_neighbors, n, outputs), or None
         What each setting predicts for each row, from the training set of the fold that tests it. None where the folds
         do not test every row exactly once.
+    metric_params : dict or None
+        What the metrics were given.
     """
 
     task: Task
@@ -89,6 +91,7 @@ class KNNCrossValidation:
     scoring: str | None = None
     pooled: bool = False
     predictions: NDArray[Any] | None = field(default=None, repr=False)
+    metric_params: dict[str, Any] | None = field(default=None, repr=False)
 
     @property
     def best_index(self) -> tuple[int, int]:
@@ -106,7 +109,8 @@ class KNNCrossValidation:
     def best_params(self) -> dict[str, Any]:
         """Parameters of the best setting, as a model takes them."""
         metric, k = self.best_index
-        return {"metric": self.metrics[metric], "n_neighbors": self.n_neighbors[k]}
+        best = {"metric": self.metrics[metric], "n_neighbors": self.n_neighbors[k]}
+        return best if self.metric_params is None else best | {"metric_params": self.metric_params}
 
     @property
     def best_score(self) -> float:
@@ -359,7 +363,7 @@ def knn_cross_validation(
                         predictions[place, column, rows] = predicted
     test_fold = searches[0].test_fold(n) if len(searches) == 1 and searches[0].train is None else None
     named = scoring if scoring is None or isinstance(scoring, str) else getattr(scoring, "__name__", repr(scoring))
-    return KNNCrossValidation(task, names, ks, scores, test_fold, named, pooled, predictions)
+    return KNNCrossValidation(task, names, ks, scores, test_fold, named, pooled, predictions, metric_params)
 
 
 def _several(value: Any, name: str) -> tuple[Any, ...]:

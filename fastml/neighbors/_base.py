@@ -63,7 +63,8 @@ class NeighborSearch(BaseEstimator):
     metric_params: dict[str, Any] | None
     #: What `metric_params` was in `fit`, None if it said nothing.
     _metric_params: dict[str, Any] | None
-    #: Training rows that are not of weight 0.
+    #: Which training rows are there, None for all, and how many: those of weight 0 are not.
+    _present: NDArray[np.bool_] | None = None
     _n_present: int
 
     def _fit_rows(self, X: ArrayLike, y: Any = "no_validation", **settings: Any) -> Any:
@@ -128,9 +129,13 @@ class NeighborSearch(BaseEstimator):
         return rows.rows if X is None else queries, rows
 
     def _nearest(
-        self, queries: NDArray[Any], rows: NDArray[Any] | PreparedRows, k: int, **candidates: Any
+        self,
+        queries: NDArray[Any],
+        rows: NDArray[Any] | PreparedRows,
+        k: int,
+        exclude_self: bool = False,
+        groups: tuple[NDArray[np.intp], NDArray[np.intp]] | None = None,
     ) -> tuple[NDArray[Any], NDArray[np.intp]]:
-        """Search; `candidates` say which rows may be neighbours, as in `k_nearest`."""
         return kernels.k_nearest(
             queries,
             rows,
@@ -138,8 +143,10 @@ class NeighborSearch(BaseEstimator):
             metric=self._kept.metric,
             metric_params=self._metric_params,
             algorithm=self._kept.algorithm,
+            exclude_self=exclude_self,
+            groups=groups,
+            where=self._present,
             n_threads=parameters.threads(self.n_jobs),
-            **candidates,
         )
 
     def kneighbors_graph(
@@ -173,9 +180,8 @@ class NeighborSearch(BaseEstimator):
 class KNeighbors(MultiOutputMixin, NeighborSearch):
     """What classifier and regressor share."""
 
-    #: Weights of the training rows, None where all are 1; which rows are there, None for all.
+    #: Weights of the training rows, None where all are 1.
     _row_weights: RowWeights | None = None
-    _present: NDArray[np.bool_] | None = None
 
     def __init__(
         self,
@@ -201,17 +207,12 @@ class KNeighbors(MultiOutputMixin, NeighborSearch):
         check_weights(self.weights)
         y = y.toarray() if issparse(y) else y
         targets: NDArray[Any] = self._fit_rows(X, y, multi_output=True, y_numeric=y_numeric)
-        weight = checked_weight_with_sum(sample_weight, len(targets))
         self._row_weights = self._present = None
+        weight = None if sample_weight is None else checked_weight_with_sum(sample_weight, len(targets))
         if weight is not None and (weight != 1).any():
             self._row_weights = RowWeights(weight)
             self._present, self._n_present = self._row_weights.present, self._row_weights.n_present
         return targets
-
-    def _nearest(
-        self, queries: NDArray[Any], rows: NDArray[Any] | PreparedRows, k: int, **candidates: Any
-    ) -> tuple[NDArray[Any], NDArray[np.intp]]:
-        return super()._nearest(queries, rows, k, where=self._present, **candidates)
 
     def _weighted_neighbors(self, X: ArrayLike | None) -> tuple[NDArray[np.float64] | None, NDArray[np.intp]]:
         """Return what each neighbour counts, and the neighbours; None where all count the same."""
@@ -224,7 +225,10 @@ class KNeighbors(MultiOutputMixin, NeighborSearch):
         own = 0.0 if X is not None else weighed.weight.max()
         if weighed.total - own < k:
             left_out = f", without the heaviest {weighed.total - own:g}" if X is None else ""
-            raise ValueError(f"n_neighbors is {k}; the training rows weigh {weighed.total:g}{left_out}")
+            raise ValueError(
+                f"n_neighbors is {k}; the training rows weigh {weighed.total:g}{left_out}; "
+                "a row of weight w counts as w rows"
+            )
 
         def find(some: NDArray[np.intp], count: int) -> tuple[NDArray[Any], NDArray[np.intp]]:
             if len(some) == len(queries):

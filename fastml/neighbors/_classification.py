@@ -135,6 +135,8 @@ class KNeighborsClassifier(CheckedScore, ClassifierMixin, KNeighbors):
 
     def _checked_class_weight(self) -> list[NDArray[np.float64] | None]:
         """Return the factors of the votes for the classes of each output; None where all count the same."""
+        if self.class_weight is None:
+            return [None] * len(self._labels)
         given = self.class_weight if isinstance(self.class_weight, list) else [self.class_weight] * len(self._labels)
         if self.class_weight is given and not (self.outputs_2d_ and len(given) == len(self._labels)):
             raise ValueError(f"class_weight has {len(given)} entries, y has {len(self._labels)} outputs")

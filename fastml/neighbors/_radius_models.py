@@ -21,7 +21,15 @@ from ..kernels.distances import arguments as distances_arguments
 from ..utils import parameters
 from ..utils.validation import CheckedScore, unchanged_if_refused, validate_data
 from ._radius import RadiusNeighborsMixin, blocks_of_rows, checked_radius, owners, weights_within
-from .voting import NeighborWeights, check_weights, checked_metric, effective_metric, in_range, numbered_labels
+from .voting import (
+    NeighborWeights,
+    are_large,
+    check_weights,
+    checked_metric,
+    effective_metric,
+    in_range,
+    numbered_labels,
+)
 
 __all__ = ["RadiusNeighborsClassifier", "RadiusNeighborsRegressor", "RadiusNeighborsTransformer"]
 
@@ -319,6 +327,7 @@ class RadiusNeighborsRegressor(CheckedScore, RegressorMixin, _WithTargets):
         targets = self._fit(X, y, y_numeric=True)
         self.outputs_2d_ = targets.ndim == 2
         self._y = np.ascontiguousarray(targets, np.float64)
+        self._are_large = are_large(self._y)
         return self
 
     def predict(self, X: ArrayLike | None) -> NDArray[np.float64]:
@@ -344,8 +353,8 @@ class RadiusNeighborsRegressor(CheckedScore, RegressorMixin, _WithTargets):
         for output, column in enumerate(columns.T):
             with np.errstate(over="ignore", invalid="ignore"):
                 means[:, output] = _means(column, indices, queries, weights, totals)
-            large = (totals > 0) & ~np.isfinite(means[:, output])
-            if large.any():  # their sums leave the range, which those of smaller values do not
+            if self._are_large:  # sums leave the range, which those of smaller values do not
+                large = ~np.isfinite(means[:, output])
                 again = _means(np.ldexp(column, -shift), indices, queries, weights, totals)
                 means[large, output] = in_range(again[large], shift)
         if not totals.all():

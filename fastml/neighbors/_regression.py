@@ -10,7 +10,7 @@ from sklearn.base import RegressorMixin
 
 from ..utils.validation import CheckedScore, unchanged_if_refused
 from ._base import KNeighbors
-from .voting import mean_over_ranks
+from .voting import are_large, mean_over_ranks
 
 __all__ = ["KNeighborsRegressor"]
 
@@ -86,6 +86,7 @@ class KNeighborsRegressor(CheckedScore, RegressorMixin, KNeighbors):
         targets = self._fit(X, y, sample_weight, y_numeric=True)
         self.outputs_2d_ = targets.ndim == 2
         self._y = np.ascontiguousarray(targets, np.float64)
+        self._are_large = are_large(self._y)
         return self
 
     def predict(self, X: ArrayLike | None) -> NDArray[np.float64]:
@@ -102,4 +103,4 @@ class KNeighborsRegressor(CheckedScore, RegressorMixin, KNeighbors):
             The (weighted) mean over the neighbours, in the shape of the targets: (n, 1) for (n, 1).
         """
         weights, indices = self._weighted_neighbors(X)
-        return mean_over_ranks(self._y, indices, weights)
+        return mean_over_ranks(self._y, indices, weights, self._are_large)

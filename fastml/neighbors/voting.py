@@ -15,6 +15,7 @@ from ..kernels.distances import arguments as distances_arguments
 
 __all__ = [
     "NeighborWeights",
+    "are_large",
     "check_weights",
     "checked_metric",
     "class_factors",
@@ -31,6 +32,9 @@ NeighborWeights = Literal["uniform", "distance"] | Callable[[NDArray[np.float64]
 
 #: Votes, or sums over outputs, that are made at once: 512 KB, so that they stay in the cache.
 _AT_ONCE = 1 << 16
+
+#: Sums of fewer than 2^30 such targets stay in the range of float64, weighted by up to 2.
+_LARGE = 2.0**990
 
 #: Up to so many classes for each neighbour, counting all of them costs less than sorting the neighbours' labels.
 _CLASSES_PER_NEIGHBOR = 64
@@ -228,19 +232,29 @@ def _times_factors(votes: NDArray[Any], factors: NDArray[np.float64], first: int
     return counted
 
 
+def are_large(targets: NDArray[np.float64]) -> bool:
+    """Whether sums of these may leave the range of float64; NaN among them do not matter."""
+    largest = max(np.fmax.reduce(targets, axis=None, initial=0), -np.fmin.reduce(targets, axis=None, initial=0))
+    return bool(largest > _LARGE)
+
+
 def mean_over_ranks(
-    targets: NDArray[np.float64], indices: NDArray[np.intp], weights: NDArray[np.float64] | None
+    targets: NDArray[np.float64],
+    indices: NDArray[np.intp],
+    weights: NDArray[np.float64] | None,
+    large: bool,
 ) -> NDArray[np.float64]:
     """Return the weighted mean over each row's neighbours, summed from the nearest to the farthest.
 
-    `targets` is (m,) or (m, outputs), `indices` (n, k); the result is (n,) or (n, outputs). Where a sum leaves the
-    range of float64 it is made of targets over a power of two. Weights of a row add up to at most 2 k.
+    `targets` is (m,) or (m, outputs), `indices` (n, k); the result is (n,) or (n, outputs). Weights of a row add up to
+    at most 2 k. Where targets are `large` (see `are_large`) and a sum leaves the range of float64, it is made of
+    targets over a power of two.
     """
+    if not large:
+        return _means_over_ranks(targets, indices, weights)
     with np.errstate(over="ignore", invalid="ignore"):
         means = _means_over_ranks(targets, indices, weights)
-    if np.isfinite(means).all():
-        return means
-    rows = ~np.isfinite(means).reshape(len(means), -1).all(axis=1)
+    rows = ~np.isfinite(means).all(axis=tuple(range(1, means.ndim)))
     shift = 1 + (2 * indices.shape[1]).bit_length()
     again = _means_over_ranks(np.ldexp(targets, -shift), indices[rows], None if weights is None else weights[rows])
     means[rows] = in_range(again, shift)

@@ -52,6 +52,7 @@ def test_scores_and_predictions_are_those_of_models(data, weight, same_bits, mak
                 assert found.scores[m, c, fold] == score
                 if found.predictions is not None:
                     same_bits(found.predictions[m, c, test], model.predict(X[test]))
+    assert found.best_params["metric_params"] is W
 
 
 def test_one_search_serves_all_folds(data, monkeypatch):
