@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from sklearn.metrics import make_scorer, mean_absolute_error
+from sklearn.metrics import get_scorer, make_scorer, mean_absolute_error
 from sklearn.model_selection import GroupKFold, KFold, LeaveOneOut, PredefinedSplit, RepeatedKFold, ShuffleSplit
 
 from fastml import KNeighborsClassifier, KNeighborsRegressor, knn_cross_validation
@@ -84,6 +84,23 @@ def test_scorers_get_the_weights(data, rng, weight):
             assert found.scores[0, 0, fold] == -error
     with pytest.raises(TypeError, match="sample_weight"):
         knn_cross_validation(X, y, cv=KFold(3), sample_weight=weight, scoring=lambda model, X, y: 0.0)
+
+
+def test_several_outputs_and_probabilities(data, weight, same_bits):
+    X, cv = data[0].astype(np.float64), KFold(4)
+    flags = np.column_stack([data[1] > 1, X[:, 0] > 2]) * 1
+    for y, make in ((flags, KNeighborsClassifier), (flags * 0.5, KNeighborsRegressor)):
+        found = knn_cross_validation(X, y, n_neighbors=4, weights="distance", cv=cv, sample_weight=weight)
+        for fold, (train, test) in enumerate(cv.split(X)):
+            model = make(4, weights="distance").fit(X[train], y[train], weight[train])
+            same_bits(found.predictions[0, 0, test], model.predict(X[test]))
+            assert found.scores[0, 0, fold] == model.score(X[test], y[test], weight[test])
+    found = knn_cross_validation(X, data[1], n_neighbors=9, cv=cv, sample_weight=weight, scoring="neg_log_loss")
+    for fold, (train, test) in enumerate(cv.split(X)):
+        model = KNeighborsClassifier(9).fit(X[train], data[1][train], weight[train])
+        assert found.scores[0, 0, fold] == get_scorer("neg_log_loss")(
+            model, X[test], data[1][test], sample_weight=weight[test]
+        )
 
 
 @pytest.mark.parametrize("kind", ["labels", "numbers"])
