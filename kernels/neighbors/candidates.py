@@ -18,7 +18,6 @@ from ..arguments.arrays import INTP, as_contiguous, real, refuse_masked
 from ..arguments.scalars import flag
 from ..distances import arguments
 from ..runtime import parallel
-from ..runtime.jit import readonly
 
 __all__ = ["NO_GROUPS", "NO_ROW", "Candidates", "checked", "find", "nothing_found"]
 
@@ -35,8 +34,9 @@ _FEW_LEFT = 16
 _SMALL_GROUP = 1 << 24
 _PER_PAIR = 64
 
-#: What stands where rows have no groups.
-NO_GROUPS = readonly(np.empty(0, np.intp))
+#: What stands where rows have no groups: read-only, as kernels want it.
+NO_GROUPS = np.empty(0, np.intp)
+NO_GROUPS.setflags(write=False)
 
 #: Finds the k nearest rows of Y of other groups: ``search(x, x_groups, y, y_groups, k, n_threads)``.
 Search = Callable[..., tuple[NDArray[Any], NDArray[np.intp]]]
