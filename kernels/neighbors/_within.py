@@ -133,7 +133,7 @@ def note(  # type: ignore[no-untyped-def]
     """
     places, found = entries
     keys = totals.view(found.dtype)
-    width = Y.shape[0]
+    width, is_restricted = Y.shape[0], among[0].size + among[2].size > 0
     for i in range(X.shape[0]):
         row, count = keys[i], 0
         for begin in range(0, width, KEYS_AT_ONCE):
@@ -143,7 +143,7 @@ def note(  # type: ignore[no-untyped-def]
             while candidates:
                 j = begin + comparisons.lowest_bit(candidates)
                 candidates &= candidates - 1
-                if not _is_wanted(among, i, left + j):
+                if is_restricted and not _is_wanted(among, i, left + j):
                     continue
                 key = key_of(row[j], rule)
                 if key < ordinary_keys[0] or key > ordinary_keys[1]:
@@ -185,7 +185,7 @@ def visit(  # type: ignore[no-untyped-def]
     (metric, chunk, rule), (points, places, boxes, _, sizes, starts) = how, tree
     others, found = entries
     n_leaves, n_levels, n_all, d = sizes[0], sizes.size, len(points), X.shape[1]
-    chunk = chunk_length(d, chunk)
+    chunk, is_restricted = chunk_length(d, chunk), among[0].size + among[2].size > 0
     totals, bounds = aligned_like(KEYS_AT_ONCE, like), aligned_like(KEYS_AT_ONCE, like)
     keys, bound_keys = totals.view(found.dtype), bounds.view(found.dtype)
     # Of each level, and of one above all: the node that was entered last, and which of its children wait.
@@ -225,7 +225,7 @@ def visit(  # type: ignore[no-untyped-def]
                 lane = comparisons.lowest_bit(candidates)
                 candidates &= candidates - 1
                 j = places[node * KEYS_AT_ONCE + lane]
-                if j < 0 or not _is_wanted(among, i, j):
+                if j < 0 or (is_restricted and not _is_wanted(among, i, j)):
                     continue
                 key = key_of(keys[lane], rule)
                 if key < ordinary_keys[0] or key > ordinary_keys[1]:

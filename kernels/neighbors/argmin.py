@@ -88,9 +88,19 @@ def pairwise_argmin(
     >>> pairwise_argmin([[0.0], [10.0]], [[1.0], [-1.0], [7.0]])
     array([0, 2])
     """
-    options = {"metric": metric, "metric_params": metric_params, "exclude_self": exclude_self, "offset": offset}
-    options |= {"groups": groups, "within_groups": within_groups, "where": where, "algorithm": algorithm}
-    return pairwise_argmin_min(X, Y, n_threads=n_threads, **options)[0]
+    return pairwise_argmin_min(
+        X,
+        Y,
+        metric=metric,
+        metric_params=metric_params,
+        exclude_self=exclude_self,
+        offset=offset,
+        groups=groups,
+        within_groups=within_groups,
+        where=where,
+        algorithm=algorithm,
+        n_threads=n_threads,
+    )[0]
 
 
 def pairwise_argmin_min(
@@ -143,11 +153,22 @@ def pairwise_argmin_min(
     >>> pairwise_argmin_min([[0.0], [10.0]], [[1.0], [-1.0], [7.0]])
     (array([0, 2]), array([1., 3.]))
     """
-    are_fewer = any(choice is not None for choice in (offset, groups, where))
-    if are_fewer or exclude_self is not False or within_groups is not False or isinstance(Y, PreparedRows):
-        choices = {"exclude_self": exclude_self, "offset": offset, "groups": groups, "within_groups": within_groups}
-        options = {"metric": metric, "metric_params": metric_params, "algorithm": algorithm, "n_threads": n_threads}
-        distances, indices = nearest.k_nearest(X, Y, 1, where=where, **choices, **options)
+    are_restricted = offset is not None or groups is not None or where is not None
+    if are_restricted or exclude_self is not False or within_groups is not False or isinstance(Y, PreparedRows):
+        distances, indices = nearest.k_nearest(
+            X,
+            Y,
+            1,
+            metric=metric,
+            metric_params=metric_params,
+            exclude_self=exclude_self,
+            offset=offset,
+            groups=groups,
+            within_groups=within_groups,
+            where=where,
+            algorithm=algorithm,
+            n_threads=n_threads,
+        )
         return indices[:, 0], distances[:, 0]
     short, algorithm = arguments.metric(metric), arguments.algorithm(algorithm)
     base = arguments.base(short)

@@ -67,6 +67,8 @@ class _Question(NamedTuple):
     """Rows of X and of Y, how far these may be away, and which of them may be neighbors."""
 
     metric: arguments.Metric
+    #: The metric by the totals of which rows are compared.
+    base: arguments.Metric
     x: NDArray[Any]
     y: NDArray[Any]
     radii: NDArray[np.float64]
@@ -81,11 +83,6 @@ class _Question(NamedTuple):
     y_groups: NDArray[np.intp] = _NO_GROUPS
     #: Whether neighbors are rows of the query's own group, or of others.
     within: bool = False
-
-    @property
-    def base(self) -> arguments.Metric:
-        """Return by the totals of which metric rows are compared."""
-        return arguments.base(self.metric)
 
     def of(self, queries: NDArray[np.intp] | slice) -> _Question:
         """Return the question of some queries."""
@@ -186,7 +183,9 @@ def radius_neighbors(
     """
     choices = exclude_self, offset, groups, within_groups, where
     counts, indices, distances = _found(X, Y, radius, metric, metric_params, choices, algorithm, n_threads, keeps=True)
-    return np.append(0, np.cumsum(counts)), indices, distances
+    indptr = np.zeros(len(counts) + 1, np.intp)
+    np.cumsum(counts, out=indptr[1:])
+    return indptr, indices, distances
 
 
 def radius_counts(
@@ -255,8 +254,11 @@ def _found(
     chosen = candidates.allowed(len(x), len(y), *choices)
     radii = arguments.radius(radius, len(x), short)
     way = arguments.algorithm(algorithm)
-    asked = _Question(short, x, y, np.broadcast_to(radii, len(x)), readonly(_limits(short, x, radii)), keeps)
-    asked, rows = _restricted(asked, chosen, prepared is not None)
+    rows, limits = None, readonly(_limits(short, x, radii))
+    radii = radii if radii.ndim else np.full(len(x), radii)
+    asked = _Question(short, arguments.base(short), x, y, radii, limits, keeps)
+    if not chosen.is_all:
+        asked, rows = _restricted(asked, chosen, prepared is not None)
     if asked.within and _are_small_groups(asked):
         found = _group_by_group(asked, way, n_threads)
     else:
@@ -276,7 +278,7 @@ def _limits(metric: arguments.Metric, x: NDArray[Any], radii: NDArray[np.float64
         limits = _within.limits(metric, x.dtype, d, radii)
     if metric == "cosine":
         zeros = searched_rows.are_zeros(x)
-        limits[zeros] = _within.of_zeros(x.dtype, np.broadcast_to(radii, n)[zeros])
+        limits[zeros] = _within.of_zeros(x.dtype, radii[zeros] if radii.ndim else radii)
     return limits
 
 
@@ -350,12 +352,13 @@ def _answer(
     """Answer a question in the way that pays."""
     tree = _choose(algorithm, asked, n_threads, prepared)
     found = _from_all_pairs(asked, n_threads) if tree is None else _by_tree(asked, tree, parallel.resolve(n_threads))
-    rows = np.flatnonzero(found.unclear)
-    owners, others, again = _exactly(asked.of(rows), n_threads)
-    counts = found.counts.copy()
-    counts[rows] = np.bincount(owners, minlength=len(rows))
+    rows, counts = np.flatnonzero(found.unclear), found.counts
+    if rows.size:
+        counts = counts.copy()
+        owners, others, again = _exactly(asked.of(rows), n_threads)
+        counts[rows] = np.bincount(owners, minlength=len(rows))
     if not asked.keeps:
-        return counts, _NO_GROUPS, again[:0]
+        return counts, _NO_GROUPS, _NOTHING.keys
     begins, total = np.cumsum(counts) - counts, int(counts.sum())
     # Zeros, for the queries that `_placed` leaves out.
     totals = np.zeros(total, panels.ordinary_totals(asked.base, asked.x.dtype, asked.x.shape[1]).dtype)
@@ -374,8 +377,15 @@ def _choose(
 ) -> _tree.Tree | None:
     """Return a tree of the rows of Y if one is asked for or worthwhile, and possible; see `_tree_choice.choose`."""
     (n, d), m, y = asked.x.shape, len(asked.y), asked.y
-    if not n < MOST_ROWS:
+    if n >= MOST_ROWS:
         return None
+    if prepared is None:
+        if algorithm == "brute" or n == 0 or not _tree_choice.is_possible(asked.base, y):
+            return None
+        if algorithm == "tree":
+            return _tree.build(y, parallel.resolve(n_threads))
+        if not _tree_choice.may_repay(n, m, d):
+            return None
 
     def pays(tree: _tree.Tree) -> bool:
         return _is_enough(_tree_choice.most_columns(m, d), asked, tree)
@@ -388,19 +398,13 @@ def _choose(
         tree = _tree.build(y, parallel.resolve(n_threads))
         return tree if pays(tree) else None
 
-    if prepared is not None:
-        return prepared.tree_within(algorithm, n, pays, tried, n_threads)
-    if algorithm == "brute" or n == 0 or not _tree_choice.is_possible(asked.base, y):
-        return None
-    if algorithm == "tree":
-        return _tree.build(y, parallel.resolve(n_threads))
-    return tried() if _tree_choice.may_repay(n, m, d) else None
+    return tried() if prepared is None else prepared.tree_within(algorithm, n, pays, tried, n_threads)
 
 
 def _is_enough(columns: float, asked: _Question, tree: _tree.Tree) -> bool:
     """Whether a few queries look at so many columns at most, in the mean."""
     x, limits = (_tree_choice.of_few(values, len(asked.x)) for values in (asked.x, asked.limits))
-    n, tried = len(x), _Question(asked.metric, x, asked.y, asked.radii, readonly(limits), keeps=False)
+    n, tried = len(x), _Question(asked.metric, asked.base, x, asked.y, asked.radii, readonly(limits), keeps=False)
     visit = _visitor(tried, tree, np.arange(n), np.zeros(n, np.intp), np.zeros(n, np.bool_))
     done, _, looked = visit(0, n, int(n * columns), _room(tried, 1))
     return bool(done == n and looked <= n * columns)
@@ -473,8 +477,8 @@ def _from_all_pairs(asked: _Question, n_threads: int | None) -> _Found:
     def look(task: int) -> Iterator[None]:
         part, y_part = divmod(task, y_parts)
         first, last, y_first, y_last = part * height, min(n, (part + 1) * height), y_part * step, (y_part + 1) * step
-        some = asked.of(slice(first, last))
-        queries, among = readonly(some.x), (some.own, some.x_groups, some.y_groups, some.within)
+        queries, limits = readonly(x[first:last]), asked.limits[first:last]
+        among = asked.own[first:last], asked.x_groups[first:last], asked.y_groups, asked.within
         steps, cut = panels.whole_steps(queries), tuple(panels.plan(metric, x.dtype, *queries.shape))
         results = counts[y_part, first:last], unclear[y_part, first:last]
         totals = np.empty((last - first, width), ordinary.dtype)
@@ -487,7 +491,7 @@ def _from_all_pairs(asked: _Question, n_threads: int | None) -> _Found:
                 used = 0
             panels.fill(cut, False, False, False, steps, 0, others, 0, len(others), ordinary, bounds, totals)
             pairs = queries, others, left, among
-            used = _within.note(totals, bounds, some.limits, *pairs, rule, asked.keeps, used, *results, rows, room)
+            used = _within.note(totals, bounds, limits, *pairs, rule, asked.keeps, used, *results, rows, room)
             yield
         if used:
             noted[task].append(tuple(values[:used].copy() for values in (rows, *room)))
@@ -558,8 +562,6 @@ def _exactly(asked: _Question, n_threads: int | None) -> tuple[NDArray[np.intp],
     all others, those whose squares are too large after them, as in `k_nearest`.
     """
     n, columns = asked.x.shape
-    if not n:
-        return np.empty(0, np.intp), np.empty(0, np.intp), np.empty(0)
     dtype, root = asked.x.dtype, arguments.DEFINITIONS[asked.metric].root
     least, most = scales.ordinary(dtype, columns)
     width = max(1, min(extremes.PAIRS, panels.CALL_ELEMENTS // max(1, columns)) // _QUERIES)

@@ -293,9 +293,10 @@ def radius_counts(
     algorithm: arguments.Algorithm = "auto",
 ) -> Array:
     """Count the rows of `Y` at most `radius` away from each row of `X`; see `kernels.radius_counts`."""
-    choices = {"exclude_self": exclude_self, "offset": offset, "groups": groups, "within_groups": within_groups}
-    options = {"metric": metric, "metric_params": metric_params, "where": where, "algorithm": algorithm}
-    return np.diff(radius_neighbors(X, Y, radius, **choices, **options)[0])
+    options: dict[str, Any] = {"metric": metric, "metric_params": metric_params, "algorithm": algorithm}
+    options |= {"exclude_self": exclude_self, "offset": offset}
+    options |= {"groups": groups, "within_groups": within_groups, "where": where}
+    return np.diff(radius_neighbors(X, Y, radius, **options)[0])
 
 
 def pairwise_argmin(
@@ -312,9 +313,10 @@ def pairwise_argmin(
     algorithm: arguments.Algorithm = "auto",
 ) -> Array:
     """Find the row of `Y` nearest to each row of `X`; see `kernels.pairwise_argmin`."""
-    choices = {"exclude_self": exclude_self, "offset": offset, "groups": groups, "within_groups": within_groups}
-    options = {"metric": metric, "metric_params": metric_params, "where": where, "algorithm": algorithm}
-    return pairwise_argmin_min(X, Y, **choices, **options)[0]
+    options: dict[str, Any] = {"metric": metric, "metric_params": metric_params, "algorithm": algorithm}
+    options |= {"exclude_self": exclude_self, "offset": offset}
+    options |= {"groups": groups, "within_groups": within_groups, "where": where}
+    return pairwise_argmin_min(X, Y, **options)[0]
 
 
 def pairwise_argmin_min(
@@ -331,7 +333,8 @@ def pairwise_argmin_min(
     algorithm: arguments.Algorithm = "auto",
 ) -> tuple[Array, Array]:
     """Find the row of `Y` nearest to each row of `X`, and its distance; see `kernels.pairwise_argmin_min`."""
-    choices = {"exclude_self": exclude_self, "offset": offset, "groups": groups, "within_groups": within_groups}
-    options = {"metric": metric, "metric_params": metric_params, "where": where, "algorithm": algorithm}
-    distances, indices = k_nearest(X, Y, 1, **choices, **options)
+    options: dict[str, Any] = {"metric": metric, "metric_params": metric_params, "algorithm": algorithm}
+    options |= {"exclude_self": exclude_self, "offset": offset}
+    options |= {"groups": groups, "within_groups": within_groups, "where": where}
+    distances, indices = k_nearest(X, Y, 1, **options)
     return indices[:, 0], distances[:, 0]
