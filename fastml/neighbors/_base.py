@@ -21,7 +21,7 @@ from .voting import NeighborWeights, check_weights, checked_metric, effective_me
 if TYPE_CHECKING:
     from ..kernels import PreparedRows
 
-__all__ = ["KNeighbors", "NeighborSearch"]
+__all__ = ["KNeighbors", "KeptRows", "NeighborSearch"]
 
 #: What scikit-learn's names of searches mean here: there is one kind of tree.
 _ALGORITHMS: dict[str, distances_arguments.Algorithm] = {
@@ -52,11 +52,11 @@ class _Kept:
         return _Kept, (self.metric, self.algorithm)
 
 
-class NeighborSearch(BaseEstimator):
-    """The search for neighbours, which all models share."""
+class KeptRows(BaseEstimator):
+    """The training rows, and how they are searched: by number of neighbours, or within a radius."""
 
-    n_neighbors: int
     algorithm: Literal["auto", "brute", "kd_tree", "ball_tree"]
+    leaf_size: int
     p: float
     metric: str
     n_jobs: int | None
@@ -68,12 +68,11 @@ class NeighborSearch(BaseEstimator):
     _n_present: int
 
     def _fit_rows(self, X: ArrayLike, y: Any = "no_validation", **settings: Any) -> Any:
-        """Check all parameters, keep the rows, and return the targets if there are some."""
-        parameters.positive_integer(self.n_neighbors, "n_neighbors")
+        """Check the parameters of a search, keep the rows, and return the targets if there are some."""
         parameters.threads(self.n_jobs)
         parameters.one_of(self.algorithm, "algorithm", _ALGORITHMS)
+        parameters.positive_integer(self.leaf_size, "leaf_size")
         short = checked_metric(self.metric, self.p)
-        self.effective_metric_ = effective_metric(short)
         checked = validate_data(self, X, y, **settings)
         rows, targets = checked if isinstance(checked, tuple) else (checked, None)
         # The dtype that the kernels work in, settled now and not at every call: uint8 stays uint8.
@@ -82,9 +81,33 @@ class NeighborSearch(BaseEstimator):
         self._metric_params = None
         if self.metric_params is not None and factors is not None:
             self._metric_params = {"w": np.array(self.metric_params["w"], np.float64)}
+        self.effective_metric_ = effective_metric(short)
+        self.effective_metric_params_ = {name: w.copy() for name, w in (self._metric_params or {}).items()}
+        if self._metric_params is not None and self.metric == "minkowski":  # as scikit-learn names it with weights
+            self.effective_metric_, self.effective_metric_params_["p"] = "minkowski", self.p
         self._kept = _Kept(short, _ALGORITHMS[self.algorithm])
         self.n_samples_fit_ = self._n_present = len(self._fit_X)
         return targets
+
+    def _sides(self, X: ArrayLike | None) -> tuple[NDArray[Any], NDArray[Any] | PreparedRows]:
+        """Return queries, the training rows where X is None, and the rows that are searched for them."""
+        check_is_fitted(self)
+        queries = self._fit_X if X is None else validate_data(self, X, reset=False)
+        if self._metric_params is not None or self._kept.metric not in distances_arguments.OF_NUMBERS:
+            return queries, self._fit_X
+        rows = self._kept.prepared(self._fit_X)
+        return rows.rows if X is None else queries, rows
+
+
+class NeighborSearch(KeptRows):
+    """The search for the nearest, of models that have a number of them."""
+
+    n_neighbors: int
+
+    def _fit_rows(self, X: ArrayLike, y: Any = "no_validation", **settings: Any) -> Any:
+        """Check all parameters, keep the rows, and return the targets if there are some."""
+        parameters.positive_integer(self.n_neighbors, "n_neighbors")
+        return super()._fit_rows(X, y, **settings)
 
     def kneighbors(
         self, X: ArrayLike | None = None, n_neighbors: int | None = None, return_distance: bool = True
@@ -118,15 +141,6 @@ class NeighborSearch(BaseEstimator):
             left_out = ", of which each query leaves out one (itself)" if X is None else ""
             raise ValueError(f"n_neighbors is {k}; there are {self._n_present} training rows{left_out}")
         return self._nearest(queries, rows, k, exclude_self=X is None)
-
-    def _sides(self, X: ArrayLike | None) -> tuple[NDArray[Any], NDArray[Any] | PreparedRows]:
-        """Return queries, the training rows where X is None, and the rows that are searched for them."""
-        check_is_fitted(self)
-        queries = self._fit_X if X is None else validate_data(self, X, reset=False)
-        if self._metric_params is not None or self._kept.metric not in distances_arguments.OF_NUMBERS:
-            return queries, self._fit_X
-        rows = self._kept.prepared(self._fit_X)
-        return rows.rows if X is None else queries, rows
 
     def _nearest(
         self,
@@ -189,6 +203,7 @@ class KNeighbors(MultiOutputMixin, NeighborSearch):
         *,
         weights: NeighborWeights = "uniform",
         algorithm: Literal["auto", "brute", "kd_tree", "ball_tree"] = "auto",
+        leaf_size: int = 30,
         p: float = 2,
         metric: str = "minkowski",
         metric_params: dict[str, Any] | None = None,
@@ -197,6 +212,7 @@ class KNeighbors(MultiOutputMixin, NeighborSearch):
         self.n_neighbors = n_neighbors
         self.weights = weights
         self.algorithm = algorithm
+        self.leaf_size = leaf_size
         self.p = p
         self.metric = metric
         self.metric_params = metric_params

@@ -21,7 +21,7 @@ class KNeighborsClassifier(CheckedScore, ClassifierMixin, KNeighbors):
     """Classification by a vote of the nearest neighbours.
 
     The label with most votes wins; of labels with equally many, the smallest. scikit-learn's parameters
-    of the same names mean the same; its `leaf_size` does not exist here.
+    of the same names mean the same.
 
     Parameters
     ----------
@@ -35,6 +35,8 @@ class KNeighborsClassifier(CheckedScore, ClassifierMixin, KNeighbors):
     algorithm : {"auto", "brute", "kd_tree", "ball_tree"}, default="auto"
         How neighbours are looked for; they are the same. "brute" makes no tree, "kd_tree" and "ball_tree" (there is one
         kind) make one at the first search, "auto" when the queries so far have shown that it repays.
+    leaf_size : int, default=30
+        Accepted, since scikit-learn has it, and not used: results do not depend on how large the leaves of a tree are.
     p : {1, 2, inf}, default=2
         Power of the Minkowski metric; used for ``metric="minkowski"`` only.
     metric : str, default="minkowski"
@@ -54,8 +56,11 @@ class KNeighborsClassifier(CheckedScore, ClassifierMixin, KNeighbors):
     ----------
     classes_ : ndarray of shape (C,), or a list of them for several outputs
         The labels, sorted.
-    effective_metric_ : {"manhattan", "euclidean", "chebyshev", "sqeuclidean", "cosine", "hamming", "jaccard"}
-        The metric in use.
+    effective_metric_ : str
+        The metric in use: "manhattan", "euclidean", "chebyshev", "sqeuclidean", "cosine", "hamming" or "jaccard"; of
+        weighted columns and ``metric="minkowski"`` this name.
+    effective_metric_params_ : dict
+        The weights of the columns, and what "minkowski" needs, where there are weights.
     n_samples_fit_, n_features_in_ : int
         Rows and columns of the training data.
     feature_names_in_ : ndarray of shape (D,)
@@ -89,6 +94,7 @@ class KNeighborsClassifier(CheckedScore, ClassifierMixin, KNeighbors):
         *,
         weights: NeighborWeights = "uniform",
         algorithm: Literal["auto", "brute", "kd_tree", "ball_tree"] = "auto",
+        leaf_size: int = 30,
         p: float = 2,
         metric: str = "minkowski",
         metric_params: dict[str, Any] | None = None,
@@ -99,6 +105,7 @@ class KNeighborsClassifier(CheckedScore, ClassifierMixin, KNeighbors):
             n_neighbors,
             weights=weights,
             algorithm=algorithm,
+            leaf_size=leaf_size,
             p=p,
             metric=metric,
             metric_params=metric_params,

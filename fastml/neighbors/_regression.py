@@ -18,7 +18,7 @@ __all__ = ["KNeighborsRegressor"]
 class KNeighborsRegressor(CheckedScore, RegressorMixin, KNeighbors):
     """Regression by the mean over the nearest neighbours.
 
-    scikit-learn's parameters of the same names mean the same; its `leaf_size` does not exist here.
+    scikit-learn's parameters of the same names mean the same.
 
     Parameters
     ----------
@@ -32,6 +32,8 @@ class KNeighborsRegressor(CheckedScore, RegressorMixin, KNeighbors):
     algorithm : {"auto", "brute", "kd_tree", "ball_tree"}, default="auto"
         How neighbours are looked for; they are the same. "brute" makes no tree, "kd_tree" and "ball_tree" (there is one
         kind) make one at the first search, "auto" when the queries so far have shown that it repays.
+    leaf_size : int, default=30
+        Accepted, since scikit-learn has it, and not used: results do not depend on how large the leaves of a tree are.
     p : {1, 2, inf}, default=2
         Power of the Minkowski metric; used for ``metric="minkowski"`` only.
     metric : str, default="minkowski"
@@ -45,8 +47,11 @@ class KNeighborsRegressor(CheckedScore, RegressorMixin, KNeighbors):
 
     Attributes
     ----------
-    effective_metric_ : {"manhattan", "euclidean", "chebyshev", "sqeuclidean", "cosine", "hamming", "jaccard"}
-        The metric in use.
+    effective_metric_ : str
+        The metric in use: "manhattan", "euclidean", "chebyshev", "sqeuclidean", "cosine", "hamming" or "jaccard"; of
+        weighted columns and ``metric="minkowski"`` this name.
+    effective_metric_params_ : dict
+        The weights of the columns, and what "minkowski" needs, where there are weights.
     n_samples_fit_, n_features_in_ : int
         Rows and columns of the training data.
     feature_names_in_ : ndarray of shape (D,)

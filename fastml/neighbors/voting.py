@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 import numpy as np
@@ -43,17 +43,16 @@ _CLASSES_PER_NEIGHBOR = 64
 _METRICS = tuple(short for short in distances_arguments.DEFINITIONS if short != "inner_product")
 
 
-def checked_metric(
-    metric: str, p: float = 2, among: Collection[distances_arguments.Metric] = _METRICS
-) -> distances_arguments.Metric:
+def checked_metric(metric: str, p: float = 2) -> distances_arguments.Metric:
     """Return the kernels' name of a metric, for example "l2"."""
     if not (isinstance(metric, str) and metric == "minkowski"):
         try:
-            return distances_arguments.metric(metric, among)
+            return distances_arguments.metric(metric, _METRICS)
         except (TypeError, ValueError) as error:
-            names = (name for name, short in distances_arguments.METRIC_NAMES.items() if short in among)
+            names = (name for name, short in distances_arguments.METRIC_NAMES.items() if short in _METRICS)
             known = ", ".join(map(repr, ("minkowski", *names)))
-            raise type(error)(f"metric is {metric!r}; it must be one of {known}") from None
+            kind = ValueError if callable(metric) else type(error)  # scikit-learn takes functions
+            raise kind(f"metric is {metric!r}; it must be one of {known}") from None
     for power, name in ((1, "l1"), (2, "l2"), (np.inf, "linf")):
         if np.ndim(p) == 0 and p == power:
             return distances_arguments.metric(name)
