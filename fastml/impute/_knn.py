@@ -13,7 +13,7 @@ from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.impute import MissingIndicator
 from sklearn.utils.validation import check_is_fitted
 
-from ..neighbors.voting import NeighborWeights, check_weights, mean_over_ranks, weights_of
+from ..neighbors.voting import NeighborWeights, are_large, check_weights, in_range, mean_over_ranks, weights_of
 from ..utils import parameters
 from ..utils.lazy import lazy_module
 from ..utils.validation import unchanged_if_refused, validate_data
@@ -141,9 +141,19 @@ class KNNImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         known = np.where(missing, np.nan, rows).astype(np.float64, copy=False)
         self._donors = donors.pack(known)
         self._is_known = self._donors.counts > 0
-        with np.errstate(over="ignore"):
-            self._means = np.nansum(known, axis=0) / np.maximum(self._donors.counts, 1)
+        self._are_large = are_large(known)
+        self._means = self._means_of(known)
         return self
+
+    def _means_of(self, known: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the mean of what is known of each column, of those whose sum leaves the range by smaller values."""
+        counts = np.maximum(self._donors.counts, 1)
+        with np.errstate(over="ignore", invalid="ignore"):
+            means: NDArray[np.float64] = np.nansum(known, axis=0) / counts
+        if self._are_large:
+            large, shift = ~np.isfinite(means), len(known).bit_length()
+            means[large] = in_range(np.nansum(np.ldexp(known[:, large], -shift), axis=0) / counts[large], shift)
+        return means
 
     def transform(self, X: ArrayLike) -> NDArray[Any]:
         """Fill in what is missing.
@@ -215,7 +225,7 @@ class KNNImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             weights = np.where(lacking, 0.0, 1.0 if weights is None else weights)
             indices = np.where(lacking, indices[:, :1], indices)
         places = self._donors.places(indices, columns[:, np.newaxis])
-        values[some] = mean_over_ranks(self._donors.panels.ravel(), places, weights)
+        values[some] = mean_over_ranks(self._donors.panels.ravel(), places, weights, self._are_large)
         return values
 
     def _weights_where(self, lacking: NDArray[np.bool_]) -> NeighborWeights:

@@ -9,13 +9,13 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
-from sklearn.metrics import check_scoring, r2_score
+from sklearn.metrics import accuracy_score, check_scoring, r2_score
 from sklearn.model_selection import KFold, StratifiedKFold
 from sklearn.utils import assert_all_finite
 from sklearn.utils.multiclass import type_of_target
 
 from ..neighbors import KNeighborsClassifier, KNeighborsRegressor
-from ..neighbors.voting import mean_over_ranks, most_votes, vote_shares
+from ..neighbors.voting import are_large, mean_over_ranks, most_votes, vote_shares
 from ..utils.validation import encode_labels
 
 __all__ = ["EVALUATORS", "Evaluator", "Task"]
@@ -31,8 +31,8 @@ class Evaluator(ABC):
     defined_for_one: bool
     dtype: np.dtype[Any]
 
-    def __init__(self, X: NDArray[Any], y: NDArray[Any], scoring: Any) -> None:
-        self.X, self.y = X, y
+    def __init__(self, X: NDArray[Any], y: NDArray[Any], scoring: Any, weight: NDArray[np.float64] | None) -> None:
+        self.X, self.y, self.weight = X, y, weight
         if not (scoring is None or isinstance(scoring, str) or callable(scoring)):
             came = f"{scoring!r} ({type(scoring).__name__})"
             raise TypeError(
@@ -43,7 +43,8 @@ class Evaluator(ABC):
 
     @property
     def scores_single_rows(self) -> bool:
-        return self._scorer is None and self.defined_for_one
+        """Whether the mean of the scores of single rows is that of all together."""
+        return self._scorer is None and self.defined_for_one and self.weight is None
 
     def scores(
         self,
@@ -54,13 +55,17 @@ class Evaluator(ABC):
         sizes: NDArray[np.intp],
     ) -> Any:
         """Score the predictions of `rows`, the first sizes[0] of them together, then the next sizes[1], ..."""
-        if self._scorer is None:
+        if self._scorer is None and self.weight is None:
             return self._default_scores(predicted, self.y[rows], sizes)
         scores = []
         for last, size in zip(np.cumsum(sizes), sizes, strict=True):
             some = slice(last - size, last)
+            weight = {} if self.weight is None else {"sample_weight": self.weight[rows[some]]}
+            if self._scorer is None:
+                scores.append(self._weighted_score(predicted[some], self.y[rows[some]], **weight))
+                continue
             model = self._model(predicted[some], neighbors[some], None if weights is None else weights[some])
-            score = self._scorer(model, self.X[rows[some]], self.y[rows[some]])
+            score = self._scorer(model, self.X[rows[some]], self.y[rows[some]], **weight)
             if not isinstance(score, Number):
                 raise TypeError(f"scoring returned {score!r} ({type(score).__name__}); it must return a number")
             scores.append(score)
@@ -78,6 +83,9 @@ class Evaluator(ABC):
     def _default_scores(self, predicted: NDArray[Any], y: NDArray[Any], sizes: NDArray[np.intp]) -> Any: ...
 
     @abstractmethod
+    def _weighted_score(self, predicted: NDArray[Any], y: NDArray[Any], sample_weight: NDArray[np.float64]) -> Any: ...
+
+    @abstractmethod
     def _model(self, predicted: NDArray[Any], neighbors: NDArray[np.intp], weights: NDArray[np.float64] | None) -> Any:
         """Return what a scorer takes for a model fitted on the fold."""
 
@@ -87,8 +95,8 @@ class _Classification(Evaluator):
 
     default, defined_for_one = "accuracy", True
 
-    def __init__(self, X: NDArray[Any], y: NDArray[Any], scoring: Any) -> None:
-        super().__init__(X, y, scoring)
+    def __init__(self, X: NDArray[Any], y: NDArray[Any], scoring: Any, weight: NDArray[np.float64] | None) -> None:
+        super().__init__(X, y, scoring, weight)
         if self._scorer is None and y.ndim == 2 and type_of_target(y) != "multilabel-indicator":
             raise ValueError(
                 f"y has {y.shape[1]} columns of labels that are not 0 or 1; accuracy is not defined there, give scoring"
@@ -117,6 +125,9 @@ class _Classification(Evaluator):
         right = (predicted == y).reshape(len(y), -1).all(axis=1)
         return np.add.reduceat(right, np.cumsum(sizes) - sizes, dtype=np.intp) / sizes
 
+    def _weighted_score(self, predicted: NDArray[Any], y: NDArray[Any], sample_weight: NDArray[np.float64]) -> Any:
+        return accuracy_score(y, predicted, sample_weight=sample_weight)
+
     def _model(self, predicted: NDArray[Any], neighbors: NDArray[np.intp], weights: NDArray[np.float64] | None) -> Any:
         def predict_proba(X: object) -> Any:
             shares = [vote_shares(codes, neighbors, len(labels), weights) for labels, codes in self._numbered]
@@ -134,18 +145,19 @@ class _Regression(Evaluator):
     default, defined_for_one = "r2", False
     dtype = np.dtype(np.float64)
 
-    def __init__(self, X: NDArray[Any], y: NDArray[Any], scoring: Any) -> None:
+    def __init__(self, X: NDArray[Any], y: NDArray[Any], scoring: Any, weight: NDArray[np.float64] | None) -> None:
         # As a model's `score` gets it; and None among objects is NaN only now.
         y = y.astype(np.float64) if y.dtype.kind == "O" else y
-        super().__init__(X, y, scoring)
+        super().__init__(X, y, scoring, weight)
         self._target = y.astype(np.float64, copy=False)
         assert_all_finite(self._target, input_name="y")
+        self._are_large = are_large(self._target)
 
     def folds(self, n_splits: int, **shuffled: Any) -> Any:
         return KFold(n_splits, **shuffled)
 
     def predict(self, neighbors: NDArray[np.intp], weights: NDArray[np.float64] | None) -> NDArray[Any]:
-        return mean_over_ranks(self._target, neighbors, weights)
+        return mean_over_ranks(self._target, neighbors, weights, self._are_large)
 
     def _default_scores(self, predicted: NDArray[Any], y: NDArray[Any], sizes: NDArray[np.intp]) -> Any:
         scores, firsts = np.empty(len(sizes)), np.cumsum(sizes) - sizes
@@ -159,6 +171,9 @@ class _Regression(Evaluator):
             rows = firsts[same][:, np.newaxis] + np.arange(size)
             scores[same] = r2_score(y[rows].T, predicted[rows].T, multioutput="raw_values")
         return scores
+
+    def _weighted_score(self, predicted: NDArray[Any], y: NDArray[Any], sample_weight: NDArray[np.float64]) -> Any:
+        return r2_score(y, predicted, sample_weight=sample_weight)
 
     def _model(self, predicted: NDArray[Any], *_: object) -> Any:
         return _with_predictions(KNeighborsRegressor(), predicted)

@@ -29,14 +29,11 @@ from tqdm import tqdm
 
 from ..kernels.distances import arguments as distances_arguments
 from ..kernels.runtime.compile_notice import silent
-from ..neighbors.voting import (
-    NeighborWeights,
-    check_weights,
-    checked_metric,
-    weights_of,
-)
+from ..neighbors.row_weights import RowWeights
+from ..neighbors.voting import NeighborWeights, check_weights, checked_metric, weights_of
 from ..utils import parameters
 from ..utils.lazy import lazy_module
+from ..utils.sample_weight import checked_weight_with_sum
 from ..utils.validation import check_labels, check_numbers, check_values
 from ._evaluators import EVALUATORS, Evaluator, Task
 
@@ -78,10 +75,12 @@ class KNNCrossValidation:
         Name of the score; None for accuracy and R².
     pooled : bool
         Whether `scores` has one score for all predictions together instead of one per fold. So it is where a fold tests
-        a single row, except for accuracy: the R² of one row is not defined.
+        a single row, except for accuracy without weights: the R² of one row is not defined.
     predictions : ndarray of shape (metrics, n_neighbors, n) or (metrics, n_neighbors, n, outputs), or None
         What each setting predicts for each row, from the training set of the fold that tests it. None where the folds
         do not test every row exactly once.
+    metric_params : dict or None
+        What the metrics were given.
     """
 
     task: Task
@@ -92,6 +91,7 @@ class KNNCrossValidation:
     scoring: str | None = None
     pooled: bool = False
     predictions: NDArray[Any] | None = field(default=None, repr=False)
+    metric_params: dict[str, Any] | None = field(default=None, repr=False)
 
     @property
     def best_index(self) -> tuple[int, int]:
@@ -109,7 +109,8 @@ class KNNCrossValidation:
     def best_params(self) -> dict[str, Any]:
         """Parameters of the best setting, as a model takes them."""
         metric, k = self.best_index
-        return {"metric": self.metrics[metric], "n_neighbors": self.n_neighbors[k]}
+        best = {"metric": self.metrics[metric], "n_neighbors": self.n_neighbors[k]}
+        return best if self.metric_params is None else best | {"metric_params": self.metric_params}
 
     @property
     def best_score(self) -> float:
@@ -191,7 +192,9 @@ def knn_cross_validation(
     groups: ArrayLike | None = None,
     random_state: Any = None,
     task: Literal["auto"] | Task = "auto",
-    scoring: str | Callable[[Any, Any, Any], float] | None = None,
+    scoring: str | Callable[..., float] | None = None,
+    sample_weight: ArrayLike | None = None,
+    metric_params: dict[str, Any] | None = None,
     n_jobs: int | None = None,
     progress: bool | None = None,
 ) -> KNNCrossValidation:
@@ -230,6 +233,11 @@ def knn_cross_validation(
         such as ``sklearn.metrics.make_scorer`` makes, which may call the model's ``predict`` and, for classification,
         ``predict_proba``. Unlike a model fitted on a fold, this one knows all labels; those that the fold does not
         train on have probability 0. Higher must be better.
+    sample_weight : array-like of shape (n,) or float, optional
+        Weights of the rows, in training sets and in scores, as ``fit`` and ``score`` of the models take them: a row of
+        weight w is w equal rows. A `scoring` gets them as ``sample_weight=``, and must take them.
+    metric_params : dict, optional
+        As the models' parameter, ``{"w": weights of the columns}``, for each of the metrics.
     n_jobs : int or None, default=None
         As the models' parameter: None means all threads.
     progress : bool, optional
@@ -248,18 +256,21 @@ def knn_cross_validation(
     Raises
     ------
     TypeError, ValueError
-        If an argument is none of the above, a training set has fewer rows than a k that was asked for, or a fold trains
-        on a row that it tests.
+        If an argument is none of the above, a training set has fewer rows than a k that was asked for (with
+        `sample_weight`: weighs less), or a fold trains on a row that it tests.
 
     Notes
     -----
     Where a fold tests a single row, as in LeaveOneOut, R² and every `scoring` is not a mean over folds but computed
-    once, over all predictions together (see `KNNCrossValidation.pooled`); accuracy is the same either way.
+    once, over all predictions together (see `KNNCrossValidation.pooled`); accuracy is the same either way, and is
+    computed so with `sample_weight`.
 
     Cost: n² D differences per metric, whatever the numbers of k and folds, if each row is tested once and each fold
     trains on all others; as many for each repeat of RepeatedKFold. Folds of another kind (ShuffleSplit,
     TimeSeriesSplit) cost the differences between their test and training rows. `scoring` is one call of the scorer for
-    each k and fold. Memory beside `X`: n times the largest k distances and indices; n numbers per setting.
+    each k and fold. Memory beside `X`: n times the largest k distances and indices; n numbers per setting. With
+    `sample_weight` it is as many as some row needs to reach the largest k, and rows among light ones are searched
+    again.
 
     Ties in distance go to the smaller row of `X`, which is the smaller row of the training set for every splitter
     that keeps training rows in order, as all of scikit-learn's do except ShuffleSplit and its kin.
@@ -301,13 +312,15 @@ def knn_cross_validation(
         task = "regression" if type_of_target(target).startswith("continuous") else "classification"
         if task == "classification":
             _warn_of_quantities(target)
-    evaluator = EVALUATORS[task](checked, target, scoring)
+    weight = checked_weight_with_sum(sample_weight, len(checked))
+    evaluator = EVALUATORS[task](checked, target, scoring, weight)
     x, _, _ = distances_arguments.pair(checked)
     n = len(x)
-    searches, smallest = _searches(_splitter(cv, evaluator, random_state).split(x, target, groups), n)
-    ks = wanted or tuple(k for k in _DEFAULT_NEIGHBORS if k <= smallest)
+    searches, smallest = _searches(_splitter(cv, evaluator, random_state).split(x, target, groups), n, weight)
+    ks = wanted or tuple(k for k in _DEFAULT_NEIGHBORS if k <= smallest) or (1,)
     if max(ks) > smallest:
-        raise ValueError(f"n_neighbors is {max(ks)}; the smallest training set has {smallest} rows")
+        has = f"has {smallest} rows" if weight is None else f"weighs {smallest:g}"
+        raise ValueError(f"n_neighbors is {max(ks)}; the smallest training set {has}")
 
     tests = [test for search in searches for test in search.tests]
     once = (np.bincount(np.concatenate(tests), minlength=n) == 1).all()
@@ -318,7 +331,16 @@ def knn_cross_validation(
     # `disable=None` shows the bar on a terminal only.
     hidden = None if progress is None else not progress
     with tqdm(total=work, unit="row", disable=hidden) as bar, silent(when=not bar.disable):
-        find = partial(_neighbors, x=x, k=max(ks), n_threads=n_threads, progress=bar.update)
+        weighed = None if weight is None else RowWeights(weight)
+        find = partial(
+            _neighbors,
+            x=x,
+            k=max(ks),
+            weighed=weighed,
+            progress=bar.update,
+            metric_params=metric_params,
+            n_threads=n_threads,
+        )
         for place, (name, metric) in enumerate(zip(names, kernels_names, strict=True)):
             bar.set_description(name)
             scored = 0
@@ -330,14 +352,18 @@ def knn_cross_validation(
                 folds = slice(scored, scored + len(sizes))
                 scored += len(sizes)
                 for column, k in enumerate(ks):
-                    nearest = neighbors[:, :k], weights_of(distances[:, :k], weights, rows)
-                    predicted = evaluator.predict(*nearest)
-                    scores[place, column, folds] = evaluator.scores(predicted, *nearest, rows, sizes)
+                    if weighed is None:
+                        counted = neighbors[:, :k], weights_of(distances[:, :k], weights, rows)
+                    else:
+                        places = weighed.places(distances, neighbors, k)
+                        counted = places.indices, places.weights(weights, rows)
+                    predicted = evaluator.predict(*counted)
+                    scores[place, column, folds] = evaluator.scores(predicted, *counted, rows, sizes)
                     if predictions is not None:
                         predictions[place, column, rows] = predicted
     test_fold = searches[0].test_fold(n) if len(searches) == 1 and searches[0].train is None else None
     named = scoring if scoring is None or isinstance(scoring, str) else getattr(scoring, "__name__", repr(scoring))
-    return KNNCrossValidation(task, names, ks, scores, test_fold, named, pooled, predictions)
+    return KNNCrossValidation(task, names, ks, scores, test_fold, named, pooled, predictions, metric_params)
 
 
 def _several(value: Any, name: str) -> tuple[Any, ...]:
@@ -406,12 +432,17 @@ class _Search(NamedTuple):
         return n if self.train is None and 2 * tested > n else tested
 
 
-def _searches(splits: Iterable[tuple[Any, Any]], n: int) -> tuple[list[_Search], int]:
-    """Return the searches that serve all folds, in their order, and the size of the smallest training set."""
+def _searches(
+    splits: Iterable[tuple[Any, Any]], n: int, weight: NDArray[np.float64] | None
+) -> tuple[list[_Search], float]:
+    """Return the searches that serve all folds, in their order, and the size of the smallest training set.
+
+    The size of rows is their number, or what they weigh.
+    """
     every = np.arange(n)
     searches: list[_Search] = []
     tested = np.zeros(n, bool)  # by the last search, as long as it may go on
-    smallest = n
+    smallest: float = np.inf
     for fold, (train, test) in enumerate(splits):
         test = every[test]  # row numbers, also from a mask
         ascending = isinstance(train, np.ndarray) and train.dtype == np.intp and _ascends(train, n)
@@ -425,7 +456,9 @@ def _searches(splits: Iterable[tuple[Any, Any]], n: int) -> tuple[list[_Search],
         if overlapping.any():
             row = test[overlapping.argmax()]
             raise ValueError(f"fold {fold} of cv has row {row} twice; it must not test what it trains on")
-        smallest = min(smallest, len(train))
+        if weight is not None and not weight[test].any() and len(test) > 1:
+            raise ValueError(f"fold {fold} of cv tests only rows of weight 0")
+        smallest = min(smallest, len(train) if weight is None else weight[train].sum())
         distinct = ascending and (len(test) == 1 or len(np.unique(test)) == len(test))
         if not distinct or len(train) + len(test) != n:
             searches.append(_Search([test], train))
@@ -449,25 +482,57 @@ def _neighbors(
     search: _Search,
     x: NDArray[Any],
     k: int,
-    metric: str,
-    n_threads: int | None,
+    weighed: RowWeights | None,
     progress: Callable[[int], object],
+    **told: Any,
 ) -> tuple[NDArray[Any], NDArray[np.intp]]:
-    """Return distances and neighbours (rows of `x`) of the tested rows, fold after fold."""
+    """Return distances and neighbours (rows of `x`) of the tested rows, fold after fold.
+
+    There are k of each row, or of rows that are `weighed` as many as weigh k; -1 fills up what others have more.
+    `told` is what `k_nearest` takes as well.
+    """
     n = len(x)
+    if weighed is not None:
+        found = _weighed_neighbors(search, x, k, weighed, **told)
+        progress(search.queries(n))
+        return found
     if search.queries(n) == n and search.train is None:
         groups, rows = search.test_fold(n), np.concatenate(search.tests)
-        distances, neighbors = nearest.k_nearest_outside_group(
-            x, groups, k, metric=metric, n_threads=n_threads, progress=progress
-        )
+        distances, neighbors = nearest.k_nearest_outside_group(x, groups, k, progress=progress, **told)
         return distances[rows], neighbors[rows]
-    found = []
+    parts = []
     for test in search.tests:
         train = np.delete(np.arange(n), test) if search.train is None else search.train
-        distances, places = nearest.k_nearest(x[test], x[train], k, metric=metric, n_threads=n_threads)
-        found.append((distances, train[places]))
+        distances, places = nearest.k_nearest(x[test], x[train], k, **told)
+        parts.append((distances, train[places]))
         progress(len(test))
-    return _joined([distances for distances, _ in found]), _joined([rows for _, rows in found])
+    return _joined([distances for distances, _ in parts]), _joined([rows for _, rows in parts])
+
+
+def _weighed_neighbors(
+    search: _Search, x: NDArray[Any], k: int, weighed: RowWeights, **told: Any
+) -> tuple[NDArray[Any], NDArray[np.intp]]:
+    """Return what `_neighbors` does, of rows that are weighed."""
+    tested = np.concatenate(search.tests)
+    if search.train is not None:
+        weighed = RowWeights(weighed.weight[search.train])
+        train, where = x[search.train], weighed.present
+
+        def among_train(rows: NDArray[np.intp], count: int) -> tuple[NDArray[Any], NDArray[np.intp]]:
+            return nearest.k_nearest(x[tested[rows]], train, count, where=where, **told)
+
+        distances, places = weighed.nearest(among_train, np.arange(len(tested)), k, weighed.n_present)
+        return distances, np.where(places < 0, -1, search.train[places])
+
+    folds = search.test_fold(len(x))
+
+    def outside(rows: NDArray[np.intp], count: int) -> tuple[NDArray[Any], NDArray[np.intp]]:
+        queries = x if len(rows) == len(x) else x[rows]
+        groups = folds if queries is x else folds[rows]
+        found = nearest.k_nearest(queries, x, count, groups=(groups, folds), where=weighed.present, **told)
+        return (found[0][rows], found[1][rows]) if queries is x else found
+
+    return weighed.nearest(outside, tested, k, weighed.n_present)
 
 
 def _joined(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:

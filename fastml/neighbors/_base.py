@@ -13,13 +13,15 @@ from sklearn.utils.validation import check_is_fitted
 from .. import kernels
 from ..kernels.distances import arguments as distances_arguments
 from ..utils import parameters
+from ..utils.sample_weight import checked_weight_with_sum
 from ..utils.validation import validate_data
+from .row_weights import RowWeights
 from .voting import NeighborWeights, check_weights, checked_metric, effective_metric, weights_of
 
 if TYPE_CHECKING:
     from ..kernels import PreparedRows
 
-__all__ = ["KNeighbors", "NeighborSearch"]
+__all__ = ["KNeighbors", "KeptRows", "NeighborSearch"]
 
 #: What scikit-learn's names of searches mean here: there is one kind of tree.
 _ALGORITHMS: dict[str, distances_arguments.Algorithm] = {
@@ -50,25 +52,27 @@ class _Kept:
         return _Kept, (self.metric, self.algorithm)
 
 
-class NeighborSearch(BaseEstimator):
-    """The search for neighbours, which all models share."""
+class KeptRows(BaseEstimator):
+    """The training rows, and how they are searched: by number of neighbours, or within a radius."""
 
-    n_neighbors: int
     algorithm: Literal["auto", "brute", "kd_tree", "ball_tree"]
+    leaf_size: int
     p: float
     metric: str
     n_jobs: int | None
     metric_params: dict[str, Any] | None
     #: What `metric_params` was in `fit`, None if it said nothing.
     _metric_params: dict[str, Any] | None
+    #: Which training rows are there, None for all, and how many: those of weight 0 are not.
+    _present: NDArray[np.bool_] | None = None
+    _n_present: int
 
     def _fit_rows(self, X: ArrayLike, y: Any = "no_validation", **settings: Any) -> Any:
-        """Check all parameters, keep the rows, and return the targets if there are some."""
-        parameters.positive_integer(self.n_neighbors, "n_neighbors")
+        """Check the parameters of a search, keep the rows, and return the targets if there are some."""
         parameters.threads(self.n_jobs)
         parameters.one_of(self.algorithm, "algorithm", _ALGORITHMS)
+        parameters.positive_integer(self.leaf_size, "leaf_size")
         short = checked_metric(self.metric, self.p)
-        self.effective_metric_ = effective_metric(short)
         checked = validate_data(self, X, y, **settings)
         rows, targets = checked if isinstance(checked, tuple) else (checked, None)
         # The dtype that the kernels work in, settled now and not at every call: uint8 stays uint8.
@@ -77,9 +81,33 @@ class NeighborSearch(BaseEstimator):
         self._metric_params = None
         if self.metric_params is not None and factors is not None:
             self._metric_params = {"w": np.array(self.metric_params["w"], np.float64)}
+        self.effective_metric_ = effective_metric(short)
+        self.effective_metric_params_ = {name: w.copy() for name, w in (self._metric_params or {}).items()}
+        if self._metric_params is not None and self.metric == "minkowski":  # as scikit-learn names it with weights
+            self.effective_metric_, self.effective_metric_params_["p"] = "minkowski", self.p
         self._kept = _Kept(short, _ALGORITHMS[self.algorithm])
-        self.n_samples_fit_ = len(self._fit_X)
+        self.n_samples_fit_ = self._n_present = len(self._fit_X)
         return targets
+
+    def _sides(self, X: ArrayLike | None) -> tuple[NDArray[Any], NDArray[Any] | PreparedRows]:
+        """Return queries, the training rows where X is None, and the rows that are searched for them."""
+        check_is_fitted(self)
+        queries = self._fit_X if X is None else validate_data(self, X, reset=False)
+        if self._metric_params is not None or self._kept.metric not in distances_arguments.OF_NUMBERS:
+            return queries, self._fit_X
+        rows = self._kept.prepared(self._fit_X)
+        return rows.rows if X is None else queries, rows
+
+
+class NeighborSearch(KeptRows):
+    """The search for the nearest, of models that have a number of them."""
+
+    n_neighbors: int
+
+    def _fit_rows(self, X: ArrayLike, y: Any = "no_validation", **settings: Any) -> Any:
+        """Check all parameters, keep the rows, and return the targets if there are some."""
+        parameters.positive_integer(self.n_neighbors, "n_neighbors")
+        return super()._fit_rows(X, y, **settings)
 
     def kneighbors(
         self, X: ArrayLike | None = None, n_neighbors: int | None = None, return_distance: bool = True
@@ -107,16 +135,21 @@ class NeighborSearch(BaseEstimator):
         return (distances, indices) if return_distance else indices
 
     def _search(self, X: ArrayLike | None, n_neighbors: int | None = None) -> tuple[NDArray[Any], NDArray[np.intp]]:
-        check_is_fitted(self)
+        queries, rows = self._sides(X)
         k = parameters.positive_integer(self.n_neighbors if n_neighbors is None else n_neighbors, "n_neighbors")
-        rows: NDArray[Any] | PreparedRows = self._fit_X
-        queries = self._fit_X if X is None else validate_data(self, X, reset=False)
-        if k > self.n_samples_fit_ - (X is None):
+        if k > self._n_present - (X is None):
             left_out = ", of which each query leaves out one (itself)" if X is None else ""
-            raise ValueError(f"n_neighbors is {k}; there are {self.n_samples_fit_} training rows{left_out}")
-        if self._metric_params is None and self._kept.metric in distances_arguments.OF_NUMBERS:
-            rows = self._kept.prepared(self._fit_X)
-            queries = rows.rows if X is None else queries
+            raise ValueError(f"n_neighbors is {k}; there are {self._n_present} training rows{left_out}")
+        return self._nearest(queries, rows, k, exclude_self=X is None)
+
+    def _nearest(
+        self,
+        queries: NDArray[Any],
+        rows: NDArray[Any] | PreparedRows,
+        k: int,
+        exclude_self: bool = False,
+        groups: tuple[NDArray[np.intp], NDArray[np.intp]] | None = None,
+    ) -> tuple[NDArray[Any], NDArray[np.intp]]:
         return kernels.k_nearest(
             queries,
             rows,
@@ -124,7 +157,9 @@ class NeighborSearch(BaseEstimator):
             metric=self._kept.metric,
             metric_params=self._metric_params,
             algorithm=self._kept.algorithm,
-            exclude_self=X is None,
+            exclude_self=exclude_self,
+            groups=groups,
+            where=self._present,
             n_threads=parameters.threads(self.n_jobs),
         )
 
@@ -159,12 +194,16 @@ class NeighborSearch(BaseEstimator):
 class KNeighbors(MultiOutputMixin, NeighborSearch):
     """What classifier and regressor share."""
 
+    #: Weights of the training rows, None where all are 1.
+    _row_weights: RowWeights | None = None
+
     def __init__(
         self,
         n_neighbors: int = 5,
         *,
         weights: NeighborWeights = "uniform",
         algorithm: Literal["auto", "brute", "kd_tree", "ball_tree"] = "auto",
+        leaf_size: int = 30,
         p: float = 2,
         metric: str = "minkowski",
         metric_params: dict[str, Any] | None = None,
@@ -173,18 +212,46 @@ class KNeighbors(MultiOutputMixin, NeighborSearch):
         self.n_neighbors = n_neighbors
         self.weights = weights
         self.algorithm = algorithm
+        self.leaf_size = leaf_size
         self.p = p
         self.metric = metric
         self.metric_params = metric_params
         self.n_jobs = n_jobs
 
-    def _fit(self, X: ArrayLike, y: Any, *, y_numeric: bool) -> NDArray[Any]:
-        """Check all parameters, keep the rows, and return the targets as a dense array."""
+    def _fit(self, X: ArrayLike, y: Any, sample_weight: ArrayLike | None, *, y_numeric: bool) -> NDArray[Any]:
+        """Check all parameters, keep rows and weights, and return the targets as a dense array."""
         check_weights(self.weights)
         y = y.toarray() if issparse(y) else y
         targets: NDArray[Any] = self._fit_rows(X, y, multi_output=True, y_numeric=y_numeric)
+        self._row_weights = self._present = None
+        weight = None if sample_weight is None else checked_weight_with_sum(sample_weight, len(targets))
+        if weight is not None and (weight != 1).any():
+            self._row_weights = RowWeights(weight)
+            self._present, self._n_present = self._row_weights.present, self._row_weights.n_present
         return targets
 
     def _weighted_neighbors(self, X: ArrayLike | None) -> tuple[NDArray[np.float64] | None, NDArray[np.intp]]:
-        distances, indices = self._search(X)
-        return weights_of(distances, self.weights), indices
+        """Return what each neighbour counts, and the neighbours; None where all count the same."""
+        weighed = self._row_weights
+        if weighed is None:
+            distances, indices = self._search(X)
+            return weights_of(distances, self.weights), indices
+        queries, rows = self._sides(X)
+        k = parameters.positive_integer(self.n_neighbors, "n_neighbors")
+        own = 0.0 if X is not None else weighed.weight.max()
+        if weighed.total - own < k:
+            left_out = f", without the heaviest {weighed.total - own:g}" if X is None else ""
+            raise ValueError(
+                f"n_neighbors is {k}; the training rows weigh {weighed.total:g}{left_out}; "
+                "a row of weight w counts as w rows"
+            )
+
+        def find(some: NDArray[np.intp], count: int) -> tuple[NDArray[Any], NDArray[np.intp]]:
+            if len(some) == len(queries):
+                return self._nearest(queries, rows, count, exclude_self=X is None)
+            groups = None if X is not None else (some, np.arange(len(queries)))
+            return self._nearest(queries[some], rows, count, groups=groups)
+
+        most = weighed.n_present - (X is None)
+        places = weighed.places(*weighed.nearest(find, np.arange(len(queries)), k, most), k)
+        return places.weights(self.weights), places.indices

@@ -51,6 +51,8 @@ class LocalOutlierFactor(OutlierMixin, NeighborSearch):
         Neighbours that decide; with a warning all other rows, where there are fewer.
     algorithm : {"auto", "brute", "kd_tree", "ball_tree"}, default="auto"
         How neighbours are looked for, as of `KNeighborsClassifier`; they are the same.
+    leaf_size : int, default=30
+        Accepted, since scikit-learn has it, and not used: results do not depend on how large the leaves of a tree are.
     metric : str, default="minkowski"
         "minkowski", or by name: "l1", "manhattan" or "cityblock"; "l2" or "euclidean"; "linf" or "chebyshev";
         "sqeuclidean"; "cosine"; of packed bits (uint8) "hamming" and "jaccard".
@@ -75,8 +77,11 @@ class LocalOutlierFactor(OutlierMixin, NeighborSearch):
         How many neighbours decide.
     offset_ : float
         What is below it is an outlier.
-    effective_metric_ : {"manhattan", "euclidean", "chebyshev", "sqeuclidean", "cosine", "hamming", "jaccard"}
-        The metric in use.
+    effective_metric_ : str
+        The metric in use: "manhattan", "euclidean", "chebyshev", "sqeuclidean", "cosine", "hamming" or "jaccard"; of
+        weighted columns and ``metric="minkowski"`` this name.
+    effective_metric_params_ : dict
+        The weights of the columns, and what "minkowski" needs, where there are weights.
     n_samples_fit_, n_features_in_ : int
         Rows and columns of the training data.
     feature_names_in_ : ndarray of shape (D,)
@@ -108,6 +113,7 @@ class LocalOutlierFactor(OutlierMixin, NeighborSearch):
         n_neighbors: int = 20,
         *,
         algorithm: Literal["auto", "brute", "kd_tree", "ball_tree"] = "auto",
+        leaf_size: int = 30,
         metric: str = "minkowski",
         p: float = 2,
         metric_params: dict[str, Any] | None = None,
@@ -117,6 +123,7 @@ class LocalOutlierFactor(OutlierMixin, NeighborSearch):
     ) -> None:
         self.n_neighbors = n_neighbors
         self.algorithm = algorithm
+        self.leaf_size = leaf_size
         self.metric = metric
         self.p = p
         self.metric_params = metric_params
@@ -184,20 +191,21 @@ class LocalOutlierFactor(OutlierMixin, NeighborSearch):
         return _signs(self.fit(X).negative_outlier_factor_ - self.offset_)
 
     @available_if(_of_new_rows)
-    def predict(self, X: ArrayLike) -> NDArray[np.intp]:
+    def predict(self, X: ArrayLike | None = None) -> NDArray[np.intp]:
         """Say which new rows are outliers; only with ``novelty=True``.
 
         Parameters
         ----------
-        X : array-like of shape (n, D)
-            New rows: a training row would be a neighbour of itself.
+        X : array-like of shape (n, D), optional
+            New rows: a training row would be a neighbour of itself. None means the training rows, each without itself.
 
         Returns
         -------
         ndarray of shape (n,)
             -1 for outliers, 1 for the others.
         """
-        return _signs(self.decision_function(X))
+        check_is_fitted(self)
+        return _signs(self.negative_outlier_factor_ - self.offset_ if X is None else self.decision_function(X))
 
     @available_if(_of_new_rows)
     def decision_function(self, X: ArrayLike) -> NDArray[Any]:

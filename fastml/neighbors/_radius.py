@@ -13,13 +13,12 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csr_matrix
-from sklearn.utils.validation import check_is_fitted
 
 from .. import kernels
 from ..kernels.arguments import arrays
 from ..kernels.distances import arguments as distances_arguments
 from ..utils import parameters
-from ..utils.validation import validate_data
+from ._base import KeptRows
 from .voting import _AT_ONCE, NeighborWeights, _in_units_near
 
 __all__ = ["RadiusNeighborsMixin", "blocks_of_rows", "checked_radius", "owners", "weights_within"]
@@ -34,16 +33,10 @@ def checked_radius(radius: Any) -> float:
     return float(distances_arguments.radius(radius, 1))
 
 
-class RadiusNeighborsMixin:
-    """Neighbours within a radius, of a model that has `_fit_X`, `radius`, `n_jobs` and `effective_metric_`."""
+class RadiusNeighborsMixin(KeptRows):
+    """Neighbours within a radius."""
 
     radius: float
-    n_jobs: int | None
-    #: Weights of columns, of a model that may have some.
-    _metric_params: dict[str, Any] | None = None
-    effective_metric_: str
-    n_samples_fit_: int
-    _fit_X: NDArray[Any]
 
     def radius_neighbors(
         self,
@@ -105,15 +98,14 @@ class RadiusNeighborsMixin:
         return csr_matrix((values, indices, indptr), (len(indptr) - 1, self.n_samples_fit_))
 
     def _search_within(self, X: ArrayLike | None, radius: ArrayLike | None = None) -> Rows:
-        check_is_fitted(self)
-        if self._metric_params is not None:
-            raise ValueError("metric_params is given; searches within a radius know no weights of columns")
-        queries = self._fit_X if X is None else validate_data(self, X, reset=False)
+        queries, rows = self._sides(X)
         return kernels.radius_neighbors(
             queries,
-            self._fit_X,
+            rows,
             checked_radius(self.radius) if radius is None else radius,
-            metric=self.effective_metric_,
+            metric=self._kept.metric,
+            metric_params=self._metric_params,
+            algorithm=self._kept.algorithm,
             exclude_self=X is None,
             n_threads=parameters.threads(self.n_jobs),
         )

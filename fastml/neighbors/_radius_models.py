@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csr_matrix, issparse
 from sklearn.base import (
-    BaseEstimator,
     ClassifierMixin,
     ClassNamePrefixFeaturesOutMixin,
     MultiOutputMixin,
@@ -17,42 +16,24 @@ from sklearn.base import (
     TransformerMixin,
 )
 
-from ..kernels.distances import arguments as distances_arguments
 from ..utils import parameters
-from ..utils.validation import CheckedScore, unchanged_if_refused, validate_data
+from ..utils.validation import CheckedScore, unchanged_if_refused
 from ._radius import RadiusNeighborsMixin, blocks_of_rows, checked_radius, owners, weights_within
-from .voting import NeighborWeights, check_weights, checked_metric, effective_metric, numbered_labels
+from .voting import NeighborWeights, are_large, check_weights, in_range, numbered_labels
 
 __all__ = ["RadiusNeighborsClassifier", "RadiusNeighborsRegressor", "RadiusNeighborsTransformer"]
 
 
-class _RadiusNeighbors(RadiusNeighborsMixin, BaseEstimator):
-    """What is kept of the training rows."""
-
-    p: float
-    metric: str
-
-    def _keep(self, X: ArrayLike, y: Any = None, **settings: Any) -> Any:
-        """Check the parameters of the search, keep the rows, and return the targets, if any."""
-        checked_radius(self.radius)
-        parameters.threads(self.n_jobs)
-        short = checked_metric(self.metric, self.p, distances_arguments.METRICS)
-        self.effective_metric_ = effective_metric(short)
-        rows, targets = validate_data(self, X, y, **settings) if settings else (validate_data(self, X), None)
-        self._fit_X, _, _ = distances_arguments.pair(rows)
-        self.n_samples_fit_ = len(self._fit_X)
-        return targets
-
-
-class _WithTargets(MultiOutputMixin, _RadiusNeighbors):
+class _WithTargets(MultiOutputMixin, RadiusNeighborsMixin):
     """What classifier and regressor share."""
 
     weights: NeighborWeights
 
     def _fit(self, X: ArrayLike, y: Any, *, y_numeric: bool) -> NDArray[Any]:
         check_weights(self.weights)
+        checked_radius(self.radius)
         y = y.toarray() if issparse(y) else y
-        checked: NDArray[Any] = self._keep(X, y, multi_output=True, y_numeric=y_numeric)
+        checked: NDArray[Any] = self._fit_rows(X, y, multi_output=True, y_numeric=y_numeric)
         return checked
 
     def _weighted(self, X: ArrayLike | None) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float64] | None]:
@@ -64,8 +45,7 @@ class RadiusNeighborsClassifier(CheckedScore, ClassifierMixin, _WithTargets):
     """Classification by a vote of all neighbours within a radius.
 
     The label with most votes wins; of labels with equally many, the smallest. scikit-learn's parameters
-    of the same names mean the same; its `algorithm`, `leaf_size` and `metric_params` do not exist
-    here: the search chooses its way, and knows no weights of columns.
+    of the same names mean the same.
 
     Parameters
     ----------
@@ -74,13 +54,20 @@ class RadiusNeighborsClassifier(CheckedScore, ClassifierMixin, _WithTargets):
     weights : {"uniform", "distance"}, callable or None, default="uniform"
         What a neighbour counts, as in `KNeighborsClassifier`. A function gets an array of arrays of float64, the
         distances of each query that has neighbours, and returns as many numbers for each.
+    algorithm : {"auto", "brute", "kd_tree", "ball_tree"}, default="auto"
+        How neighbours are looked for, as of `KNeighborsClassifier`; they are the same.
+    leaf_size : int, default=30
+        Accepted, since scikit-learn has it, and not used: results do not depend on how large the leaves of a tree are.
     p : {1, 2, inf}, default=2
         Power of the Minkowski metric; used for ``metric="minkowski"`` only.
     metric : str, default="minkowski"
-        "minkowski", or by name: "l1", "manhattan" or "cityblock"; "l2" or "euclidean"; "linf" or "chebyshev".
+        "minkowski", or by name: "l1", "manhattan" or "cityblock"; "l2" or "euclidean"; "linf" or "chebyshev";
+        "sqeuclidean"; "cosine"; of packed bits (uint8) "hamming" and "jaccard".
     outlier_label : label, "most_frequent", list of labels or None, default=None
         What a query without neighbours is predicted as: a label, one for each output, or the most frequent one. None
         refuses such queries.
+    metric_params : dict or None, default=None
+        ``{"w": weights}`` of the columns, see `fastml.kernels.k_nearest`.
     n_jobs : int or None, default=None
         Threads. Unlike in scikit-learn None means all that the process may use; negative numbers count from there.
 
@@ -90,8 +77,11 @@ class RadiusNeighborsClassifier(CheckedScore, ClassifierMixin, _WithTargets):
         The labels, sorted.
     outlier_label_ : list or None
         The label of queries without neighbours, for each output.
-    effective_metric_ : {"manhattan", "euclidean", "chebyshev"}
-        The metric in use.
+    effective_metric_ : str
+        The metric in use: "manhattan", "euclidean", "chebyshev", "sqeuclidean", "cosine", "hamming" or "jaccard"; of
+        weighted columns and ``metric="minkowski"`` this name.
+    effective_metric_params_ : dict
+        The weights of the columns, and what "minkowski" needs, where there are weights.
     n_samples_fit_, n_features_in_ : int
         Rows and columns of the training data.
     feature_names_in_ : ndarray of shape (D,)
@@ -118,16 +108,22 @@ class RadiusNeighborsClassifier(CheckedScore, ClassifierMixin, _WithTargets):
         radius: float = 1.0,
         *,
         weights: NeighborWeights = "uniform",
+        algorithm: Literal["auto", "brute", "kd_tree", "ball_tree"] = "auto",
+        leaf_size: int = 30,
         p: float = 2,
         metric: str = "minkowski",
         outlier_label: Any = None,
+        metric_params: dict[str, Any] | None = None,
         n_jobs: int | None = None,
     ) -> None:
         self.radius = radius
         self.weights = weights
+        self.algorithm = algorithm
+        self.leaf_size = leaf_size
         self.p = p
         self.metric = metric
         self.outlier_label = outlier_label
+        self.metric_params = metric_params
         self.n_jobs = n_jobs
 
     @unchanged_if_refused
@@ -251,8 +247,7 @@ def _votes(
 class RadiusNeighborsRegressor(CheckedScore, RegressorMixin, _WithTargets):
     """Regression by the mean over all neighbours within a radius.
 
-    scikit-learn's parameters of the same names mean the same; its `algorithm`, `leaf_size` and `metric_params` do not
-    exist here: the search chooses its way, and knows no weights of columns.
+    scikit-learn's parameters of the same names mean the same.
 
     Parameters
     ----------
@@ -260,17 +255,27 @@ class RadiusNeighborsRegressor(CheckedScore, RegressorMixin, _WithTargets):
         The largest distance of a neighbour.
     weights : {"uniform", "distance"}, callable or None, default="uniform"
         What a neighbour counts, as in `RadiusNeighborsClassifier`.
+    algorithm : {"auto", "brute", "kd_tree", "ball_tree"}, default="auto"
+        How neighbours are looked for, as of `KNeighborsClassifier`; they are the same.
+    leaf_size : int, default=30
+        Accepted, since scikit-learn has it, and not used: results do not depend on how large the leaves of a tree are.
     p : {1, 2, inf}, default=2
         Power of the Minkowski metric; used for ``metric="minkowski"`` only.
     metric : str, default="minkowski"
-        "minkowski", or by name: "l1", "manhattan" or "cityblock"; "l2" or "euclidean"; "linf" or "chebyshev".
+        "minkowski", or by name: "l1", "manhattan" or "cityblock"; "l2" or "euclidean"; "linf" or "chebyshev";
+        "sqeuclidean"; "cosine"; of packed bits (uint8) "hamming" and "jaccard".
+    metric_params : dict or None, default=None
+        ``{"w": weights}`` of the columns, see `fastml.kernels.k_nearest`.
     n_jobs : int or None, default=None
         Threads. Unlike in scikit-learn None means all that the process may use; negative numbers count from there.
 
     Attributes
     ----------
-    effective_metric_ : {"manhattan", "euclidean", "chebyshev"}
-        The metric in use.
+    effective_metric_ : str
+        The metric in use: "manhattan", "euclidean", "chebyshev", "sqeuclidean", "cosine", "hamming" or "jaccard"; of
+        weighted columns and ``metric="minkowski"`` this name.
+    effective_metric_params_ : dict
+        The weights of the columns, and what "minkowski" needs, where there are weights.
     n_samples_fit_, n_features_in_ : int
         Rows and columns of the training data.
     feature_names_in_ : ndarray of shape (D,)
@@ -291,14 +296,20 @@ class RadiusNeighborsRegressor(CheckedScore, RegressorMixin, _WithTargets):
         radius: float = 1.0,
         *,
         weights: NeighborWeights = "uniform",
+        algorithm: Literal["auto", "brute", "kd_tree", "ball_tree"] = "auto",
+        leaf_size: int = 30,
         p: float = 2,
         metric: str = "minkowski",
+        metric_params: dict[str, Any] | None = None,
         n_jobs: int | None = None,
     ) -> None:
         self.radius = radius
         self.weights = weights
+        self.algorithm = algorithm
+        self.leaf_size = leaf_size
         self.p = p
         self.metric = metric
+        self.metric_params = metric_params
         self.n_jobs = n_jobs
 
     @unchanged_if_refused
@@ -319,6 +330,7 @@ class RadiusNeighborsRegressor(CheckedScore, RegressorMixin, _WithTargets):
         targets = self._fit(X, y, y_numeric=True)
         self.outputs_2d_ = targets.ndim == 2
         self._y = np.ascontiguousarray(targets, np.float64)
+        self._are_large = are_large(self._y)
         return self
 
     def predict(self, X: ArrayLike | None) -> NDArray[np.float64]:
@@ -340,10 +352,14 @@ class RadiusNeighborsRegressor(CheckedScore, RegressorMixin, _WithTargets):
         totals = np.bincount(queries, weights, minlength=n)
         columns = self._y.reshape(len(self._y), -1)
         means = np.full((n, columns.shape[1]), np.nan)
+        shift = 1 + (2 * self.n_samples_fit_).bit_length()
         for output, column in enumerate(columns.T):
-            values = column[indices] if weights is None else column[indices] * weights
-            sums = np.bincount(queries, values, minlength=n)  # from near to far
-            np.divide(sums, totals, out=means[:, output], where=totals > 0)
+            with np.errstate(over="ignore", invalid="ignore"):
+                means[:, output] = _means(column, indices, queries, weights, totals)
+            if self._are_large:  # sums leave the range, which those of smaller values do not
+                large = ~np.isfinite(means[:, output])
+                again = _means(np.ldexp(column, -shift), indices, queries, weights, totals)
+                means[large, output] = in_range(again[large], shift)
         if not totals.all():
             lonely = np.count_nonzero(totals == 0)
             text = f"{lonely} rows have no neighbours within the radius; NaN is predicted for them"
@@ -351,7 +367,21 @@ class RadiusNeighborsRegressor(CheckedScore, RegressorMixin, _WithTargets):
         return means if self.outputs_2d_ else means[:, 0]
 
 
-class RadiusNeighborsTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, _RadiusNeighbors):
+def _means(
+    column: NDArray[np.float64],
+    indices: NDArray[np.intp],
+    queries: NDArray[np.intp],
+    weights: NDArray[np.float64] | None,
+    totals: NDArray[Any],
+) -> NDArray[np.float64]:
+    """Return the mean of each query's neighbours, added up from near to far; NaN where there are none."""
+    values = column[indices] if weights is None else column[indices] * weights
+    sums = np.bincount(queries, values, minlength=len(totals))
+    means: NDArray[np.float64] = np.divide(sums, totals, out=np.full(len(totals), np.nan), where=totals > 0)
+    return means
+
+
+class RadiusNeighborsTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, RadiusNeighborsMixin):
     """The graph of neighbours within a radius, for models that take one as ``metric="precomputed"``.
 
     Parameters
@@ -360,17 +390,27 @@ class RadiusNeighborsTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMix
         What stands at (query, neighbour): the distance, or 1.0.
     radius : float, default=1.0
         The largest distance of a neighbour.
+    algorithm : {"auto", "brute", "kd_tree", "ball_tree"}, default="auto"
+        How neighbours are looked for, as of `KNeighborsClassifier`; they are the same.
+    leaf_size : int, default=30
+        Accepted, since scikit-learn has it, and not used: results do not depend on how large the leaves of a tree are.
     metric : str, default="minkowski"
-        "minkowski", or by name: "l1", "manhattan" or "cityblock"; "l2" or "euclidean"; "linf" or "chebyshev".
+        "minkowski", or by name: "l1", "manhattan" or "cityblock"; "l2" or "euclidean"; "linf" or "chebyshev";
+        "sqeuclidean"; "cosine"; of packed bits (uint8) "hamming" and "jaccard".
     p : {1, 2, inf}, default=2
         Power of the Minkowski metric; used for ``metric="minkowski"`` only.
+    metric_params : dict or None, default=None
+        ``{"w": weights}`` of the columns, see `fastml.kernels.k_nearest`.
     n_jobs : int or None, default=None
         Threads. Unlike in scikit-learn None means all that the process may use; negative numbers count from there.
 
     Attributes
     ----------
-    effective_metric_ : {"manhattan", "euclidean", "chebyshev"}
-        The metric in use.
+    effective_metric_ : str
+        The metric in use: "manhattan", "euclidean", "chebyshev", "sqeuclidean", "cosine", "hamming" or "jaccard"; of
+        weighted columns and ``metric="minkowski"`` this name.
+    effective_metric_params_ : dict
+        The weights of the columns, and what "minkowski" needs, where there are weights.
     n_samples_fit_, n_features_in_ : int
         Rows and columns of the training data.
     feature_names_in_ : ndarray of shape (D,)
@@ -392,14 +432,20 @@ class RadiusNeighborsTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMix
         *,
         mode: Literal["distance", "connectivity"] = "distance",
         radius: float = 1.0,
+        algorithm: Literal["auto", "brute", "kd_tree", "ball_tree"] = "auto",
+        leaf_size: int = 30,
         metric: str = "minkowski",
         p: float = 2,
+        metric_params: dict[str, Any] | None = None,
         n_jobs: int | None = None,
     ) -> None:
         self.mode = mode
         self.radius = radius
+        self.algorithm = algorithm
+        self.leaf_size = leaf_size
         self.metric = metric
         self.p = p
+        self.metric_params = metric_params
         self.n_jobs = n_jobs
 
     @unchanged_if_refused
@@ -418,7 +464,8 @@ class RadiusNeighborsTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMix
         self
         """
         parameters.one_of(self.mode, "mode", ("distance", "connectivity"))
-        self._keep(X)
+        checked_radius(self.radius)
+        self._fit_rows(X)
         self._n_features_out = self.n_samples_fit_
         return self
 

@@ -10,7 +10,7 @@ from sklearn.base import RegressorMixin
 
 from ..utils.validation import CheckedScore, unchanged_if_refused
 from ._base import KNeighbors
-from .voting import mean_over_ranks
+from .voting import are_large, mean_over_ranks
 
 __all__ = ["KNeighborsRegressor"]
 
@@ -18,7 +18,7 @@ __all__ = ["KNeighborsRegressor"]
 class KNeighborsRegressor(CheckedScore, RegressorMixin, KNeighbors):
     """Regression by the mean over the nearest neighbours.
 
-    scikit-learn's parameters of the same names mean the same; its `leaf_size` does not exist here.
+    scikit-learn's parameters of the same names mean the same.
 
     Parameters
     ----------
@@ -32,6 +32,8 @@ class KNeighborsRegressor(CheckedScore, RegressorMixin, KNeighbors):
     algorithm : {"auto", "brute", "kd_tree", "ball_tree"}, default="auto"
         How neighbours are looked for; they are the same. "brute" makes no tree, "kd_tree" and "ball_tree" (there is one
         kind) make one at the first search, "auto" when the queries so far have shown that it repays.
+    leaf_size : int, default=30
+        Accepted, since scikit-learn has it, and not used: results do not depend on how large the leaves of a tree are.
     p : {1, 2, inf}, default=2
         Power of the Minkowski metric; used for ``metric="minkowski"`` only.
     metric : str, default="minkowski"
@@ -45,8 +47,11 @@ class KNeighborsRegressor(CheckedScore, RegressorMixin, KNeighbors):
 
     Attributes
     ----------
-    effective_metric_ : {"manhattan", "euclidean", "chebyshev", "sqeuclidean", "cosine", "hamming", "jaccard"}
-        The metric in use.
+    effective_metric_ : str
+        The metric in use: "manhattan", "euclidean", "chebyshev", "sqeuclidean", "cosine", "hamming" or "jaccard"; of
+        weighted columns and ``metric="minkowski"`` this name.
+    effective_metric_params_ : dict
+        The weights of the columns, and what "minkowski" needs, where there are weights.
     n_samples_fit_, n_features_in_ : int
         Rows and columns of the training data.
     feature_names_in_ : ndarray of shape (D,)
@@ -67,7 +72,7 @@ class KNeighborsRegressor(CheckedScore, RegressorMixin, KNeighbors):
     """
 
     @unchanged_if_refused
-    def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
+    def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Keep the training rows and their targets.
 
         Parameters
@@ -76,14 +81,17 @@ class KNeighborsRegressor(CheckedScore, RegressorMixin, KNeighbors):
             Training rows, finite.
         y : array-like or sparse matrix of shape (n,) or (n, outputs)
             Targets, finite. A sparse matrix is made dense.
+        sample_weight : array-like of shape (n,) or float, optional
+            Weights, as in `KNeighborsClassifier.fit`: a row of weight w is w equal rows.
 
         Returns
         -------
         self
         """
-        targets = self._fit(X, y, y_numeric=True)
+        targets = self._fit(X, y, sample_weight, y_numeric=True)
         self.outputs_2d_ = targets.ndim == 2
         self._y = np.ascontiguousarray(targets, np.float64)
+        self._are_large = are_large(self._y)
         return self
 
     def predict(self, X: ArrayLike | None) -> NDArray[np.float64]:
@@ -100,4 +108,4 @@ class KNeighborsRegressor(CheckedScore, RegressorMixin, KNeighbors):
             The (weighted) mean over the neighbours, in the shape of the targets: (n, 1) for (n, 1).
         """
         weights, indices = self._weighted_neighbors(X)
-        return mean_over_ranks(self._y, indices, weights)
+        return mean_over_ranks(self._y, indices, weights, self._are_large)

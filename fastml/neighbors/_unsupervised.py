@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.sparse import csr_matrix
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils.validation import check_is_fitted
 
 from ..utils import parameters
 from ..utils.validation import unchanged_if_refused
@@ -20,17 +21,18 @@ __all__ = ["KNeighborsTransformer", "NearestNeighbors"]
 class NearestNeighbors(RadiusNeighborsMixin, NeighborSearch):
     """The nearest rows of others.
 
-    scikit-learn's parameters of the same names mean the same; its `leaf_size` does not exist here.
+    scikit-learn's parameters of the same names mean the same.
 
     Parameters
     ----------
     n_neighbors : int, default=5
         Neighbours that `kneighbors` finds where it is not told how many.
     radius : float, default=1.0
-        Distance up to which `radius_neighbors` finds neighbours where it is not told how far; for the metrics L1, L2
-        and L-infinity, without weights of columns.
+        Distance up to which `radius_neighbors` finds neighbours where it is not told how far.
     algorithm : {"auto", "brute", "kd_tree", "ball_tree"}, default="auto"
-        How the nearest are looked for, as of `KNeighborsClassifier`; they are the same. Within a radius it is "auto".
+        How neighbours are looked for, as of `KNeighborsClassifier`; they are the same.
+    leaf_size : int, default=30
+        Accepted, since scikit-learn has it, and not used: results do not depend on how large the leaves of a tree are.
     metric : str, default="minkowski"
         "minkowski", or by name: "l1", "manhattan" or "cityblock"; "l2" or "euclidean"; "linf" or "chebyshev";
         "sqeuclidean"; "cosine"; of packed bits (uint8) "hamming" and "jaccard".
@@ -44,8 +46,11 @@ class NearestNeighbors(RadiusNeighborsMixin, NeighborSearch):
 
     Attributes
     ----------
-    effective_metric_ : {"manhattan", "euclidean", "chebyshev", "sqeuclidean", "cosine", "hamming", "jaccard"}
-        The metric in use.
+    effective_metric_ : str
+        The metric in use: "manhattan", "euclidean", "chebyshev", "sqeuclidean", "cosine", "hamming" or "jaccard"; of
+        weighted columns and ``metric="minkowski"`` this name.
+    effective_metric_params_ : dict
+        The weights of the columns, and what "minkowski" needs, where there are weights.
     n_samples_fit_, n_features_in_ : int
         Rows and columns of the training data.
     feature_names_in_ : ndarray of shape (D,)
@@ -73,6 +78,7 @@ class NearestNeighbors(RadiusNeighborsMixin, NeighborSearch):
         n_neighbors: int = 5,
         radius: float = 1.0,
         algorithm: Literal["auto", "brute", "kd_tree", "ball_tree"] = "auto",
+        leaf_size: int = 30,
         metric: str = "minkowski",
         p: float = 2,
         metric_params: dict[str, Any] | None = None,
@@ -81,6 +87,7 @@ class NearestNeighbors(RadiusNeighborsMixin, NeighborSearch):
         self.n_neighbors = n_neighbors
         self.radius = radius
         self.algorithm = algorithm
+        self.leaf_size = leaf_size
         self.metric = metric
         self.p = p
         self.metric_params = metric_params
@@ -121,6 +128,8 @@ class KNeighborsTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, N
         one neighbour more, as in scikit-learn.
     algorithm : {"auto", "brute", "kd_tree", "ball_tree"}, default="auto"
         How neighbours are looked for, as of `KNeighborsClassifier`; they are the same.
+    leaf_size : int, default=30
+        Accepted, since scikit-learn has it, and not used: results do not depend on how large the leaves of a tree are.
     metric : str, default="minkowski"
         "minkowski", or by name: "l1", "manhattan" or "cityblock"; "l2" or "euclidean"; "linf" or "chebyshev";
         "sqeuclidean"; "cosine"; of packed bits (uint8) "hamming" and "jaccard".
@@ -133,8 +142,11 @@ class KNeighborsTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, N
 
     Attributes
     ----------
-    effective_metric_ : {"manhattan", "euclidean", "chebyshev", "sqeuclidean", "cosine", "hamming", "jaccard"}
-        The metric in use.
+    effective_metric_ : str
+        The metric in use: "manhattan", "euclidean", "chebyshev", "sqeuclidean", "cosine", "hamming" or "jaccard"; of
+        weighted columns and ``metric="minkowski"`` this name.
+    effective_metric_params_ : dict
+        The weights of the columns, and what "minkowski" needs, where there are weights.
     n_samples_fit_, n_features_in_ : int
         Rows and columns of the training data.
     feature_names_in_ : ndarray of shape (D,)
@@ -160,6 +172,7 @@ class KNeighborsTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, N
         mode: Literal["distance", "connectivity"] = "distance",
         n_neighbors: int = 5,
         algorithm: Literal["auto", "brute", "kd_tree", "ball_tree"] = "auto",
+        leaf_size: int = 30,
         metric: str = "minkowski",
         p: float = 2,
         metric_params: dict[str, Any] | None = None,
@@ -168,6 +181,7 @@ class KNeighborsTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, N
         self.mode = mode
         self.n_neighbors = n_neighbors
         self.algorithm = algorithm
+        self.leaf_size = leaf_size
         self.metric = metric
         self.p = p
         self.metric_params = metric_params
@@ -207,7 +221,13 @@ class KNeighborsTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, N
             `n_neighbors` entries in a row, one more in the mode "distance"; from near to far. Floats,
             also of bytes.
         """
-        k = parameters.positive_integer(self.n_neighbors, "n_neighbors")
+        check_is_fitted(self)
+        k, n = parameters.positive_integer(self.n_neighbors, "n_neighbors"), self.n_samples_fit_
+        if k >= n and self.mode == "distance":
+            raise ValueError(
+                f"n_neighbors is {k}; there are {n} training rows, and with mode='distance' it must be less, so that a "
+                "training row has as many neighbours beside itself"
+            )
         graph = self.kneighbors_graph(X, k + (self.mode == "distance"), self.mode)
         if graph.dtype.kind == "i":  # SciPy's `astype`, by which estimators get floats, puts rows in another order
             graph.data = graph.data.astype(np.float64)

@@ -23,13 +23,18 @@ from ..simd.llvm import constant_vector, index, load, store
 from ._tile_metrics import kept_as, metrics_of
 from .tile_shapes import tile_shape
 
-__all__ = ["conclude", "products"]
+__all__ = ["conclude", "product_keys", "products"]
 
 
 def products(keys: NDArray[Any]) -> NDArray[Any]:
     """Return the inner products that keys stand for."""
     floats: NDArray[Any] = -_turned(keys).view(f"f{keys.itemsize}")
     return floats
+
+
+def product_keys(products: NDArray[Any]) -> NDArray[Any]:
+    """Return the keys of inner products, which are not NaN: the largest product has the smallest key."""
+    return _turned((-(products + 0)).view(f"i{products.itemsize}"))
 
 
 def _turned(bits: NDArray[Any]) -> NDArray[Any]:
@@ -42,8 +47,8 @@ def _conclude_twin(Y, totals, row, begin, end):  # type: ignore[no-untyped-def]
     metric = metrics_of(Y.dtype, totals.dtype)[0]
     kept = totals.view(kept_as(metric, Y.dtype, totals.dtype))[row, begin:end]
     if metric == "inner_product":
-        keys = _turned((-(kept + 0)).view(totals.dtype))
-        totals[row, begin:end] = np.where(np.isnan(kept), np.array(np.nan, Y.dtype).view(totals.dtype), keys)
+        nan = np.array(np.nan, Y.dtype).view(totals.dtype)
+        totals[row, begin:end] = np.where(np.isnan(kept), nan, product_keys(kept))
     elif metric == "jaccard":
         totals[row, begin:end] = (kept >> 32) / np.maximum(kept & 0xFFFFFFFF, 1)
 

@@ -27,7 +27,7 @@ from ..arguments.arrays import (
     real,
     warn_of_rounding,
 )
-from ..arguments.scalars import flag, listed, scalar
+from ..arguments.scalars import listed, scalar
 
 #: The short name of a metric: a key of `METRICS`.
 Metric = str
@@ -91,7 +91,7 @@ METRICS: dict[Metric, MetricDefinition] = {
     ),
 }
 
-#: What `k_nearest` knows beside them.
+#: What searches know beside them.
 VARIANTS: dict[Metric, MetricDefinition] = {
     "sqeuclidean": METRICS["l2"]._replace(title="squared L2", aliases=(), formula="Σ(x − y)²", root=False, base="l2"),
     "cosine": MetricDefinition(
@@ -225,7 +225,7 @@ def column_factors(
     """Return what columns are multiplied with so that their differences have their weights; None: there are none.
 
     `parameters` is ``{"w": weights}`` or None. A column of weight w counts as w columns: w |x - y| (L1), w (x - y)^2
-    (L2), and in a maximum every column of positive weight alike.
+    (L2), and in a maximum every column of positive weight alike. A column of weight 0 is not there.
 
     Raises
     ------
@@ -265,7 +265,9 @@ def _are_extreme(factors: Array) -> bool:
 
 def _times(rows: Array, factors: Array) -> Array:
     with np.errstate(over="ignore", invalid="ignore", under="ignore"):  # in float64, and rounded once
-        return np.multiply(rows, factors, out=np.empty_like(rows), casting="same_kind")
+        weighted = np.multiply(rows, factors, out=np.empty_like(rows), casting="same_kind")
+    weighted[:, factors == 0] = 0  # 0 times NaN or infinity is not
+    return weighted
 
 
 def result_dtype(metric: Metric, dtype: np.dtype[Any], columns: int, squared: bool = False) -> np.dtype[Any]:
@@ -314,45 +316,38 @@ def algorithm(name: object) -> Algorithm:
     raise ValueError(f"algorithm is {name!r}; it must be one of {listed(_ALGORITHMS)}")
 
 
-def k(k: object, m: int, exclude_self: bool, n: int) -> int:
+def k(k: object, m: int, exclude_self: bool) -> int:
     """Return the number of neighbors as an int, with 1 <= k <= candidates per row.
 
-    `n` and `m` are the rows of X and Y; with `exclude_self` both must be equal and a row has
-    m - 1 candidates.
+    `m` is the number of rows of Y, of which with `exclude_self` a row has one less as candidates.
     """
     if isinstance(k, (bool, np.bool_)) or not isinstance(k, numbers.Integral):
         raise TypeError(f"k is {k!r} ({type(k).__name__}); it must be an integer")
-    count = int(k)
-    if flag(exclude_self, "exclude_self"):
-        if n != m:
-            raise ValueError(f"exclude_self needs as many rows in Y as in X, or an offset; Y has {m}, X has {n}")
-        if not 1 <= count < m:
-            raise ValueError(f"k is {count}; with exclude_self it must lie between 1 and {m - 1}, Y has {m} rows")
-    elif not 1 <= count <= m:
+    count, most = int(k), m - exclude_self
+    if most < 1:
+        own = ", since with exclude_self each query leaves out one" if exclude_self else ""
+        raise ValueError(f"Y has {m} row{'s' * (m != 1)}; it must have at least {1 + exclude_self}{own}")
+    if not 1 <= count <= most:
+        if exclude_self:
+            raise ValueError(f"k is {count}; with exclude_self it must lie between 1 and {most}, Y has {m} rows")
         raise ValueError(f"k is {count}; it must lie between 1 and {m}, the number of rows of Y")
     return count
 
 
-def radius(radius: object, n: int) -> Array:
-    """Return radii in float64, of shape () or (n,): numbers from 0 to infinity."""
+def radius(radius: object, n: int, metric: Metric = "l2") -> Array:
+    """Return radii in float64, of shape () or (n,): numbers from 0 to infinity; of inner products of either sign."""
     if np.ndim(radius) == 0:  # type: ignore[arg-type]
         radii = np.asarray(scalar(radius, "radius"))
     else:
         radii = as_contiguous(real(radius, "radius"), FLOAT64)  # type: ignore[arg-type]
         if radii.shape != (n,):
             raise ValueError(f"radius has shape {radii.shape}; it must be a number or ({n},), one for each row of X")
-    wrong = ~(radii >= 0)
+    is_signed = metric == "inner_product"
+    wrong = np.isnan(radii) if is_signed else ~(radii >= 0)
     if wrong.any():
         where = f"radius[{wrong.argmax()}] is {radii[wrong.argmax()]}" if radii.ndim else f"radius is {radii}"
-        raise ValueError(f"{where}; it must be at least 0")
+        raise ValueError(f"{where}; it must be {'a number' if is_signed else 'at least 0'}")
     return radii
-
-
-def excludes_self(exclude_self: object, n: int, m: int) -> bool:
-    """Return whether a row is no candidate for itself, for which X and Y need as many rows."""
-    if flag(exclude_self, "exclude_self") and n != m:
-        raise ValueError(f"exclude_self needs as many rows in Y as in X; Y has {m}, X has {n}")
-    return bool(exclude_self)
 
 
 def _common_dtype(x: np.dtype[Any], y: np.dtype[Any]) -> np.dtype[Any]:

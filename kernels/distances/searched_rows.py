@@ -24,11 +24,11 @@ from numpy.typing import ArrayLike, NDArray
 from ..runtime import parallel
 from ..runtime.jit import kernel, readonly
 from . import arguments
-from ._conclusions import products
+from ._conclusions import product_keys, products
 from .arguments import DEFINITIONS, Metric
 from .tile_shapes import BITS
 
-__all__ = ["distances", "settled"]
+__all__ = ["are_zeros", "distances", "product_keys", "settled"]
 
 #: What a row of zeros has in the column that is added, in X, by the dtype: its square is exact, and takes in all else.
 _FAR = {"float32": 2.0**40, "float64": 2.0**100}
@@ -65,6 +65,12 @@ def settled(
         last = directions[:, -1]
         last[last == 1] = _FAR[x.dtype.name]
     return directions, others
+
+
+def are_zeros(directions: NDArray[Any]) -> NDArray[np.bool_]:
+    """Whether rows that are searched for by cosine were zeros: they have the distance 1 from all that have one."""
+    zeros: NDArray[np.bool_] = directions[:, -1] == _FAR[directions.dtype.name]
+    return zeros
 
 
 def distances(metric: Metric, totals: NDArray[Any]) -> NDArray[Any]:

@@ -20,8 +20,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..distances import panels
-from ..distances.arguments import METRICS, Metric
+from ..distances import arguments, panels, searched_rows
+from ..distances.arguments import DEFINITIONS, Metric
 from ..distances.panels import aligned_like, chunk_length
 from ..distances.tiles import totals_of_leaf
 from ..runtime.jit import inner, kernel
@@ -30,13 +30,16 @@ from ..simd.comparisons import KEYS_AT_ONCE
 from ._heaps import MOST_ROWS, key_of
 from ._tree import _bound
 
-__all__ = ["Entries", "distances", "group", "limit", "limits", "note", "place", "room", "visit"]
+__all__ = ["Entries", "distances", "group", "limit", "limits", "note", "of_zeros", "place", "room", "visit"]
 
 #: Keys to both sides of a guess between which a limit lies, as a rule.
 _AROUND = 16
 
 #: Pairs that are sorted by counting; more are merged from runs of so many.
 _RUN = 64
+
+#: More than any total of two directions, of length 1 but for rounding.
+_LARGEST_OF_DIRECTIONS = 8.0
 
 
 class Entries(NamedTuple):
@@ -52,23 +55,33 @@ def room(size: int, m: int, keys: np.dtype[Any]) -> Entries:
 
 
 def limits(metric: Metric, dtype: np.dtype[Any], d: int, radii: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Return the largest keys (n,) whose distances are within some radii (n,).
+    """Return the largest keys (n,) whose distances are within some radii (n,); products are so at or above them.
 
     A distance never falls where its key grows, so a limit is found by halving, whatever rounding does. Where squares
-    left their range it is the largest key of those that may be within.
+    left their range it is the largest key of those that may be within. By cosine it is the limit of rows that have
+    directions: see `of_zeros`.
     """
-    ordinary, bounds = panels.limits(metric, dtype, d)
-    totals, root = ordinary.dtype, METRICS[metric].root
-    largest_total = np.inf if totals.kind == "f" else d * METRICS[metric].largest_byte_step
+    if metric == "inner_product":
+        return _least_products(dtype, radii)
+    definition = DEFINITIONS[metric]
+    ordinary, bounds = panels.limits(arguments.base(metric), dtype, d)
+    totals, root = ordinary.dtype, definition.root
+    if definition.rows == "bits":
+        largest_total: float = 1 if totals.kind == "f" else 8 * d * dtype.itemsize
+    elif metric == "cosine":
+        largest_total = _LARGEST_OF_DIRECTIONS
+    else:
+        largest_total = np.inf if totals.kind == "f" else d * definition.largest_byte_step
     most = int(np.array(largest_total, totals).view(bounds.dtype)[()])
     with np.errstate(over="ignore"):
-        guess = np.minimum(radii * radii if root else radii, largest_total).astype(totals)
+        guess = radii * radii if root else radii * (2 if metric == "cosine" else 1)
+        guess = np.minimum(guess, largest_total).astype(totals)
     keys = guess.view(bounds.dtype).astype(np.int64)
     within, beyond = np.full(radii.shape, -1), np.full(radii.shape, most + 1)
 
     def ask(keys: NDArray[np.int64]) -> None:
         keys = np.clip(keys, 0, most)
-        inside = distances(keys.astype(bounds.dtype).view(totals), root) <= radii
+        inside = distances(metric, keys.astype(bounds.dtype).view(totals)) <= radii
         within[inside] = np.maximum(within, keys)[inside]
         beyond[~inside] = np.minimum(beyond, keys)[~inside]
 
@@ -76,11 +89,22 @@ def limits(metric: Metric, dtype: np.dtype[Any], d: int, radii: NDArray[np.float
     ask(keys + _AROUND)
     while (beyond - within > 1).any():
         ask(within + (beyond - within) // 2)
-    if root and totals.kind == "f":
-        least, largest = np.sqrt(ordinary)
-        within[radii < least] = bounds[0] - 1
-        within[radii >= largest] = most
+    within[within < bounds[0]] = bounds[0] - 1
+    within[within >= bounds[1]] = most
     return within
+
+
+def _least_products(dtype: np.dtype[Any], radii: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Return the keys of the least products that are at least `radii`."""
+    with np.errstate(over="ignore"):
+        least = radii.astype(dtype)
+        least = np.where(least < radii, np.nextafter(least, dtype.type(np.inf)), least)
+    return searched_rows.product_keys(least).astype(np.int64)
+
+
+def of_zeros(dtype: np.dtype[Any], radii: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Return the largest keys of rows of zeros that are within some radii by cosine: all have the distance 1."""
+    return np.where(radii >= 1, int(np.array(np.inf, dtype).view(panels.KEY_DTYPES[dtype])[()]), -1)
 
 
 @lru_cache(maxsize=256)
@@ -89,10 +113,10 @@ def limit(metric: Metric, dtype: np.dtype[Any], d: int, radius: float) -> int:
     return int(limits(metric, dtype, d, np.array([radius]))[0])
 
 
-def distances(totals: NDArray[Any], root: bool) -> NDArray[Any]:
-    """Return the distances that totals stand for."""
-    if not root:
-        return totals
+def distances(metric: Metric, totals: NDArray[Any]) -> NDArray[Any]:
+    """Return the distances that totals stand for; it may change `totals`."""
+    if not DEFINITIONS[metric].root:
+        return searched_rows.distances(metric, totals)
     if totals.dtype.kind == "f":
         return np.asarray(np.sqrt(totals))
     return np.sqrt(totals.astype(np.float64)).astype(np.float32)
@@ -100,16 +124,16 @@ def distances(totals: NDArray[Any], root: bool) -> NDArray[Any]:
 
 @kernel
 def note(  # type: ignore[no-untyped-def]
-    totals, ordinary_keys, limits, X, Y, left, own, rule, keeps, used, counts, unclear, rows, entries
+    totals, ordinary_keys, limits, X, Y, left, among, rule, keeps, used, counts, unclear, rows, entries
 ):
     """Note the pairs of a block of `totals`, and return how many entries are used; or only count them.
 
-    The rows of `Y` have the numbers from `left` on, of which ``own + i`` is none for row i of `X`. Entries are noted as
-    they come, with their `rows` of X.
+    The rows of `Y` have the numbers from `left` on; which of them are wanted says `among`, see `_is_wanted`. Entries
+    are noted as they come, with their `rows` of X.
     """
     places, found = entries
     keys = totals.view(found.dtype)
-    width = Y.shape[0]
+    width, is_restricted = Y.shape[0], among[0].size + among[2].size > 0
     for i in range(X.shape[0]):
         row, count = keys[i], 0
         for begin in range(0, width, KEYS_AT_ONCE):
@@ -119,7 +143,7 @@ def note(  # type: ignore[no-untyped-def]
             while candidates:
                 j = begin + comparisons.lowest_bit(candidates)
                 candidates &= candidates - 1
-                if left + j == own + i:
+                if is_restricted and not _is_wanted(among, i, left + j):
                     continue
                 key = key_of(row[j], rule)
                 if key < ordinary_keys[0] or key > ordinary_keys[1]:
@@ -133,6 +157,15 @@ def note(  # type: ignore[no-untyped-def]
 
 
 @inner
+def _is_wanted(among, i, j):  # type: ignore[no-untyped-def]
+    """Whether row j of Y may be a neighbor of row i of X: it is not its own, and of its group, or is not."""
+    own, x_groups, y_groups, within = among
+    if own.size and own[i] == j:
+        return False
+    return y_groups.size == 0 or (x_groups[i] == y_groups[j]) == within
+
+
+@inner
 def _differ(x, y):  # type: ignore[no-untyped-def]
     """Whether two rows are not equal."""
     column = 0
@@ -143,7 +176,7 @@ def _differ(x, y):  # type: ignore[no-untyped-def]
 
 @kernel
 def visit(  # type: ignore[no-untyped-def]
-    how, tree, X, Y, order, first, last, limits, excludes, keeps, like, ordinary_keys, most, counts, unclear, entries
+    how, tree, X, Y, order, first, last, limits, among, keeps, like, ordinary_keys, most, counts, unclear, entries
 ):
     """Note pairs of the queries ``order[first:last]``, until `most` columns were looked at, or entries are full.
 
@@ -152,7 +185,7 @@ def visit(  # type: ignore[no-untyped-def]
     (metric, chunk, rule), (points, places, boxes, _, sizes, starts) = how, tree
     others, found = entries
     n_leaves, n_levels, n_all, d = sizes[0], sizes.size, len(points), X.shape[1]
-    chunk = chunk_length(d, chunk)
+    chunk, is_restricted = chunk_length(d, chunk), among[0].size + among[2].size > 0
     totals, bounds = aligned_like(KEYS_AT_ONCE, like), aligned_like(KEYS_AT_ONCE, like)
     keys, bound_keys = totals.view(found.dtype), bounds.view(found.dtype)
     # Of each level, and of one above all: the node that was entered last, and which of its children wait.
@@ -192,7 +225,7 @@ def visit(  # type: ignore[no-untyped-def]
                 lane = comparisons.lowest_bit(candidates)
                 candidates &= candidates - 1
                 j = places[node * KEYS_AT_ONCE + lane]
-                if j < 0 or (excludes and j == i):
+                if j < 0 or (is_restricted and not _is_wanted(among, i, j)):
                     continue
                 key = key_of(keys[lane], rule)
                 if key < ordinary_keys[0] or key > ordinary_keys[1]:

@@ -7,13 +7,13 @@ tree, or bounds, may save is left to `nearest`, and so are few queries of many r
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..distances import arguments, panels
+from ..distances import arguments, panels, searched_rows
 from ..distances.panels import (
     KEY_DTYPES,
     POINTS_STEP,
@@ -29,10 +29,10 @@ from ..simd import comparisons
 from ..simd.comparisons import KEYS_AT_ONCE
 from . import _bounds, _principal, _tree_choice, nearest
 from ._heaps import key_rule
+from .candidates import NO_GROUPS
+from .prepared import PreparedRows
 
 __all__ = ["pairwise_argmin", "pairwise_argmin_min"]
-
-_NO_GROUPS = np.empty(0, np.intp)
 
 #: Queries of a thread, from which on Y need not be cut.
 _FEWEST_QUERIES = 64
@@ -42,7 +42,18 @@ _LOOKING = 16
 
 
 def pairwise_argmin(
-    X: ArrayLike, Y: ArrayLike, *, metric: str = "l2", n_threads: int | None = None
+    X: ArrayLike,
+    Y: ArrayLike | PreparedRows | None,
+    *,
+    metric: str = "l2",
+    metric_params: Mapping[str, Any] | None = None,
+    exclude_self: bool = False,
+    offset: int | None = None,
+    groups: tuple[ArrayLike, ArrayLike] | None = None,
+    within_groups: bool = False,
+    where: ArrayLike | None = None,
+    algorithm: arguments.Algorithm = "auto",
+    n_threads: int | None = None,
 ) -> NDArray[np.intp]:
     """Find, for every row of `X`, the nearest row of `Y`.
 
@@ -50,17 +61,21 @@ def pairwise_argmin(
     ----------
     X : array-like of shape (n, D)
         The queries; dtypes as in `k_nearest`.
-    Y : array-like of shape (m, D)
-        The rows to choose from, at least one.
-    metric : {"l2", "l1", "linf"}, default="l2"
-        Also by the names "euclidean", "manhattan", "cityblock" and "chebyshev".
+    Y : array-like of shape (m, D), PreparedRows, or None
+        The rows to choose from, at least one, also as `prepare` returns them; None means `X`.
+    metric, metric_params
+        As in `k_nearest`. By "inner_product" the nearest row has the largest product.
+    exclude_self, offset, groups, within_groups, where
+        Which rows of `Y` may be neighbors, as in `k_nearest`.
+    algorithm : {"auto", "brute", "tree"}, default="auto"
+        How to search, as in `k_nearest`; the result is the same.
     n_threads : int, optional
         Threads to use; None means all that this process may use.
 
     Returns
     -------
     ndarray of shape (n,), intp
-        Rows of `Y`: those of ``k_nearest(X, Y, 1)``, the first on a tie.
+        Rows of `Y`: those of ``k_nearest(X, Y, 1)``, the first on a tie; -1 where `groups` leave none.
 
     See Also
     --------
@@ -72,11 +87,34 @@ def pairwise_argmin(
     >>> pairwise_argmin([[0.0], [10.0]], [[1.0], [-1.0], [7.0]])
     array([0, 2])
     """
-    return pairwise_argmin_min(X, Y, metric=metric, n_threads=n_threads)[0]
+    return pairwise_argmin_min(
+        X,
+        Y,
+        metric=metric,
+        metric_params=metric_params,
+        exclude_self=exclude_self,
+        offset=offset,
+        groups=groups,
+        within_groups=within_groups,
+        where=where,
+        algorithm=algorithm,
+        n_threads=n_threads,
+    )[0]
 
 
 def pairwise_argmin_min(
-    X: ArrayLike, Y: ArrayLike, *, metric: str = "l2", n_threads: int | None = None
+    X: ArrayLike,
+    Y: ArrayLike | PreparedRows | None,
+    *,
+    metric: str = "l2",
+    metric_params: Mapping[str, Any] | None = None,
+    exclude_self: bool = False,
+    offset: int | None = None,
+    groups: tuple[ArrayLike, ArrayLike] | None = None,
+    within_groups: bool = False,
+    where: ArrayLike | None = None,
+    algorithm: arguments.Algorithm = "auto",
+    n_threads: int | None = None,
 ) -> tuple[NDArray[np.intp], NDArray[Any]]:
     """Find, for every row of `X`, the nearest row of `Y` and its distance.
 
@@ -84,25 +122,29 @@ def pairwise_argmin_min(
     ----------
     X : array-like of shape (n, D)
         The queries; dtypes as in `k_nearest`.
-    Y : array-like of shape (m, D)
-        The rows to choose from, at least one.
-    metric : {"l2", "l1", "linf"}, default="l2"
-        Also by the names "euclidean", "manhattan", "cityblock" and "chebyshev".
+    Y : array-like of shape (m, D), PreparedRows, or None
+        The rows to choose from, at least one, also as `prepare` returns them; None means `X`.
+    metric, metric_params
+        As in `k_nearest`. By "inner_product" the nearest row has the largest product.
+    exclude_self, offset, groups, within_groups, where
+        Which rows of `Y` may be neighbors, as in `k_nearest`.
+    algorithm : {"auto", "brute", "tree"}, default="auto"
+        How to search, as in `k_nearest`; the result is the same.
     n_threads : int, optional
         Threads to use; None means all that this process may use.
 
     Returns
     -------
     argmin : ndarray of shape (n,), intp
-        Rows of `Y`, the first on a tie.
+        Rows of `Y`, the first on a tie; -1 where `groups` leave none.
     distances : ndarray of shape (n,)
         The same bits as ``k_nearest(X, Y, 1)`` gives, of the same dtype.
 
     Notes
     -----
-    n m D subtractions and additions; where a tree or bounds may save most of them, the search of `k_nearest`. The fewer
-    columns, the more it gains beside `k_nearest`: of 16 columns and 100 rows of `Y` more than half of the time. Work
-    space per thread as for `pairwise_l1`.
+    n m D subtractions and additions; where a tree or bounds may save most of them, where some rows are no candidates,
+    or `Y` is prepared, the search of `k_nearest`. The fewer columns, the more it gains beside `k_nearest`: of 16
+    columns and 100 rows of `Y` more than half of the time. Work space per thread as for `pairwise_l1`.
 
     Examples
     --------
@@ -110,15 +152,33 @@ def pairwise_argmin_min(
     >>> pairwise_argmin_min([[0.0], [10.0]], [[1.0], [-1.0], [7.0]])
     (array([0, 2]), array([1., 3.]))
     """
-    short = arguments.metric(metric, arguments.METRICS)
-    x, y, _ = arguments.pair(X, Y)
-    arguments.k(1, len(y), False, len(x))
-    way = short, x, _NO_GROUPS, y, _NO_GROUPS
-    tree = _tree_choice.choose("auto", *way, 1, n_threads)
-    if tree is None and _looks_at_all(short, x, y, n_threads):
-        keys, indices, threads = _find(short, x, y, n_threads)
-        return indices[:, 0], nearest._distances(*way, keys, indices, threads)[:, 0]
-    distances, indices = nearest._nearest(*way, 1, n_threads, tree)
+    are_restricted = offset is not None or groups is not None or where is not None
+    if are_restricted or exclude_self is not False or within_groups is not False or isinstance(Y, PreparedRows):
+        distances, indices = nearest.k_nearest(
+            X,
+            Y,
+            1,
+            metric=metric,
+            metric_params=metric_params,
+            exclude_self=exclude_self,
+            offset=offset,
+            groups=groups,
+            within_groups=within_groups,
+            where=where,
+            algorithm=algorithm,
+            n_threads=n_threads,
+        )
+        return indices[:, 0], distances[:, 0]
+    short, algorithm = arguments.metric(metric), arguments.algorithm(algorithm)
+    base = arguments.base(short)
+    x, y = searched_rows.settled(short, metric_params, X, Y, n_threads)
+    arguments.k(1, len(y), False)
+    rows = x, NO_GROUPS, y, NO_GROUPS
+    tree = _tree_choice.choose(algorithm, base, *rows, 1, n_threads)
+    if tree is None and _looks_at_all(base, x, y, n_threads):
+        keys, indices, threads = _find(base, x, y, n_threads)
+        return indices[:, 0], nearest._distances(short, *rows, keys, indices, threads)[:, 0]
+    distances, indices = nearest._nearest(short, *rows, 1, n_threads, tree)
     return indices[:, 0], distances[:, 0]
 
 

@@ -19,7 +19,7 @@ from ..arguments.scalars import flag
 from ..distances import arguments
 from ..runtime import parallel
 
-__all__ = ["NO_ROW", "Candidates", "checked", "find", "nothing_found"]
+__all__ = ["NO_GROUPS", "NO_ROW", "Candidates", "allowed", "checked", "find", "nothing_found", "stay"]
 
 #: The index that stands where a query has no more candidates.
 NO_ROW = -1
@@ -34,7 +34,9 @@ _FEW_LEFT = 16
 _SMALL_GROUP = 1 << 24
 _PER_PAIR = 64
 
-_NO_GROUPS = np.empty(0, np.intp)
+#: What stands where rows have no groups: read-only, as kernels want it.
+NO_GROUPS = np.empty(0, np.intp)
+NO_GROUPS.setflags(write=False)
 
 #: Finds the k nearest rows of Y of other groups: ``search(x, x_groups, y, y_groups, k, n_threads)``.
 Search = Callable[..., tuple[NDArray[Any], NDArray[np.intp]]]
@@ -59,12 +61,12 @@ class Candidates(NamedTuple):
 
     def of(self, i: int, m: int) -> NDArray[np.intp]:
         """Return which of the m rows of Y may be neighbors of row i of X: what is meant, not how it is found."""
-        allowed = np.ones(m, np.bool_) if self.where is None else self.where.copy()
+        may = np.ones(m, np.bool_) if self.where is None else self.where.copy()
         if self.groups is not None:
-            allowed &= (self.groups[1] == self.groups[0][i]) == self.within
+            may &= (self.groups[1] == self.groups[0][i]) == self.within
         if self.offset is not None:
-            allowed[self.offset + i] = False
-        return np.flatnonzero(allowed)
+            may[self.offset + i] = False
+        return np.flatnonzero(may)
 
 
 _ALL = Candidates()
@@ -81,23 +83,43 @@ def checked(
     where: ArrayLike | None = None,
 ) -> tuple[int, Candidates]:
     """Return the number of neighbors, and which rows of Y may be among them, from arguments of `k_nearest`."""
-    count = arguments.k(k, m, exclude_self, n if offset is None else m)  # type: ignore[arg-type]
-    if groups is None and where is None and offset is None and within_groups is False:
-        return count, Candidates(offset=0) if exclude_self else _ALL
-    within = flag(within_groups, "within_groups")
-    first = _offset(offset, bool(exclude_self), n, m)
-    if within and groups is None:
-        raise ValueError("within_groups is True; it needs groups")
-    pair = None if groups is None else _groups(groups, n, m)
-    mask = None if where is None else _mask(where, m)
-    if mask is not None:
+    found = allowed(n, m, exclude_self, offset, groups, within_groups, where)
+    count = arguments.k(k, m, found.offset is not None)
+    if found.where is not None:
+        mask, first = found.where, found.offset
         most = int(np.count_nonzero(mask))
         own = "" if first is None or not mask[first : first + n].any() else ", of which each query leaves out one"
+        if most - bool(own) < 1:
+            raise ValueError(f"`where` leaves {most} row{'s' * (most != 1)} of Y{own}; a neighbor must be left")
         if count > most - bool(own):
             raise ValueError(
                 f"k is {count}; it must be at most {most - bool(own)}: `where` leaves {most} rows of Y{own}"
             )
-    return count, Candidates(pair, within, mask, first)
+    return count, found
+
+
+def allowed(
+    n: int,
+    m: int,
+    exclude_self: object = False,
+    offset: object = None,
+    groups: object = None,
+    within_groups: object = False,
+    where: ArrayLike | None = None,
+) -> Candidates:
+    """Return which rows of Y may be neighbors, from arguments of any search."""
+    excludes = flag(exclude_self, "exclude_self")
+    if excludes and offset is None and n != m:
+        raise ValueError(f"exclude_self needs as many rows in Y as in X, or an offset; Y has {m}, X has {n}")
+    if groups is None and where is None and offset is None and within_groups is False:
+        return Candidates(offset=0) if excludes else _ALL
+    within = flag(within_groups, "within_groups")
+    first = _offset(offset, excludes, n, m)
+    if within and groups is None:
+        raise ValueError("within_groups is True; it needs groups")
+    pair = None if groups is None else _groups(groups, n, m)
+    mask = None if where is None else _mask(where, m)
+    return Candidates(pair, within, mask, first)
 
 
 def _offset(offset: object, exclude_self: bool, n: int, m: int) -> int | None:
@@ -158,12 +180,11 @@ def find(
     Where rows of Y are `prepared`, they are copied only if few are left.
     """
     (groups, within, where, offset), n, m = chosen, len(x), len(y)
-    own, others = groups or (_NO_GROUPS, _NO_GROUPS)
+    own, others = groups or (NO_GROUPS, NO_GROUPS)
     rows = None
     if where is not None and not where.all():
         rows = np.flatnonzero(where)
-        stays = m <= _FEW_LEFT * rows.size if prepared else n * (m - rows.size) <= _COPYING * rows.size
-        if groups is None and offset is None and stays:
+        if groups is None and offset is None and stay(n, m, rows.size, prepared):
             own, others, rows = np.ones(n, np.intp), (~where).astype(np.intp), None
         else:
             y, others = y[rows], others[rows] if others.size else others
@@ -171,7 +192,7 @@ def find(
         own = others
     width, own_row = k, None if offset is None else offset + np.arange(n)
     if within:
-        numbered = (_NO_GROUPS, _NO_GROUPS) if own_row is None else (own_row, np.arange(m) if rows is None else rows)
+        numbered = (NO_GROUPS, NO_GROUPS) if own_row is None else (own_row, np.arange(m) if rows is None else rows)
         distances, indices = _find_within(dtype, x, own, y, others, numbered, k, n_threads, search)
     else:
         if own_row is not None and groups is None:
@@ -190,6 +211,11 @@ def find(
         kept[kept.all(axis=1), -1] = False
         distances, indices = (found[kept].reshape(n, k) for found in (distances, indices))
     return distances, indices
+
+
+def stay(n: int, m: int, left: int, prepared: bool) -> bool:
+    """Whether n queries had better pass over the rows of Y that may be no neighbors than have the others copied."""
+    return m <= _FEW_LEFT * left if prepared else n * (m - left) <= _COPYING * left
 
 
 def nothing_found(metric: arguments.Metric, dtype: np.dtype[Any]) -> Any:

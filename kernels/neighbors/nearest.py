@@ -59,6 +59,7 @@ from ..simd import comparisons
 from ..simd.comparisons import KEYS_AT_ONCE
 from . import _bounds, _extremes, _pruning, _selection, _symmetric, _tree, _tree_choice, candidates
 from ._heaps import KeyRule, before, key_of, key_rule, merge, new_heaps, replace_root, sort_heaps, sort_rows
+from .candidates import NO_GROUPS
 from .prepared import PreparedRows
 
 __all__ = ["k_nearest"]
@@ -81,8 +82,6 @@ _TREE_STEPS = 20
 
 #: Moves within heaps and merges that one compiled call may do: about 0.05 s.
 _CALL_MERGES = 1 << 21
-
-_NO_GROUPS = readonly(np.empty(0, np.intp))
 
 
 def k_nearest(
@@ -117,8 +116,8 @@ def k_nearest(
         bits: both sides uint8, as `numpy.packbits` makes them. "inner_product" is a similarity: the largest first.
     metric_params : dict, optional
         ``{"w": weights}``, one for each column, finite and not negative, for "l1", "l2", "linf" and "sqeuclidean": how
-        much |x - y| counts, or (x - y)^2; for "linf" columns of positive weight count alike, as in SciPy. float32
-        rows become float64 where weights are very large or very small.
+        much |x - y| counts, or (x - y)^2; for "linf" columns of positive weight count alike, as in SciPy. A column of
+        weight 0 is not there, NaN in it neither. float32 rows become float64 where weights are very large or small.
     exclude_self : bool, default=False
         Leave out row ``i`` of `Y` for query ``i``; needs n == m, or an `offset`.
     offset : int, optional
@@ -216,7 +215,7 @@ def k_nearest(
     way = arguments.algorithm(algorithm)
     k, chosen = candidates.checked(k, len(x), len(y), exclude_self, offset, groups, within_groups, where)
     if chosen.is_all:
-        return _outside_groups(short, way, x, _NO_GROUPS, y, _NO_GROUPS, k, n_threads, prepared=prepared)
+        return _outside_groups(short, way, x, NO_GROUPS, y, NO_GROUPS, k, n_threads, prepared=prepared)
     search = partial(_outside_groups, short, way, prepared=prepared)
     dtype = arguments.result_dtype(short, x.dtype, x.shape[1])
     return candidates.find(chosen, short, dtype, x, y, k, n_threads, search, prepared is not None)
@@ -228,6 +227,7 @@ def k_nearest_outside_group(
     k: int,
     *,
     metric: str = "l2",
+    metric_params: Mapping[str, Any] | None = None,
     algorithm: arguments.Algorithm = "auto",
     n_threads: int | None = None,
     progress: Callable[[int], object] | None = None,
@@ -238,7 +238,7 @@ def k_nearest_outside_group(
     many more rows' worth of the work is done.
     """
     short = arguments.metric(metric)
-    x, y = searched_rows.settled(short, None, X, None, n_threads)
+    x, y = searched_rows.settled(short, metric_params, X, None, n_threads)
     return _outside_groups(short, arguments.algorithm(algorithm), x, groups, y, groups, k, n_threads, progress)
 
 

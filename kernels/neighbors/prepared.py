@@ -6,6 +6,7 @@ takes it that there will be many, and tries the tree with some of the rows thems
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,11 +29,9 @@ _QUERIES_TO_ASK = 512
 #: Queries that repay the rounding of all rows, and queries of one call that round them anew.
 _FEWEST_ASKED, _MANY_QUERIES = 64, 256
 
-_NO_GROUPS = np.empty(0, np.intp)
-
 
 class PreparedRows:
-    """Rows to be searched by `k_nearest`, in place of `Y`; made by `prepare`.
+    """Rows to be searched by `k_nearest` and its kin, in place of `Y`; made by `prepare`.
 
     Searches from several threads at once are safe. A pickle has the rows alone: what is made of them depends on the
     CPU, and is made again.
@@ -81,7 +80,7 @@ class PreparedRows:
 
         def __array__(self, *args, **kwargs):
             """Refuse to become an array, of an object."""
-            raise TypeError("PreparedRows stand for Y in k_nearest only; elsewhere pass their attribute `rows`")
+            raise TypeError("PreparedRows stand for Y in searches only; elsewhere pass their attribute `rows`")
 
     def __reduce__(self) -> tuple[Any, ...]:
         return PreparedRows, (self.rows, self.metric, self.algorithm)
@@ -136,6 +135,29 @@ class PreparedRows:
             return None
         return self._tree
 
+    def tree_within(
+        self,
+        algorithm: arguments.Algorithm,
+        n: int,
+        pays: Callable[[_tree.Tree], bool],
+        tried: Callable[[], _tree.Tree | None],
+        n_threads: int | None,
+    ) -> _tree.Tree | None:
+        """Return the tree if n queries within a radius should go by it: if it `pays`, or pays when it is `tried`."""
+        way = self.algorithm if algorithm == "auto" else algorithm
+        self._asked += n
+        if n == 0 or not self._has_way(way):
+            return None
+        if way == "tree":
+            if self._tree is None:
+                self._tree = _tree.build(self.rows, parallel.resolve(n_threads))
+            return self._tree
+        if self._tree is None:
+            if not self._tree_was_tried and _tree_choice.may_repay(self._asked, *self.rows.shape):
+                self._tree, self._tree_was_tried = tried(), True
+            return self._tree
+        return self._tree if pays(self._tree) else None
+
     def bounds_for(self, n: int, n_threads: int | None) -> _bounds.Bounds | None:
         """Return what is kept of the rows for bounds, by which most distances need not be made.
 
@@ -171,7 +193,9 @@ def prepare(
     algorithm: arguments.Algorithm = "auto",
     n_threads: int | None = None,
 ) -> PreparedRows:
-    """Prepare rows to be searched many times: `k_nearest` takes what comes back in place of `Y`.
+    """Prepare rows to be searched many times: searches take what comes back in place of `Y`.
+
+    These are `k_nearest`, `radius_neighbors`, `radius_counts`, `pairwise_argmin` and `pairwise_argmin_min`.
 
     Parameters
     ----------

@@ -7,6 +7,9 @@ of boxes (see `_tree`), where few queries show that it pays.
 
 Few queries. Where the rows of X alone cannot feed the threads, Y is cut into parts as well.
 
+Candidates. Pairs that may be no neighbors are passed over when they are noted. Within groups, where these are small,
+and of the rows that `where` leaves, where these are few, the search is one among these rows alone.
+
 Extremes. A query with L2 neighbors whose squares leave the range of their dtype is answered again, from all distances
 (see `distances.extremes`).
 """
@@ -14,19 +17,21 @@ Extremes. A query with L2 neighbors whose squares leave the range of their dtype
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..distances import arguments, extremes, panels, scales
+from ..distances import arguments, extremes, panels, scales, searched_rows
 from ..distances.panels import KEY_DTYPES, POINTS_STEP
 from ..runtime import parallel
 from ..runtime.jit import readonly
-from . import _tree, _tree_choice, _within
+from . import _tree, _tree_choice, _within, candidates
 from ._heaps import MOST_ROWS, key_rule
 from ._within import Entries
+from .candidates import NO_GROUPS
+from .prepared import PreparedRows
 
 __all__ = ["radius_counts", "radius_neighbors"]
 
@@ -39,26 +44,58 @@ _PART_ROWS, _MOST_PARTS = 1024, 64
 #: Entries of the room that a thread fills before they are put aside, and distances that are finished at once.
 _ROOM, _FINISHED = 1 << 16, 1 << 18
 
+#: Entries that are moved at once in NumPy.
+_MOVED = 1 << 16
+
 #: Seconds in which one thread puts an entry in place, roughly.
 _ENTRY_SECONDS = 4e-8
 
 #: Queries of which all distances are made again at once.
 _QUERIES = 64
 
-_NO_GROUPS = readonly(np.empty(0, np.intp))
+#: Seconds that a search takes at least.
+_SEARCH_SECONDS = 2e-4
+
+#: How many neighbors each query has; which rows of Y these are, and their distances, query after query.
+_Answer = tuple[NDArray[np.intp], NDArray[np.intp], NDArray[Any]]
+
 _NOTHING = Entries(np.empty(0), np.empty(0))
 
 
 class _Question(NamedTuple):
-    """Rows of X and of Y, the largest keys that are wanted, and whether row i of Y is no candidate for row i of X."""
+    """Rows of X and of Y, how far these may be away, and which of them may be neighbors."""
 
     metric: arguments.Metric
+    #: The metric by the totals of which rows are compared.
+    base: arguments.Metric
     x: NDArray[Any]
     y: NDArray[Any]
+    radii: NDArray[np.float64]
+    #: The largest keys that are wanted.
     limits: NDArray[np.int64]
-    excludes: bool
     #: Whether pairs are noted, or only counted.
     keeps: bool
+    #: The row of Y that each query is, and no neighbor of itself, or -1; empty: there is none.
+    own: NDArray[np.intp] = NO_GROUPS
+    #: The group of each row of X, and of each row of Y; empty: there are none.
+    x_groups: NDArray[np.intp] = NO_GROUPS
+    y_groups: NDArray[np.intp] = NO_GROUPS
+    #: Whether neighbors are rows of the query's own group, or of others.
+    within: bool = False
+
+    def of(self, queries: NDArray[np.intp] | slice) -> _Question:
+        """Return the question of some queries."""
+        own, x_groups = (readonly(part[queries]) if part.size else part for part in (self.own, self.x_groups))
+        x, radii, limits = self.x[queries], self.radii[queries], readonly(self.limits[queries])
+        return self._replace(x=x, radii=radii, limits=limits, own=own, x_groups=x_groups)
+
+    def among(self, rows: NDArray[np.intp]) -> _Question:
+        """Return the question whose candidates are some rows of Y, in their order."""
+        own, y_groups = self.own, self.y_groups
+        if own.size and rows.size:
+            places = np.minimum(np.searchsorted(rows, own), len(rows) - 1)
+            own = readonly(np.where(rows[places] == own, places, -1))
+        return self._replace(y=self.y[rows], own=own, y_groups=readonly(y_groups[rows]) if y_groups.size else y_groups)
 
 
 class _Found(NamedTuple):
@@ -73,11 +110,16 @@ class _Found(NamedTuple):
 
 def radius_neighbors(
     X: ArrayLike,
-    Y: ArrayLike | None,
+    Y: ArrayLike | PreparedRows | None,
     radius: ArrayLike,
     *,
     metric: str = "l2",
+    metric_params: Mapping[str, Any] | None = None,
     exclude_self: bool = False,
+    offset: int | None = None,
+    groups: tuple[ArrayLike, ArrayLike] | None = None,
+    within_groups: bool = False,
+    where: ArrayLike | None = None,
     algorithm: arguments.Algorithm = "auto",
     n_threads: int | None = None,
 ) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[Any]]:
@@ -87,15 +129,16 @@ def radius_neighbors(
     ----------
     X : array-like of shape (n, D)
         The queries; dtypes as in `k_nearest`.
-    Y : array-like of shape (m, D), or None
-        The rows to choose from; None means `X`.
+    Y : array-like of shape (m, D), PreparedRows, or None
+        The rows to choose from, also as `prepare` returns them; None means `X`.
     radius : float, or array-like of shape (n,)
         The largest distance that counts, at least 0, or one for each query. Infinity is all rows that have a distance.
         It is compared, as float64, with the distances as they are returned: the float32 next to 0.1 is larger than 0.1.
-    metric : {"l2", "l1", "linf"}, default="l2"
-        Also by the names "euclidean", "manhattan", "cityblock" and "chebyshev".
-    exclude_self : bool, default=False
-        Leave out row ``i`` of `Y` for query ``i``; needs n == m.
+        Of "inner_product" it is the least product that counts, of either sign.
+    metric, metric_params
+        As in `k_nearest`.
+    exclude_self, offset, groups, within_groups, where
+        Which rows of `Y` may be neighbours, as in `k_nearest`.
     algorithm : {"auto", "brute", "tree"}, default="auto"
         How to search, as in `k_nearest`; the result is the same.
     n_threads : int, optional
@@ -108,21 +151,23 @@ def radius_neighbors(
     indices : ndarray, intp
         Rows of `Y`, of each query in the order of `k_nearest`: by distance, then index.
     distances : ndarray
-        Their distances, with the bits and the dtype that the pairwise functions give. None is NaN.
+        Their distances, with the bits and the dtype that `k_nearest` gives. None is NaN.
 
     Raises
     ------
     TypeError
         If an argument is not real numbers.
     ValueError
-        If shapes, column counts, `metric` or `algorithm` do not fit, or a radius is negative or NaN.
+        If shapes, column counts, `metric`, `metric_params`, `algorithm` or what chooses candidates do not fit, or a
+        radius is negative or NaN.
 
     Notes
     -----
     Cost of looking at all pairs: n m D subtractions and additions; with a tree, as in `k_nearest`, of the rows that lie
     within the radius or near it. Memory: at most twice the result, and per thread a megabyte of float32 totals
     and as many entries, and what `pairwise_l1` needs. A query with L2 neighbours whose squares leave the range of the
-    dtype takes some ten times as long.
+    dtype takes some ten times as long. Weights and "cosine" take a copy of both sides, and so do groups that are
+    searched one by one; the rows that `where` leaves are copied where that saves time.
 
     Examples
     --------
@@ -135,34 +180,25 @@ def radius_neighbors(
     >>> distances
     array([0.5, 1. , 3. ])
     """
-    radii, asked = _settled(X, Y, radius, metric, exclude_self, keeps=True)
-    found = _search(asked, algorithm, n_threads)
-    n, dtype = len(asked.x), asked.x.dtype
-    rows = np.flatnonzero(found.unclear)
-    owners, others, again = _exactly(asked, radii, rows, n_threads)
-    counts = found.counts.copy()
-    counts[rows] = np.bincount(owners, minlength=len(rows))
-    indptr = np.zeros(n + 1, np.intp)
+    choices = exclude_self, offset, groups, within_groups, where
+    counts, indices, distances = _found(X, Y, radius, metric, metric_params, choices, algorithm, n_threads, keeps=True)
+    indptr = np.zeros(len(counts) + 1, np.intp)
     np.cumsum(counts, out=indptr[1:])
-    # Zeros, for the queries that `_placed` leaves out.
-    totals = np.zeros(indptr[-1], panels.ordinary_totals(asked.metric, dtype, asked.x.shape[1]).dtype)
-    indices = np.empty(indptr[-1], np.intp)
-    threads = parallel.resolve(n_threads, seconds=len(totals) * _ENTRY_SECONDS)
-    distances = _placed(asked, found, indptr, rows, indices, totals, threads)
-    if rows.size:
-        before = np.cumsum(counts[rows]) - counts[rows]
-        at = np.arange(len(owners)) + (indptr[rows] - before)[owners]
-        indices[at], distances[at] = others, again
     return indptr, indices, distances
 
 
 def radius_counts(
     X: ArrayLike,
-    Y: ArrayLike | None,
+    Y: ArrayLike | PreparedRows | None,
     radius: ArrayLike,
     *,
     metric: str = "l2",
+    metric_params: Mapping[str, Any] | None = None,
     exclude_self: bool = False,
+    offset: int | None = None,
+    groups: tuple[ArrayLike, ArrayLike] | None = None,
+    within_groups: bool = False,
+    where: ArrayLike | None = None,
     algorithm: arguments.Algorithm = "auto",
     n_threads: int | None = None,
 ) -> NDArray[np.intp]:
@@ -170,7 +206,7 @@ def radius_counts(
 
     Parameters
     ----------
-    X, Y, radius, metric, exclude_self, algorithm, n_threads
+    X, Y, radius, metric, metric_params, exclude_self, offset, groups, within_groups, where, algorithm, n_threads
         As in `radius_neighbors`.
 
     Returns
@@ -185,7 +221,7 @@ def radius_counts(
 
     Notes
     -----
-    Cost as of `radius_neighbors`; memory beside the counts only what each thread needs.
+    Cost as of `radius_neighbors`; memory beside the counts only what each thread needs, and copies as there.
 
     Examples
     --------
@@ -193,55 +229,181 @@ def radius_counts(
     >>> radius_counts([[0.0], [10.0], [30.0]], [[1.0], [-0.5], [7.0]], 3)
     array([2, 1, 0])
     """
-    radii, asked = _settled(X, Y, radius, metric, exclude_self, keeps=False)
-    found = _search(asked, algorithm, n_threads)
-    rows = np.flatnonzero(found.unclear)
-    owners, _, _ = _exactly(asked, radii, rows, n_threads)
-    found.counts[rows] = np.bincount(owners, minlength=len(rows))
-    return found.counts
+    choices = exclude_self, offset, groups, within_groups, where
+    return _found(X, Y, radius, metric, metric_params, choices, algorithm, n_threads, keeps=False)[0]
 
 
-def _settled(
-    X: ArrayLike, Y: ArrayLike | None, radius: ArrayLike, metric: str, exclude_self: bool, keeps: bool
-) -> tuple[NDArray[np.float64], _Question]:
-    """Return a radius for each query, and what is asked."""
-    short = arguments.metric(metric, arguments.METRICS)
-    x, y, _ = arguments.pair(X, Y)
-    excludes = arguments.excludes_self(exclude_self, len(x), len(y))
-    radii = arguments.radius(radius, len(x))
-    if radii.ndim == 0:
-        limits = np.full(len(x), _within.limit(short, x.dtype, x.shape[1], float(radii)), np.int64)
-        radii = np.full(len(x), radii)
+def _found(
+    X: ArrayLike,
+    Y: ArrayLike | PreparedRows | None,
+    radius: ArrayLike,
+    metric: str,
+    metric_params: Mapping[str, Any] | None,
+    choices: tuple[Any, ...],
+    algorithm: arguments.Algorithm,
+    n_threads: int | None,
+    keeps: bool,
+) -> _Answer:
+    """Return what is asked for by the arguments of `radius_neighbors`."""
+    short = arguments.metric(metric)
+    prepared = None
+    if isinstance(Y, PreparedRows):
+        prepared, Y = Y, Y.of(short)
+    x, y = searched_rows.settled(short, metric_params, X, Y, n_threads)
+    chosen = candidates.allowed(len(x), len(y), *choices)
+    radii = arguments.radius(radius, len(x), short)
+    way = arguments.algorithm(algorithm)
+    rows, limits = None, readonly(_limits(short, x, radii))
+    radii = radii if radii.ndim else np.full(len(x), radii)
+    asked = _Question(short, arguments.base(short), x, y, radii, limits, keeps)
+    if not chosen.is_all:
+        asked, rows = _restricted(asked, chosen, prepared is not None)
+    if asked.within and _are_small_groups(asked):
+        found = _group_by_group(asked, way, n_threads)
     else:
-        limits = _within.limits(short, x.dtype, x.shape[1], radii)
-    return radii, _Question(short, x, y, readonly(limits), excludes, keeps)
+        kept = prepared if prepared is not None and asked.y is prepared.rows else None
+        found = _answer(asked, way, n_threads, kept)
+    if rows is not None:
+        _renumber(found[1], rows)
+    return found
 
 
-def _search(asked: _Question, algorithm: arguments.Algorithm, n_threads: int | None) -> _Found:
-    tree = _choose(arguments.algorithm(algorithm), asked, n_threads)
-    return _from_all_pairs(asked, n_threads) if tree is None else _by_tree(asked, tree, parallel.resolve(n_threads))
+def _limits(metric: arguments.Metric, x: NDArray[Any], radii: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Return the largest keys that the rows of X want."""
+    n, d = x.shape
+    if radii.ndim == 0:
+        limits = np.full(n, _within.limit(metric, x.dtype, d, float(radii)), np.int64)
+    else:
+        limits = _within.limits(metric, x.dtype, d, radii)
+    if metric == "cosine":
+        zeros = searched_rows.are_zeros(x)
+        limits[zeros] = _within.of_zeros(x.dtype, radii[zeros] if radii.ndim else radii)
+    return limits
 
 
-def _choose(algorithm: arguments.Algorithm, asked: _Question, n_threads: int | None) -> _tree.Tree | None:
+def _restricted(
+    asked: _Question, chosen: candidates.Candidates, prepared: bool
+) -> tuple[_Question, NDArray[np.intp] | None]:
+    """Return the question of some candidates, and which rows of Y are left, where the others are no longer there."""
+    groups, within, where, offset = chosen
+    n, m = len(asked.x), len(asked.y)
+    if offset is not None:
+        asked = asked._replace(own=readonly(offset + np.arange(n)))
+    if groups is not None:
+        asked = asked._replace(x_groups=readonly(groups[0]), y_groups=readonly(groups[1]), within=within)
+    if where is None or where.all():
+        return asked, None
+    rows = np.flatnonzero(where)
+    if groups is None and candidates.stay(n, m, rows.size, prepared):
+        left_out = readonly((~where).astype(np.intp))
+        return asked._replace(x_groups=readonly(np.ones(n, np.intp)), y_groups=left_out), None
+    return asked.among(rows), rows
+
+
+def _are_small_groups(asked: _Question) -> bool:
+    """Whether to search within each group by itself saves more than a search for each takes."""
+    (n, d), m = asked.x.shape, len(asked.y)
+    labels, sizes = np.unique(asked.x_groups, return_counts=True)
+    in_order = np.sort(asked.y_groups)
+    others = np.searchsorted(in_order, labels, "right") - np.searchsorted(in_order, labels, "left")
+    apart = n * m - int(np.dot(sizes, others))
+    return apart * panels.seconds(1, 1, d * asked.x.itemsize) > len(labels) * _SEARCH_SECONDS
+
+
+def _group_by_group(asked: _Question, algorithm: arguments.Algorithm, n_threads: int | None) -> _Answer:
+    """Answer within each group by itself."""
+    x_order, y_order = (np.argsort(groups, kind="stable") for groups in (asked.x_groups, asked.y_groups))
+    labels, starts = np.unique(asked.x_groups[x_order], return_index=True)
+    in_order = asked.y_groups[y_order]
+    bounds = (np.searchsorted(in_order, labels, side) for side in ("left", "right"))
+    counts, parts = np.zeros(len(asked.x), np.intp), []
+    alone = asked._replace(x_groups=NO_GROUPS, y_groups=NO_GROUPS, within=False)
+    for some, first, last in zip(np.split(x_order, starts[1:]), *bounds, strict=False):
+        if first < last:
+            rows = y_order[first:last]
+            counts[some], indices, distances = _answer(alone.of(some).among(rows), algorithm, n_threads)
+            _renumber(indices, rows)
+            parts.append((some, indices, distances))
+    begins, total = np.cumsum(counts) - counts, counts.sum() if asked.keeps else 0
+    indices = np.empty(total, np.intp)
+    distances = np.empty(total, arguments.result_dtype(asked.metric, asked.x.dtype, asked.x.shape[1]))
+    while parts:
+        some, *found = parts.pop()
+        ends = np.cumsum(counts[some])
+        ahead = begins[some] - ends + counts[some]
+        for first in range(0, len(found[0]), _MOVED):
+            entries = np.arange(first, min(len(found[0]), first + _MOVED))
+            places = entries + ahead[np.searchsorted(ends, entries, "right")]
+            indices[places], distances[places] = (values[entries] for values in found)
+    return counts, indices, distances
+
+
+def _renumber(indices: NDArray[np.intp], rows: NDArray[np.intp]) -> None:
+    """Turn places among some rows of Y into their numbers."""
+    for first in range(0, len(indices), _MOVED):
+        some = slice(first, first + _MOVED)
+        indices[some] = rows[indices[some]]
+
+
+def _answer(
+    asked: _Question, algorithm: arguments.Algorithm, n_threads: int | None, prepared: PreparedRows | None = None
+) -> _Answer:
+    """Answer a question in the way that pays."""
+    tree = _choose(algorithm, asked, n_threads, prepared)
+    found = _from_all_pairs(asked, n_threads) if tree is None else _by_tree(asked, tree, parallel.resolve(n_threads))
+    rows, counts = np.flatnonzero(found.unclear), found.counts
+    if rows.size:
+        counts = counts.copy()
+        owners, others, again = _exactly(asked.of(rows), n_threads)
+        counts[rows] = np.bincount(owners, minlength=len(rows))
+    if not asked.keeps:
+        return counts, NO_GROUPS, _NOTHING.keys
+    begins, total = np.cumsum(counts) - counts, int(counts.sum())
+    # Zeros, for the queries that `_placed` leaves out.
+    totals = np.zeros(total, panels.ordinary_totals(asked.base, asked.x.dtype, asked.x.shape[1]).dtype)
+    indices = np.empty(total, np.intp)
+    threads = parallel.resolve(n_threads, seconds=total * _ENTRY_SECONDS)
+    distances = _placed(asked, found, begins, rows, indices, totals, threads)
+    if rows.size:
+        before = np.cumsum(counts[rows]) - counts[rows]
+        at = np.arange(len(owners)) + (begins[rows] - before)[owners]
+        indices[at], distances[at] = others, again
+    return counts, indices, distances
+
+
+def _choose(
+    algorithm: arguments.Algorithm, asked: _Question, n_threads: int | None, prepared: PreparedRows | None
+) -> _tree.Tree | None:
     """Return a tree of the rows of Y if one is asked for or worthwhile, and possible; see `_tree_choice.choose`."""
     (n, d), m, y = asked.x.shape, len(asked.y), asked.y
-    if algorithm == "brute" or not 0 < n < MOST_ROWS or not _tree_choice.is_possible(asked.metric, y):
+    if n >= MOST_ROWS:
         return None
-    if algorithm == "auto" and not _tree_choice.may_repay(n, m, d):
-        return None
-    if algorithm == "auto" and d > _tree_choice._FEW_COLUMNS:
-        part = np.ascontiguousarray(y[:: -(-m // _tree_choice._TRIAL_ROWS)])
-        if not _is_enough(0.9 * part.size, asked, _tree.build(part, 1)):
+    if prepared is None:
+        if algorithm == "brute" or n == 0 or not _tree_choice.is_possible(asked.base, y):
             return None
-    tree = _tree.build(y, parallel.resolve(n_threads))
-    is_enough = algorithm == "tree" or _is_enough(_tree_choice.most_columns(m, d), asked, tree)
-    return tree if is_enough else None
+        if algorithm == "tree":
+            return _tree.build(y, parallel.resolve(n_threads))
+        if not _tree_choice.may_repay(n, m, d):
+            return None
+
+    def pays(tree: _tree.Tree) -> bool:
+        return _is_enough(_tree_choice.most_columns(m, d), asked, tree)
+
+    def tried() -> _tree.Tree | None:
+        if d > _tree_choice._FEW_COLUMNS:
+            part = np.ascontiguousarray(y[:: -(-m // _tree_choice._TRIAL_ROWS)])
+            if not _is_enough(0.9 * part.size, asked, _tree.build(part, 1)):
+                return None
+        tree = _tree.build(y, parallel.resolve(n_threads))
+        return tree if pays(tree) else None
+
+    return tried() if prepared is None else prepared.tree_within(algorithm, n, pays, tried, n_threads)
 
 
 def _is_enough(columns: float, asked: _Question, tree: _tree.Tree) -> bool:
     """Whether a few queries look at so many columns at most, in the mean."""
     x, limits = (_tree_choice.of_few(values, len(asked.x)) for values in (asked.x, asked.limits))
-    n, tried = len(x), asked._replace(x=x, limits=readonly(limits), excludes=False, keeps=False)
+    n, tried = len(x), _Question(asked.metric, asked.base, x, asked.y, asked.radii, readonly(limits), keeps=False)
     visit = _visitor(tried, tree, np.arange(n), np.zeros(n, np.intp), np.zeros(n, np.bool_))
     done, _, looked = visit(0, n, int(n * columns), _room(tried, 1))
     return bool(done == n and looked <= n * columns)
@@ -255,9 +417,10 @@ def _visitor(
     unclear: NDArray[np.bool_],
 ) -> Callable[[int, int, int, Entries], tuple[int, int, int]]:
     """Return what answers the queries ``order[first:last]``, given most columns and room; see `_within.visit`."""
-    how, like, x, _, _ = _tree._settled(asked.metric, asked.x, _NO_GROUPS, _NO_GROUPS)
-    _, bounds = panels.limits(asked.metric, x.dtype, x.shape[1])
-    sides, options = (x, readonly(asked.y)), (asked.limits, asked.excludes, asked.keeps)
+    how, like, x, _, _ = _tree._settled(asked.base, asked.x, NO_GROUPS, NO_GROUPS)
+    _, bounds = panels.limits(asked.base, x.dtype, x.shape[1])
+    among = asked.own, asked.x_groups, asked.y_groups, asked.within
+    sides, options = (x, readonly(asked.y)), (asked.limits, among, asked.keeps)
     order = readonly(order)
 
     def visit(first: int, last: int, columns: int, room: Entries) -> tuple[int, int, int]:
@@ -273,7 +436,7 @@ def _visitor(
 def _by_tree(asked: _Question, tree: _tree.Tree, threads: int) -> _Found:
     """Find pairs by way of a tree of the rows of Y."""
     n, at_once = len(asked.x), _tree._TASK_QUERIES
-    how, like, x, _, _ = _tree._settled(asked.metric, asked.x, _NO_GROUPS, _NO_GROUPS)
+    how, like, x, _, _ = _tree._settled(asked.base, asked.x, NO_GROUPS, NO_GROUPS)
     _, order = _tree._paths(how, like, tree, x, asked.x is asked.y, threads)
     found = _Found(np.zeros(n, np.intp), np.zeros(n, np.bool_), order, [])
     visit = _visitor(asked, tree, order, found.counts, found.unclear)
@@ -296,7 +459,7 @@ def _by_tree(asked: _Question, tree: _tree.Tree, threads: int) -> _Found:
 
 def _from_all_pairs(asked: _Question, n_threads: int | None) -> _Found:
     """Find pairs by making the totals of all."""
-    metric, x, y = asked.metric, asked.x, readonly(asked.y)
+    metric, x, y = asked.base, asked.x, readonly(asked.y)
     (n, d), m = x.shape, len(y)
     ordinary, bounds = panels.limits(metric, x.dtype, d)
     threads = parallel.resolve(n_threads, seconds=panels.seconds(n, m, d * x.itemsize))
@@ -314,8 +477,9 @@ def _from_all_pairs(asked: _Question, n_threads: int | None) -> _Found:
         part, y_part = divmod(task, y_parts)
         first, last, y_first, y_last = part * height, min(n, (part + 1) * height), y_part * step, (y_part + 1) * step
         queries, limits = readonly(x[first:last]), asked.limits[first:last]
+        among = asked.own[first:last], asked.x_groups[first:last], asked.y_groups, asked.within
         steps, cut = panels.whole_steps(queries), tuple(panels.plan(metric, x.dtype, *queries.shape))
-        own, results = (first if asked.excludes else m), (counts[y_part, first:last], unclear[y_part, first:last])
+        results = counts[y_part, first:last], unclear[y_part, first:last]
         totals = np.empty((last - first, width), ordinary.dtype)
         room, used = _room(asked, max(_ROOM, totals.size)), 0
         rows = np.empty(len(room.keys), np.uint16)
@@ -325,7 +489,7 @@ def _from_all_pairs(asked: _Question, n_threads: int | None) -> _Found:
                 noted[task].append(tuple(values[:used].copy() for values in (rows, *room)))
                 used = 0
             panels.fill(cut, False, False, False, steps, 0, others, 0, len(others), ordinary, bounds, totals)
-            pairs = queries, others, left, own
+            pairs = queries, others, left, among
             used = _within.note(totals, bounds, limits, *pairs, rule, asked.keeps, used, *results, rows, room)
             yield
         if used:
@@ -352,22 +516,22 @@ def _from_all_pairs(asked: _Question, n_threads: int | None) -> _Found:
 
 
 def _room(asked: _Question, size: int) -> Entries:
-    keys = panels.limits(asked.metric, asked.x.dtype, asked.x.shape[1])[1].dtype
+    keys = panels.limits(asked.base, asked.x.dtype, asked.x.shape[1])[1].dtype
     return _within.room(size if asked.keeps else 1, len(asked.y), keys)
 
 
 def _placed(
     asked: _Question,
     found: _Found,
-    indptr: NDArray[np.intp],
+    begins: NDArray[np.intp],
     left_out: NDArray[np.intp],
     indices: NDArray[np.intp],
     totals: NDArray[Any],
     threads: int,
 ) -> NDArray[Any]:
     """Put all entries but those of some queries in place, and return the distances; the entries are lost."""
-    root = arguments.METRICS[asked.metric].root
-    keys, begins, order = totals.view(KEY_DTYPES[totals.dtype]), indptr[:-1].copy(), readonly(found.order)
+    metric, (dtype, d) = asked.metric, (asked.x.dtype, asked.x.shape[1])
+    keys, begins, order = totals.view(KEY_DTYPES[totals.dtype]), begins.copy(), readonly(found.order)
     begins[left_out] = -1
 
     def place(part: int) -> None:
@@ -376,50 +540,57 @@ def _placed(
         _within.place(order, first, last, found.counts, begins, entries, indices, keys)
 
     parallel.run(place, len(found.parts), threads)
-    if not root:
+    definition = arguments.DEFINITIONS[metric]
+    if not definition.root and asked.base == metric != "inner_product":
         return totals
-    # A root is written over its total, where it is of the same dtype.
-    distances = totals if totals.dtype.kind == "f" else np.empty(len(totals), np.float32)
+    # A distance is written over its total, where it takes as many bytes.
+    result = arguments.result_dtype(metric, dtype, d)
+    distances = totals.view(result) if totals.itemsize == result.itemsize else np.empty(len(totals), result)
 
     def finish(first: int, last: int) -> None:
-        distances[first:last] = _within.distances(totals[first:last], root)
+        distances[first:last] = _within.distances(metric, totals[first:last])
 
     parallel.run_ranges(finish, len(totals), threads, most=_FINISHED)
     return distances
 
 
-def _exactly(
-    asked: _Question, radii: NDArray[np.float64], rows: NDArray[np.intp], n_threads: int | None
-) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[Any]]:
-    """Return the pairs of some queries by L2, in order: which of the queries, which row of Y, and the distance.
+def _exactly(asked: _Question, n_threads: int | None) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[Any]]:
+    """Return all pairs of queries by L2, in order: which of the queries, which row of Y, and the distance.
 
     All distances are made as `pairwise_l2` makes them, so many at a time. Pairs whose squares are too small come before
     all others, those whose squares are too large after them, as in `k_nearest`.
     """
-    x, y = asked.x, asked.y
-    if not rows.size:
-        return np.empty(0, np.intp), np.empty(0, np.intp), np.empty(0)
-    least, most = scales.ordinary(x.dtype, x.shape[1])
-    width = max(1, min(extremes.PAIRS, panels.CALL_ELEMENTS // max(1, x.shape[1])) // _QUERIES)
-    found: list[list[tuple[NDArray[Any], ...]]] = [[] for _ in range(-(-len(rows) // _QUERIES))]
+    n, columns = asked.x.shape
+    dtype, root = asked.x.dtype, arguments.DEFINITIONS[asked.metric].root
+    least, most = scales.ordinary(dtype, columns)
+    width = max(1, min(extremes.PAIRS, panels.CALL_ELEMENTS // max(1, columns)) // _QUERIES)
+    found: list[list[tuple[NDArray[Any], ...]]] = [[] for _ in range(-(-n // _QUERIES))]
 
     def look(task: int) -> Iterator[None]:
-        some = rows[task * _QUERIES : (task + 1) * _QUERIES]
-        queries = x[some]
-        for left in range(0, len(y), width):
-            others = y[left : left + width]
-            totals = panels.totals("l2", queries, others)
-            distances, values, kinds = np.sqrt(totals), totals.astype(np.float64), np.ones(totals.shape, np.int8)
+        first = task * _QUERIES
+        some = asked.of(slice(first, first + _QUERIES))
+        for left in range(0, len(asked.y), width):
+            others = asked.y[left : left + width]
+            totals = panels.totals("l2", some.x, others)
+            values, kinds = totals.astype(np.float64), np.ones(totals.shape, np.int8)
+            distances = np.sqrt(totals) if root else totals.copy()
             for large, extreme in ((False, totals < least), (True, totals > most)):
                 if extreme.any():
-                    again = extremes.totals_again(queries, others, large)[extreme]
-                    distances[extreme] = scales.distances(again, large, x.dtype, x.shape[1])
+                    again = extremes.totals_again(some.x, others, large)[extreme]
                     values[extreme], kinds[extreme] = again, 2 * large
-            inside = distances <= radii[some, np.newaxis]
-            if asked.excludes:
-                inside[some[:, np.newaxis] == left + np.arange(len(others))] = False
+                    if root:
+                        distances[extreme] = scales.distances(again, large, dtype, columns)
+                    elif not large:
+                        distances[extreme] = scales.squares(again, dtype, columns)
+            if not root:
+                distances = searched_rows.distances(asked.metric, distances)
+            inside = distances <= some.radii[:, np.newaxis]
+            if some.own.size:
+                inside[some.own[:, np.newaxis] == left + np.arange(len(others))] = False
+            if some.y_groups.size:
+                inside &= np.equal.outer(some.x_groups, some.y_groups[left : left + width]) == some.within
             i, j = np.nonzero(inside)
-            found[task].append((i + task * _QUERIES, j + left, distances[i, j], values[i, j], kinds[i, j]))
+            found[task].append((i + first, j + left, distances[i, j], values[i, j], kinds[i, j]))
             yield
 
     parallel.run(look, len(found), parallel.resolve(n_threads))

@@ -247,26 +247,31 @@ def radius_neighbors(
     radius: ArrayLike,
     *,
     metric: str = "l2",
+    metric_params: Mapping[str, Any] | None = None,
     exclude_self: bool = False,
+    offset: int | None = None,
+    groups: tuple[ArrayLike, ArrayLike] | None = None,
+    within_groups: bool = False,
+    where: ArrayLike | None = None,
     algorithm: arguments.Algorithm = "auto",
 ) -> tuple[Array, Array, Array]:
     """Find the rows of `Y` at most `radius` away from each row of `X`, in order; see `kernels.radius_neighbors`.
 
     All pairs are looked at, whatever `algorithm` says.
     """
-    x, y, _ = arguments.pair(X, Y)
-    name = arguments.metric(metric, arguments.METRICS)
-    exclude_self = arguments.excludes_self(exclude_self, len(x), len(y))
-    radii = np.broadcast_to(arguments.radius(radius, len(x)), len(x)).tolist()
+    name = arguments.metric(metric)
+    x, y = arguments.sides(name, metric_params, X, Y)
+    chosen = candidates.allowed(len(x), len(y), exclude_self, offset, groups, within_groups, where)
+    radii = np.broadcast_to(arguments.radius(radius, len(x), name), len(x)).tolist()
     arguments.algorithm(algorithm)
     dtype = arguments.result_dtype(name, x.dtype, x.shape[1])
     rows, others = x.tolist(), y.tolist()
     indptr, indices, distances = [0], [], []
     for i, row in enumerate(rows):
         keys = [_distance(row, other, name, x.dtype) for other in others]
-        for j in _in_order(keys, [j for j in range(len(keys)) if not (exclude_self and j == i)]):
+        for j in _in_order(keys, chosen.of(i, len(others)).tolist()):
             distance = dtype.type(keys[j].distance)  # as it is returned, so as it is compared
-            if float(distance) <= radii[i]:
+            if (float(distance) >= radii[i]) if name == "inner_product" else (float(distance) <= radii[i]):
                 indices.append(j)
                 distances.append(distance)
         indptr.append(len(indices))
@@ -279,20 +284,57 @@ def radius_counts(
     radius: ArrayLike,
     *,
     metric: str = "l2",
+    metric_params: Mapping[str, Any] | None = None,
     exclude_self: bool = False,
+    offset: int | None = None,
+    groups: tuple[ArrayLike, ArrayLike] | None = None,
+    within_groups: bool = False,
+    where: ArrayLike | None = None,
     algorithm: arguments.Algorithm = "auto",
 ) -> Array:
     """Count the rows of `Y` at most `radius` away from each row of `X`; see `kernels.radius_counts`."""
-    indptr, _, _ = radius_neighbors(X, Y, radius, metric=metric, exclude_self=exclude_self, algorithm=algorithm)
-    return np.diff(indptr)
+    options: dict[str, Any] = {"metric": metric, "metric_params": metric_params, "algorithm": algorithm}
+    options |= {"exclude_self": exclude_self, "offset": offset}
+    options |= {"groups": groups, "within_groups": within_groups, "where": where}
+    return np.diff(radius_neighbors(X, Y, radius, **options)[0])
 
 
-def pairwise_argmin(X: ArrayLike, Y: ArrayLike, *, metric: str = "l2") -> Array:
+def pairwise_argmin(
+    X: ArrayLike,
+    Y: ArrayLike | None,
+    *,
+    metric: str = "l2",
+    metric_params: Mapping[str, Any] | None = None,
+    exclude_self: bool = False,
+    offset: int | None = None,
+    groups: tuple[ArrayLike, ArrayLike] | None = None,
+    within_groups: bool = False,
+    where: ArrayLike | None = None,
+    algorithm: arguments.Algorithm = "auto",
+) -> Array:
     """Find the row of `Y` nearest to each row of `X`; see `kernels.pairwise_argmin`."""
-    return pairwise_argmin_min(X, Y, metric=metric)[0]
+    options: dict[str, Any] = {"metric": metric, "metric_params": metric_params, "algorithm": algorithm}
+    options |= {"exclude_self": exclude_self, "offset": offset}
+    options |= {"groups": groups, "within_groups": within_groups, "where": where}
+    return pairwise_argmin_min(X, Y, **options)[0]
 
 
-def pairwise_argmin_min(X: ArrayLike, Y: ArrayLike, *, metric: str = "l2") -> tuple[Array, Array]:
+def pairwise_argmin_min(
+    X: ArrayLike,
+    Y: ArrayLike | None,
+    *,
+    metric: str = "l2",
+    metric_params: Mapping[str, Any] | None = None,
+    exclude_self: bool = False,
+    offset: int | None = None,
+    groups: tuple[ArrayLike, ArrayLike] | None = None,
+    within_groups: bool = False,
+    where: ArrayLike | None = None,
+    algorithm: arguments.Algorithm = "auto",
+) -> tuple[Array, Array]:
     """Find the row of `Y` nearest to each row of `X`, and its distance; see `kernels.pairwise_argmin_min`."""
-    distances, indices = k_nearest(X, Y, 1, metric=arguments.metric(metric, arguments.METRICS))
+    options: dict[str, Any] = {"metric": metric, "metric_params": metric_params, "algorithm": algorithm}
+    options |= {"exclude_self": exclude_self, "offset": offset}
+    options |= {"groups": groups, "within_groups": within_groups, "where": where}
+    distances, indices = k_nearest(X, Y, 1, **options)
     return indices[:, 0], distances[:, 0]

@@ -258,14 +258,44 @@ def k_nearest(
     return distances, indices
 
 
-def pairwise_argmin(X: ArrayLike, Y: ArrayLike, *, metric: str = "l2") -> Array:
+def pairwise_argmin(
+    X: ArrayLike,
+    Y: ArrayLike | None,
+    *,
+    metric: str = "l2",
+    metric_params: Mapping[str, Any] | None = None,
+    exclude_self: bool = False,
+    offset: int | None = None,
+    groups: tuple[ArrayLike, ArrayLike] | None = None,
+    within_groups: bool = False,
+    where: ArrayLike | None = None,
+    algorithm: arguments.Algorithm = "auto",
+) -> Array:
     """Find the row of `Y` nearest to each row of `X`; see `kernels.pairwise_argmin`."""
-    return pairwise_argmin_min(X, Y, metric=metric)[0]
+    options: dict[str, Any] = {"metric": metric, "metric_params": metric_params, "algorithm": algorithm}
+    options |= {"exclude_self": exclude_self, "offset": offset}
+    options |= {"groups": groups, "within_groups": within_groups, "where": where}
+    return pairwise_argmin_min(X, Y, **options)[0]
 
 
-def pairwise_argmin_min(X: ArrayLike, Y: ArrayLike, *, metric: str = "l2") -> tuple[Array, Array]:
+def pairwise_argmin_min(
+    X: ArrayLike,
+    Y: ArrayLike | None,
+    *,
+    metric: str = "l2",
+    metric_params: Mapping[str, Any] | None = None,
+    exclude_self: bool = False,
+    offset: int | None = None,
+    groups: tuple[ArrayLike, ArrayLike] | None = None,
+    within_groups: bool = False,
+    where: ArrayLike | None = None,
+    algorithm: arguments.Algorithm = "auto",
+) -> tuple[Array, Array]:
     """Find the row of `Y` nearest to each row of `X`, and its distance; see `kernels.pairwise_argmin_min`."""
-    distances, indices = k_nearest(X, Y, 1, metric=arguments.metric(metric, arguments.METRICS))
+    options: dict[str, Any] = {"metric": metric, "metric_params": metric_params, "algorithm": algorithm}
+    options |= {"exclude_self": exclude_self, "offset": offset}
+    options |= {"groups": groups, "within_groups": within_groups, "where": where}
+    distances, indices = k_nearest(X, Y, 1, **options)
     return indices[:, 0], distances[:, 0]
 
 
@@ -314,25 +344,33 @@ def radius_neighbors(
     radius: ArrayLike,
     *,
     metric: str = "l2",
+    metric_params: Mapping[str, Any] | None = None,
     exclude_self: bool = False,
+    offset: int | None = None,
+    groups: tuple[ArrayLike, ArrayLike] | None = None,
+    within_groups: bool = False,
+    where: ArrayLike | None = None,
     algorithm: arguments.Algorithm = "auto",
 ) -> tuple[Array, Array, Array]:
     """Find the rows of `Y` at most `radius` away from each row of `X`, in order; see `kernels.radius_neighbors`.
 
     Blocks of rows of X, as in `k_nearest`. All pairs are looked at, whatever `algorithm` says.
     """
-    x, y, _ = arguments.pair(X, Y)
-    name = arguments.metric(metric, arguments.METRICS)
-    exclude_self = arguments.excludes_self(exclude_self, len(x), len(y))
-    radii = np.broadcast_to(arguments.radius(radius, len(x)), len(x))
+    name = arguments.metric(metric)
+    x, y = arguments.sides(name, metric_params, X, Y)
+    chosen = candidates.allowed(len(x), len(y), exclude_self, offset, groups, within_groups, where)
+    radii = np.broadcast_to(arguments.radius(radius, len(x), name), len(x))
     arguments.algorithm(algorithm)
     counts, indices = np.zeros(len(x), np.intp), [np.empty(0, np.intp)]
     distances = [np.empty(0, arguments.result_dtype(name, x.dtype, x.shape[1]))]
     for i, keys, own in _blocks(x, y, name):
-        inside = own <= radii[i : i + len(own), None]  # in float64, since that is what radii are
-        if exclude_self:
-            rows = np.arange(len(own))
-            inside[rows, i + rows] = False
+        limits = radii[i : i + len(own), None]  # in float64, and so they are compared
+        inside = own >= limits if name == "inner_product" else own <= limits
+        if not chosen.is_all:
+            for row in range(len(own)):
+                may = np.zeros(len(y), np.bool_)
+                may[chosen.of(i + row, len(y))] = True
+                inside[row] &= may
         rows, columns = np.nonzero(inside)
         order = np.lexsort((keys[rows, columns], rows))  # stable: of equal keys the first column
         counts[i : i + len(own)] = np.count_nonzero(inside, axis=1)
@@ -347,9 +385,16 @@ def radius_counts(
     radius: ArrayLike,
     *,
     metric: str = "l2",
+    metric_params: Mapping[str, Any] | None = None,
     exclude_self: bool = False,
+    offset: int | None = None,
+    groups: tuple[ArrayLike, ArrayLike] | None = None,
+    within_groups: bool = False,
+    where: ArrayLike | None = None,
     algorithm: arguments.Algorithm = "auto",
 ) -> Array:
     """Count the rows of `Y` at most `radius` away from each row of `X`; see `kernels.radius_counts`."""
-    indptr, _, _ = radius_neighbors(X, Y, radius, metric=metric, exclude_self=exclude_self, algorithm=algorithm)
-    return np.diff(indptr)
+    options: dict[str, Any] = {"metric": metric, "metric_params": metric_params, "algorithm": algorithm}
+    options |= {"exclude_self": exclude_self, "offset": offset}
+    options |= {"groups": groups, "within_groups": within_groups, "where": where}
+    return np.diff(radius_neighbors(X, Y, radius, **options)[0])

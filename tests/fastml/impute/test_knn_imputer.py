@@ -60,6 +60,19 @@ def test_values_are_scikit_learns(rng, weights, k, share):
         np.testing.assert_allclose(ours.transform(rows), peer.transform(rows), rtol=1e-12)
 
 
+@pytest.mark.parametrize("weights", ["uniform", "distance"])
+def test_means_of_large_values_stay_in_range(weights):
+    large, gap = 1.7e308, np.nan
+    X = np.array([[0.0, large, gap], [1.0, large, gap], [3.0, 0.5 * large, gap], [4.0, gap, gap], [gap, gap, -large]])
+    found = KNNImputer(n_neighbors=2, weights=weights).fit(X).transform([[0.5, gap, 1.0], [gap, gap, -large]])
+    np.testing.assert_allclose(found[:, 1], [large, 2.5 / 3 * large], rtol=1e-15)  # of neighbours, and of all
+    assert np.isfinite(found).all()
+    most = np.finfo(float).max
+    assert KNNImputer().fit(np.full((7, 1), most)).transform([[gap]]).tolist() == [[most]]
+    mixed = KNNImputer().fit([[most], [most], [-most], [-most], [5.0]]).transform([[gap]])
+    assert np.isfinite(mixed).all()
+
+
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 def test_rows_of_fractions(rng, dtype):
     X = rng.normal(size=(300, 8)).astype(dtype)

@@ -7,7 +7,13 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn import neighbors as theirs
 
-from fastml import KNeighborsClassifier, KNeighborsRegressor, NearestNeighbors
+from fastml import (
+    KNeighborsClassifier,
+    KNeighborsRegressor,
+    NearestNeighbors,
+    RadiusNeighborsClassifier,
+    RadiusNeighborsRegressor,
+)
 
 
 @pytest.mark.parametrize("metric", ["cosine", "sqeuclidean"])
@@ -71,3 +77,35 @@ def test_packed_bits_in_a_model(rng):
         model.set_params(metric="hamming").fit(bits, y)
     with pytest.raises(ValueError, match="inner_product"):
         model.set_params(metric="inner_product").fit(packed, y)
+
+
+@pytest.mark.parametrize("metric", ["cosine", "sqeuclidean"])
+@pytest.mark.parametrize("weights", ["uniform", "distance"])
+def test_metrics_within_a_radius(rng, metric, weights):
+    X, y, queries = rng.standard_normal((200, 4)), rng.integers(0, 3, 200), rng.standard_normal((40, 4))
+    options = {"radius": 0.9, "metric": metric, "weights": weights, "outlier_label": "most_frequent"}
+    model = RadiusNeighborsClassifier(**options).fit(X, y)
+    expected = theirs.RadiusNeighborsClassifier(**options, algorithm="brute").fit(X, y)
+    assert_array_equal(model.predict(queries), expected.predict(queries))
+    assert_allclose(model.predict_proba(queries), expected.predict_proba(queries), rtol=1e-9)
+    graphs = (own.radius_neighbors_graph(mode="distance").toarray() for own in (model, expected))
+    assert_allclose(*graphs, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("p", [1, 2])
+def test_weights_of_columns_within_a_radius(rng, p):
+    X, y, queries = rng.standard_normal((200, 4)), rng.standard_normal(200), rng.standard_normal((40, 4))
+    options = {"p": p, "metric_params": {"w": rng.uniform(0, 2, 4)}}
+    model = RadiusNeighborsRegressor(9.0, **options).fit(X, y)
+    expected = theirs.RadiusNeighborsRegressor(9.0, **options, algorithm="brute").fit(X, y)
+    assert_allclose(model.predict(queries), expected.predict(queries))
+
+
+@pytest.mark.slow
+def test_packed_bits_within_a_radius(rng):
+    bits = rng.random((120, 50)) < 0.4
+    packed = np.packbits(bits, axis=1)
+    found = NearestNeighbors(metric="jaccard", radius=0.65).fit(packed[:80]).radius_neighbors_graph(packed[80:])
+    expected = theirs.NearestNeighbors(metric="jaccard", radius=0.65).fit(bits[:80]).radius_neighbors_graph(bits[80:])
+    assert 100 < found.nnz < 2000
+    assert_array_equal(found.toarray(), expected.toarray())

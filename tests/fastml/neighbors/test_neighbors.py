@@ -53,7 +53,8 @@ def data(rng):
     "model",
     [
         KNeighborsClassifier(),
-        KNeighborsClassifier(3, weights="distance", metric="l1", n_jobs=2),
+        # Five neighbours: one check has no more rows, and of fewer too often none has the label that another weighs.
+        KNeighborsClassifier(5, weights="distance", metric="l1", n_jobs=2, class_weight="balanced"),
         KNeighborsRegressor(),
         KNeighborsRegressor(3, weights="distance", p=np.inf, n_jobs=-1),
     ],
@@ -64,6 +65,8 @@ def test_scikit_learns_checks(model):
     assert [(r["check_name"], r["exception"]) for r in results if r["status"] in ("failed", "xfail")] == []
     assert {r["check_name"] for r in results if r["status"] == "skipped"} <= SKIPPED
     assert len(results) > 40
+    passed = {r["check_name"] for r in results if r["status"] == "passed"}
+    assert "check_sample_weight_equivalence_on_dense_data" in passed
 
 
 class OffByOne(KNeighborsClassifier):
@@ -81,8 +84,8 @@ def test_scikit_learns_checks_find_a_wrong_model():
 def test_names_and_defaults_are_scikit_learns(ours):
     expected = MODELS[ours]().get_params()
     params = ours().get_params()
-    assert params == {name: expected[name] for name in params}
-    assert set(expected) - set(params) == {"leaf_size"}
+    assert params.pop("class_weight", None) is None  # ours alone
+    assert params == expected
 
 
 def test_pipeline_grid_search_clone_and_pickle(data):
@@ -368,6 +371,18 @@ def test_a_neighbor_next_to_one_at_distance_zero_does_not_count(weights):
     assert model.predict([[0.0]]) == [1.0]
     tiny = KNeighborsRegressor(3, weights=weights, p=1).fit([[0.0], [1e-320], [5.0]], [1.0, 2.0, 3.0])
     assert tiny.predict([[0.0]]) == [1.0 if weights == "distance" else 1.5]
+
+
+def test_means_of_large_targets_stay_in_range(rng, same_bits):
+    X, most = rng.normal(size=(60, 3)), np.finfo(float).max
+    y = np.column_stack([np.where(X[:, 0] > 0, most, 1e300), rng.normal(size=60)])
+    for weights in ("uniform", "distance", lambda d: 1 + d):
+        model = KNeighborsRegressor(5, weights=weights).fit(X, y)
+        found = model.predict(X + 0.01)
+        scaled = KNeighborsRegressor(5, weights=weights).fit(X, y * 2.0**-9).predict(X + 0.01)
+        np.testing.assert_allclose(found * 2.0**-9, scaled, rtol=1e-15)
+        assert found.max() > 1.79e308
+        same_bits(found, np.concatenate([model.predict(row[np.newaxis] + 0.01) for row in X]))
 
 
 def test_distance_weights_are_exactly_inverse_distances(rng, same_bits):

@@ -227,21 +227,21 @@ def test_metric_knows_the_aliases():
 
 
 def test_k_lies_between_one_and_the_candidates():
-    assert distances_arguments.k(np.int8(3), 3, False, 9) == 3
-    assert distances_arguments.k(2, 3, True, 3) == 2
-    for k, m, exclude_self, n, error, message in (
-        (0, 3, False, 3, ValueError, "k is 0; it must lie between 1 and 3, the number of rows of Y"),
-        (4, 3, False, 3, ValueError, "k is 4; it must lie between 1 and 3"),
-        (1, 0, False, 3, ValueError, "k is 1"),
-        (3, 3, True, 3, ValueError, "k is 3; with exclude_self it must lie between 1 and 2"),
-        (1, 3, True, 2, ValueError, "exclude_self needs as many rows in Y as in X, or an offset; Y has 3, X has 2"),
-        (2.0, 3, False, 3, TypeError, r"k is 2.0 \(float\); it must be an integer"),
-        (True, 3, False, 3, TypeError, r"k is True \(bool\)"),
-        ("2", 3, False, 3, TypeError, r"k is '2' \(str\)"),
-        (1, 3, 1, 3, TypeError, r"exclude_self is 1 \(int\); it must be True or False"),
+    assert distances_arguments.k(np.int8(3), 3, False) == 3
+    assert distances_arguments.k(2, 3, True) == 2
+    for k, m, exclude_self, error, message in (
+        (0, 3, False, ValueError, "k is 0; it must lie between 1 and 3, the number of rows of Y"),
+        (4, 3, False, ValueError, "k is 4; it must lie between 1 and 3"),
+        (1, 0, False, ValueError, "Y has 0 rows; it must have at least 1$"),
+        (1, 0, True, ValueError, "Y has 0 rows; it must have at least 2, since with exclude_self each query leaves"),
+        (1, 1, True, ValueError, "Y has 1 row; it must have at least 2"),
+        (3, 3, True, ValueError, "k is 3; with exclude_self it must lie between 1 and 2"),
+        (2.0, 3, False, TypeError, r"k is 2.0 \(float\); it must be an integer"),
+        (True, 3, False, TypeError, r"k is True \(bool\)"),
+        ("2", 3, False, TypeError, r"k is '2' \(str\)"),
     ):
         with pytest.raises(error, match=message):
-            distances_arguments.k(k, m, exclude_self, n)
+            distances_arguments.k(k, m, exclude_self)
 
 
 def test_scalars_are_cast_and_checked():

@@ -91,5 +91,5 @@ def test_what_does_not_fit_is_refused(ops):
             function([[0.0]], [[1.0, 2.0]])
         with pytest.raises(ValueError, match="metric is 'l3'"):
             function([[0.0]], [[1.0]], metric="l3")
-        with pytest.raises(ValueError, match="the number of rows of Y"):
+        with pytest.raises(ValueError, match="Y has 0 rows; it must have at least 1"):
             function([[0.0]], np.empty((0, 1)))

@@ -213,8 +213,8 @@ def test_rows_are_rounded_when_few_queries_at_a_time_have_repaid_it(rng, rounded
     "call",
     [
         lambda X, rows: k_nearest(rows, X, 1),
-        lambda X, rows: radius_counts(X, rows, 1.0),
-        lambda X, rows: pairwise_argmin(X, rows),
+        lambda X, rows: radius_counts(rows, X, 1.0),
+        lambda X, rows: pairwise_argmin(rows, X),
         lambda X, rows: pairwise_l2(X, rows),
         lambda X, rows: prepare(rows),
     ],
@@ -222,6 +222,6 @@ def test_rows_are_rounded_when_few_queries_at_a_time_have_repaid_it(rng, rounded
 )
 def test_where_they_do_not_stand_it_is_said_what_does(rng, call):
     X = rng.random((9, 2))
-    with pytest.raises(TypeError, match="for Y in k_nearest only; elsewhere pass their attribute `rows`"):
+    with pytest.raises(TypeError, match="for Y in searches only; elsewhere pass their attribute `rows`"):
         call(X, prepare(X))
     call(X, prepare(X).rows)

@@ -122,7 +122,7 @@ def test_limits_are_the_largest_keys_within(data):
     limits = _within.limits(metric, dtype, d, radii)
     for limit, r in zip(limits, radii, strict=True):
         totals = np.array([limit, limit + 1], bounds.dtype).view(ordinary.dtype)
-        own, above = _within.distances(totals, METRICS[metric].root)
+        own, above = _within.distances(metric, totals)
         assert own <= r
         assert above > r or limit == (bounds[1] if dtype.kind == "f" else d * METRICS[metric].largest_byte_step)
 

@@ -252,6 +252,21 @@ def test_float32_rows_are_right_with_weights_of_any_size(ops, rng, metric, scale
     assert_allclose(distances, np.sort(wide, axis=1)[:, :3], rtol=1e-12)
 
 
+@pytest.mark.parametrize("metric", SCIPY)
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_column_of_weight_0_is_not_there(ops, rng, metric, value):
+    X, Y = rng.standard_normal((4, 3)), rng.standard_normal((30, 3))
+    want = ops.k_nearest(X, Y, 9, metric=metric, metric_params={"w": [2, 0, 1]})
+    X[::2, 1], Y[::3, 1] = value, -value
+    found = ops.k_nearest(X, Y, 9, metric=metric, metric_params={"w": [2, 0, 1]})
+    assert_array_equal(found[0], want[0])
+    assert_array_equal(found[1], want[1])
+    Y[5, 0] = np.nan  # of the others it counts
+    distances, indices = ops.k_nearest(X, Y, 30, metric=metric, metric_params={"w": [2, 0, 1]})
+    assert np.isnan(distances[:, -1]).all()
+    assert (indices[:, -1] == 5).all()
+
+
 def test_no_weights_are_no_weights(ops, rng):
     X = rng.standard_normal((9, 3))
     for parameters in ({}, {"w": None}, None):
