@@ -224,7 +224,8 @@ class LogisticRegression(LinearClassifier):
                 ConvergenceWarning,
                 stacklevel=3,  # past the decorator
             )
-        vars(self).pop("duality_gap_", None)  # of an earlier fit, with another penalty
+        if hasattr(self, "duality_gap_"):  # of an earlier fit, with another penalty
+            del self.duality_gap_
         V = minimizer.W.reshape(objective.scores, -1)
         coef = V[:, :-1] if rotation is None else V[:, :-1] @ rotation.T
         self.coef_, self.intercept_ = coef.astype(rows.dtype), objective.intercepts(V).astype(rows.dtype)

@@ -87,7 +87,7 @@ def rows_of_classes(rng, n, columns, classes, used=5):
     "model",
     [
         LogisticRegression(l1_ratio=1),
-        LogisticRegression(C=10, l1_ratio=0.5, tol=1e-6, class_weight="balanced", warm_start=True),
+        LogisticRegression(C=10, l1_ratio=0.5, tol=1e-7, class_weight="balanced", warm_start=True),
     ],
     ids=repr,
 )
