@@ -115,7 +115,7 @@ def product(typingctx, along, left, l_at, right, r_at, added, result, at, table,
 
         factors = data(left, l_array, l_begin), data(right, r_array, r_begin)
         sums = data(added, a_array, t[_ADDED]), data(result, o_array, o_begin)
-        most = 3 if e.tile_sums >= 16 else 2
+        most, height = _tile_shape(e, lies_along)
 
         def strip(column: ir.Value, vectors: int) -> None:
             with cgutils.for_range(builder, t[_GROUPS]) as groups:
@@ -127,7 +127,7 @@ def product(typingctx, along, left, l_at, right, r_at, added, result, at, table,
                     builder.gep(sums[1], [builder.add(column, builder.mul(group, t[_RESULT_GROUP]))]),
                 )
                 done: ir.Value = e.number(0)
-                rows = 8 if most == 3 else 4
+                rows = height
                 while rows > 0:
                     size = e.number(rows)
                     rest = builder.sub(t[_ROWS], done)
@@ -159,6 +159,17 @@ def product(typingctx, along, left, l_at, right, r_at, added, result, at, table,
 
     i = types.intp
     return types.void(along, left, i, right, i, added, result, i, table, i, i), emit
+
+
+def _tile_shape(e: Emitter, along: bool) -> tuple[int, int]:
+    """Return how many vectors and rows a tile has at most.
+
+    With 16 registers twelve hold sums: with eight nothing is left to do meanwhile where a load comes late. A gradient
+    is cut into pairs of vectors; elsewhere rows are pixels of a line, often a power of two.
+    """
+    if e.tile_sums >= 16:
+        return 3, 8
+    return (3, 4) if along else (2, 6)
 
 
 def _tile(

@@ -23,8 +23,9 @@ __all__ = ["COLUMNS", "backward", "step_from_totals", "step_of_weights"]
 #: Columns of a task on the way back: whole cache lines.
 COLUMNS = 64
 
-#: Entries of a block that stay in the first-level cache while a gradient is made.
-_PANEL = 4096
+#: Entries of a block that stay in the first-level cache while a gradient is made, and columns of a panel at least: of
+#: many rows they stay in the second-level one, and they are whole tiles, be these of two, three or four vectors.
+_PANEL, _PANEL_COLUMNS = 4096, 3 * COLUMNS
 
 
 @inner
@@ -107,7 +108,7 @@ def step_of_weights(level, top, bottom, begin_at, end_at, chunk, rule, X, model,
     l2, weight_decay = optimizer.l2[level - 1], optimizer.weight_decay[level - 1]
     gradient = matrix(own, 0, UNITS, pitch)
     most = n if chunk.is_whole or n <= SUMMED_ROWS else few_rows(own)
-    panel = max(1, _PANEL // most // COLUMNS) * COLUMNS
+    panel = max(1, _PANEL // most // _PANEL_COLUMNS) * _PANEL_COLUMNS
     for row in range(0, n, most):
         rows = min(most, n - row)
         later, strips, done = chunk.rows[:0], 1, 0

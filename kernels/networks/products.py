@@ -53,17 +53,20 @@ def unit_strip(typingctx, units, block, first, last, stack, s, Z):  # type: igno
                 at,
                 _,
             ):
-                here = [e.load(row, at) for row, _ in weights]
-                for x_row, of_row in zip(x_rows, sums, strict=True):
-                    x_here = e.load(x_row, at)
-                    for weight, place in zip(here, of_row, strict=True):
-                        builder.store(e.multiply_add(x_here, weight, builder.load(place)), place)
-            totals = e.sums_of_lanes([builder.load(place) for of_row in sums for place in of_row])
-            for r, number in enumerate(numbers):
-                line, _ = e.row(Z, z, number)
-                e.store_part(totals, r * n_units, n_units, builder.gep(line, [top]))
+                here = [e.load(x_row, at) for x_row in x_rows]
+                for k, (row, _) in enumerate(weights):
+                    weight = e.load(row, at)
+                    for x_here, of_row in zip(here, sums, strict=True):
+                        builder.store(e.multiply_add(x_here, weight, builder.load(of_row[k])), of_row[k])
+            together = 2 if rows % 2 else rows  # three rows have no tree of sums
+            for row in range(0, rows, together):
+                some = slice(row, row + together)
+                totals = e.sums_of_lanes([builder.load(place) for of_row in sums[some] for place in of_row])
+                for r, number in enumerate(numbers[some]):
+                    line, _ = e.row(Z, z, number)
+                    e.store_part(totals, r * n_units, n_units, builder.gep(line, [top]))
 
-        _in_tiles(e, begin, end, max(1, e.tile_sums // n_units), 1, tile)
+        _in_tiles(e, begin, end, _tile_length(e, n_units), 1, tile)
         return context.get_dummy_value()
 
     return types.void(units, block, types.intp, types.intp, stack, types.intp, Z), emit
@@ -122,15 +125,20 @@ def outer_strip(typingctx, units, transposed, descend, block, G, s, target, top,
                         value = e.multiply_add(slow, value, before)
                     e.store(value, row, place)
 
-        _in_tiles(e, begin, end, max(1, e.tile_sums // n_units), e.lanes, tile)
+        _in_tiles(e, begin, end, _tile_length(e, n_units), e.lanes, tile)
         return context.get_dummy_value()
 
     arguments = block, G, types.intp, target, types.intp, types.intp, types.intp, decay, block.dtype
     return types.void(units, transposed, descend, *arguments), emit
 
 
+def _tile_length(e: Emitter, units: int) -> int:
+    """Return how many rows or vectors meet so many units: of four units 16 registers have room for twelve sums."""
+    return 3 if units == UNITS and e.tile_sums < 16 else max(1, e.tile_sums // units)
+
+
 def _in_tiles(e: Emitter, begin: ir.Value, end: ir.Value, most: int, unit: int, tile: Any) -> None:
-    """Call ``tile(at, length)`` so that lengths, in `unit`, fill begin to end: `most`, then halves of it."""
+    """Call ``tile(at, length)`` so that lengths, in `unit`, fill begin to end: `most`, then halves, rounded up."""
     builder, length = e.builder, most
     while length > 0:
         step = e.number(length * unit)
@@ -138,4 +146,4 @@ def _in_tiles(e: Emitter, begin: ir.Value, end: ir.Value, most: int, unit: int, 
         stop = builder.add(begin, builder.sub(rest, builder.urem(rest, step)))
         with cgutils.for_range_slice(builder, begin, stop, step, intp=cgutils.intp_t) as (at, _):
             tile(at, length)
-        begin, length = stop, length // 2
+        begin, length = stop, (length + 1) // 2 if length > 1 else 0

@@ -27,7 +27,7 @@ Array = NDArray[np.float64]
 CELL = 1024
 
 #: Ranges at most, seconds of one at least, as calls have their cost, and bytes of all their sums; but 4 there may be.
-_RANGES_PER_THREAD, _RANGE_SECONDS, _RANGE_BYTES = 8, 4e-5, 1 << 26
+_RANGES_PER_THREAD, _RANGE_SECONDS, _RANGE_BYTES = 16, 4e-5, 1 << 26
 
 
 def sums_of_cells(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from numpy.testing import assert_allclose
 
 from fastml import kernels
 from fastml.kernels.networks import activations
+from fastml.kernels.networks.products import UNITS, _tile_length
 from fastml.kernels.networks.scores import Norm
 from fastml.kernels.networks.training import NetworkTraining
 from fastml.kernels.reference import vectorized
@@ -411,3 +413,11 @@ def test_weights_only_count_by_their_ratios(ops, rng):
         ops.train_network(**given | {"sample_weight": 8 * given["sample_weight"]}), expected, strict=True
     ):
         np.testing.assert_array_equal(got, want)
+
+
+def test_tiles_fit_the_registers():
+    """Sums of the units of a strip, what meets them, and one of their weights: none of these is spilled."""
+    for sums, registers in ((8, 16), (16, 32)):
+        length = _tile_length(SimpleNamespace(tile_sums=sums), UNITS)
+        assert UNITS * length >= 12
+        assert UNITS * length + length + 1 <= registers
