@@ -48,7 +48,7 @@ def weights(
 
 
 def checked_target(y: ArrayLike, target: str, name: str, n: int, rows: str, dtype: np.dtype[Any]) -> Array:
-    """Return a target with one entry for each score: probabilities, signs or real numbers."""
+    """Return a target with one entry for each score: probabilities, signs, real numbers or those from 0 on."""
     raw = real(y, name)
     if raw.ndim != 1:
         raise ValueError(f"{name} has shape {raw.shape}; it must be 1-D with one entry for each score")
@@ -60,6 +60,10 @@ def checked_target(y: ArrayLike, target: str, name: str, n: int, rows: str, dtyp
         if not (np.minimum.reduce(values, initial=0) >= 0 and np.maximum.reduce(values, initial=0) <= 1):
             i = int(np.argmin((values >= 0) & (values <= 1)))
             raise ValueError(f"{name}[{i}] is {raw[i]}; probabilities in [0, 1] are needed")
+    elif target == "from 0":
+        if not np.minimum.reduce(values, initial=0) >= 0:
+            i = int(np.argmin(values >= 0))
+            raise ValueError(f"{name}[{i}] is {raw[i]}; numbers that are not negative are needed")
     elif target == "sign":
         right = np.abs(values) == 1
         if not np.logical_and.reduce(right):

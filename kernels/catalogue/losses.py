@@ -115,14 +115,16 @@ def _mean_loss(name: str, gradient: bool, target: str, variant: str = "") -> Ent
     units, reason = {
         "binary_cross_entropy": (8, "exponential and log1p 3 eps each, no summand < 0; slopes relative to σ(z) + t"),
         "softmax_cross_entropy": (12, _EXPONENTIALS),
+        "poisson": (6, "exponential 3 eps, one product, one difference, relative to their sizes"),
     }.get(name, (4, "two or three roundings of one row"))
     tolerance = tolerances(units, reason + "; rows are summed in float64, whose own roundings the scale allows for")
     function = name + ("_gradient" if gradient else "")
     matrix = target in ("class", "probabilities")
-    exponentials = name.endswith("cross_entropy")
+    cross_entropy = name.endswith("cross_entropy")
+    exponentials = cross_entropy or name == "poisson"
     operations = (6 if exponentials else 4) + 2 * gradient
     # What has kernels of its own; these serve loss and gradient.
-    others = ("unreduced", *(("options", "unreduced options") if exponentials else ())) if gradient else ()
+    others = ("unreduced", *(("options", "unreduced options") if cross_entropy else ())) if gradient else ()
 
     def make(size: Size, dtype: str, regime: str = "typical", seed: int = 0) -> Inputs:
         rng = np.random.default_rng(seed)
@@ -243,6 +245,7 @@ class _Rows(NamedTuple):
     grad_scale: Array  # as grads
     kink: Array | None = None  # (n,): how far the scores are from where the gradient jumps
     share: Any = 1.0  # what a row counts in a mean, besides its weight
+    curvature: Array | None = None  # (n,): the second derivative, where there is no bound of it
 
 
 def _rows_binary_cross_entropy(z: Array, t: Array, pos_weight: float = 1.0, label_smoothing: float = 0.0) -> _Rows:
@@ -280,6 +283,11 @@ def _rows_huber(z: Array, y: Array, delta: Any) -> _Rows:
     losses = np.where(np.abs(r) <= delta, r**2 / 2, delta * (np.abs(r) - delta / 2))
     grads = np.clip(r, -delta, delta)
     return _Rows(losses, grads, losses, np.abs(grads))
+
+
+def _rows_poisson(z: Array, y: Array) -> _Rows:
+    e, linear = np.exp(z), np.where(y > 0, y * z, 0)
+    return _Rows(e - linear, e - y, e + np.abs(linear), e + y, curvature=e)
 
 
 def _rows_softmax_cross_entropy(
@@ -324,7 +332,10 @@ def _rows_multiclass_hinge(Z: Array, y: Array) -> _Rows:
 
 
 class _Loss(NamedTuple):
-    """A loss of the table, with its rows; `largest` of the extreme scores: float32 squares overflow beyond 1.8e19."""
+    """A loss of the table, with its rows.
+
+    `largest` of the extreme scores: float32 squares overflow beyond 1.8e19, exponentials beyond 88.
+    """
 
     known: Loss
     rows: Callable[..., _Rows]
@@ -334,7 +345,7 @@ class _Loss(NamedTuple):
 
     @property
     def target(self) -> str:
-        return self.known.target.partition(" ")[0]
+        return "class" if self.known.over_classes else self.known.target
 
     @property
     def curvature(self) -> float:
@@ -371,6 +382,7 @@ LOSSES = {
     "squared_error": _Loss(TABLE["squared_error"], _rows_squared_error, "mean (z − y)²/2", "(z − y)/n", 1e15),
     "absolute_error": _Loss(TABLE["absolute_error"], _rows_absolute_error, "mean |z − y|", "sign(z − y)/n"),
     "huber": _Loss(TABLE["huber"], _rows_huber, "mean r²/2, or δ(|r| − δ/2) where |r| > δ", "clip(z − y, −δ, δ)/n"),
+    "poisson": _Loss(TABLE["poisson"], _rows_poisson, "mean e^z − y·z", "(e^z − y)/n", 80),
 }
 assert LOSSES.keys() == TABLE.keys()
 

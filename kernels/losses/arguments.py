@@ -33,7 +33,7 @@ def scores_and_target(
     """Settle scores ``z`` (n,) and a target (n,) of the same dtype; for a mean over n >= 1 entries.
 
     `target` says what the values may be: "probability" in [0, 1] (bool counts as 0 and 1), "sign"
-    -1 or +1, "real" anything real (NaN and infinity pass). `name` is what the caller calls it.
+    -1 or +1, "from 0" not negative, "real" anything real (NaN and infinity pass). `name` is what the caller calls it.
     """
     z = floating(z, "z", 1)
     if mean:

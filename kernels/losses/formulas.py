@@ -9,6 +9,8 @@ returns ``(value, derivative)``. NaN in gives NaN in both.
 
 from __future__ import annotations
 
+import numpy as np
+
 from ..runtime.jit import scalar
 from ..simd.functions import exp, like, log1p
 from .table import OF_ONE_SCORE
@@ -95,6 +97,13 @@ def _huber(z, y, delta):  # type: ignore[no-untyped-def]
     return value, residual if inside else _sign(residual, delta)
 
 
+@scalar
+def _poisson(z, y, _):  # type: ignore[no-untyped-def]
+    """e^z - y z; where that is infinite minus something, and where y is 0, nothing is taken off."""
+    e, zero = exp(z), like(z, 0)
+    return e - (y * z if y > zero and e < like(z, np.inf) else zero), e - y
+
+
 #: Loss -> ``formula(score, target, delta)``.
 POINTWISE = {
     "binary_cross_entropy": _binary_cross_entropy,
@@ -103,5 +112,6 @@ POINTWISE = {
     "squared_error": _squared_error,
     "absolute_error": _absolute_error,
     "huber": _huber,
+    "poisson": _poisson,
 }
 assert tuple(POINTWISE) == OF_ONE_SCORE, "each loss of one score has its formula here, in the order of the table"

@@ -1,4 +1,4 @@
-"""Losses of regression: squared, absolute and Huber error, with their (sub)gradients.
+"""Losses of regression: squared, absolute and Huber error, Poisson, with their (sub)gradients.
 
 All are means over n scores `z` and targets `y`, Σ w l / Σ w with weights, or sums, or the losses of all
 rows. float32 scores are worked on in float32, sums in float64 (see `means` for the bound), float64 throughout
@@ -18,6 +18,8 @@ __all__ = [
     "absolute_error_gradient",
     "huber",
     "huber_gradient",
+    "poisson",
+    "poisson_gradient",
     "squared_error",
     "squared_error_gradient",
 ]
@@ -274,3 +276,87 @@ def huber_gradient(
     (0.8125, array([0.5 , 0.25]))
     """
     return pointwise_loss("huber", z, y, sample_weight, reduction, n_threads, gradient=True, delta=delta)
+
+
+def poisson(
+    z: ArrayLike,
+    y: ArrayLike,
+    *,
+    sample_weight: ArrayLike | None = None,
+    reduction: str = "mean",
+    n_threads: int | None = None,
+) -> Any:
+    """Poisson loss of the logarithm z of an expected count, ``mean(e^z - y z)``.
+
+    Parameters
+    ----------
+    z : array-like of shape (n,)
+        Logarithms of the predictions. float16 and float32 are worked on as float32, all else as float64.
+    y : array-like of shape (n,)
+        Targets, not negative, whole or not; cast to the dtype of `z`.
+    sample_weight : array-like of shape (n,), optional
+        Weights of the rows, not negative; in a mean not all zero.
+    reduction : {"mean", "sum", "none"}, default="mean"
+        What becomes of the losses l of the rows: Σ w l / Σ w, Σ w l, or the array of w l, with w = 1
+        where no weights are given.
+    n_threads : int, optional
+        Threads to use; None means all that this process may use.
+
+    Returns
+    -------
+    float, or ndarray of shape (n,) in the dtype of the scores for "none"
+        NaN if any score is NaN. What depends on `y` alone, log y!, is left out; so it may be negative.
+
+    Raises
+    ------
+    TypeError
+        If an argument is not real numbers.
+    ValueError
+        If shapes differ, n is 0 in a mean, a target is negative or the weights are not usable.
+
+    Notes
+    -----
+    Cost: n exponentials; reads 2 n numbers. e^z is infinite from 88.8 on in float32, from 709.8 in float64.
+
+    Examples
+    --------
+    >>> from fastml.kernels import poisson
+    >>> poisson([0.0, 0.0], [0.0, 3.0])
+    1.0
+    """
+    return pointwise_loss("poisson", z, y, sample_weight, reduction, n_threads, gradient=False)[0]
+
+
+def poisson_gradient(
+    z: ArrayLike,
+    y: ArrayLike,
+    *,
+    sample_weight: ArrayLike | None = None,
+    reduction: str = "mean",
+    n_threads: int | None = None,
+) -> tuple[Any, NDArray[Any]]:
+    """`poisson` and its gradient ``(e^z - y) / n``, from one exponential per entry.
+
+    Parameters
+    ----------
+    z, y, sample_weight, reduction, n_threads
+        As for `poisson`.
+
+    Returns
+    -------
+    loss : float, or ndarray of shape (n,) in the dtype of the scores for "none"
+    dz : ndarray of shape (n,)
+        Derivative of the mean, else of the sum, with respect to each score, in the dtype of `z`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `poisson`.
+
+    Examples
+    --------
+    >>> from fastml.kernels import poisson_gradient
+    >>> poisson_gradient([0.0, 0.0], [0.0, 3.0])
+    (1.0, array([ 0.5, -1. ]))
+    """
+    return pointwise_loss("poisson", z, y, sample_weight, reduction, n_threads, gradient=True)

@@ -31,6 +31,8 @@ __all__ = [
     "huber_gradient",
     "multiclass_hinge",
     "multiclass_hinge_gradient",
+    "poisson",
+    "poisson_gradient",
     "softmax_cross_entropy",
     "softmax_cross_entropy_gradient",
     "squared_error",
@@ -127,6 +129,12 @@ def _multiclass_hinge(z: Row, y: int) -> tuple[float, list[float]]:
     return slack, derivative
 
 
+def _poisson(z: float, y: float) -> tuple[float, float]:
+    e = _exp(z)
+    # Neither infinity less infinity nor 0 · inf: e^z outgrows y z, and nothing is expected of y = 0.
+    return e - (y * z if y > 0 and e < math.inf else 0.0), e - y
+
+
 _TERMS: dict[str, Term] = {
     "binary_cross_entropy": _binary_cross_entropy,
     "softmax_cross_entropy": _softmax_cross_entropy,
@@ -136,6 +144,7 @@ _TERMS: dict[str, Term] = {
     "squared_error": _squared_error,
     "absolute_error": _absolute_error,
     "huber": lambda z, y: _huber(z, y, DELTA),
+    "poisson": _poisson,
 }
 
 
@@ -350,3 +359,16 @@ def huber(
 ) -> Any:
     """Mean of ``r²/2`` where ``|r| ≤ δ``, else ``δ(|r| − δ/2)``, for ``r = z − y``; see `kernels.huber`."""
     return huber_gradient(z, y, delta=delta, sample_weight=sample_weight, reduction=reduction)[0]
+
+
+@quiet
+def poisson_gradient(
+    z: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None, reduction: str = "mean"
+) -> tuple[Any, Array]:
+    """`poisson` and its gradient ``(e^z − y) / n``; see `kernels.poisson_gradient`."""
+    return _of_one_score(_poisson, z, y, "from 0", sample_weight, reduction)
+
+
+def poisson(z: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None, reduction: str = "mean") -> Any:
+    """Mean of ``e^z − y·z``; see `kernels.poisson`."""
+    return poisson_gradient(z, y, sample_weight=sample_weight, reduction=reduction)[0]

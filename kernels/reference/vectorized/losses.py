@@ -30,6 +30,8 @@ __all__ = [
     "huber_gradient",
     "multiclass_hinge",
     "multiclass_hinge_gradient",
+    "poisson",
+    "poisson_gradient",
     "softmax_cross_entropy",
     "softmax_cross_entropy_gradient",
     "squared_error",
@@ -105,6 +107,14 @@ def _huber(z: Array, y: Array, gradient: bool, delta: Any) -> Terms:
     return losses, (np.clip(residual, -delta, delta) if gradient else None)
 
 
+def _poisson(z: Array, y: Array, gradient: bool) -> Terms:
+    e = np.exp(z)
+    linear = y * z
+    linear[(y == 0) | np.isposinf(e)] = 0  # e^z outgrows y z, and 0 · inf counts as 0
+    losses = np.subtract(e, linear, out=linear)
+    return losses, (np.subtract(e, y, out=e) if gradient else None)
+
+
 def _softmax_cross_entropy(Z: Array, y: Array, gradient: bool) -> Terms:
     largest, shift = row_max_and_shift(Z)
     P = Z - shift
@@ -162,6 +172,7 @@ _TERMS: dict[str, Callable[[Array, Array, bool], Terms]] = {
     "squared_error": _squared_error,
     "absolute_error": _absolute_error,
     "huber": lambda z, y, gradient: _huber(z, y, gradient, z.dtype.type(DELTA)),
+    "poisson": _poisson,
 }
 
 
@@ -426,3 +437,17 @@ def huber_gradient(
     z, y = arguments.scores_and_target(z, y, "real", mean=arguments.is_mean(reduction))
     threshold = scalars.checked_delta(delta, z.dtype)
     return _of_one_score(_huber, z, y, "real", sample_weight, reduction, threshold, gradient=True)
+
+
+@quiet
+def poisson(z: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None, reduction: str = "mean") -> Any:
+    """Compute the mean of ``e^z − y·z``; see `kernels.poisson`."""
+    return _of_one_score(_poisson, z, y, "from 0", sample_weight, reduction)[0]
+
+
+@quiet
+def poisson_gradient(
+    z: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None, reduction: str = "mean"
+) -> tuple[Any, Array]:
+    """Compute `poisson` and its gradient ``(e^z − y) / n``; see `kernels.poisson_gradient`."""
+    return _of_one_score(_poisson, z, y, "from 0", sample_weight, reduction, gradient=True)
