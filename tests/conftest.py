@@ -254,6 +254,8 @@ def loss_args() -> Callable[..., tuple[np.ndarray, np.ndarray]]:
             margin = y * z
             near = np.abs(margin - 1) < 0.05
             return np.where(near, z + 0.2 * y, z).astype(dtype), y.astype(dtype)
+        if loss == "poisson":
+            return z, rng.poisson(2, size=n).astype(dtype)
         # Residuals at least 0.05 away from 0 (absolute error) and from ±1.35 (Huber).
         r = rng.normal(size=n) * 2
         for kink in (-1.35, 0.0, 1.35):

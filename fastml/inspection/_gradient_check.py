@@ -212,7 +212,7 @@ def _of_kernel(name: str, given: list[str], arrays: dict[str, Any], options: dic
 
     y = real(arrays["y"], "y")
     wide = {
-        key: widened(np.asarray(value)) if key == "sample_weight" and value is not None else value
+        key: widened(np.asarray(value)) if key.endswith("_weight") and value is not None else value
         for key, value in options.items()
     }
     if rows == "z":

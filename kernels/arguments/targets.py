@@ -18,15 +18,18 @@ PROBABILITY_SUM_TOLERANCE = 1e-3
 _ORDINARY_WEIGHTS = (2.0**-30, 2.0**30)
 
 
-def weights(sample_weight: ArrayLike | None, n: int, dtype: np.dtype[Any]) -> tuple[Array | None, float]:
-    """Return the weights (n,) cast to `dtype`, or None, and their sum (n for None) as a float.
+def weights(
+    sample_weight: ArrayLike | None, n: int, dtype: np.dtype[Any], *, mean: bool = True
+) -> tuple[Array | None, float]:
+    """Return the weights (n,) cast to `dtype`, or None, and as a float what a weighted sum is divided by.
 
-    Weights are finite and not negative, and at least one is positive, all after the cast. Where the
-    largest is very small or large, all are multiplied by a power of two: a weighted mean stays the
-    same, and neither its sums nor the reciprocal of their total can overflow.
+    Weights are finite and not negative after the cast. For a mean the divisor is their sum (n for None), and at least
+    one is positive. Where the largest is very small or large, all are multiplied by a power of two: a weighted mean
+    stays the same, and neither its sums nor the reciprocal of their total can overflow. For a sum the divisor is 1,
+    and weights stay as they are.
     """
     if sample_weight is None:
-        return None, float(n)
+        return None, float(n) if mean else 1.0
     raw = real(sample_weight, "sample_weight")
     if raw.shape != (n,):
         raise ValueError(f"sample_weight has shape {raw.shape}; it must be ({n},), one weight for each row")
@@ -35,6 +38,8 @@ def weights(sample_weight: ArrayLike | None, n: int, dtype: np.dtype[Any]) -> tu
     if not (np.minimum.reduce(w, initial=0) >= 0 and largest < math.inf):
         i = int(np.argmin((w >= 0) & (w < math.inf)))
         raise ValueError(f"sample_weight[{i}] is {raw[i]}; weights must be finite as {dtype} and not negative")
+    if not mean:
+        return w, 1.0
     if largest == 0:
         raise ValueError("sample_weight is zero everywhere; at least one weight must be positive")
     if not _ORDINARY_WEIGHTS[0] <= largest <= _ORDINARY_WEIGHTS[1]:
@@ -43,7 +48,7 @@ def weights(sample_weight: ArrayLike | None, n: int, dtype: np.dtype[Any]) -> tu
 
 
 def checked_target(y: ArrayLike, target: str, name: str, n: int, rows: str, dtype: np.dtype[Any]) -> Array:
-    """Return a target with one entry for each score: probabilities, signs or real numbers."""
+    """Return a target with one entry for each score: probabilities, signs, real numbers or those from 0 on."""
     raw = real(y, name)
     if raw.ndim != 1:
         raise ValueError(f"{name} has shape {raw.shape}; it must be 1-D with one entry for each score")
@@ -52,9 +57,13 @@ def checked_target(y: ArrayLike, target: str, name: str, n: int, rows: str, dtyp
     values = as_contiguous(raw, dtype)
     if target == "probability":
         # NaN fails both comparisons, so it is refused as well.
-        if not (np.minimum.reduce(values) >= 0 and np.maximum.reduce(values) <= 1):
+        if not (np.minimum.reduce(values, initial=0) >= 0 and np.maximum.reduce(values, initial=0) <= 1):
             i = int(np.argmin((values >= 0) & (values <= 1)))
             raise ValueError(f"{name}[{i}] is {raw[i]}; probabilities in [0, 1] are needed")
+    elif target == "from 0":
+        if not np.minimum.reduce(values, initial=0) >= 0:
+            i = int(np.argmin(values >= 0))
+            raise ValueError(f"{name}[{i}] is {raw[i]}; numbers that are not negative are needed")
     elif target == "sign":
         right = np.abs(values) == 1
         if not np.logical_and.reduce(right):
@@ -91,7 +100,7 @@ def checked_classes(y: ArrayLike, n: int, rows: str, classes: int, dtype: np.dty
     if raw.shape[0] != n:
         raise ValueError(f"y has {raw.shape[0]} entries, {rows.format(n)}; they must be equal")
     # Compared before the cast: a uint64 beyond intp would wrap.
-    if np.minimum.reduce(raw) < 0 or np.maximum.reduce(raw) >= classes:
+    if n > 0 and (np.minimum.reduce(raw) < 0 or np.maximum.reduce(raw) >= classes):
         i = int(np.argmax((raw < 0) | (raw >= classes)))
         raise ValueError(f"y[{i}] is {raw[i]}; class indices must lie in 0..{classes - 1}, there are {classes} classes")
     return as_contiguous(raw, INTP)

@@ -75,6 +75,8 @@ def random_targets(
     if kind == "probability":
         t = random_uniform(rng, (n,), dtype)
         return np.where(rng.random(n) < 0.8, t < 0.5, t).astype(dtype)  # mostly hard labels
+    if kind == "from 0":
+        return rng.poisson(2.0, n).astype(dtype)
     if kind == "sign":
         return rng.choice([-1.0, 1.0], n).astype(dtype)
     if kind == "class":

@@ -115,18 +115,33 @@ def _mean_loss(name: str, gradient: bool, target: str, variant: str = "") -> Ent
     units, reason = {
         "binary_cross_entropy": (8, "exponential and log1p 3 eps each, no summand < 0; slopes relative to σ(z) + t"),
         "softmax_cross_entropy": (12, _EXPONENTIALS),
+        "poisson": (6, "exponential 3 eps, one product, one difference, relative to their sizes"),
     }.get(name, (4, "two or three roundings of one row"))
     tolerance = tolerances(units, reason + "; rows are summed in float64, whose own roundings the scale allows for")
     function = name + ("_gradient" if gradient else "")
     matrix = target in ("class", "probabilities")
-    exponentials = name.endswith("cross_entropy")
+    cross_entropy = name.endswith("cross_entropy")
+    exponentials = cross_entropy or name == "poisson"
     operations = (6 if exponentials else 4) + 2 * gradient
+    # What has kernels of its own; these serve loss and gradient.
+    others = ("unreduced", *(("options", "unreduced options") if cross_entropy else ())) if gradient else ()
 
     def make(size: Size, dtype: str, regime: str = "typical", seed: int = 0) -> Inputs:
         rng = np.random.default_rng(seed)
         z = random_scores(rng, size, dtype, regime, loss.largest)
         y = random_targets(rng, target, size[0], size[-1], dtype, z)
-        return Inputs((z, y), {"sample_weight": random_weights(rng, size[0], dtype)} if regime == "weighted" else {})
+        if regime in REGIMES:
+            return Inputs((z, y), {})
+        kwargs: dict[str, Any] = {"sample_weight": random_weights(rng, size[0], dtype)}
+        if regime.startswith("unreduced"):
+            kwargs["reduction"] = "none"
+        if regime != "weighted":
+            kwargs["sample_weight"] += np.dtype(dtype).type(len(regime))  # no two regimes have the same arrays
+        if regime.endswith("options"):
+            kwargs |= _options(rng, target, size, dtype)
+            if "ignore_index" in kwargs:
+                y[1::3] = kwargs["ignore_index"]
+        return Inputs((z, y), kwargs)
 
     def size_bytes(size: Size, dtype: str) -> float:
         scores = math.prod(size) * itemsize(dtype)
@@ -142,7 +157,7 @@ def _mean_loss(name: str, gradient: bool, target: str, variant: str = "") -> Ent
         sizes=MATRIX_SIZES if matrix else VECTOR_SIZES,
         axes=("n", "c") if matrix else ("n",),
         make=make,
-        regimes=LOSS_REGIMES,
+        regimes=(*LOSS_REGIMES, *others),
         work=math.prod,
         unit="exp" if exponentials else "elem",
         bytes=size_bytes,
@@ -152,7 +167,17 @@ def _mean_loss(name: str, gradient: bool, target: str, variant: str = "") -> Ent
         loop_size=(1_000, 100) if matrix else (100_000,),
         specializations=len(FLOATS),
         truth=_loss_truth(name, gradient, rtol_by_dtype(tolerance)),
+        warm_sizes=dict.fromkeys(others, (MATRIX_SIZES["tiny"] if matrix else VECTOR_SIZES["tiny"],)),
     )
+
+
+def _options(rng: np.random.Generator, target: str, size: Size, dtype: str) -> dict[str, Any]:
+    """Draw what a cross-entropy takes besides weights of rows."""
+    if target == "probability":
+        return {"pos_weight": 2.5, "label_smoothing": 0.1}
+    class_weight = (0.5 + random_weights(rng, size[1], dtype)).astype(dtype)
+    ignored = {"ignore_index": -100} if target == "class" else {}
+    return {"class_weight": class_weight, "label_smoothing": 0.1, **ignored}
 
 
 # -- truth -----------------------------------------------------------------------------------------
@@ -219,12 +244,16 @@ class _Rows(NamedTuple):
     loss_scale: Array  # (n,): rounding of a loss is relative to this
     grad_scale: Array  # as grads
     kink: Array | None = None  # (n,): how far the scores are from where the gradient jumps
+    share: Any = 1.0  # what a row counts in a mean, besides its weight
+    curvature: Array | None = None  # (n,): the second derivative, where there is no bound of it
 
 
-def _rows_binary_cross_entropy(z: Array, t: Array) -> _Rows:
-    losses = t * np.logaddexp(0, -z) + (1 - t) * np.logaddexp(0, z)
+def _rows_binary_cross_entropy(z: Array, t: Array, pos_weight: float = 1.0, label_smoothing: float = 0.0) -> _Rows:
+    t = (1 - label_smoothing) * t + label_smoothing / 2
+    losses = pos_weight * t * np.logaddexp(0, -z) + (1 - t) * np.logaddexp(0, z)
     p = true_sigmoid(z)
-    return _Rows(losses, p - t, losses, p + t)
+    scale = losses + (1 + pos_weight) * np.abs(z) if label_smoothing > 0 else losses  # a smoothed target is rounded
+    return _Rows(losses, (1 - t) * p - pos_weight * t * true_sigmoid(-z), scale, p + pos_weight * t)
 
 
 def _rows_hinge(z: Array, y: Array) -> _Rows:
@@ -256,15 +285,32 @@ def _rows_huber(z: Array, y: Array, delta: Any) -> _Rows:
     return _Rows(losses, grads, losses, np.abs(grads))
 
 
-def _rows_softmax_cross_entropy(Z: Array, y: Array) -> _Rows:
+def _rows_poisson(z: Array, y: Array) -> _Rows:
+    e, linear = np.exp(z), np.where(y > 0, y * z, 0)
+    return _Rows(e - linear, e - y, e + np.abs(linear), e + y, curvature=e)
+
+
+def _rows_softmax_cross_entropy(
+    Z: Array,
+    y: Array,
+    class_weight: Array | None = None,
+    label_smoothing: float = 0.0,
+    ignore_index: int | None = None,
+) -> _Rows:
     shifted, p, log_total = _softmax_parts(Z)
-    T = y
+    T, share = y, np.ones(len(Z), Z.dtype)
     if y.ndim == 1:
         T = np.zeros(Z.shape, np.int8)
-        T[np.arange(len(Z)), y] = 1
+        T[np.arange(len(Z)), np.maximum(y, 0)] = 1
+        share[y == ignore_index] = 0
+    if class_weight is not None:
+        share *= class_weight[np.maximum(y, 0)] if y.ndim == 1 else 1
+        spread = Z.dtype.type(label_smoothing)
+        T = class_weight.astype(Z.dtype) * ((1 - spread) * T + spread / Z.shape[1]) * (share > 0)[:, None]
     losses = (T * (log_total - shifted)).sum(axis=1)
     mass = T.sum(axis=1, keepdims=True)
-    return _Rows(losses, mass * p - T, 1 + losses, p * _exponential_scale(shifted) + T)
+    scale = mass * p * _exponential_scale(shifted) + T
+    return _Rows(losses, mass * p - T, mass[:, 0] + losses, scale, None, share)
 
 
 def _rows_multiclass_hinge(Z: Array, y: Array) -> _Rows:
@@ -286,7 +332,10 @@ def _rows_multiclass_hinge(Z: Array, y: Array) -> _Rows:
 
 
 class _Loss(NamedTuple):
-    """A loss of the table, with its rows; `largest` of the extreme scores: float32 squares overflow beyond 1.8e19."""
+    """A loss of the table, with its rows.
+
+    `largest` of the extreme scores: float32 squares overflow beyond 1.8e19, exponentials beyond 88.
+    """
 
     known: Loss
     rows: Callable[..., _Rows]
@@ -296,7 +345,7 @@ class _Loss(NamedTuple):
 
     @property
     def target(self) -> str:
-        return self.known.target.partition(" ")[0]
+        return "class" if self.known.over_classes else self.known.target
 
     @property
     def curvature(self) -> float:
@@ -333,34 +382,41 @@ LOSSES = {
     "squared_error": _Loss(TABLE["squared_error"], _rows_squared_error, "mean (z − y)²/2", "(z − y)/n", 1e15),
     "absolute_error": _Loss(TABLE["absolute_error"], _rows_absolute_error, "mean |z − y|", "sign(z − y)/n"),
     "huber": _Loss(TABLE["huber"], _rows_huber, "mean r²/2, or δ(|r| − δ/2) where |r| > δ", "clip(z − y, −δ, δ)/n"),
+    "poisson": _Loss(TABLE["poisson"], _rows_poisson, "mean e^z − y·z", "(e^z − y)/n", 80),
 }
 assert LOSSES.keys() == TABLE.keys()
 
 
-def loss_of_rows(name: str, z: Array, y: Array, dtype: np.dtype[Any]) -> _Rows:
+def loss_of_rows(name: str, z: Array, y: Array, dtype: np.dtype[Any], **options: Any) -> _Rows:
     """Return what each row adds to the loss `name` of scores `z`, for kernels that see `dtype`."""
     wide = y if y.dtype.kind == "i" else y.astype(z.dtype)
     extra = (z.dtype.type(dtype.type(DELTA)),) if TABLE[name].has_delta else ()
     with np.errstate(all="ignore"):
-        return LOSSES[name].rows(z, wide, *extra)
+        return LOSSES[name].rows(z, wide, *extra, **options)
 
 
 def _loss_truth(name: str, gradient: bool, rtol: dict[str, float]) -> Callable[[Inputs], Truth]:
     def truth(inputs: Inputs) -> Truth:
         z, y = inputs.args
-        rows = loss_of_rows(name, z.astype(wide_dtype(z.dtype, 4 * z.size)), y, z.dtype)
-        weights = inputs.kwargs.get("sample_weight")
+        options = dict(inputs.kwargs)
+        weights, reduction = options.pop("sample_weight", None), options.pop("reduction", "mean")
+        rows = loss_of_rows(name, z.astype(wide_dtype(z.dtype, 4 * z.size)), y, z.dtype, **options)
         w = np.ones(len(z), rows.losses.dtype) if weights is None else weights.astype(rows.losses.dtype)
-        w = w / w.sum()
-        loss, scale = w @ rows.losses, (w @ rows.loss_scale) * plain_sum_factor(len(z), z.dtype, rtol)
+        if reduction == "mean":
+            w = w / (w * rows.share).sum()
+        if reduction == "none":
+            dtype, loss, scale = z.dtype, w * rows.losses, w * rows.loss_scale
+        else:
+            dtype, loss = None, w @ rows.losses
+            scale = (w @ rows.loss_scale) * plain_sum_factor(len(z), z.dtype, rtol)
         if not gradient:
-            return Truth((loss,), (None,), (scale,))
+            return Truth((loss,), (dtype,), (scale,))
         column = w if z.ndim == 1 else w[:, None]
         slack = np.zeros_like(rows.grads)
         if name == "multiclass_hinge" and rows.kink is not None:
             # z_j − z_y + 1 is rounded twice: within that of the kink, either side is right.
             near = rows.kink <= 2 * EPS[z.dtype.name] * (rows.loss_scale + 2)
             slack[near] = (column * np.ones_like(slack))[near]
-        return Truth((loss, column * rows.grads), (None, z.dtype), (scale, column * rows.grad_scale), (0.0, slack))
+        return Truth((loss, column * rows.grads), (dtype, z.dtype), (scale, column * rows.grad_scale), (0.0, slack))
 
     return truth

@@ -30,6 +30,10 @@ from ._stacked import GROUP
 __all__ = ["NUMBER", "SCORES", "SCORE_NUMBER", "STACKED_LOSSES", "STACKED_VALUES", "workspace"]
 
 
+#: Those that linear models are trained with.
+_OF_ONE_SCORE = tuple(name for name in OF_ONE_SCORE if LOSSES[name].in_training)
+
+
 @inner
 def workspace(rows, classes, like_array):  # type: ignore[no-untyped-def]
     """Return scratch for the functions below: of `class_formulas`, and a model's scores and their gradient."""
@@ -78,7 +82,7 @@ def _pointwise_values(term: Callable[..., Any]) -> Callable[..., Any]:
 
 def _pointwise(made: Callable[..., Any]) -> Callable[..., Any]:
     """Make one function of all that the above make: beyond a block's rows, up to a whole group, scores are made 0."""
-    of_group = switch(*map(made, POINTWISE.values()))
+    of_group = switch(*(made(POINTWISE[name]) for name in _OF_ONE_SCORE))
 
     @inner
     def block_losses(loss, Z, n, targets, delta, scale, work, G, totals):  # type: ignore[no-untyped-def]
@@ -176,7 +180,7 @@ def _right_classes(Z, n, targets, work, totals):  # type: ignore[no-untyped-def]
 
 
 #: The number of a loss among those of one score, or among those over classes.
-NUMBER = {loss: number for losses in (OF_ONE_SCORE, OVER_CLASSES) for number, loss in enumerate(losses)}
+NUMBER = {loss: number for losses in (_OF_ONE_SCORE, OVER_CLASSES) for number, loss in enumerate(losses)}
 
 #: From where on targets are of class 1.
 _THRESHOLDS = (0.5, 0.0)

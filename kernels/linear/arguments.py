@@ -97,6 +97,7 @@ def training(
     sample_weight: ArrayLike | None = None,
 ) -> TrainingArguments:
     """Settle the arguments of `train_linear`."""
+    target_of(loss, trained=True)
     settled = linear(loss, X, y, W, b, l2, sample_weight)
     n, dtype = len(settled.X), settled.X.dtype
     if settled.weight is not None:
@@ -137,7 +138,7 @@ def evaluation(
     delta: object = DELTA,
 ) -> EvaluationArguments:
     """Settle the arguments of `linear_evaluation`; ``X`` alone decides the dtype."""
-    target = target_of(loss)
+    target = target_of(loss, trained=True)
     X = floating(X, "X", 2)
     (n, columns), dtype = X.shape, X.dtype
     refuse_empty(n, "X has 0 rows")

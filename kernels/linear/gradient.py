@@ -55,7 +55,7 @@ def linear_loss_gradient(
     ----------
     loss : str
         "binary_cross_entropy", "hinge", "squared_hinge", "squared_error", "absolute_error", "huber"
-        (delta 1.35), or, over classes, "softmax_cross_entropy", "multiclass_hinge".
+        (delta 1.35), "poisson", or, over classes, "softmax_cross_entropy", "multiclass_hinge".
     X : array-like of shape (n, D)
         Rows. float16 and float32 are worked on as float32, all else as float64; all other arguments
         are cast to that.

@@ -81,7 +81,7 @@ def train_linear(
     Parameters
     ----------
     loss : str
-        A loss of `linear_loss_gradient`.
+        A loss of `linear_loss_gradient` other than "poisson".
     X : array-like of shape (n, D)
         Rows. float16 and float32 are worked on as float32, all else as float64; all other arguments
         are cast to that.

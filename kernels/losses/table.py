@@ -7,6 +7,7 @@ The formulas stand in `formulas` (one score a row) and `class_formulas` (one sco
 
 from __future__ import annotations
 
+import math
 from typing import Literal, NamedTuple
 
 __all__ = [
@@ -29,26 +30,28 @@ class Loss(NamedTuple):
     family : str
         The file of this room that has its public functions.
     target : str
-        What it asks of targets: "probability" in [0, 1], "sign" -1 or 1, any "real" number, the index of a "class",
-        or that or a row of probabilities.
+        What it asks of targets: "probability" in [0, 1], "sign" -1 or 1, any "real" number, one "from 0" on, the
+        index of a "class", or that or a row of probabilities.
     curvature : float
-        Bound of the second derivative in a row's scores, where there is one.
+        Bound of the second derivative in a row's scores, where there is one; infinite where there is none.
     jump : float
         By how much the derivative jumps at a kink; 0 for a smooth loss.
     kink_curvature : float, optional
         What takes the place of `curvature` in the size of optimal steps, where a kink hides what there is.
     has_delta : bool
         Whether its formula has the parameter delta.
-    in_networks, in_solvers : bool
-        Whether networks train with it; whether `linear.objective` has it.
+    in_training, in_networks, in_solvers : bool
+        Whether linear models are trained with it by mini-batches; whether networks are; whether `linear.objective`
+        has it.
     """
 
     family: str
-    target: Literal["probability", "sign", "real", "class", "class or probabilities"]
+    target: Literal["probability", "sign", "real", "from 0", "class", "class or probabilities"]
     curvature: float
     jump: float = 0.0
     kink_curvature: float | None = None
     has_delta: bool = False
+    in_training: bool = True
     in_networks: bool = False
     in_solvers: bool = False
 
@@ -78,6 +81,7 @@ LOSSES = {
     "squared_error": Loss("regression", "real", 1.0, in_networks=True),
     "absolute_error": Loss("regression", "real", 0.0, jump=2.0, kink_curvature=1.0),
     "huber": Loss("regression", "real", 1.0, has_delta=True),
+    "poisson": Loss("regression", "from 0", math.inf, in_training=False),
 }
 
 OF_ONE_SCORE = tuple(name for name, loss in LOSSES.items() if not loss.over_classes)
@@ -96,11 +100,12 @@ def functions_of(family: str) -> tuple[str, ...]:
     return (*names, *(f"{name}_gradient" for name in names))
 
 
-def target_of(loss: object) -> str:
-    """Return what the loss of that name asks of its target."""
-    if isinstance(loss, str) and loss in LOSSES:
+def target_of(loss: object, *, trained: bool = False) -> str:
+    """Return what the loss of that name asks of its target; of those that linear models are trained with, if asked."""
+    known = [name for name in LOSSES if LOSSES[name].in_training or not trained]
+    if isinstance(loss, str) and loss in known:
         return LOSSES[loss].target
-    names = ", ".join(map(repr, LOSSES))
+    names = ", ".join(map(repr, known))
     if isinstance(loss, str):
         raise ValueError(f"loss is {loss!r}; it must be one of {names}")
     raise TypeError(f"loss is a {type(loss).__name__}; it must be a str, one of {names}")

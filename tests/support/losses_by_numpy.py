@@ -11,7 +11,9 @@ REGRESSION = ("squared_error", "absolute_error", "huber")
 
 MULTICLASS = ("softmax_cross_entropy", "multiclass_hinge")
 
-LOSSES = BINARY + REGRESSION + MULTICLASS
+COUNTS = ("poisson",)
+
+LOSSES = BINARY + REGRESSION + COUNTS + MULTICLASS
 
 
 def losses_of(loss: str, z: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -34,6 +36,8 @@ def losses_of(loss: str, z: np.ndarray, y: np.ndarray) -> np.ndarray:
             return np.abs(z - y)
         case "huber":
             return scipy.special.huber(1.35, z - y)
+        case "poisson":
+            return np.exp(z) - y * z
         case "softmax_cross_entropy":
             logp = z - np.logaddexp.reduce(z, axis=1, keepdims=True)
             return -logp[rows, y] if y.ndim == 1 else -(y * logp).sum(axis=1)

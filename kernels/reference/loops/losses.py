@@ -31,6 +31,8 @@ __all__ = [
     "huber_gradient",
     "multiclass_hinge",
     "multiclass_hinge_gradient",
+    "poisson",
+    "poisson_gradient",
     "softmax_cross_entropy",
     "softmax_cross_entropy_gradient",
     "squared_error",
@@ -42,17 +44,18 @@ __all__ = [
 Term = Callable[[Any, Any], tuple[float, Any]]
 
 
-def _binary_cross_entropy(z: float, t: float) -> tuple[float, float]:
-    # -t log σ(z) - (1 - t) log(1 - σ(z)) = log(1 + e^-|z|) + (1 - t)|z|   for z >= 0
-    #                                     = log(1 + e^-|z|) +      t |z|   for z <  0
-    # and its derivative σ(z) - t likewise over the common denominator 1 + e^-|z|.
+def _binary_cross_entropy(z: float, t: float, pos_weight: float = 1.0) -> tuple[float, float]:
+    # -p t log σ(z) - (1 - t) log(1 - σ(z)) = (p t + 1 - t) log(1 + e^-|z|) + (1 - t)|z|   for z >= 0
+    #                                       = (p t + 1 - t) log(1 + e^-|z|) +     p t |z|   for z <  0
+    # and its derivative (1 - t) σ(z) - p t σ(-z) likewise over the common denominator 1 + e^-|z|.
     e = _exp(-abs(z))
+    positive, negative = pos_weight * t, 1 - t
     if z >= 0:
-        share, derivative = 1 - t, ((1 - t) - t * e) / (1 + e)
+        share, derivative = negative, (negative - positive * e) / (1 + e)
     else:
-        share, derivative = t, ((1 - t) * e - t) / (1 + e)
+        share, derivative = positive, (negative * e - positive) / (1 + e)
     # An infinite score on the right side costs nothing: 0 · inf counts as 0.
-    return math.log1p(e) + (share * abs(z) if share > 0 else 0.0), derivative
+    return (positive + negative) * math.log1p(e) + (share * abs(z) if share > 0 else 0.0), derivative
 
 
 def _hinge(z: float, y: float) -> tuple[float, float]:
@@ -126,6 +129,12 @@ def _multiclass_hinge(z: Row, y: int) -> tuple[float, list[float]]:
     return slack, derivative
 
 
+def _poisson(z: float, y: float) -> tuple[float, float]:
+    e = _exp(z)
+    # Neither infinity less infinity nor 0 · inf: e^z outgrows y z, and nothing is expected of y = 0.
+    return e - (y * z if y > 0 and e < math.inf else 0.0), e - y
+
+
 _TERMS: dict[str, Term] = {
     "binary_cross_entropy": _binary_cross_entropy,
     "softmax_cross_entropy": _softmax_cross_entropy,
@@ -135,132 +144,231 @@ _TERMS: dict[str, Term] = {
     "squared_error": _squared_error,
     "absolute_error": _absolute_error,
     "huber": lambda z, y: _huber(z, y, DELTA),
+    "poisson": _poisson,
 }
 
 
-def _mean(term: Term, z: Array, y: Array, sample_weight: ArrayLike | None) -> tuple[float, Array]:
-    """Return Σ w·value / Σ w and its derivative with respect to `z`."""
-    w, total = checked_weights(sample_weight, len(z), z.dtype)
-    loss = 0.0
+def _of_one_score(
+    term: Term, z: ArrayLike, y: ArrayLike, target: str, sample_weight: ArrayLike | None, reduction: str
+) -> tuple[Any, Array]:
+    mean = arguments.is_mean(reduction)
+    z, y = arguments.scores_and_target(z, y, target, mean=mean)
+    return _reduced(term, z, y, *checked_weights(sample_weight, len(z), z.dtype, mean=mean), reduction)
+
+
+def _reduced(term: Term, z: Array, y: Array, w: Array | None, total: float, reduction: str) -> tuple[Any, Array]:
+    """Return Σ w·value / total, or w·value of every row, and the derivative of the sum by `z`, over total."""
+    loss, values = 0.0, np.empty(len(z), z.dtype)
     gradient = np.empty_like(z)
     scores, targets = z.tolist(), y.tolist()
     for i, (score, target) in enumerate(zip(scores, targets, strict=True)):
         weight = 1.0 if w is None else float(w[i])
         value, derivative = term(score, target)
         loss += weight * value
+        values[i] = weight * value
         if z.ndim == 1:
             gradient[i] = weight * derivative / total
         else:
             gradient[i] = [weight * part / total for part in derivative]
-    return loss / total, gradient
+    return values if reduction == "none" else loss / total, gradient
 
 
 @quiet
 def binary_cross_entropy_gradient(
-    z: ArrayLike, t: ArrayLike, *, sample_weight: ArrayLike | None = None
-) -> tuple[float, Array]:
+    z: ArrayLike,
+    t: ArrayLike,
+    *,
+    pos_weight: float | None = None,
+    label_smoothing: float = 0.0,
+    sample_weight: ArrayLike | None = None,
+    reduction: str = "mean",
+) -> tuple[Any, Array]:
     """`binary_cross_entropy` and its gradient ``(σ(z) − t) / n``; see `kernels.binary_cross_entropy_gradient`."""
-    z, t = arguments.scores_and_target(z, t, "probability", "t")
-    return _mean(_binary_cross_entropy, z, t, sample_weight)
+    a = arguments.binary_cross_entropy(z, t, pos_weight, label_smoothing, sample_weight, reduction)
+    factor = 1.0 if a.pos_weight is None else float(a.pos_weight)
+    return _reduced(lambda z, t: _binary_cross_entropy(z, t, factor), a.z, a.t, a.weight, a.total, reduction)
 
 
-def binary_cross_entropy(z: ArrayLike, t: ArrayLike, *, sample_weight: ArrayLike | None = None) -> float:
+def binary_cross_entropy(
+    z: ArrayLike,
+    t: ArrayLike,
+    *,
+    pos_weight: float | None = None,
+    label_smoothing: float = 0.0,
+    sample_weight: ArrayLike | None = None,
+    reduction: str = "mean",
+) -> Any:
     """Mean of ``−t log σ(z) − (1−t) log(1−σ(z))``; see `kernels.binary_cross_entropy`."""
-    return binary_cross_entropy_gradient(z, t, sample_weight=sample_weight)[0]
+    return binary_cross_entropy_gradient(
+        z,
+        t,
+        pos_weight=pos_weight,
+        label_smoothing=label_smoothing,
+        sample_weight=sample_weight,
+        reduction=reduction,
+    )[0]
+
+
+def _smoothed(y: int | Row, classes: int, smoothing: float, class_weight: Row | None) -> int | Row:
+    """Return the target of a row: smoothed probabilities, weighted by class, or a class where that says all."""
+    if isinstance(y, int):
+        if smoothing == 0:  # the row has its class's weight
+            return y
+        y = [float(c == y) for c in range(classes)]
+    target = [(1 - smoothing) * p + smoothing / classes for p in y]
+    return target if class_weight is None else [w * p for w, p in zip(class_weight, target, strict=True)]
 
 
 @quiet
 def softmax_cross_entropy_gradient(
-    Z: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None
-) -> tuple[float, Array]:
+    Z: ArrayLike,
+    y: ArrayLike,
+    *,
+    class_weight: ArrayLike | None = None,
+    label_smoothing: float = 0.0,
+    ignore_index: int | None = None,
+    sample_weight: ArrayLike | None = None,
+    reduction: str = "mean",
+) -> tuple[Any, Array]:
     """As `softmax_cross_entropy`, and ``(softmax(Z) − 1[c = y]) / n``; see `kernels.softmax_cross_entropy_gradient`."""
-    Z, y = arguments.class_targets(Z, y, probabilities=True)
-    return _mean(_softmax_cross_entropy, Z, y, sample_weight)
+    settled = arguments.cross_entropy(Z, y, class_weight, label_smoothing, ignore_index, sample_weight, reduction)
+    Z, y, weight, divisor, options = settled
+    smoothing, of_classes = 0.0, None
+    if options is not None:
+        smoothing = float(options.label_smoothing)
+        of_classes = None if options.class_weight is None else options.class_weight.tolist()
+
+    def term(z: Row, y: int | Row) -> tuple[float, list[float]]:
+        if y == -1:  # a row that is not there
+            return 0.0, [0.0] * len(z)
+        return _softmax_cross_entropy(z, _smoothed(y, len(z), smoothing, of_classes))
+
+    return _reduced(term, Z, y, weight, divisor, reduction)
 
 
-def softmax_cross_entropy(Z: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None) -> float:
+def softmax_cross_entropy(
+    Z: ArrayLike,
+    y: ArrayLike,
+    *,
+    class_weight: ArrayLike | None = None,
+    label_smoothing: float = 0.0,
+    ignore_index: int | None = None,
+    sample_weight: ArrayLike | None = None,
+    reduction: str = "mean",
+) -> Any:
     """Mean of ``−log softmax(Z)[i, y[i]]``, or by target probabilities; see `kernels.softmax_cross_entropy`."""
-    return softmax_cross_entropy_gradient(Z, y, sample_weight=sample_weight)[0]
+    return softmax_cross_entropy_gradient(
+        Z,
+        y,
+        class_weight=class_weight,
+        label_smoothing=label_smoothing,
+        ignore_index=ignore_index,
+        sample_weight=sample_weight,
+        reduction=reduction,
+    )[0]
 
 
 @quiet
-def hinge_gradient(z: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None) -> tuple[float, Array]:
+def hinge_gradient(
+    z: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None, reduction: str = "mean"
+) -> tuple[Any, Array]:
     """`hinge` and its subgradient, ``−y/n`` where ``y·z < 1``, else 0; see `kernels.hinge_gradient`."""
-    z, y = arguments.scores_and_target(z, y, "sign")
-    return _mean(_hinge, z, y, sample_weight)
+    return _of_one_score(_hinge, z, y, "sign", sample_weight, reduction)
 
 
-def hinge(z: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None) -> float:
+def hinge(z: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None, reduction: str = "mean") -> Any:
     """Mean of ``max(0, 1 − y·z)``; see `kernels.hinge`."""
-    return hinge_gradient(z, y, sample_weight=sample_weight)[0]
+    return hinge_gradient(z, y, sample_weight=sample_weight, reduction=reduction)[0]
 
 
 @quiet
 def squared_hinge_gradient(
-    z: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None
-) -> tuple[float, Array]:
+    z: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None, reduction: str = "mean"
+) -> tuple[Any, Array]:
     """`squared_hinge` and its gradient ``−2y·max(0, 1 − y·z) / n``; see `kernels.squared_hinge_gradient`."""
-    z, y = arguments.scores_and_target(z, y, "sign")
-    return _mean(_squared_hinge, z, y, sample_weight)
+    return _of_one_score(_squared_hinge, z, y, "sign", sample_weight, reduction)
 
 
-def squared_hinge(z: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None) -> float:
+def squared_hinge(
+    z: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None, reduction: str = "mean"
+) -> Any:
     """Mean of ``max(0, 1 − y·z)²``, without a half; see `kernels.squared_hinge`."""
-    return squared_hinge_gradient(z, y, sample_weight=sample_weight)[0]
+    return squared_hinge_gradient(z, y, sample_weight=sample_weight, reduction=reduction)[0]
 
 
 @quiet
 def multiclass_hinge_gradient(
-    Z: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None
-) -> tuple[float, Array]:
+    Z: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None, reduction: str = "mean"
+) -> tuple[Any, Array]:
     """`multiclass_hinge` and a subgradient (Crammer and Singer); see `kernels.multiclass_hinge_gradient`."""
-    Z, y = arguments.class_targets(Z, y)
-    return _mean(_multiclass_hinge, Z, y, sample_weight)
+    mean = arguments.is_mean(reduction)
+    Z, y = arguments.class_targets(Z, y, mean=mean)
+    weights = checked_weights(sample_weight, len(Z), Z.dtype, mean=mean)
+    return _reduced(_multiclass_hinge, Z, y, *weights, reduction)
 
 
-def multiclass_hinge(Z: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None) -> float:
+def multiclass_hinge(
+    Z: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None, reduction: str = "mean"
+) -> Any:
     """Mean of ``max_j (Z[i, j] − Z[i, y] + 1[j ≠ y])``; see `kernels.multiclass_hinge`."""
-    return multiclass_hinge_gradient(Z, y, sample_weight=sample_weight)[0]
+    return multiclass_hinge_gradient(Z, y, sample_weight=sample_weight, reduction=reduction)[0]
 
 
 @quiet
 def squared_error_gradient(
-    z: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None
-) -> tuple[float, Array]:
+    z: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None, reduction: str = "mean"
+) -> tuple[Any, Array]:
     """`squared_error` and its gradient ``(z − y) / n``; see `kernels.squared_error_gradient`."""
-    z, y = arguments.scores_and_target(z, y, "real")
-    return _mean(_squared_error, z, y, sample_weight)
+    return _of_one_score(_squared_error, z, y, "real", sample_weight, reduction)
 
 
-def squared_error(z: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None) -> float:
+def squared_error(
+    z: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None, reduction: str = "mean"
+) -> Any:
     """Mean of ``(z − y)² / 2``; see `kernels.squared_error`."""
-    return squared_error_gradient(z, y, sample_weight=sample_weight)[0]
+    return squared_error_gradient(z, y, sample_weight=sample_weight, reduction=reduction)[0]
 
 
 @quiet
 def absolute_error_gradient(
-    z: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None
-) -> tuple[float, Array]:
+    z: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None, reduction: str = "mean"
+) -> tuple[Any, Array]:
     """`absolute_error` and its subgradient ``sign(z − y) / n``; see `kernels.absolute_error_gradient`."""
-    z, y = arguments.scores_and_target(z, y, "real")
-    return _mean(_absolute_error, z, y, sample_weight)
+    return _of_one_score(_absolute_error, z, y, "real", sample_weight, reduction)
 
 
-def absolute_error(z: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None) -> float:
+def absolute_error(
+    z: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None, reduction: str = "mean"
+) -> Any:
     """Mean of ``|z − y|``; see `kernels.absolute_error`."""
-    return absolute_error_gradient(z, y, sample_weight=sample_weight)[0]
+    return absolute_error_gradient(z, y, sample_weight=sample_weight, reduction=reduction)[0]
 
 
 @quiet
 def huber_gradient(
-    z: ArrayLike, y: ArrayLike, *, delta: float = 1.35, sample_weight: ArrayLike | None = None
-) -> tuple[float, Array]:
+    z: ArrayLike, y: ArrayLike, *, delta: float = 1.35, sample_weight: ArrayLike | None = None, reduction: str = "mean"
+) -> tuple[Any, Array]:
     """`huber` and its gradient, ``z − y`` cut to [−δ, δ], over n; see `kernels.huber_gradient`."""
-    z, y = arguments.scores_and_target(z, y, "real")
+    z, y = arguments.scores_and_target(z, y, "real", mean=arguments.is_mean(reduction))
     threshold = float(scalars.checked_delta(delta, z.dtype))
-    return _mean(lambda score, target: _huber(score, target, threshold), z, y, sample_weight)
+    return _of_one_score(lambda z, y: _huber(z, y, threshold), z, y, "real", sample_weight, reduction)
 
 
-def huber(z: ArrayLike, y: ArrayLike, *, delta: float = 1.35, sample_weight: ArrayLike | None = None) -> float:
+def huber(
+    z: ArrayLike, y: ArrayLike, *, delta: float = 1.35, sample_weight: ArrayLike | None = None, reduction: str = "mean"
+) -> Any:
     """Mean of ``r²/2`` where ``|r| ≤ δ``, else ``δ(|r| − δ/2)``, for ``r = z − y``; see `kernels.huber`."""
-    return huber_gradient(z, y, delta=delta, sample_weight=sample_weight)[0]
+    return huber_gradient(z, y, delta=delta, sample_weight=sample_weight, reduction=reduction)[0]
+
+
+@quiet
+def poisson_gradient(
+    z: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None, reduction: str = "mean"
+) -> tuple[Any, Array]:
+    """`poisson` and its gradient ``(e^z − y) / n``; see `kernels.poisson_gradient`."""
+    return _of_one_score(_poisson, z, y, "from 0", sample_weight, reduction)
+
+
+def poisson(z: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None, reduction: str = "mean") -> Any:
+    """Mean of ``e^z − y·z``; see `kernels.poisson`."""
+    return poisson_gradient(z, y, sample_weight=sample_weight, reduction=reduction)[0]

@@ -30,6 +30,8 @@ __all__ = [
     "huber_gradient",
     "multiclass_hinge",
     "multiclass_hinge_gradient",
+    "poisson",
+    "poisson_gradient",
     "softmax_cross_entropy",
     "softmax_cross_entropy_gradient",
     "squared_error",
@@ -41,23 +43,27 @@ __all__ = [
 Terms = tuple[Array, Array | None]
 
 
-def _binary_cross_entropy(z: Array, t: Array, gradient: bool) -> Terms:
+def _binary_cross_entropy(z: Array, t: Array, gradient: bool, pos_weight: Any = None) -> Terms:
     # log(1 + e^-|z|) + (1 - t) max(z, 0) + t max(-z, 0): summands >= 0, nothing cancels.
     up, down = _exp_both_sides(z)
     e = up * down
     losses = np.log1p(e)
-    losses += (1 - t) * np.maximum(z, 0)
-    losses -= t * np.minimum(z, 0)
+    positive, negative = t, 1 - t
+    if pos_weight is not None:
+        positive = pos_weight * t
+        losses *= positive + negative
+    losses += negative * np.maximum(z, 0)
+    losses -= positive * np.minimum(z, 0)
     infinite = np.isinf(z)
     if infinite.any():  # 0 · inf counts as 0: an infinite score on the right side costs nothing
-        wrong = np.where(z > 0, 1 - t, t) > 0
+        wrong = np.where(z > 0, negative, positive) > 0
         losses[infinite] = np.where(wrong, np.inf, 0)[infinite]
     if not gradient:
         return losses, None
     # σ(z) - t over the common denominator, for full accuracy where t is 0 or 1.
     grads = up
-    grads *= 1 - t
-    down *= t
+    grads *= negative
+    down *= positive
     grads -= down
     e += 1
     grads /= e
@@ -99,6 +105,14 @@ def _huber(z: Array, y: Array, gradient: bool, delta: Any) -> Terms:
     losses += size
     losses *= inside
     return losses, (np.clip(residual, -delta, delta) if gradient else None)
+
+
+def _poisson(z: Array, y: Array, gradient: bool) -> Terms:
+    e = np.exp(z)
+    linear = y * z
+    linear[(y == 0) | np.isposinf(e)] = 0  # e^z outgrows y z, and 0 · inf counts as 0
+    losses = np.subtract(e, linear, out=linear)
+    return losses, (np.subtract(e, y, out=e) if gradient else None)
 
 
 def _softmax_cross_entropy(Z: Array, y: Array, gradient: bool) -> Terms:
@@ -158,6 +172,7 @@ _TERMS: dict[str, Callable[[Array, Array, bool], Terms]] = {
     "squared_error": _squared_error,
     "absolute_error": _absolute_error,
     "huber": lambda z, y, gradient: _huber(z, y, gradient, z.dtype.type(DELTA)),
+    "poisson": _poisson,
 }
 
 
@@ -168,156 +183,271 @@ def _sum(losses: Array, weights: Array | None) -> float:
     return float(np.add.reduce(losses, dtype=np.float64))
 
 
-def _mean(terms: Callable[..., Terms], z: Array, y: Array, sample_weight: ArrayLike | None, *args: Any) -> float:
-    """Return Σ w·l / Σ w, in blocks of rows: temporaries stay in cache and are not paged in anew."""
-    weights, total = checked_weights(sample_weight, len(z), z.dtype)
-    value = 0.0
-    for rows in row_blocks(z):
-        losses, _ = terms(z[rows], y[rows], False, *args)
-        value += _sum(losses, None if weights is None else weights[rows])
-    return value / total
+def _of_one_score(
+    terms: Callable[..., Terms],
+    z: ArrayLike,
+    y: ArrayLike,
+    target: str,
+    sample_weight: ArrayLike | None,
+    reduction: str,
+    *args: Any,
+    gradient: bool = False,
+) -> tuple[Any, Array]:
+    mean = arguments.is_mean(reduction)
+    z, y = arguments.scores_and_target(z, y, target, mean=mean)
+    weights, total = checked_weights(sample_weight, len(z), z.dtype, mean=mean)
+    return _reduced(terms, z, y, weights, total, reduction, *args, gradient=gradient)
 
 
-def _mean_gradient(
-    terms: Callable[..., Terms], z: Array, y: Array, sample_weight: ArrayLike | None, *args: Any
-) -> tuple[float, Array]:
-    weights, total = checked_weights(sample_weight, len(z), z.dtype)
-    value = 0.0
-    gradient = np.empty_like(z)
+def _reduced(
+    terms: Callable[..., Terms],
+    z: Array,
+    y: Array,
+    weights: Array | None,
+    total: float,
+    reduction: str,
+    *args: Any,
+    gradient: bool,
+) -> tuple[Any, Array]:
+    """Return Σ w·l / total, or w·l of every row, and the gradient of the sum over total, empty if not asked for.
+
+    In blocks of rows: temporaries stay in cache and are not paged in anew.
+    """
+    of_rows = reduction == "none"
+    value, values = 0.0, np.empty(len(z) if of_rows else 0, z.dtype)
+    derivatives = np.empty(z.shape if gradient else 0, z.dtype)
     for rows in row_blocks(z):
-        losses, grads = terms(z[rows], y[rows], True, *args)
-        assert grads is not None
-        if weights is None:
-            value += _sum(losses, None)
-            np.divide(grads, total, out=gradient[rows])
+        losses, grads = terms(z[rows], y[rows], gradient, *args)
+        w = None if weights is None else weights[rows]
+        if of_rows:
+            values[rows] = losses if w is None else w * losses
         else:
-            value += _sum(losses, weights[rows])
-            shares = np.divide(weights[rows], total, dtype=np.float64).astype(z.dtype)
-            np.multiply(grads.T, shares, out=gradient[rows].T)
-    return value / total, gradient
+            value += _sum(losses, w)
+        if grads is None:
+            continue
+        if w is None:
+            np.divide(grads, total, out=derivatives[rows])
+        else:
+            shares = np.divide(w, total, dtype=np.float64).astype(z.dtype)
+            np.multiply(grads.T, shares, out=derivatives[rows].T)
+    return values if of_rows else value / total, derivatives
 
 
 @quiet
-def binary_cross_entropy(z: ArrayLike, t: ArrayLike, *, sample_weight: ArrayLike | None = None) -> float:
+def binary_cross_entropy(
+    z: ArrayLike,
+    t: ArrayLike,
+    *,
+    pos_weight: float | None = None,
+    label_smoothing: float = 0.0,
+    sample_weight: ArrayLike | None = None,
+    reduction: str = "mean",
+) -> Any:
     """Compute the mean of ``−t log σ(z) − (1−t) log(1−σ(z))``; see `kernels.binary_cross_entropy`."""
-    z, t = arguments.scores_and_target(z, t, "probability", "t")
-    return _mean(_binary_cross_entropy, z, t, sample_weight)
+    return _logistic(z, t, pos_weight, label_smoothing, sample_weight, reduction, gradient=False)[0]
 
 
 @quiet
 def binary_cross_entropy_gradient(
-    z: ArrayLike, t: ArrayLike, *, sample_weight: ArrayLike | None = None
-) -> tuple[float, Array]:
+    z: ArrayLike,
+    t: ArrayLike,
+    *,
+    pos_weight: float | None = None,
+    label_smoothing: float = 0.0,
+    sample_weight: ArrayLike | None = None,
+    reduction: str = "mean",
+) -> tuple[Any, Array]:
     """Compute `binary_cross_entropy` and ``(σ(z) − t) / n``; see `kernels.binary_cross_entropy_gradient`."""
-    z, t = arguments.scores_and_target(z, t, "probability", "t")
-    return _mean_gradient(_binary_cross_entropy, z, t, sample_weight)
+    return _logistic(z, t, pos_weight, label_smoothing, sample_weight, reduction, gradient=True)
+
+
+def _logistic(
+    z: ArrayLike,
+    t: ArrayLike,
+    pos_weight: float | None,
+    label_smoothing: float,
+    sample_weight: ArrayLike | None,
+    reduction: str,
+    *,
+    gradient: bool,
+) -> tuple[Any, Array]:
+    a = arguments.binary_cross_entropy(z, t, pos_weight, label_smoothing, sample_weight, reduction)
+    return _reduced(_binary_cross_entropy, a.z, a.t, a.weight, a.total, reduction, a.pos_weight, gradient=gradient)
 
 
 @quiet
-def softmax_cross_entropy(Z: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None) -> float:
+def softmax_cross_entropy(
+    Z: ArrayLike,
+    y: ArrayLike,
+    *,
+    class_weight: ArrayLike | None = None,
+    label_smoothing: float = 0.0,
+    ignore_index: int | None = None,
+    sample_weight: ArrayLike | None = None,
+    reduction: str = "mean",
+) -> Any:
     """Compute the mean of ``−log softmax(Z)[i, y[i]]``; see `kernels.softmax_cross_entropy`."""
-    Z, y = arguments.class_targets(Z, y, probabilities=True)
-    return _mean(_softmax_cross_entropy, Z, y, sample_weight)
+    settled = arguments.cross_entropy(Z, y, class_weight, label_smoothing, ignore_index, sample_weight, reduction)
+    Z, y, weight, divisor, options = settled
+    return _reduced(_cross_entropy_of_options, Z, y, weight, divisor, reduction, options, gradient=False)[0]
 
 
 @quiet
 def softmax_cross_entropy_gradient(
-    Z: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None
-) -> tuple[float, Array]:
+    Z: ArrayLike,
+    y: ArrayLike,
+    *,
+    class_weight: ArrayLike | None = None,
+    label_smoothing: float = 0.0,
+    ignore_index: int | None = None,
+    sample_weight: ArrayLike | None = None,
+    reduction: str = "mean",
+) -> tuple[Any, Array]:
     """Compute `softmax_cross_entropy` and its gradient; see `kernels.softmax_cross_entropy_gradient`."""
-    Z, y = arguments.class_targets(Z, y, probabilities=True)
-    return _mean_gradient(_softmax_cross_entropy, Z, y, sample_weight)
+    settled = arguments.cross_entropy(Z, y, class_weight, label_smoothing, ignore_index, sample_weight, reduction)
+    Z, y, weight, divisor, options = settled
+    return _reduced(_cross_entropy_of_options, Z, y, weight, divisor, reduction, options, gradient=True)
+
+
+def _cross_entropy_of_options(Z: Array, y: Array, gradient: bool, options: arguments.TargetOptions | None) -> Terms:
+    if options is None:
+        return _softmax_cross_entropy(Z, y, gradient)
+    class_weight, smoothing, ignores = options
+    if y.ndim == 2:
+        T = y * (1 - smoothing)
+    else:
+        T = labels = np.maximum(y, 0)
+        if smoothing > 0:
+            T = np.zeros_like(Z)
+            T[np.arange(len(T)), labels] = 1 - smoothing
+    if T.ndim == 2:
+        T += smoothing / Z.dtype.type(Z.shape[1])
+        if class_weight is not None:
+            T *= class_weight
+    losses, grads = _softmax_cross_entropy(Z, T, gradient)
+    if ignores:
+        losses[y < 0] = 0
+        if grads is not None:
+            grads[y < 0] = 0
+    return losses, grads
 
 
 @quiet
-def hinge(z: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None) -> float:
+def hinge(z: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None, reduction: str = "mean") -> Any:
     """Compute the mean of ``max(0, 1 − y·z)``; see `kernels.hinge`."""
-    z, y = arguments.scores_and_target(z, y, "sign")
-    return _mean(_hinge, z, y, sample_weight)
+    return _of_one_score(_hinge, z, y, "sign", sample_weight, reduction)[0]
 
 
 @quiet
-def hinge_gradient(z: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None) -> tuple[float, Array]:
+def hinge_gradient(
+    z: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None, reduction: str = "mean"
+) -> tuple[Any, Array]:
     """Compute `hinge` and its subgradient, ``−y/n`` where ``y·z < 1``, else 0; see `kernels.hinge_gradient`."""
-    z, y = arguments.scores_and_target(z, y, "sign")
-    return _mean_gradient(_hinge, z, y, sample_weight)
+    return _of_one_score(_hinge, z, y, "sign", sample_weight, reduction, gradient=True)
 
 
 @quiet
-def squared_hinge(z: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None) -> float:
+def squared_hinge(
+    z: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None, reduction: str = "mean"
+) -> Any:
     """Compute the mean of ``max(0, 1 − y·z)²``, without a half; see `kernels.squared_hinge`."""
-    z, y = arguments.scores_and_target(z, y, "sign")
-    return _mean(_squared_hinge, z, y, sample_weight)
+    return _of_one_score(_squared_hinge, z, y, "sign", sample_weight, reduction)[0]
 
 
 @quiet
 def squared_hinge_gradient(
-    z: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None
-) -> tuple[float, Array]:
+    z: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None, reduction: str = "mean"
+) -> tuple[Any, Array]:
     """Compute `squared_hinge` and its gradient ``−2y·max(0, 1 − y·z) / n``; see `kernels.squared_hinge_gradient`."""
-    z, y = arguments.scores_and_target(z, y, "sign")
-    return _mean_gradient(_squared_hinge, z, y, sample_weight)
+    return _of_one_score(_squared_hinge, z, y, "sign", sample_weight, reduction, gradient=True)
 
 
 @quiet
-def multiclass_hinge(Z: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None) -> float:
+def multiclass_hinge(
+    Z: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None, reduction: str = "mean"
+) -> Any:
     """Compute the mean of ``max_j (Z[i, j] − Z[i, y] + 1[j ≠ y])``; see `kernels.multiclass_hinge`."""
-    Z, y = arguments.class_targets(Z, y)
-    return _mean(_multiclass_hinge, Z, y, sample_weight)
+    return _crammer_singer(Z, y, sample_weight, reduction, gradient=False)[0]
 
 
 @quiet
 def multiclass_hinge_gradient(
-    Z: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None
-) -> tuple[float, Array]:
+    Z: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None, reduction: str = "mean"
+) -> tuple[Any, Array]:
     """Compute `multiclass_hinge` and a subgradient (Crammer and Singer); see `kernels.multiclass_hinge_gradient`."""
-    Z, y = arguments.class_targets(Z, y)
-    return _mean_gradient(_multiclass_hinge, Z, y, sample_weight)
+    return _crammer_singer(Z, y, sample_weight, reduction, gradient=True)
+
+
+def _crammer_singer(
+    Z: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None, reduction: str, *, gradient: bool
+) -> tuple[Any, Array]:
+    mean = arguments.is_mean(reduction)
+    Z, y = arguments.class_targets(Z, y, mean=mean)
+    weights, total = checked_weights(sample_weight, len(Z), Z.dtype, mean=mean)
+    return _reduced(_multiclass_hinge, Z, y, weights, total, reduction, gradient=gradient)
 
 
 @quiet
-def squared_error(z: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None) -> float:
+def squared_error(
+    z: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None, reduction: str = "mean"
+) -> Any:
     """Compute the mean of ``(z − y)² / 2``; see `kernels.squared_error`."""
-    z, y = arguments.scores_and_target(z, y, "real")
-    return _mean(_squared_error, z, y, sample_weight)
+    return _of_one_score(_squared_error, z, y, "real", sample_weight, reduction)[0]
 
 
 @quiet
 def squared_error_gradient(
-    z: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None
-) -> tuple[float, Array]:
+    z: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None, reduction: str = "mean"
+) -> tuple[Any, Array]:
     """Compute `squared_error` and its gradient ``(z − y) / n``; see `kernels.squared_error_gradient`."""
-    z, y = arguments.scores_and_target(z, y, "real")
-    return _mean_gradient(_squared_error, z, y, sample_weight)
+    return _of_one_score(_squared_error, z, y, "real", sample_weight, reduction, gradient=True)
 
 
 @quiet
-def absolute_error(z: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None) -> float:
+def absolute_error(
+    z: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None, reduction: str = "mean"
+) -> Any:
     """Compute the mean of ``|z − y|``; see `kernels.absolute_error`."""
-    z, y = arguments.scores_and_target(z, y, "real")
-    return _mean(_absolute_error, z, y, sample_weight)
+    return _of_one_score(_absolute_error, z, y, "real", sample_weight, reduction)[0]
 
 
 @quiet
 def absolute_error_gradient(
-    z: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None
-) -> tuple[float, Array]:
+    z: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None, reduction: str = "mean"
+) -> tuple[Any, Array]:
     """Compute `absolute_error` and its subgradient ``sign(z − y) / n``; see `kernels.absolute_error_gradient`."""
-    z, y = arguments.scores_and_target(z, y, "real")
-    return _mean_gradient(_absolute_error, z, y, sample_weight)
+    return _of_one_score(_absolute_error, z, y, "real", sample_weight, reduction, gradient=True)
 
 
 @quiet
-def huber(z: ArrayLike, y: ArrayLike, *, delta: float = 1.35, sample_weight: ArrayLike | None = None) -> float:
+def huber(
+    z: ArrayLike, y: ArrayLike, *, delta: float = 1.35, sample_weight: ArrayLike | None = None, reduction: str = "mean"
+) -> Any:
     """Compute the mean of ``r²/2`` where ``|r| ≤ δ``, else ``δ(|r| − δ/2)``, for ``r = z − y``; see `kernels.huber`."""
-    z, y = arguments.scores_and_target(z, y, "real")
-    return _mean(_huber, z, y, sample_weight, scalars.checked_delta(delta, z.dtype))
+    z, y = arguments.scores_and_target(z, y, "real", mean=arguments.is_mean(reduction))
+    threshold = scalars.checked_delta(delta, z.dtype)
+    return _of_one_score(_huber, z, y, "real", sample_weight, reduction, threshold)[0]
 
 
 @quiet
 def huber_gradient(
-    z: ArrayLike, y: ArrayLike, *, delta: float = 1.35, sample_weight: ArrayLike | None = None
-) -> tuple[float, Array]:
+    z: ArrayLike, y: ArrayLike, *, delta: float = 1.35, sample_weight: ArrayLike | None = None, reduction: str = "mean"
+) -> tuple[Any, Array]:
     """Compute `huber` and its gradient, ``z − y`` cut to [−δ, δ], over n; see `kernels.huber_gradient`."""
-    z, y = arguments.scores_and_target(z, y, "real")
-    return _mean_gradient(_huber, z, y, sample_weight, scalars.checked_delta(delta, z.dtype))
+    z, y = arguments.scores_and_target(z, y, "real", mean=arguments.is_mean(reduction))
+    threshold = scalars.checked_delta(delta, z.dtype)
+    return _of_one_score(_huber, z, y, "real", sample_weight, reduction, threshold, gradient=True)
+
+
+@quiet
+def poisson(z: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None, reduction: str = "mean") -> Any:
+    """Compute the mean of ``e^z − y·z``; see `kernels.poisson`."""
+    return _of_one_score(_poisson, z, y, "from 0", sample_weight, reduction)[0]
+
+
+@quiet
+def poisson_gradient(
+    z: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None, reduction: str = "mean"
+) -> tuple[Any, Array]:
+    """Compute `poisson` and its gradient ``(e^z − y) / n``; see `kernels.poisson_gradient`."""
+    return _of_one_score(_poisson, z, y, "from 0", sample_weight, reduction, gradient=True)

@@ -247,7 +247,7 @@ def test_every_variant_has_an_entry():
     metrics = {f"k_nearest[{metric}]" for metric in METRICS}
     images = {name for name, entry in ENTRIES.items() if entry.family == "convolution"}
     losses = {name for name in ENTRIES if f"{name}_gradient" in ENTRIES} - images
-    assert len(losses) == 8
+    assert len(losses) == 9
     assert metrics | {f"linear_loss_gradient[{loss}]" for loss in losses} <= set(ENTRIES)
 
 

@@ -17,7 +17,7 @@ METRICS = tuple(distances_arguments.METRICS)
 ELEMENTWISE = ("exp", "sigmoid", "softplus")
 SOFTMAX_FAMILY = ("softmax", "log_softmax", "logsumexp")
 BINARY = ("binary_cross_entropy", "hinge", "squared_hinge")
-REGRESSION = ("squared_error", "absolute_error", "huber")
+REGRESSION = ("squared_error", "absolute_error", "huber", "poisson")
 MULTICLASS = ("softmax_cross_entropy", "multiclass_hinge")
 LOSSES = BINARY + REGRESSION + MULTICLASS
 

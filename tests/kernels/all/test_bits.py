@@ -144,7 +144,7 @@ def test_linear_loss_gradient_for_any_number_of_threads(rng, same_for_all_thread
         y, W, b = rng.integers(0, C, size=n), rng.normal(size=(C, D)), rng.normal(size=C)
     else:
         y, W, b = rng.choice([1.0, -1.0], size=n), rng.normal(size=D), 0.3
-        if loss == "binary_cross_entropy":
+        if loss in ("binary_cross_entropy", "poisson"):
             y = (y + 1) / 2
     kwargs = {"sample_weight": rng.uniform(0.5, 2, size=n)} if weighted else {}
     same_for_all_threads(lambda *a, **k: kernels.linear_loss_gradient(loss, *a, **k), X, y, W, b, l2=0.1, **kwargs)

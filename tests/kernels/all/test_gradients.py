@@ -49,6 +49,8 @@ def linear_args(loss: str, rng: np.random.Generator, n: int, D: int, C: int):
                 y = rng.uniform(size=n)
             elif "hinge" in loss:
                 y = np.sign(y)
+            elif loss == "poisson":
+                y = np.floor(y**2)
         if clear_of_kinks(loss, X @ W.T + b, y):
             return X, y, W, b
 

@@ -21,6 +21,7 @@ def linear_args(loss: str, rng: np.random.Generator, n: int = 30, D: int = 4, C:
         "binary_cross_entropy": lambda: rng.integers(0, 2, size=n).astype(dtype),
         "hinge": lambda: rng.choice([-1.0, 1.0], size=n).astype(dtype),
         "squared_hinge": lambda: rng.choice([-1.0, 1.0], size=n).astype(dtype),
+        "poisson": lambda: rng.poisson(2, size=n).astype(dtype),
     }.get(loss, lambda: rng.normal(size=n).astype(dtype))()
     return X, y, rng.normal(size=D).astype(dtype), float(rng.normal())
 
@@ -60,6 +61,7 @@ def chain_rule(loss: str, X, y, W, b, l2=0.0, w=None):
             "squared_error": lambda: Z - y,
             "absolute_error": lambda: np.sign(Z - y),
             "huber": lambda: np.clip(Z - y, -1.35, 1.35),
+            "poisson": lambda: np.exp(Z) - y,
         }[loss]()
         dW, db = (w * g) @ X, float((w * g).sum())
     value = float((w * losses_of(loss, Z, y)).sum()) + l2 / 2 * float((W**2).sum())
@@ -123,8 +125,9 @@ def test_l2_adds_half_the_squared_norm_of_W_and_never_touches_b(ops, rng, loss):
     assert_allclose(dW, plain[1] + 0.7 * W, rtol=1e-12, atol=1e-15)
     assert_array_equal(db, plain[2])
     # A huge intercept is not penalised either.
-    far = ops.linear_loss_gradient(loss, X, y, W, np.asarray(b) + 1e3 if np.ndim(b) else b + 1e3, l2=0.7)
-    near = ops.linear_loss_gradient(loss, X, y, W, np.asarray(b) + 1e3 if np.ndim(b) else b + 1e3)
+    moved = np.asarray(b) + 1e3 if np.ndim(b) else b + (3 if loss == "poisson" else 1e3)  # whose exponential is finite
+    far = ops.linear_loss_gradient(loss, X, y, W, moved, l2=0.7)
+    near = ops.linear_loss_gradient(loss, X, y, W, moved)
     assert far[0] - near[0] == pytest.approx(0.35 * (W**2).sum(), rel=1e-6)
 
 

@@ -415,6 +415,33 @@ def test_infinite_scores_give_the_limit_or_nan(ops, dtype):
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
+def test_poisson_takes_logarithms_and_has_the_limit_at_infinity(ops, dtype):
+    inf = np.inf
+    z = np.array([inf, inf, -inf, -inf, 1e4, -1e4, -1e30, 80.0, -80.0], dtype)
+    y = np.array([0, 3, 0, 3, 3, 3, 0, 2, 2.5], dtype)
+    with np.errstate(over="ignore"):
+        e = np.exp(z.astype(np.float64))
+    rows, dz = ops.poisson_gradient(z, y, reduction="none")
+    assert_array_equal(rows[:5], [inf, inf, 0, inf, inf])
+    assert_allclose(rows[5:], [3e4, 0, e[7] - 160, e[8] + 200], rtol=RTOL[dtype])
+    assert_array_equal(dz[:7], [inf, inf, 0, -3, inf, -3, 0])
+    assert_allclose(dz[7:], [e[7], -2.5], rtol=4 * RTOL[dtype])
+
+
+def test_poisson_refuses_what_no_count_can_be_and_training(ops):
+    for value in (-1.0, -1e-300, np.nan):
+        for function in (ops.poisson, ops.poisson_gradient):
+            with pytest.raises(ValueError, match=r"y\[1\] is .*; numbers that are not negative are needed"):
+                function(np.zeros(2), np.array([0.0, value]))
+    X, y = np.ones((4, 2)), np.ones(4)
+    known = "loss is 'poisson'; it must be one of 'binary_cross_entropy', .*, 'huber'$"
+    with pytest.raises(ValueError, match=known):
+        ops.train_linear("poisson", X, y, np.zeros(2), 0.0, np.arange(4), batch_size=2, steps=0.1)
+    with pytest.raises(ValueError, match=known):
+        ops.linear_evaluation("poisson", X, y, np.zeros((1, 1, 2)), np.zeros((1, 1)))
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
 def test_a_target_probability_of_0_takes_no_part_in_the_cross_entropy(ops, dtype):
     """0 * -inf counts as 0, so that one-hot rows and class indices mean the same."""
     Z = np.array([[-np.inf, 0.0, 1.0]], dtype)
