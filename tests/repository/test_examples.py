@@ -298,6 +298,7 @@ def test_w09_known_error_rates(example):
     assert w09.error_rates(datasets.load_cifar10(batches=[1]), 500, 5000) == w09.KNOWN
 
 
+@pytest.mark.slow
 def test_w10_scores_are_those_of_each_fold_and_the_plot_is_written(example, tmp_path, capsys):
     w10 = example("w10")
     by_k, by_norm = w10.main(["--plot", str(tmp_path / "errors.png"), "--compare", "1"])
@@ -384,6 +385,7 @@ def test_w13_a_penalty_without_the_number_of_rows_is_found(example, monkeypatch,
     assert w13.simulate(rng.normal(size=(50, 3)), rng.normal(size=50), 1.0, 200, rng).difference > 0.1
 
 
+@pytest.mark.slow
 def test_w14_results_and_checkpoints(example, tmp_path, capsys):
     w14 = example("w14")
     result, test_loss, penalized = w14.main(["--plot", str(tmp_path / "plots.png")])

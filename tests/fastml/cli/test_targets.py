@@ -91,6 +91,7 @@ def test_a_pack_for_a_better_cpu_is_made_and_not_run(packed, tmp_path):
         assert (found["pack"], found["hits"], found["misses"]) == ("x86-64-v4", 1, 0)
 
 
+@pytest.mark.slow
 def test_a_pack_for_arm_is_made_on_x86(packed, tmp_path):
     command("pack", "--target", "aarch64", "-o", str(tmp_path), *PART)
     pack = tmp_path / "aarch64.pack"
@@ -136,6 +137,7 @@ print(*[cross._compile(forms, module).error for module in forms])
     assert len(list(tmp_path.rglob("*.bin"))) == len(names)
 
 
+@pytest.mark.slow
 def test_a_cache_for_a_better_cpu(tmp_path):
     command("warmup", "--target", "x86-64-v4", *PART, cache=tmp_path, older=True)
     if cpu_kinds.misfit("x86-64-v4") is None:

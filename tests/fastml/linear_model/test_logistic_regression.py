@@ -325,6 +325,7 @@ def test_long_and_short_columns_of_wide_data(rng):
 # --------------------------------------------------------------- many classes, more columns than rows
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("C", [0.1, 1.0, 100.0])
 @pytest.mark.parametrize(
     ("n", "columns", "classes"), [(300, 600, 10), (100, 300, 40), (250, 300, 20), (200, 250, 5), (150, 1200, 12)]

@@ -165,6 +165,7 @@ def test_first_steps_of_optimal_do_not_overshoot(rng):
 # ------------------------------------------------------------------------------- scikit-learn's rules
 
 
+@pytest.mark.slow
 @pytest.mark.needs_jit
 @pytest.mark.filterwarnings("ignore")  # for tiny data there are many: max_iter, diverging steps
 @pytest.mark.parametrize(
@@ -182,6 +183,7 @@ class WeightsForgotten(SGDRegressor):
         return super().fit(X, y)
 
 
+@pytest.mark.slow
 @pytest.mark.needs_jit
 @pytest.mark.filterwarnings("ignore")
 def test_scikit_learns_checks_find_a_wrong_model():

@@ -50,6 +50,7 @@ def same_parameters(same_bits, one, two):
 # ------------------------------------------------------------------------------------- scikit-learn
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_scikit_learns_checks():
     results = check_estimator(ConvNetClassifier(), on_fail=None, on_skip=None)

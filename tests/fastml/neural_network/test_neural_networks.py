@@ -44,6 +44,7 @@ def same_weights(ours, expected, **tolerance):
 # ------------------------------------------------------------------------------------- scikit-learn
 
 
+@pytest.mark.slow
 @pytest.mark.needs_jit
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("model", [MLPClassifier(), MLPRegressor(), MLPClassifier(solver="sgd")], ids=repr)

@@ -317,6 +317,7 @@ def test_costs_out_of_range_are_refused(C, multi_class):
     assert model.coef_ == pytest.approx(LinearSVC(C=1e-2, **settings).fit(X, y).coef_, rel=1e-3, abs=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("data", DATA)
 @pytest.mark.parametrize("fit_intercept", [True, False])
 def test_crammer_singer(data, fit_intercept):

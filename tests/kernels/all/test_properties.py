@@ -248,6 +248,7 @@ def test_two_classes_are_the_sigmoid(ops, z):
 LOSSES = (*BINARY, *REGRESSION, *MULTICLASS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", LOSSES)
 @given(data=st.data())
 @SETTINGS
@@ -264,6 +265,7 @@ def test_losses_are_convex_and_their_gradients_are_subgradients(ops, loss, data)
     assert middle <= (value + there) / 2 + 1e-12 * size
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", LOSSES)
 @given(data=st.data())
 @SETTINGS
@@ -279,6 +281,7 @@ def test_losses_do_not_depend_on_the_order_of_rows_or_the_scale_of_weights(ops, 
     assert_allclose(dscaled, dz, rtol=1e-12, atol=1e-300)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", LOSSES)
 @given(data=st.data())
 @SETTINGS

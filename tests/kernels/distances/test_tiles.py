@@ -490,6 +490,7 @@ def test_squared_distances_of_bytes_from_products(rng, as_target, target, dtype,
 # ------------------------------------------------------------------------------------------ panels
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_panels_hold_chunk_after_chunk_of_all_panels(rng, dtype):
     """Packed at once and a panel at a time; columns that fill no square of a transposition, rows that fill no panel."""

@@ -247,6 +247,7 @@ def test_features_are_where_they_should_be(rng, dtype):
             assert bound < 1e-2 * math.sqrt(square) + 1e-3 * anchors.distance
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("skewed", [0.0, 5e-4])
 def test_features_bring_no_rows_farther_apart(rng, dtype, skewed):

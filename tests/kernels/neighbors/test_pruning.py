@@ -155,6 +155,7 @@ def test_same_bits_with_and_without_bounds(rng, bounds, metric, dtype, kind):
                 assert same(got, want), (n, m, d, k, one_in)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("metric", METRICS)
 def test_same_bits_with_exclusions(rng, bounds, metric, dtype):

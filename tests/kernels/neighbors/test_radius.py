@@ -173,6 +173,7 @@ def test_bits_are_the_same_for_any_threads_and_batches(rng, dtype, algorithm):
         assert distances.tobytes() == want[2][own].tobytes()
 
 
+@pytest.mark.slow
 @pytest.mark.needs_jit
 @pytest.mark.parametrize("algorithm", WAYS)
 @pytest.mark.parametrize("dtype", FLOATS)

@@ -33,6 +33,7 @@ def rows_with_ties(rng, n: int, d: int, dtype: str) -> np.ndarray:
     return X
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "float64", "uint8"])
 @pytest.mark.parametrize("metric", METRICS)
 def test_same_bits_as_all_against_all(rng, symmetric, metric, dtype):

@@ -238,6 +238,7 @@ def test_who_went_home_does_not_come_again_while_a_batch_is_completed(rng, same_
         same_bits(flat(training.weights, training.biases), flat(again.weights, again.biases))
 
 
+@pytest.mark.slow
 @pytest.mark.needs_jit
 @pytest.mark.parametrize("shape", [((784, 40, 10), 10), ((784, 800, 10), 128), ((3000, 2000, 10), 2000)])
 def test_no_compiled_call_takes_long(rng, monkeypatch, shape):

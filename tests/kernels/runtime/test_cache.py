@@ -47,6 +47,7 @@ def test_a_digest_that_misses_the_change_would_be_seen(tmp_path):
     assert is_right(after), "the test above could not fail"
 
 
+@pytest.mark.slow
 def test_two_versions_side_by_side_keep_their_own_code(tmp_path):
     package_copy(tmp_path / "old")
     new = package_copy(tmp_path / "new")
@@ -59,6 +60,7 @@ def test_two_versions_side_by_side_keep_their_own_code(tmp_path):
             assert found["misses"] == misses
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "imported",
     ["fastml.kernels.losses.elementwise", "fastml.kernels.simd.functions", "fastml.kernels.runtime.jit", "numba"],

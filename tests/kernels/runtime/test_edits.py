@@ -46,6 +46,7 @@ def edit(package: Path, file: str, old: str, new: str) -> None:
     path.write_text(text.replace(old, new), encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_an_edit_costs_the_kernels_that_stand_on_it(tmp_path):
     package = package_copy(tmp_path / "site")
 

@@ -43,6 +43,7 @@ def test_the_key_does_not_depend_on_the_order_of_sets(filled, hash_seed):
     assert probe(filled, PYTHONHASHSEED=hash_seed)["misses"] == 0
 
 
+@pytest.mark.slow
 def test_a_switch_that_changes_machine_code_changes_the_key(copy_of_filled):
     for name, value in (
         ("NUMBA_OPT", "1"),
@@ -59,6 +60,7 @@ def test_a_switch_that_changes_machine_code_changes_the_key(copy_of_filled):
     assert probe(copy_of_filled)["misses"] == 0, "what was there must stay"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change",
     [

@@ -140,6 +140,7 @@ sys.stdout.buffer.write(machine_code.record(result))
 """
 
 
+@pytest.mark.slow
 def test_functions_that_got_one_name_in_two_processes(made_up):
     """Numba's names have numbers in them that count from one in each process."""
     records = []

@@ -180,6 +180,7 @@ def sweep(name: str, dtype: str, count: int) -> np.ndarray:
     return np.concatenate([*x, special(dtype), bit_patterns(dtype, count)])
 
 
+@pytest.mark.slow
 @pytest.mark.needs_jit
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", OURS)
