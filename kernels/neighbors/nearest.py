@@ -42,7 +42,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..distances import arguments, panels, searched_rows
+from ..distances import arguments, narrow_rows, panels, searched_rows
 from ..distances.panels import (
     POINTS_STEP,
     X_ROWS,
@@ -180,6 +180,9 @@ def k_nearest(
     Queries that have L2 neighbours whose squares leave the range of the dtype take two to five times as long, and a
     copy of `Y` in float64.
 
+    Of up to 16 queries rows of `Y` in 16-bit floats are widened in parts of eight megabytes for each thread, otherwise
+    as a whole.
+
     With `exclude_self`, `groups` and `where` the result is that of a search among the candidates alone, with the same
     bits. Within groups only pairs of one group are looked at, and both sides are copied; the rows that `where` leaves
     are copied where that saves time.
@@ -208,12 +211,18 @@ def k_nearest(
     array([[1],
            [2]])
     """
-    short = arguments.metric(metric)
+    short, way = arguments.metric(metric), arguments.algorithm(algorithm)
     prepared = None
     if isinstance(Y, PreparedRows):
         prepared, Y = Y, Y.of(short)
+    elif metric_params is None and way != "tree" and Y is not X and narrow_rows.is_possible(short, Y):
+        narrow: Any = Y
+        x, _, _ = arguments.pair(X, narrow[:1])
+        k, chosen = candidates.checked(k, len(x), len(narrow), exclude_self, offset, groups, within_groups, where)
+        found = narrow_rows.search(short, x, narrow, k, n_threads, _outside_groups) if chosen.is_all else None
+        if found is not None:
+            return found
     x, y = searched_rows.settled(short, metric_params, X, Y, n_threads)
-    way = arguments.algorithm(algorithm)
     k, chosen = candidates.checked(k, len(x), len(y), exclude_self, offset, groups, within_groups, where)
     if chosen.is_all:
         return _outside_groups(short, way, x, NO_GROUPS, y, NO_GROUPS, k, n_threads, prepared=prepared)
