@@ -29,7 +29,6 @@ FILES = {
     "sklearn.svm.tests.test_svm": (True, 0.65),
     "sklearn.linear_model.tests.test_base": (True, 0.7),
     "sklearn.neural_network.tests.test_mlp": (True, 0.45),
-    "sklearn.linear_model.tests.test_logistic": (False, 0.45),
     "sklearn.linear_model.tests.test_sgd": (False, 0.5),
 }
 

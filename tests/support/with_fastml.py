@@ -11,6 +11,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import fastml
@@ -54,6 +55,7 @@ class _Report:
     def pytest_runtest_protocol(self, item: pytest.Item) -> Any:
         global _built
         _built = 0
+        np.random.seed(0)  # noqa: NPY002 - what models without a random state draw from
         return (yield)
 
     @pytest.hookimpl(wrapper=True)
