@@ -469,7 +469,7 @@ def norm_terms(typingctx, panels, at, stride, steps, place, first):  # type: ign
                     b.store(b.add(b.load(total), value), total)
                 norms = pointer_to(context, b, panels, arguments[0], place, vector)
                 old = b.select(arguments[5], ir.Constant(vector, None), load(b, norms))
-                value = b.shl(resized(b, tile.close(b, b.load(total)), vector), constant_vector(vector, 2 * (unit - 1)))
+                value = b.shl(_to_memory(b, tile, b.load(total), vector), constant_vector(vector, 2 * (unit - 1)))
                 store(b, b.add(old, value), norms)
         return context.get_dummy_value()
 

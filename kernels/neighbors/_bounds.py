@@ -125,7 +125,7 @@ def choose(
 
 def by_columns(metric: Metric, x: NDArray[Any], y: NDArray[Any], k: int, n_threads: int) -> Bounds | None:
     """Return bounds by principal columns, if sizes and a sample of the rows ask for them."""
-    if not (_principal.is_worthwhile(metric, len(x), *y.shape, k) and tile_shapes.multiplies_bytes()):
+    if not (_principal.is_worthwhile(metric, len(x), len(y), x.shape[1], k) and tile_shapes.multiplies_bytes()):
         return None
     anchors = _principal.choose(x, y, k)
     if anchors is None:
