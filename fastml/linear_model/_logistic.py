@@ -119,6 +119,8 @@ class LogisticRegression(LinearClassifier):
     0.923
     """
 
+    duality_gap_: float
+
     def __init__(
         self,
         penalty: Any = "deprecated",
