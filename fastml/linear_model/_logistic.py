@@ -129,6 +129,8 @@ class LogisticRegression(LinearClassifier):
     0.923
     """
 
+    duality_gap_: float
+
     def __init__(
         self,
         penalty: str | None = "deprecated",

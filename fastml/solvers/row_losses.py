@@ -21,7 +21,7 @@ Array = NDArray[np.float64]
 
 
 class Curvature(NamedTuple):
-    """Second derivatives of a row's loss by its scores: ``diag(own) - outer(shared, shared)``."""
+    """Second derivatives of a row's loss by its scores: `own` by one, ``-shared_c shared_k`` by two."""
 
     own: Array  # (K, n)
     shared: Array | None  # (K, n)
@@ -129,7 +129,9 @@ class CrossEntropy(RowLosses):
     def curvature(self, Z: Array) -> Curvature:
         """Return the second derivatives by all scores."""
         P = np.exp(Z - _log_sum(Z))
-        return Curvature(self.weight * P, np.sqrt(self.weight) * P)
+        # The larger of p and 1 - p is rounded, and the smaller is not to be made of it.
+        rest = np.array([np.delete(P, c, axis=0).sum(axis=0) for c in range(len(P))])
+        return Curvature(self.weight * P * rest, np.sqrt(self.weight) * P)
 
     def balance(self, A: Array) -> Array:
         """Return factors after which derivatives sum to 0."""

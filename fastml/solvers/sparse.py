@@ -15,6 +15,7 @@ M. Massias, A. Gramfort and J. Salmon, Celer: a fast solver for the Lasso with d
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -47,6 +48,9 @@ _MOST_TOGETHER, _TOGETHER_PRODUCTS = 2048, 2e10
 #: to solve for the coefficients other than 0 at once, and such attempts.
 _PRECISION, _SWEEPS, _ATTEMPTS = (1e-4, 0.05), 20, 30
 
+#: Coefficients that become 0 in one such attempt, at most, and what share of the way to the solution is enough.
+_DROPS, _FAR = 20, 0.001
+
 #: Rounds that bring nothing before rounding errors are taken for what is left; a smaller gap than this share of the
 #: smallest is something.
 _IDLE, _PROGRESS = 3, 0.9
@@ -69,7 +73,7 @@ _CALL_PRODUCTS = 1 << 26
 #: Rows that are copied at a time; seconds of a product, roughly.
 _COPY_ROWS, _PRODUCT_SECONDS = 256, 4e-11
 
-#: Ridge that keeps curvatures above 0, as a share of the largest.
+#: Ridge that keeps curvatures above 0, as a share of each.
 _RIDGE = 1e-12
 
 #: Share of the objective that rounding errors may make.
@@ -337,7 +341,7 @@ class _Descent:
         Z = self._copies[slots]
         Z *= np.sqrt(h)
         curvature = np.einsum("ij,ij->i", Z, Z)
-        ridge = l2 + _RIDGE * float(curvature.max()) + np.finfo(np.float64).tiny
+        ridge = l2 + _RIDGE * curvature + np.finfo(np.float64).tiny
         residual = np.zeros(n)
         sweeps = max(1, min(_SWEEPS, _CALL_PRODUCTS // (2 * m * n)))
         for _ in range(_ATTEMPTS):
@@ -360,7 +364,7 @@ class _Descent:
         """Return the coefficients that minimize the quadratic and the penalty, by products of columns."""
         x, gradient, m = w.copy(), gradient.copy(), len(slots)
         H = self._products(slots, bounds, curvature)
-        H.flat[:: m + 1] += l2 + _RIDGE * float(H.diagonal().max()) + np.finfo(np.float64).tiny
+        H.flat[:: m + 1] += l2 + _RIDGE * H.diagonal() + np.finfo(np.float64).tiny
         sweeps = max(1, min(_SWEEPS, _CALL_PRODUCTS // (m * m)))
         for _ in range(_ATTEMPTS):
             left = coordinates.descend_products(H, l1, x, gradient, sweeps, goal)
@@ -375,7 +379,7 @@ class _Descent:
         slabs = max(1, min(_SLABS, n // _SLAB_ROWS, _SLAB_BYTES // (8 * m * m)))
         per_slab = -(-n // slabs)
         parts = np.zeros((slabs, m, m))
-        roots = np.sqrt(curvature.own)
+        roots, blocks = np.sqrt(curvature.own), [slice(*pair) for pair in itertools.pairwise(bounds.tolist())]
 
         def work(slab: int) -> None:
             part, last = parts[slab], min(n, (slab + 1) * per_slab)
@@ -384,9 +388,11 @@ class _Descent:
                 columns = self._copies[slots, here]
                 if curvature.shared is not None:
                     shared = columns * np.repeat(curvature.shared[:, here], np.diff(bounds), axis=0)
-                    part -= shared @ shared.T
-                for c, root in enumerate(roots):
-                    own = slice(bounds[c], bounds[c + 1])
+                    together = shared @ shared.T
+                    for own in blocks:
+                        together[own, own] = 0.0
+                    part -= together
+                for own, root in zip(blocks, roots, strict=True):
                     columns[own] *= root[here]
                     part[own, own] += columns[own] @ columns[own].T
 
@@ -412,22 +418,28 @@ class _Descent:
 
 
 def _solve_for_support(H: Array, l1: Array, x: Array, gradient: Array) -> None:
-    """Move the coefficients other than 0 to the minimum of their quadratic, or until the first of them becomes 0."""
-    some = np.flatnonzero((x != 0) | (l1 == 0))
-    if not len(some):
-        return
-    try:
-        factor = cho_factor(H[np.ix_(some, some)], lower=True, check_finite=False)
+    """Move the coefficients other than 0 to the minimum of their quadratic; those that become 0 on the way stay there.
+
+    A solution is not followed beyond the first coefficient that becomes 0. Where that is close, as where columns depend
+    on one another, the others are solved for again.
+    """
+    for _ in range(_DROPS):
+        some = np.flatnonzero((x != 0) | (l1 == 0))
+        if not len(some):
+            return
+        try:
+            factor = cho_factor(H[np.ix_(some, some)], lower=True, check_finite=False)
+        except LinAlgError:
+            return
         step = -cho_solve(factor, gradient[some] + l1[some] * np.sign(x[some]), check_finite=False)
-    except LinAlgError:
-        return
-    with np.errstate(divide="ignore", invalid="ignore"):
-        until = np.where((x[some] * step < 0) & (l1[some] > 0), -x[some] / step, math.inf)
-    t = min(1.0, float(until.min()))
-    if not math.isfinite(t) or not np.isfinite(step).all():
-        return
-    new = x[some] + t * step
-    if t < 1:
+        if not np.isfinite(step).all():
+            return
+        with np.errstate(divide="ignore", invalid="ignore"):
+            until = np.where((x[some] * step < 0) & (l1[some] > 0), -x[some] / step, math.inf)
+        t = min(1.0, float(until.min()))
+        new = x[some] + t * step
         new[until <= t] = 0.0
-    gradient += H[:, some] @ (new - x[some])
-    x[some] = new
+        gradient += H[:, some] @ (new - x[some])
+        x[some] = new
+        if t >= _FAR:
+            return
