@@ -31,6 +31,7 @@ REASONS = {
     "kernels/neighbors": "one file for each way to search, and for what chooses among them",
     "kernels/linear": "one file for each pass over rows, and for what trainers and solvers make of them",
     "kernels/networks": "one file for each step of a batch: forward, loss, backward, step, and the loop over them",
+    "fastml/linear_model": "one file for each solver of a model, beside what trainers by batches share",
     "kernels/convolution": "one file for each kind of layer's loops, beside what puts layers in a row",
     "benches/gate": "what is measured, how, and what is decided of it are kept apart on purpose: they change apart",
 }

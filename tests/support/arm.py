@@ -6,8 +6,6 @@ import functools
 
 from llvmlite import ir
 
-from fastml.kernels.distances import _tile_metrics
-from fastml.kernels.runtime import target
 from fastml.kernels.simd.llvm import call, shuffle
 
 
@@ -25,9 +23,3 @@ def portable(b, name, result, *arguments):
     neighbors = values.type.count // result.count
     parts = [shuffle(b, values, values, list(range(i, values.type.count, neighbors))) for i in range(neighbors)]
     return functools.reduce(b.add, [*total, *parts])
-
-
-def pretend(*features: str) -> None:
-    """Make of this process one whose code is as for Arm; its cache must be its own."""
-    target._ask_compiler = lambda: target.Target("made up", 16, frozenset({"fma", "neon", *features}))
-    _tile_metrics.call = portable
