@@ -77,14 +77,26 @@ def _largest_byte_difference(b: ir.IRBuilder, largest: ir.Value, x: ir.Value, y:
     )
 
 
+def _as_words(b: ir.IRBuilder, lanes: ir.Value) -> ir.Value:
+    as_bytes, as_words = (ir.VectorType(ir.IntType(bits), lanes.type.count * 8) for bits in (8, 16))
+    return b.zext(b.bitcast(lanes, as_bytes), as_words)
+
+
+def _sum_of_word_products(b: ir.IRBuilder, total: ir.Value, x: ir.Value, y: ir.Value) -> ir.Value:
+    """Add y x of two neighbours, words of 16 bits, to each of a point's four 32-bit totals."""
+    name = {4: "llvm.x86.sse2.pmadd.wd", 8: "llvm.x86.avx2.pmadd.wd", 16: "llvm.x86.avx512.pmaddw.d.512"}
+    return b.add(total, call(b, name[total.type.count], total.type, x, y))
+
+
+def _sum_of_byte_products_as_words(b: ir.IRBuilder, total: ir.Value, x: ir.Value, y: ir.Value) -> ir.Value:
+    return _sum_of_word_products(b, total, _as_words(b, x), _as_words(b, y))
+
+
 def _sum_of_squared_byte_differences(b: ir.IRBuilder, total: ir.Value, x: ir.Value, y: ir.Value) -> ir.Value:
     """Widen to 16 bits, square, and add two neighbours to each of a point's four 32-bit totals."""
-    as_bytes, as_words = (ir.VectorType(ir.IntType(bits), x.type.count * 8) for bits in (8, 16))
-    x, y = (b.zext(b.bitcast(side, as_bytes), as_words) for side in (x, y))
-    words = b.sub(y, x)
-    name = {4: "llvm.x86.sse2.pmadd.wd", 8: "llvm.x86.avx2.pmadd.wd", 16: "llvm.x86.avx512.pmaddw.d.512"}
+    words = b.sub(_as_words(b, y), _as_words(b, x))
     if "x86" in target().features:
-        return b.add(total, call(b, name[total.type.count], total.type, words, words))
+        return _sum_of_word_products(b, total, words, words)
     lanes, half = b.bitcast(words, total.type), constant_vector(total.type, 16)
     high, low = b.ashr(lanes, half), b.ashr(b.shl(lanes, half), half)
     return b.add(total, b.add(b.mul(high, high), b.mul(low, low)))
@@ -108,7 +120,9 @@ def _sum_of_halved_products(b: ir.IRBuilder, total: ir.Value, x: ir.Value, y: ir
 
 def _dot_of_bytes(b: ir.IRBuilder, total: ir.Value, x: ir.Value, y: ir.Value) -> ir.Value:
     """Add the products of four neighbours, bytes without a sign, to each total: Arm's `udot`."""
-    return call(b, "llvm.aarch64.neon.udot.v4i32.v16i8", total.type, total, x, y)
+    as_bytes = ir.VectorType(ir.IntType(8), 4 * total.type.count)
+    arguments = b.bitcast(x, as_bytes), b.bitcast(y, as_bytes)
+    return call(b, "llvm.aarch64.neon.udot.v4i32.v16i8", total.type, total, *arguments)
 
 
 def _sum_of_byte_differences_by_dot(b: ir.IRBuilder, total: ir.Value, x: ir.Value, y: ir.Value) -> ir.Value:
@@ -251,10 +265,14 @@ _TILES: dict[tuple[str, str], Tile] = {
     ("l2", "i"): Tile(_sum_of_halved_products, _add, two_totals_each, _add_pairs),
 }
 
-#: Squared distances of bytes where the target multiplies bytes: see `tile_shapes.norm_steps`.
-_PRODUCTS_OF_BYTES = Tile(_sum_of_byte_products, _add, two_totals_each, _add_pairs)
+#: Squared distances of bytes from products, by the feature that the target must have; the first that it has counts.
+_PRODUCTS_OF_BYTES = {
+    "vnni": Tile(_sum_of_byte_products, _add, two_totals_each, _add_pairs),
+    "dotprod": Tile(_dot_of_bytes, _add, two_totals_each, _add_pairs),
+    "x86": Tile(_sum_of_byte_products_as_words, _add, _four_totals_each, _add_fours),
+}
 
-#: Bytes on Arm, by the feature that the target must have; the first that it has counts.
+#: Differences of bytes on Arm, by the feature that the target must have; the first that it has counts.
 _BYTES_ON_ARM = {
     ("dotprod", "l1"): Tile(_sum_of_byte_differences_by_dot, _add, two_totals_each, _add_pairs),
     ("dotprod", "l2"): Tile(_sum_of_squared_byte_differences_by_dot, _add, two_totals_each, _add_pairs),
@@ -297,17 +315,16 @@ def tile_of(metric: str, dtype: np.dtype[Any]) -> Tile:
     if metric in _TILES_ALONE:
         return _TILES_ALONE[metric]
     if metric == "l2" and dtype.kind == "u" and norm_steps(dtype):
-        return _PRODUCTS_OF_BYTES
-    if dtype.kind == "u":
-        for (feature, name), tile in _BYTES_ON_ARM.items():
-            if name == metric and feature in target().features:
-                return tile
-    return _TILES[metric, dtype.kind]
+        return next(tile for feature, tile in _PRODUCTS_OF_BYTES.items() if feature in target().features)
+    return differences_of_bytes(metric) if dtype.kind == "u" else _TILES[metric, dtype.kind]
 
 
-def squares_of_bytes() -> Tile:
-    """Return how squared differences of bytes are added up where there are no products."""
-    return _TILES["l2", "u"]
+def differences_of_bytes(metric: str) -> Tile:
+    """Return what a tile of bytes does without products, which scattered rows do not have."""
+    for (feature, name), tile in _BYTES_ON_ARM.items():
+        if name == metric and feature in target().features:
+            return tile
+    return _TILES[metric, "u"]
 
 
 def metrics_of(dtype: np.dtype[Any], totals: np.dtype[Any]) -> list[str]:

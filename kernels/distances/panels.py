@@ -260,7 +260,7 @@ def pack_part(plan, source, first, last, panels, begin, points):  # type: ignore
     """Pack rows as those of a block of so many `points` that come from `begin` on, the first point of a panel."""
     width, side, columns = plan.tile_points, plan.transpose_width, plan.columns_per_step
     n_columns = source.shape[1]
-    norms = tiles.has_norm_step(panels)
+    norms = tiles.has_norm_step(panels) and plan.metric == L2
     steps = -(-n_columns // columns)
     chunk = chunk_length(steps, plan.chunk_steps)
     height = -(-points // width) * width

@@ -21,10 +21,12 @@ __all__ = [
     "columns_per_lane",
     "copies",
     "few_rows",
-    "lanes_of_words",
+    "lanes_squared_at_once",
+    "multiplies_as_bytes",
     "multiplies_bytes",
     "norm_steps",
     "rounded_dtype",
+    "taken_from_x",
     "tile_shape",
     "transpose_width",
     "y_unit",
@@ -69,7 +71,6 @@ def tile_shape(metric: str, dtype: np.dtype[Any]) -> TileShape:
     """
     is_float = dtype.kind == "f"
     vector_bytes = target().vector_bytes if is_float else _integer_vector_bytes()
-    by_products = metric == "l2" and (norm_steps(dtype) > 0 or "dotprod" in target().features)
     if vector_bytes == 64:
         rows, vectors = (4, 6) if is_float else (4, 4)
     elif "x86" not in target().features:
@@ -80,18 +81,29 @@ def tile_shape(metric: str, dtype: np.dtype[Any]) -> TileShape:
         rows, vectors = 4, 2
     if metric == "jaccard":  # it has two totals for each pair
         vectors //= 2
-    point_bytes = dtype.itemsize if is_float else 16 if metric == "l2" and not by_products else 8
+    point_bytes = dtype.itemsize if is_float else 16 if metric == "l2" and not multiplies_as_bytes(dtype) else 8
     return TileShape(rows, vectors, vector_bytes // point_bytes)
 
 
 def norm_steps(dtype: np.dtype[Any]) -> int:
     """Return how many steps a panel has beyond its columns: one, where squared distances of bytes come from products.
 
-    |x - y|^2 = |x|^2 + |y|^2 - 2 x.y is exact in integers, and `vpdpbusd` makes 64 products at once. The step
-    beyond the columns holds what depends on one row alone, its norm. It is there for every metric, since panels do not
-    know what they are for.
+    |x - y|^2 = |x|^2 + |y|^2 - 2 x.y is exact in integers, and `vpdpbusd` makes 64 products at once, Arm's `udot` 16;
+    `vpmaddwd` of words saves the differences. The step beyond the columns holds what depends on one row alone, its
+    norm. There is room for it whatever the metric, since panels do not know what they are for.
     """
-    return int(dtype == HALVED or (dtype == np.uint8 and "vnni" in target().features))
+    as_words = "x86" in target().features and _integer_vector_bytes() == target().vector_bytes
+    return int(dtype == HALVED or (dtype == np.uint8 and (as_words or multiplies_as_bytes(dtype))))
+
+
+def multiplies_as_bytes(dtype: np.dtype[Any]) -> bool:
+    """Whether bytes are multiplied as they are; else they become words for it."""
+    return dtype == HALVED or bool({"vnni", "dotprod"} & target().features)
+
+
+def taken_from_x(dtype: np.dtype[Any]) -> int:
+    """Return what bytes of X lose before they are multiplied, where one factor must have a sign."""
+    return 128 if dtype == HALVED or "vnni" in target().features else 0
 
 
 def y_unit(dtype: np.dtype[Any]) -> int:
@@ -101,12 +113,12 @@ def y_unit(dtype: np.dtype[Any]) -> int:
 
 def multiplies_bytes() -> bool:
     """Whether distances of bytes are so much faster than those of floats that bounds from bytes pay."""
-    return bool({"avx2", "avx512bw"} & target().features)
+    return bool({"avx2", "avx512bw", "neon"} & target().features)
 
 
 def rounded_dtype(metric: str) -> np.dtype[Any]:
     """Return the bytes to which rows are rounded for bounds."""
-    by_pairs = metric == "l2" and "vnni" not in target().features and multiplies_bytes()
+    by_pairs = metric == "l2" and "vnni" not in target().features and bool({"avx2", "avx512bw"} & target().features)
     return HALVED if by_pairs else np.dtype(np.uint8)
 
 
@@ -118,9 +130,9 @@ def _integer_vector_bytes() -> int:
     return 64 if "avx512bw" in features else 32 if "avx2" in features else 16
 
 
-def lanes_of_words() -> int:
-    """Return how many lanes of eight bytes fill a vector when the bytes have become words."""
-    return _integer_vector_bytes() // 16
+def lanes_squared_at_once() -> int:
+    """Return how many lanes of eight bytes are squared at once: half of a vector where bytes become words for it."""
+    return _integer_vector_bytes() // (8 if "dotprod" in target().features else 16)
 
 
 def transpose_width(dtype: np.dtype[Any]) -> int:

@@ -42,15 +42,24 @@ from ..simd.llvm import (
     shuffle,
     store,
 )
-from ._tile_metrics import COMBINATIONS, STEPS, Tile, kept_as, metrics_of, squares_of_bytes, tile_of, two_totals_each
+from ._tile_metrics import (
+    COMBINATIONS,
+    STEPS,
+    Tile,
+    differences_of_bytes,
+    kept_as,
+    metrics_of,
+    tile_of,
+)
 from .arguments import DEFINITIONS, METRIC_CODES, METRICS
 from .tile_shapes import (
     X_PITCH_BYTES,
     columns_per_lane,
     copies,
     few_rows,
-    lanes_of_words,
+    lanes_squared_at_once,
     norm_steps,
+    taken_from_x,
     tile_shape,
     transpose_width,
     y_unit,
@@ -76,8 +85,8 @@ _SIGNS = 0x8080808080808080
 
 
 def _takes_128(metric: str, dtype: np.dtype[Any]) -> bool:
-    """Whether bytes of X, for products with those of Y, lose 128: one factor must have a sign."""
-    return metric == "l2" and dtype.kind == "u" and norm_steps(dtype) > 0
+    """Whether bytes of X, for products with those of Y, lose 128 on the way to a tile."""
+    return metric == "l2" and dtype.kind == "u" and taken_from_x(dtype) > 0
 
 
 def _name(code: int, dtype: np.dtype[Any], totals: np.dtype[Any]) -> str:
@@ -130,7 +139,7 @@ def _accumulate_twin(metric, X, top, bottom, begin, Y, y_at, count, steps, broad
         rows = np.minimum(np.arange(row, row + shape.rows), len(X) - 1)
         x = X[rows, begin * columns : (begin + steps) * columns].reshape(shape.rows, steps, 1, columns).swapaxes(0, 1)
         if metric == "l2" and norm_steps(Y.dtype):
-            x = (x ^ 128 if _takes_128(metric, X.dtype) else x).view(np.int8)
+            x = (x ^ 128).view(np.int8) if _takes_128(metric, X.dtype) else x
             terms = y.astype(totals.dtype) * x.astype(totals.dtype)
         elif metric in METRICS:
             terms = STEPS[METRICS[metric].step](x.astype(totals.dtype), y.astype(totals.dtype))
@@ -152,7 +161,7 @@ def accumulate(typingctx, metric, X, top, bottom, begin, Y, y_at, count, steps, 
     flat work space for a tile's values of X, each in so many `copies`. Where that is one, rows are read where they lie,
     unless so far apart that they would drive each other from first-level cache.
     Where panels have a step of norms, the squared distances of bytes lack what it holds: the totals are sums of
-    y (x - 128).
+    y (x - t), with t as `taken_from_x` says.
     """
     result = types.void(types.intp, X, top, bottom, begin, Y, y_at, count, steps, broadcast_x, totals, column, first)
 
@@ -318,17 +327,18 @@ def _squared_distance_of_bytes(
     b: ir.IRBuilder, x: ir.Value, y: ir.Value, first: ir.Value, end: ir.Value, kind: ir.Type
 ) -> ir.Value:
     """Return the squared distance of two rows of bytes, a vector of columns at a time."""
-    lanes = lanes_of_words()
+    lanes = lanes_squared_at_once()
     width = index(8 * lanes)
     vector = ir.VectorType(ir.IntType(64), lanes)
-    tile = squares_of_bytes()
-    totals = cgutils.alloca_once_value(b, ir.Constant(tile.accumulators(vector), None))
+    tile = differences_of_bytes("l2")
+    several = tile.accumulators(vector)
+    totals = cgutils.alloca_once_value(b, ir.Constant(several, None))
     whole = b.sdiv(b.sub(end, first), width)
     with cgutils.for_range(b, whole) as loop:
         column = b.add(first, b.mul(loop.index, width))
         here = [load(b, b.bitcast(b.gep(row, [column]), vector.as_pointer())) for row in (x, y)]
         b.store(tile.step(b, b.load(totals), *here), totals)
-    total = call(b, f"llvm.vector.reduce.add.v{4 * lanes}i32", ir.IntType(32), b.load(totals))
+    total = call(b, f"llvm.vector.reduce.add.v{several.count}i32", ir.IntType(32), b.load(totals))
     result = cgutils.alloca_once_value(b, b.sext(total, kind) if kind.width > 32 else total)
     rest = b.add(first, b.mul(whole, width))
     with cgutils.for_range_slice(b, rest, end, index(1), cgutils.intp_t) as (column, _):
@@ -427,15 +437,15 @@ def _norm_terms_twin(panels, at, stride, steps, place, first):  # type: ignore[n
     columns = np.lib.stride_tricks.as_strided(panels[at:], (steps, lanes, 8), (stride, 8, 1)).astype(np.int64)
     columns *= y_unit(panels.dtype)
     norms = panels[place : place + 8 * lanes].view(np.int64)
-    norms[:] = (0 if first else norms) + (columns * (columns - 256)).sum(axis=(0, 2))
+    norms[:] = (0 if first else norms) + (columns * (columns - 2 * taken_from_x(panels.dtype))).sum(axis=(0, 2))
 
 
 @intrinsic(twin=_norm_terms_twin)
 def norm_terms(typingctx, panels, at, stride, steps, place, first):  # type: ignore[no-untyped-def]
-    """Add up the norms of points, as squared distances of bytes need them.
+    """Add up the norms of points over the steps of a chunk, as squared distances of bytes need them.
 
     ``norm_terms(panels, at, stride, steps, place, first)``: ``transpose_width(uint8)`` points from `at` on, steps
-    `stride` bytes apart; from `place` on a point's term, the sum of uy (uy - 256), see `complete`, grows by these; at
+    `stride` bytes apart; from `place` on a point's term, the sum of uy (uy - 2 t), see `complete`, grows by these; at
     `first` its old content is void. Of other panels it is nothing.
     """
     result = types.void(panels, at, stride, steps, place, first)
@@ -443,24 +453,24 @@ def norm_terms(typingctx, panels, at, stride, steps, place, first):  # type: ign
     def emit(context, b, signature, arguments):  # type: ignore[no-untyped-def]
         dtype = np.dtype(str(panels.dtype))
         if norm_steps(dtype):
-            vector = ir.VectorType(ir.IntType(64), transpose_width(dtype))
-            zero = ir.Constant(two_totals_each(vector), None)
-            signs, half = constant_vector(vector, _SIGNS), constant_vector(vector, 32)
-            add_products, unit = tile_of("l2", dtype).step, y_unit(dtype)
-            norms = pointer_to(context, b, panels, arguments[0], arguments[4], vector)
-            place = cgutils.alloca_once_value(b, b.select(arguments[5], ir.Constant(vector, None), load(b, norms)))
-            with cgutils.for_range(b, arguments[3]) as loop:
-                step_at = b.add(arguments[1], b.mul(loop.index, arguments[2]))
-                y = load(b, pointer_to(context, b, panels, arguments[0], step_at, vector))
-                # y (y - 128) and -128 y, since one factor has a sign; 2 y (2 y - 256) is 4 y (y - 128).
-                value = add_products(b, zero, b.xor(y, signs), y)
-                if unit == 1:
-                    value = add_products(b, value, signs, y)
-                value = b.bitcast(value, vector)
-                value = b.add(b.ashr(value, half), b.ashr(b.shl(value, half), half))
-                value = b.shl(value, constant_vector(vector, 2 * (unit - 1)))
-                b.store(b.add(b.load(place), value), place)
-            store(b, b.load(place), norms)
+            tile, lanes = tile_of("l2", dtype), tile_shape("l2", dtype).lanes
+            vector, unit, taken = ir.VectorType(ir.IntType(64), lanes), y_unit(dtype), taken_from_x(dtype)
+            signs, zero = constant_vector(vector, _SIGNS), ir.Constant(tile.accumulators(vector), None)
+            for part in range(transpose_width(dtype) // lanes):
+                begin, place = (b.add(arguments[at], index(8 * part * lanes)) for at in (1, 4))
+                total = cgutils.alloca_once_value(b, zero)
+                with cgutils.for_range(b, arguments[3]) as loop:
+                    step_at = b.add(begin, b.mul(loop.index, arguments[2]))
+                    y = load(b, pointer_to(context, b, panels, arguments[0], step_at, vector))
+                    # y (y - 128) and -128 y, where one factor has a sign; 2 y (2 y - 256) is 4 y (y - 128).
+                    value = tile.step(b, zero, b.xor(y, signs) if taken else y, y)
+                    if taken and unit == 1:
+                        value = tile.step(b, value, signs, y)
+                    b.store(b.add(b.load(total), value), total)
+                norms = pointer_to(context, b, panels, arguments[0], place, vector)
+                old = b.select(arguments[5], ir.Constant(vector, None), load(b, norms))
+                value = b.shl(_to_memory(b, tile, b.load(total), vector), constant_vector(vector, 2 * (unit - 1)))
+                store(b, b.add(old, value), norms)
         return context.get_dummy_value()
 
     return result, emit
@@ -478,9 +488,9 @@ def complete(typingctx, X, x_at, Y, y_at, points, totals, row, column):  # type:
     """Make squared distances of bytes from sums of products, for a row of X and some points.
 
     ``complete(X, x_at, Y, y_at, points, totals, row, column)``: at `x_at` is the row's sum of x^2, from `y_at` on
-    are the points' sums of uy (uy - 256), and from ``totals[row, column]`` on the sums of y (x - 128). The sum of
-    (x - uy)^2 = x^2 + uy (uy - 256) - 2 u y (x - 128) is an exact integer; u is the `y_unit`. Of other panels it does
-    nothing.
+    are the points' sums of uy (uy - 2 t), and from ``totals[row, column]`` on the sums of y (x - t). The sum of
+    (x - uy)^2 = x^2 + uy (uy - 2 t) - 2 u y (x - t) is an exact integer; u is the `y_unit`, t what is `taken_from_x`.
+    Of other panels it does nothing.
     """
     result = types.void(X, x_at, Y, y_at, points, totals, row, column)
 

@@ -51,7 +51,8 @@ from ..runtime.jit import kernel
 __all__ = ["Anchors", "Features", "choose", "features", "is_worthwhile", "sampled"]
 
 #: With fewer pairs, shorter rows, or fewer rows on a side to repay what is made of each row of the other, it is not
-#: tried: to look for directions takes as long as some 10^6 pairs, and twice as many where VNNI makes those of bytes.
+#: tried: to look for directions takes as long as some 10^6 pairs, and twice as many where bytes are multiplied as they
+#: are.
 _FEWEST_PAIRS = 1 << 24
 _FEWEST_COLUMNS, _FEWEST_QUERIES, _FEWEST_POINTS, _ROWS_PER_NEIGHBOR = 256, 256, 4096, 256
 
@@ -115,7 +116,7 @@ def is_worthwhile(metric: Metric, n: int, m: int, d: int, k: int) -> bool:
         and d >= _FEWEST_COLUMNS
         and n >= _FEWEST_QUERIES
         and m >= max(_FEWEST_POINTS, k * _ROWS_PER_NEIGHBOR)
-        and n * m >= _FEWEST_PAIRS << tile_shapes.norm_steps(UINT8)
+        and n * m >= _FEWEST_PAIRS << tile_shapes.multiplies_as_bytes(UINT8)
     )
 
 
@@ -140,7 +141,10 @@ def choose(x: NDArray[Any], y: NDArray[Any], k: int) -> Anchors | None:
     if not (np.isfinite(points).all() and np.isfinite(queries).all()):
         return None
     directions = _directions(points)
-    count = _best_count(points, queries, directions, k, len(x), len(y))
+    # Products of bytes, each pair's made once, take half of what bounds from all columns take.
+    is_halved = y is x and x.dtype == UINT8 and tile_shapes.multiplies_as_bytes(UINT8)
+    most = _MOST_WORK / 2 if is_halved else _MOST_WORK
+    count = _best_count(points, queries, directions, k, len(x), len(y), most)
     return _anchors(center, directions[:count], size, dtype) if count else None
 
 
@@ -197,8 +201,10 @@ def _orthonormal(rows: NDArray[Any]) -> NDArray[Any]:
     return rows
 
 
-def _best_count(points: NDArray[Any], queries: NDArray[Any], directions: NDArray[Any], k: int, n: int, m: int) -> int:
-    """Return with how many directions the work is least, as sampled pairs tell; 0 where it is not little enough."""
+def _best_count(
+    points: NDArray[Any], queries: NDArray[Any], directions: NDArray[Any], k: int, n: int, m: int, most: float
+) -> int:
+    """Return with how many directions the work is least, as sampled pairs tell; 0 where it is above a share `most`."""
     d = points.shape[1]
     totals = panels.totals("l2", queries, points)
     totals[totals == 0] = np.inf  # of the query itself, or rows that are equal, which say nothing of others
@@ -211,8 +217,8 @@ def _best_count(points: NDArray[Any], queries: NDArray[Any], directions: NDArray
     x_squares, y_squares = (np.square(rows).sum(axis=1) for rows in (queries, points))
     growth = float(np.median(np.log(following[useful] / near))) / math.log(_NEXT)
     reach = np.sqrt(near * (k * len(points) / m) ** growth)[:, np.newaxis]
-    per_column = (_PRODUCT if tile_shapes.norm_steps(UINT8) else _PAIR_PRODUCT) * points.itemsize // 4
-    best, least = 0, _MOST_WORK * d
+    per_column = (_PRODUCT if tile_shapes.multiplies_as_bytes(UINT8) else _PAIR_PRODUCT) * points.itemsize // 4
+    best, least = 0, most * d
     for count in _DIRECTIONS:
         if count > len(directions):
             break

@@ -44,7 +44,7 @@ print(json.dumps([len(re.findall(rf"\\b{name}\\b", text)) for name in names]))
     ("metric", "dtype", "features", "instructions"),
     [
         ("l1", "uint8", "+neon,+dotprod", {"uabd": 16, "udot": 16, "uadalp": 0}),
-        ("l2", "uint8", "+neon,+dotprod", {"uabd": 16, "udot": 16, "umull": 0}),
+        ("l2", "uint8", "+neon,+dotprod", {"uabd": 0, "udot": 16, "umull": 0}),
         ("l1", "uint8", "+neon", {"uabd": 16, "uaddlp": 16, "uadalp": 16, "udot": 0}),
         ("l2", "uint8", "+neon", {"uabd": 16, "umull": 16, "uadalp": 16}),
         ("linf", "float64", "+neon", {"fabd": 16, "fmax": 16}),

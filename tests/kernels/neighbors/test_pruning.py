@@ -15,7 +15,6 @@ from fastml.kernels.arguments.arrays import UINT8
 from fastml.kernels.distances import tile_shapes
 from fastml.kernels.distances.arguments import L2, METRIC_CODES, METRICS
 from fastml.kernels.neighbors import _bounds, _pruning, nearest
-from fastml.kernels.runtime import target
 from fastml.kernels.runtime.jit import jit_enabled
 
 DTYPES = ("float32", "float64")
@@ -299,7 +298,7 @@ def test_what_is_out_of_reach_has_a_larger_total(dtype, eps):
 
 def test_where_pruning_is_worthwhile():
     big = 2000, 20_000, 784, 5
-    fast = bool({"avx2", "avx512bw"} & target.target().features)
+    fast = tile_shapes.multiplies_bytes()
     for metric in METRICS:
         assert not _bounds.is_worthwhile(metric, UINT8, *big)
         for dtype in ("f4", "f8"):
