@@ -15,7 +15,7 @@ from ..distances import tile_shapes
 from ..distances.arguments import DEFINITIONS, Metric, most_int32_columns
 from . import _principal
 
-__all__ = ["Bounds", "Grid", "Packed", "choose", "choose_grid", "is_worthwhile", "worth_keeping"]
+__all__ = ["Bounds", "Grid", "Packed", "by_columns", "choose", "choose_grid", "is_worthwhile", "worth_keeping"]
 
 #: With less work, shorter rows, fewer rows of X to repay the rounding of Y, or more neighbours, it does not pay.
 _FEWEST_ELEMENTS = 1 << 31
@@ -60,6 +60,10 @@ class Bounds(NamedTuple):
     stretch: float = 1.0
     #: None: rows are rounded, and packed, where they are looked at.
     packed: Packed | None = None
+
+    def of_queries(self, some: slice) -> Bounds:
+        """Return the bounds for some rows of X."""
+        return self._replace(x=_principal.Features(self.x.rows[some], self.x.slack[some]))
 
 
 def is_worthwhile(metric: Metric, dtype: np.dtype[Any], n: int, m: int, d: int, k: int) -> bool:
@@ -106,13 +110,8 @@ def choose(
         return _for_queries(metric, kept, x, y, k)
     if is_cut:
         return None
-    if _principal.is_worthwhile(metric, len(x), m, d, k) and tile_shapes.multiplies_bytes():
-        anchors = _principal.choose(x, y, k)
-        if anchors is not None:
-            x_side, y_side = (_principal.features(anchors, rows, n_threads) for rows in (x, y))
-            grid = _covering_grid(x_side.rows, y_side.rows)
-            if grid is not None:
-                return Bounds(grid, x_side, y_side, stretch=anchors.stretch)
+    if (bounds := by_columns(metric, x, y, k, n_threads)) is not None:
+        return bounds
     if kept is not None and (bounds := _for_queries(metric, kept, x, y, k)) is not None:
         return bounds
     if not is_worthwhile(metric, x.dtype, task_rows, m, d, k):
@@ -122,6 +121,19 @@ def choose(
         return None
     nothing = np.empty(0)
     return Bounds(grid, _principal.Features(x, nothing), _principal.Features(y, nothing))
+
+
+def by_columns(metric: Metric, x: NDArray[Any], y: NDArray[Any], k: int, n_threads: int) -> Bounds | None:
+    """Return bounds by principal columns, if sizes and a sample of the rows ask for them."""
+    if not (_principal.is_worthwhile(metric, len(x), len(y), x.shape[1], k) and tile_shapes.multiplies_bytes()):
+        return None
+    anchors = _principal.choose(x, y, k)
+    if anchors is None:
+        return None
+    x_side = _principal.features(anchors, x, n_threads)
+    y_side = x_side if y is x else _principal.features(anchors, y, n_threads)
+    grid = _covering_grid(x_side.rows, y_side.rows)
+    return None if grid is None else Bounds(grid, x_side, y_side, stretch=anchors.stretch)
 
 
 def _for_queries(metric: Metric, kept: Bounds, x: NDArray[Any], y: NDArray[Any], k: int) -> Bounds | None:

@@ -13,7 +13,8 @@ Tree. In few columns, and of rows with structure, most distances need not be mad
 Pruning. Of large problems most pairs are pruned by a bound from rows, or from their principal columns, rounded to bytes
 (see `_pruning`).
 
-Symmetry. Where Y is X, each pair's distance is made once if that pays (see `_symmetric`).
+Symmetry. Where Y is X, each pair's distance is made once if that pays (see `_symmetric`) and there are no principal
+columns, which leave fewer.
 
 Order of rows. Rows often come sorted, and from far to near every one of them would move the heap. So blocks of Y,
 and the distances of a block, are visited in an order that has little to do with theirs.
@@ -188,8 +189,8 @@ def k_nearest(
     are too large: same neighbours, same bits, and up to five times faster than making them all. This takes another
     few bytes per value of up to 1,008 rows of X, and a few hundred rows of Y, per thread. Of L2 neighbours among long
     rows that vary mostly along a few directions, as images do, the bound is from up to 96 numbers per row of `X` and
-    `Y`, which are kept during the call, also of uint8: up to six times faster. Not where `Y` is `X` and each
-    distance is made once.
+    `Y`, which are kept during the call, also of uint8: up to six times faster. Where `Y` is `X` and each distance
+    would be made once, there are only bounds of the latter kind.
 
     Examples
     --------
@@ -260,19 +261,23 @@ def _outside_groups(
     place = x, x_groups, y, y_groups, k, n_threads
     choose_tree = _tree_choice.choose if prepared is None else prepared.tree_for
     tree = choose_tree(algorithm, arguments.base(metric), *place)
-    same = x is y and x_groups is y_groups
-    if tree is None and same and _symmetric.is_worthwhile(x, k, parallel.resolve(n_threads)):
-        return _nearest_by_symmetry(metric, x, x_groups, k, n_threads, progress)
+    same, threads = x is y and x_groups is y_groups, parallel.resolve(n_threads)
+    bounds = None
+    if tree is None and same and _symmetric.is_worthwhile(x, k, threads):
+        bounds = _bounds.by_columns(arguments.base(metric), x, y, k, threads)
+        if bounds is None:
+            return _nearest_by_symmetry(metric, x, x_groups, k, n_threads, progress)
     if progress is None:
         kept = None if prepared is None or tree is not None else prepared.bounds_for(len(x), n_threads)
-        return _nearest(metric, *place, tree, kept)
-    step = panels.TASK_ROWS * parallel.resolve(n_threads)
+        return _nearest(metric, *place, tree, kept, bounds)
+    step = panels.TASK_ROWS * threads
     if tree is not None:
         step = max(step, len(x) // _TREE_STEPS)
     parts = []
     for first in range(0, len(x), step):
         some = slice(first, first + step)
-        parts.append(_nearest(metric, x[some], x_groups[some], y, y_groups, k, n_threads, tree))
+        of_part = None if bounds is None else bounds.of_queries(some)
+        parts.append(_nearest(metric, x[some], x_groups[some], y, y_groups, k, n_threads, tree, bounds=of_part))
         progress(len(parts[-1][0]))
     distances, indices = zip(*parts, strict=True)
     return np.concatenate(distances), np.concatenate(indices)
@@ -308,6 +313,7 @@ def _nearest(
     n_threads: int | None,
     tree: _tree.Tree | None = None,
     kept: _bounds.Bounds | None = None,
+    bounds: _bounds.Bounds | None = None,
 ) -> tuple[NDArray[Any], NDArray[np.intp]]:
     """Find neighbours among settled rows, in a tree of those of Y if there is one; empty groups exclude nothing."""
     base = arguments.base(metric)
@@ -315,7 +321,7 @@ def _nearest(
         threads = parallel.resolve(n_threads, seconds=x.size * _TREE_COLUMN_SECONDS)
         keys, indices, _ = _tree.search(base, tree, x, x_groups, y_groups, k, x is y, threads)
         return _distances(metric, x, x_groups, y, y_groups, keys, indices, threads, by_tree=True), indices
-    keys, indices, threads, extreme = _search_rows(base, x, x_groups, y, y_groups, k, n_threads, kept)
+    keys, indices, threads, extreme = _search_rows(base, x, x_groups, y, y_groups, k, n_threads, kept, bounds)
     return _distances(metric, x, x_groups, y, y_groups, keys, indices, threads, extreme), indices
 
 
@@ -328,10 +334,11 @@ def _search_rows(
     k: int,
     n_threads: int | None,
     kept: _bounds.Bounds | None = None,
+    bounds: _bounds.Bounds | None = None,
 ) -> tuple[NDArray[Any], NDArray[np.intp], int, bool | None]:
     """Return sorted keys and indices, the threads that were used, and whether some totals are not ordinary.
 
-    None: it is not known. Bounds may have been `kept`.
+    None: it is not known. Bounds may have been `kept`, or chosen.
     """
     (n, d), m = x.shape, y.shape[0]
     ordinary = panels.ordinary_totals(metric, x.dtype, d)
@@ -339,7 +346,7 @@ def _search_rows(
     threads = parallel.resolve(n_threads, seconds=seconds)
     serial = seconds < parallel.SMALL_SECONDS and threads == 1
 
-    if _selection.is_worthwhile(n, m, k) and not _bounds.is_worthwhile(metric, x.dtype, n, m, d, k):
+    if bounds is None and _selection.is_worthwhile(n, m, k) and not _bounds.is_worthwhile(metric, x.dtype, n, m, d, k):
         keys, indices = new_heaps((n, k), ordinary.dtype)
         _selection.fill(metric, x, x_groups, y, y_groups, keys, indices, threads)
         return keys, indices, threads, None
@@ -358,7 +365,8 @@ def _search_rows(
     x_parts = [(first, min(n, first + rows_at_once)) for first in range(0, n, rows_at_once)]
     y_parts = _parts_of_y(m, k, len(x_parts), threads, 4 if kept is None else 1)
     keys, indices = new_heaps((len(y_parts), n, k), ordinary.dtype)
-    bounds = _bounds.choose(metric, x, y, k, rows_at_once, threads, kept, is_cut=len(y_parts) > 1)
+    if bounds is None:
+        bounds = _bounds.choose(metric, x, y, k, rows_at_once, threads, kept, is_cut=len(y_parts) > 1)
 
     def search(task: int) -> Iterator[None]:
         part, (first, last) = task % len(y_parts), x_parts[task // len(y_parts)]

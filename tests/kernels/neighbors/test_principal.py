@@ -6,6 +6,7 @@ import itertools
 import math
 import warnings
 from fractions import Fraction
+from functools import partial
 
 import numpy as np
 import pytest
@@ -13,16 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastml.kernels import k_nearest
-from fastml.kernels.neighbors import _bounds, _principal, _pruning, nearest
-from fastml.kernels.runtime import target
+from fastml.kernels.distances import panels, tile_shapes
+from fastml.kernels.neighbors import _bounds, _principal, _pruning, _symmetric, nearest
 from fastml.kernels.runtime.jit import jit_enabled
 
 DTYPES = ("float32", "float64", "uint8")
 FLOATS = DTYPES[:2]
 
-pytestmark = pytest.mark.skipif(
-    not {"avx2", "avx512bw"} & target.target().features, reason="no bounds without fast products of bytes"
-)
+pytestmark = pytest.mark.skipif(not tile_shapes.multiplies_bytes(), reason="no bounds without fast products of bytes")
 
 
 def same(one, other) -> bool:
@@ -159,6 +158,31 @@ def test_same_bits_with_exclusions(rng, columns, dtype):
         columns(15)
         assert same(k_nearest(Y, Y.copy(), k, exclude_self=True, n_threads=2), want[0]), k
         assert same(nearest._nearest("l2", Y[:200], *rows, 1), want[1])
+
+
+@pytest.mark.needs_jit
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_rows_among_themselves(rng, columns, monkeypatch, dtype):
+    """They go by columns, where there are such, before each distance is made once; in parts where progress is told."""
+    monkeypatch.setattr(_symmetric, "is_worthwhile", lambda *_: True)
+    n = panels.TASK_ROWS + 200
+    _, X = rows_of(of_low_rank, rng, 3, n, 90, dtype)
+    groups = rng.integers(0, 4, n)
+    ways = (
+        partial(k_nearest, X, None, 5),
+        partial(k_nearest, X, X, 3, exclude_self=True, metric="sqeuclidean"),
+        partial(nearest.k_nearest_outside_group, X, groups, 7),
+        partial(nearest.k_nearest_outside_group, X, groups, 7, progress=lambda rows: told.append(rows)),
+    )
+    told: list[int] = []
+    columns(0)
+    want = [way(n_threads=1) for way in ways]
+    assert sum(told) == n
+    told.clear()
+    columns(15)
+    monkeypatch.setattr(_symmetric, "fill_heaps", None)
+    assert all(same(way(n_threads=1), found) for way, found in zip(ways, want, strict=True))
+    assert told == [panels.TASK_ROWS, 200]
 
 
 @pytest.mark.needs_jit
