@@ -4,9 +4,8 @@ Every block of distances is looked through while it lies in cache; `panels` make
 `_tile_metrics`. A row keeps its k best so far in a heap whose root is the worst of them; most distances are not below
 the root, and 32 are dismissed with one comparison.
 
-Order. Distances are compared as integers: the bits of floats that are not negative have the order of
-the floats, with NaN above infinity. So one selection serves all dtypes, NaN comes last without a
-branch, and (distance, index) is an exact total order.
+Order. Distances are compared as integers: the bits of floats that are not negative have the order of the floats, with
+NaN above infinity. So one selection serves all dtypes, NaN comes last, and (distance, index) is a total order.
 
 Tree. In few columns, and of rows with structure, most distances need not be made (see `_tree`).
 
@@ -25,8 +24,7 @@ Many neighbors. Where a heap would be moved too often, the k smallest are select
 Extremes. L2 distances whose squares leave the range of their dtype are noticed when all is sorted, and then searched
 again (see `_extremes`).
 
-Few queries. Where the rows of X alone cannot feed the threads, Y is cut into parts as well; each part
-finds its own k best, and these are merged in the same order.
+Few queries. Where the rows of X cannot feed the threads, Y is cut too; each part's k best are merged in the same order.
 
 Exclusion. Rows may bear groups, and then a candidate of the query's own group is passed over. With a
 group for each row that is `exclude_self`; with the test fold as group it is cross-validation in one pass. `candidates`
