@@ -27,7 +27,8 @@ for dtype in ("float32", "uint8"):
         assert np.array_equal(found, (X[:, None] != Y).sum(axis=2))
 
 keys = [key for key in catalogue.ENTRIES if "mismatches" in key]
-assert keys == ["pairwise_mismatches", "k_nearest[mismatches]"]
+functions = ("k_nearest", "pairwise_argmin", "pairwise_argmin_min", "radius_counts", "radius_neighbors")
+assert sorted(keys) == sorted(["pairwise_mismatches", *(f"{name}[mismatches]" for name in functions)])
 for key in keys:
     entry = catalogue.ENTRIES[key]
     for dtype in ("float32", "uint8"):
