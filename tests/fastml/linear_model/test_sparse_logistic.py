@@ -255,6 +255,19 @@ def test_weights_are_repetitions(rng):
 # ------------------------------------------------------------------------------------ data that are hard
 
 
+@pytest.mark.parametrize("gone", [0, 2, 3])
+def test_a_class_without_weight_is_as_if_it_were_not_there(gone, rng):
+    """No derivatives of the others balance those of its intercept, which falls for ever."""
+    y = np.arange(120) % 4
+    X = rng.normal(size=(120, 5)) + np.eye(4, 5)[y]
+    kept = y != gone
+    model = LogisticRegression(l1_ratio=1).fit(X, y, kept.astype(float))
+    expected = LogisticRegression(l1_ratio=1, tol=1e-6).fit(X[kept], y[kept])
+    assert not model.coef_[gone].any()
+    assert np.delete(model.coef_, gone, axis=0) == pytest.approx(expected.coef_, abs=1e-6)
+    assert 0 <= model.objective_ - expected.objective_ <= model.duality_gap_ + 1e-12
+
+
 @pytest.mark.parametrize("classes", [2, 3])
 @pytest.mark.parametrize("l1_ratio", [1, 0.5])
 def test_a_strong_penalty_leaves_intercepts(classes, l1_ratio):
