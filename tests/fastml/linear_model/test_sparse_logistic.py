@@ -149,6 +149,7 @@ def test_settings_that_say_two_things_are_told(settings, message, instead):
         ({"l1_ratio": 1.5}, "l1_ratio is 1.5; it must be at least 0 and at most 1"),
         ({"l1_ratio": -0.1}, "l1_ratio is -0.1"),
         ({"l1_ratio": 1, "C": 0}, "C is 0; it must be above 0"),
+        ({"intercept_scaling": 1e200}, r"intercept_scaling is 1e\+200; it must be at least 1e-150 and at most 1e\+150"),
         ({"l1_ratio": 1, "C": 1e-320}, "the penalty .* exceeds float64"),
     ],
 )
