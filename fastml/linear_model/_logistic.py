@@ -183,7 +183,7 @@ class LogisticRegression(LinearClassifier):
         """
         C, l1_ratio = chosen_penalty(self.penalty, self.l1_ratio, self.C)
         parameters.flag(self.dual, "dual")
-        scaling = parameters.number(self.intercept_scaling, "intercept_scaling", above=True)
+        scaling = parameters.number(self.intercept_scaling, "intercept_scaling", least=1e-150, most=1e150)
         parameters.one_of(self.solver, "solver", _SOLVERS)
         tol = parameters.number(self.tol, "tol")
         max_iter = parameters.positive_integer(self.max_iter, "max_iter")

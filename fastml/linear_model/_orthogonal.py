@@ -27,9 +27,6 @@ _SQUARE_SECONDS = 2e-10
 #: Rows whose mean is taken off before anything is multiplied; the rest of the mean comes out exactly.
 _SHIFT_ROWS = 1024
 
-#: What a column may add to the rounding errors of one that depends on it, in units of its own, to be left out.
-_ROUNDING = 10.0
-
 
 class Reduced(NamedTuple):
     """A problem of least squares in no more rows than columns, with the same minima."""

@@ -74,7 +74,10 @@ def not_below_zero(solution: _Solution, reduced: Reduced, noise: Array, alpha: A
         problem = _OneTarget(reduced.R[:, kept], reduced.targets[:, target : target + 1], noise[kept], strength)
         rounding = max(reduced.shape) * eps * float(np.linalg.norm(reduced.targets[:, target]))
         coef[:, target] = 0.0
-        coef[kept, target] = non_negative(problem, lengths[kept], solution.rank, rounding)
+        # The penalty is a row of its own for each column: it makes them longer, and independent of one another.
+        longer = np.hypot(lengths[kept], math.sqrt(strength))
+        rank = solution.rank if strength == 0 else len(kept)
+        coef[kept, target] = non_negative(problem, longer, rank, rounding)
     return coef
 
 

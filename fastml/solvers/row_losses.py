@@ -59,7 +59,10 @@ class RowLosses(ABC):
 
     @abstractmethod
     def balance(self, A: Array) -> Array:
-        """Return factors (n,) in (0, 1] after which the rows of derivatives `A` sum to 0."""
+        """Return factors (n,) in (0, 1] after which the rows of derivatives `A` sum to 0.
+
+        Where no factors can do that, `A` is changed, to derivatives that scores elsewhere have.
+        """
 
     @abstractmethod
     def conjugate(self, Z: Array, A: Array, factors: Array) -> float:
@@ -89,6 +92,7 @@ class CrossEntropy(RowLosses):
         self._codes, self.weight = codes, shares
         self._positive = [codes == c for c in ([1] if n_classes == 2 else range(n_classes))]
         self._signs = [np.where(positive, 1.0, -1.0) for positive in self._positive]
+        self._weightless = [c for c, positive in enumerate(self._positive) if not shares[positive].any()]
 
     def rest(self, Z: Array, c: int) -> Array | None:
         """Return the logarithm of the sum of the exponentials of the other scores."""
@@ -137,6 +141,10 @@ class CrossEntropy(RowLosses):
         """Return factors after which derivatives sum to 0."""
         if self.scores == 1:
             return _two_sides(A[0])
+        # The derivatives of a class without weight are nowhere below 0, and 0 in the limit of its intercept.
+        for c in self._weightless:
+            A[self._codes, np.arange(A.shape[1])] += A[c]
+            A[c] = 0.0
         # Scaled by class, rows sum to 0 if the factors are the stationary distribution of the chain in which
         # derivatives are rates from a row's class to others.
         rates = np.array([A[:, positive].sum(axis=1) for positive in self._positive])

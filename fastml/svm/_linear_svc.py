@@ -220,7 +220,7 @@ class LinearSVC(LinearClassifier):
         free = fit_intercept and not regularized
         if free and self.multi_class == "crammer_singer":
             raise ValueError("regularize_intercept=False needs multi_class='ovr', or fit_intercept=False")
-        scaling = parameters.number(self.intercept_scaling, "intercept_scaling", above=True)
+        scaling = parameters.number(self.intercept_scaling, "intercept_scaling", least=1e-150, most=1e150)
         return Settings(
             squared=self.loss == "squared_hinge",
             C=parameters.number(self.C, "C", above=True),

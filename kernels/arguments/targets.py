@@ -42,9 +42,16 @@ def weights(
         return w, 1.0
     if largest == 0:
         raise ValueError("sample_weight is zero everywhere; at least one weight must be positive")
-    if not _ORDINARY_WEIGHTS[0] <= largest <= _ORDINARY_WEIGHTS[1]:
-        w = np.ldexp(w, -math.frexp(largest)[1])
+    w = ordinary(w, largest)
     return w, float(np.add.reduce(w, dtype=np.float64))
+
+
+def ordinary(w: Array, largest: float) -> Array:
+    """Return weights for a mean, multiplied by a power of two where the largest is very small or large."""
+    if largest == 0 or _ORDINARY_WEIGHTS[0] <= largest <= _ORDINARY_WEIGHTS[1]:
+        return w
+    scaled: Array = np.ldexp(w, -math.frexp(largest)[1])
+    return scaled
 
 
 def checked_target(y: ArrayLike, target: str, name: str, n: int, rows: str, dtype: np.dtype[Any]) -> Array:

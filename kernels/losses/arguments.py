@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 
 from ..arguments.arrays import Array, as_contiguous, floating, real
 from ..arguments.scalars import listed, scalar
-from ..arguments.targets import checked_classes, checked_target, refuse_empty, weights
+from ..arguments.targets import checked_classes, checked_target, ordinary, refuse_empty, weights
 
 #: What can become of the losses of the rows.
 REDUCTIONS = ("mean", "sum", "none")
@@ -128,6 +128,8 @@ def cross_entropy(
     smoothing = checked_smoothing(label_smoothing, dtype)
     of_classes = None if class_weight is None else _class_weights(class_weight, Z.shape[1], dtype)
     if y.ndim == 1 and not (of_classes is None and ignored is None):
+        if mean and of_classes is not None:
+            of_classes = ordinary(of_classes, float(of_classes.max(initial=0)))
         shares = np.ones(len(y), dtype) if of_classes is None else of_classes[y]
         if weight is not None:
             shares *= weight
@@ -135,6 +137,8 @@ def cross_entropy(
             shares[ignored] = 0
             y = np.where(ignored, -1, y)
         if mean:
+            if smoothing == 0:
+                shares = ordinary(shares, float(shares.max()))
             divisor = float(np.add.reduce(shares, dtype=np.float64))
             if divisor == 0:
                 raise ValueError("no row counts: all are ignored, or have weight 0, or a class of weight 0")

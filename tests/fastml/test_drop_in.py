@@ -26,10 +26,12 @@ LISTED = "1.9"
 #: Their files, whether CI runs them, and the share of the counted tests without sparse X that pass: at least this one,
 #: which is to rise to 0.7 in all of them.
 FILES = {
-    "sklearn.svm.tests.test_svm": (True, 0.65),
-    "sklearn.linear_model.tests.test_base": (True, 0.7),
+    "sklearn.svm.tests.test_svm": (True, 0.8),
+    "sklearn.linear_model.tests.test_base": (True, 0.9),
     "sklearn.neural_network.tests.test_mlp": (True, 0.45),
     "sklearn.linear_model.tests.test_sgd": (False, 0.5),
+    "sklearn.linear_model.tests.test_logistic": (False, 0.7),
+    "sklearn.linear_model.tests.test_ridge": (False, 0.9),
 }
 
 #: Why a test may fail; the latter two say where to read more.

@@ -94,6 +94,16 @@ def test_units_do_not_matter(rng):
     assert LinearRegression(positive=True).fit(X * units, y).coef_ * units == pytest.approx(expected, abs=1e-10)
 
 
+def test_columns_that_a_ridge_allows_nothing_keep_none_out(rng):
+    """By their lengths alone they would be the first to enter, which brings next to nothing, and that was the end."""
+    X = rng.normal(size=(5, 4))
+    y = X @ [1.0, 1.0, 1.0, -1.0] + 0.1 * rng.normal(size=5)
+    X = np.hstack([X, 1e-11 * (y[:, np.newaxis] + 0.01 * rng.normal(size=(5, 6)))])
+    expected, _ = nnls(np.vstack([X, np.sqrt(0.1) * np.eye(10)]), np.append(y, np.zeros(10)))
+    model = Ridge(0.1, fit_intercept=False, positive=True).fit(X, y)
+    assert model.coef_ == pytest.approx(expected, abs=1e-9)
+
+
 def test_what_is_positive_by_itself_is_not_changed(rng):
     X = rng.normal(size=(100, 5)).astype(np.float32)
     y = X @ np.arange(1.0, 6.0) + 7

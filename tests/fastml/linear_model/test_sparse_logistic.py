@@ -149,6 +149,7 @@ def test_settings_that_say_two_things_are_told(settings, message, instead):
         ({"l1_ratio": 1.5}, "l1_ratio is 1.5; it must be at least 0 and at most 1"),
         ({"l1_ratio": -0.1}, "l1_ratio is -0.1"),
         ({"l1_ratio": 1, "C": 0}, "C is 0; it must be above 0"),
+        ({"intercept_scaling": 1e200}, r"intercept_scaling is 1e\+200; it must be at least 1e-150 and at most 1e\+150"),
         ({"l1_ratio": 1, "C": 1e-320}, "the penalty .* exceeds float64"),
     ],
 )
@@ -253,6 +254,19 @@ def test_weights_are_repetitions(rng):
 
 
 # ------------------------------------------------------------------------------------ data that are hard
+
+
+@pytest.mark.parametrize("gone", [0, 2, 3])
+def test_a_class_without_weight_is_as_if_it_were_not_there(gone, rng):
+    """No derivatives of the others balance those of its intercept, which falls for ever."""
+    y = np.arange(120) % 4
+    X = rng.normal(size=(120, 5)) + np.eye(4, 5)[y]
+    kept = y != gone
+    model = LogisticRegression(l1_ratio=1).fit(X, y, kept.astype(float))
+    expected = LogisticRegression(l1_ratio=1, tol=1e-6).fit(X[kept], y[kept])
+    assert not model.coef_[gone].any()
+    assert np.delete(model.coef_, gone, axis=0) == pytest.approx(expected.coef_, abs=1e-6)
+    assert 0 <= model.objective_ - expected.objective_ <= model.duality_gap_ + 1e-12
 
 
 @pytest.mark.parametrize("classes", [2, 3])

@@ -500,6 +500,7 @@ def test_verbose(form, capsys):
         ({"fit_intercept": 0}, TypeError, "fit_intercept is 0"),
         ({"regularize_intercept": None}, TypeError, "regularize_intercept is None"),
         ({"intercept_scaling": 0}, ValueError, "intercept_scaling is 0"),
+        ({"intercept_scaling": 1e-200}, ValueError, "intercept_scaling is 1e-200; it must be at least 1e-150 and at"),
         ({"max_iter": 0}, ValueError, "max_iter is 0"),
         ({"multi_class": "crammer_singer", "regularize_intercept": False}, ValueError, "needs multi_class='ovr'"),
     ],

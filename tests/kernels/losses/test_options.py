@@ -245,6 +245,21 @@ def test_ignored_rows_are_not_there_whatever_their_scores(ops, rng, same_bits, d
         assert (rows[~ignored] > 0).all()
 
 
+@pytest.mark.parametrize("smoothing", [0.0, 0.25])
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_a_mean_does_not_depend_on_the_size_of_class_weights(ops, rng, dtype, smoothing):
+    """Neither their sum nor its reciprocal overflows, as with weights of rows."""
+    Z, y = class_problem(rng, "indices")
+    Z, v, w = Z.astype(dtype), np.array([1, 2, 1, 0.5, 1], dtype), np.full(len(y), 1e4, dtype)
+    expected, derivatives = ops.softmax_cross_entropy_gradient(Z, y, class_weight=v, label_smoothing=smoothing)
+    least, most = np.finfo(dtype).smallest_subnormal, np.finfo(dtype).max
+    for size in (4 * least, most / 2):
+        kwargs = {"class_weight": v * size, "label_smoothing": smoothing, "sample_weight": w}
+        value, dZ = ops.softmax_cross_entropy_gradient(Z, y, **kwargs)
+        assert value == pytest.approx(expected, rel=RTOL[dtype])
+        assert_allclose(dZ, derivatives, rtol=8 * RTOL[dtype], atol=1e-9)
+
+
 def test_where_nothing_counts_a_mean_is_refused(ops):
     Z = np.zeros((2, 3))
     for kwargs in ({"ignore_index": 1}, {"class_weight": [1, 0, 1]}):
