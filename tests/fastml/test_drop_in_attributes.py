@@ -9,6 +9,7 @@ from sklearn import linear_model, neural_network, svm
 from sklearn.base import is_classifier
 
 import fastml
+from versions import SKLEARN
 
 SETTINGS = {
     "LinearRegression": (linear_model.LinearRegression, {}),
@@ -62,6 +63,8 @@ def test_the_twins_attributes_are_there(name, more, targets, seed):
     twin, settings = SETTINGS[name]
     if name == "SGDRegressor" and targets == "several":
         pytest.skip("the twin has one target")
+    if more.get("early_stopping") and SKLEARN < (1, 7):
+        pytest.skip("the twin of scikit-learn 1.6 stops early with labels that are numbers only")
     settings = settings | more
     theirs = attributes(fitted(twin(**settings), targets, seed))
     ours = attributes(fitted(getattr(fastml, name)(**settings), targets, seed))

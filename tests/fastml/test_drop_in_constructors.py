@@ -8,11 +8,11 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-import sklearn
 from sklearn import linear_model, neural_network, svm
 from sklearn.base import clone, is_classifier
 
 import fastml
+from versions import SKLEARN
 
 TWINS = {
     "LinearRegression": linear_model.LinearRegression,
@@ -27,7 +27,6 @@ TWINS = {
 
 #: Where the parameters stand is as in this version of scikit-learn and later ones.
 NEWEST = (1, 9)
-VERSION = tuple(int(part) for part in sklearn.__version__.split(".")[:2])
 
 #: What older versions have and the newest one has no more.
 GONE = {("LogisticRegression", "multi_class")}
@@ -65,13 +64,13 @@ def test_the_twins_keywords_are_there(name):
     assert theirs <= {parameter.name for parameter in parameters(getattr(fastml, name))}
 
 
-@pytest.mark.skipif(VERSION < NEWEST, reason="places and defaults are those of a later scikit-learn")
+@pytest.mark.skipif(SKLEARN < NEWEST, reason="places and defaults are those of a later scikit-learn")
 @pytest.mark.parametrize("name", TWINS)
 def test_they_stand_in_the_twins_places_with_its_defaults(name):
     assert differences(name, parameters(getattr(fastml, name)), parameters(TWINS[name])) == []
 
 
-@pytest.mark.skipif(VERSION < NEWEST, reason="places and defaults are those of a later scikit-learn")
+@pytest.mark.skipif(SKLEARN < NEWEST, reason="places and defaults are those of a later scikit-learn")
 @pytest.mark.parametrize("name", TWINS)
 def test_methods_take_what_the_twins_methods_take(name):
     for method in METHODS:
@@ -285,7 +284,7 @@ def test_deprecated_penalties_of_logistic_regression(seed, same_bits):
     assert (without.coef_ != plain.coef_).any()
 
 
-@pytest.mark.skipif(VERSION < NEWEST, reason="what is deprecated is of a later scikit-learn")
+@pytest.mark.skipif(SKLEARN < NEWEST, reason="what is deprecated is of a later scikit-learn")
 @pytest.mark.parametrize("params", [{"penalty": "l2"}, {"penalty": None}, {"l1_ratio": None}], ids=str)
 def test_the_twin_warns_of_the_same(params, seed):
     """When it takes them no more, neither does fastml."""

@@ -17,8 +17,8 @@ TWINS |= {name: (getattr(impute, name), getattr(their_imputers, name)) for name 
 #: Those that search by one of scikit-learn's algorithms.
 SEARCHES = [name for name, (_, twin) in TWINS.items() if "leaf_size" in inspect.signature(twin).parameters]
 
-#: What ours have beside: scikit-learn's use one thread.
-EXTRA = {"NearestCentroid": ["n_jobs"], "KNNImputer": ["n_jobs"]}
+#: What ours have beside: scikit-learn's use one thread, and have no weights.
+EXTRA = {"NearestCentroid": ["n_jobs"], "KNNImputer": ["n_jobs"], "KNeighborsClassifier": ["class_weight"]}
 
 
 @pytest.fixture
