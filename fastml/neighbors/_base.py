@@ -139,7 +139,8 @@ class NeighborSearch(KeptRows):
         k = parameters.positive_integer(self.n_neighbors if n_neighbors is None else n_neighbors, "n_neighbors")
         if k > self._n_present - (X is None):
             left_out = ", of which each query leaves out one (itself)" if X is None else ""
-            raise ValueError(f"n_neighbors is {k}; there are {self._n_present} training rows{left_out}")
+            counted = "training rows" if self._present is None else "training rows of weight above 0"
+            raise ValueError(f"n_neighbors is {k}; there are {self._n_present} {counted}{left_out}")
         return self._nearest(queries, rows, k, exclude_self=X is None)
 
     def _nearest(
