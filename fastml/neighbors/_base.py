@@ -227,7 +227,7 @@ class KNeighbors(MultiOutputMixin, NeighborSearch):
         self._row_weights = self._present = None
         weight = None if sample_weight is None else checked_weight_with_sum(sample_weight, len(targets))
         if weight is not None and (weight != 1).any():
-            self._row_weights = RowWeights(weight)
+            self._row_weights = RowWeights(weight.copy())  # the caller may change them
             self._present, self._n_present = self._row_weights.present, self._row_weights.n_present
         return targets
 

@@ -209,6 +209,15 @@ def test_rows_that_weigh_less_than_n_neighbors():
         heavy.set_params(n_neighbors=4).predict(None)
 
 
+def test_weights_that_change_after_fit_change_nothing(data):
+    X, y, weight, queries = data
+    weight = weight.astype(np.float64)
+    model = KNeighborsClassifier(5).fit(X, y, weight)
+    before = model.predict_proba(queries)
+    weight[:] = 0
+    assert np.array_equal(model.predict_proba(queries), before)
+
+
 @pytest.mark.parametrize("weights", ["uniform", "distance"])
 def test_means_of_large_targets_stay_in_range(weights):
     """However many places few rows fill."""
