@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -30,6 +31,12 @@ _ALGORITHMS: dict[str, distances_arguments.Algorithm] = {
     "kd_tree": "tree",
     "ball_tree": "tree",
 }
+
+#: scikit-learn's words come first, for its users' filters.
+_P_IS_TWICE = (
+    "Parameter p is found in metric_params. The corresponding parameter from __init__ is ignored. "
+    "Pass the parameter p alone, or p=None."
+)
 
 
 class _Kept:
@@ -72,19 +79,24 @@ class KeptRows(BaseEstimator):
         parameters.threads(self.n_jobs)
         parameters.one_of(self.algorithm, "algorithm", _ALGORITHMS)
         parameters.positive_integer(self.leaf_size, "leaf_size")
-        short = checked_metric(self.metric, self.p)
+        p, params = self.p, self.metric_params
+        if self.metric == "minkowski" and isinstance(params, dict) and "p" in params:
+            p, params = params["p"], {name: value for name, value in params.items() if name != "p"}
+            if self.p is not None:
+                warnings.warn(_P_IS_TWICE, SyntaxWarning, stacklevel=4)
+        short = checked_metric(self.metric, p)
         checked = validate_data(self, X, y, **settings)
         rows, targets = checked if isinstance(checked, tuple) else (checked, None)
         # The dtype that the kernels work in, settled now and not at every call: uint8 stays uint8.
         self._fit_X, _, kind = distances_arguments.pair(rows)
-        factors = distances_arguments.column_factors(short, self.metric_params, kind, self._fit_X.shape[1])
+        factors = distances_arguments.column_factors(short, params, kind, self._fit_X.shape[1])
         self._metric_params = None
-        if self.metric_params is not None and factors is not None:
-            self._metric_params = {"w": np.array(self.metric_params["w"], np.float64)}
+        if params is not None and factors is not None:
+            self._metric_params = {"w": np.array(params["w"], np.float64)}
         self.effective_metric_ = effective_metric(short)
         self.effective_metric_params_ = {name: w.copy() for name, w in (self._metric_params or {}).items()}
         if self._metric_params is not None and self.metric == "minkowski":  # as scikit-learn names it with weights
-            self.effective_metric_, self.effective_metric_params_["p"] = "minkowski", self.p
+            self.effective_metric_, self.effective_metric_params_["p"] = "minkowski", p
         self._kept = _Kept(short, _ALGORITHMS[self.algorithm])
         self.n_samples_fit_ = self._n_present = len(self._fit_X)
         return targets
