@@ -29,7 +29,7 @@ from tqdm import tqdm
 
 from ..kernels.distances import arguments as distances_arguments
 from ..kernels.runtime.compile_notice import silent
-from ..neighbors.row_weights import RowWeights
+from ..neighbors.row_weights import RowWeights, padded
 from ..neighbors.voting import NeighborWeights, check_weights, checked_metric, weights_of
 from ..utils import parameters
 from ..utils.lazy import lazy_module
@@ -346,6 +346,9 @@ def knn_cross_validation(
             scored = 0
             for some in [searches] if pooled else [[search] for search in searches]:
                 found = [find(search, metric=metric) for search in some]
+                if weighed is not None and len(found) > 1:  # each took as many as its training rows need
+                    width = max(indices.shape[1] for _, indices in found)
+                    found = [padded(*of_search, width) for of_search in found]
                 distances, neighbors = (_joined(parts) for parts in zip(*found, strict=True))
                 rows = _joined([test for search in some for test in search.tests])
                 sizes = np.array([len(rows)] if pooled else [len(test) for test in some[0].tests])

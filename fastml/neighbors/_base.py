@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -30,6 +31,12 @@ _ALGORITHMS: dict[str, distances_arguments.Algorithm] = {
     "kd_tree": "tree",
     "ball_tree": "tree",
 }
+
+#: scikit-learn's words come first, for its users' filters.
+_P_IS_TWICE = (
+    "Parameter p is found in metric_params. The corresponding parameter from __init__ is ignored. "
+    "Pass the parameter p alone, or p=None."
+)
 
 
 class _Kept:
@@ -72,19 +79,24 @@ class KeptRows(BaseEstimator):
         parameters.threads(self.n_jobs)
         parameters.one_of(self.algorithm, "algorithm", _ALGORITHMS)
         parameters.positive_integer(self.leaf_size, "leaf_size")
-        short = checked_metric(self.metric, self.p)
+        p, params = self.p, self.metric_params
+        if self.metric == "minkowski" and isinstance(params, dict) and "p" in params:
+            p, params = params["p"], {name: value for name, value in params.items() if name != "p"}
+            if self.p is not None:
+                warnings.warn(_P_IS_TWICE, SyntaxWarning, stacklevel=4)
+        short = checked_metric(self.metric, p)
         checked = validate_data(self, X, y, **settings)
         rows, targets = checked if isinstance(checked, tuple) else (checked, None)
         # The dtype that the kernels work in, settled now and not at every call: uint8 stays uint8.
         self._fit_X, _, kind = distances_arguments.pair(rows)
-        factors = distances_arguments.column_factors(short, self.metric_params, kind, self._fit_X.shape[1])
+        factors = distances_arguments.column_factors(short, params, kind, self._fit_X.shape[1])
         self._metric_params = None
-        if self.metric_params is not None and factors is not None:
-            self._metric_params = {"w": np.array(self.metric_params["w"], np.float64)}
+        if params is not None and factors is not None:
+            self._metric_params = {"w": np.array(params["w"], np.float64)}
         self.effective_metric_ = effective_metric(short)
         self.effective_metric_params_ = {name: w.copy() for name, w in (self._metric_params or {}).items()}
         if self._metric_params is not None and self.metric == "minkowski":  # as scikit-learn names it with weights
-            self.effective_metric_, self.effective_metric_params_["p"] = "minkowski", self.p
+            self.effective_metric_, self.effective_metric_params_["p"] = "minkowski", p
         self._kept = _Kept(short, _ALGORITHMS[self.algorithm])
         self.n_samples_fit_ = self._n_present = len(self._fit_X)
         return targets
@@ -139,7 +151,8 @@ class NeighborSearch(KeptRows):
         k = parameters.positive_integer(self.n_neighbors if n_neighbors is None else n_neighbors, "n_neighbors")
         if k > self._n_present - (X is None):
             left_out = ", of which each query leaves out one (itself)" if X is None else ""
-            raise ValueError(f"n_neighbors is {k}; there are {self._n_present} training rows{left_out}")
+            counted = "training rows" if self._present is None else "training rows of weight above 0"
+            raise ValueError(f"n_neighbors is {k}; there are {self._n_present} {counted}{left_out}")
         return self._nearest(queries, rows, k, exclude_self=X is None)
 
     def _nearest(
@@ -226,7 +239,7 @@ class KNeighbors(MultiOutputMixin, NeighborSearch):
         self._row_weights = self._present = None
         weight = None if sample_weight is None else checked_weight_with_sum(sample_weight, len(targets))
         if weight is not None and (weight != 1).any():
-            self._row_weights = RowWeights(weight)
+            self._row_weights = RowWeights(weight.copy())  # the caller may change them
             self._present, self._n_present = self._row_weights.present, self._row_weights.n_present
         return targets
 

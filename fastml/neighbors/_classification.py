@@ -145,7 +145,9 @@ class KNeighborsClassifier(CheckedScore, ClassifierMixin, KNeighbors):
         if self.class_weight is None:
             return [None] * len(self._labels)
         given = self.class_weight if isinstance(self.class_weight, list) else [self.class_weight] * len(self._labels)
-        if self.class_weight is given and not (self.outputs_2d_ and len(given) == len(self._labels)):
+        if self.class_weight is given and not self.outputs_2d_:
+            raise ValueError("class_weight is a list, which is for several outputs; y has one")
+        if len(given) != len(self._labels):
             raise ValueError(f"class_weight has {len(given)} entries, y has {len(self._labels)} outputs")
         weight = None if self._row_weights is None else self._row_weights.weight
         return [

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from .voting import NeighborWeights, weights_of
 
-__all__ = ["Places", "RowWeights"]
+__all__ = ["Places", "RowWeights", "padded"]
 
 #: So many neighbours for each place are looked for at once if that is always enough; else those that most queries need.
 _AT_ONCE = 8
@@ -23,6 +23,14 @@ _AT_ONCE = 8
 #: Finds the nearest rows of weight above 0, ``find(queries, count)``: distances and indices (queries, count); the
 #: index is -1 where there are no more.
 Find = Callable[[NDArray[np.intp], int], tuple[NDArray[Any], NDArray[np.intp]]]
+
+
+def padded(distances: NDArray[Any], indices: NDArray[np.intp], width: int) -> tuple[NDArray[Any], NDArray[np.intp]]:
+    """Return copies of neighbours with so many places for each query; the index of those that are none is -1."""
+    wider = np.zeros((len(indices), width), distances.dtype), np.full((len(indices), width), -1)
+    for values, narrower in zip(wider, (distances, indices), strict=True):
+        values[:, : narrower.shape[1]] = narrower
+    return wider
 
 
 class Places(NamedTuple):
@@ -82,10 +90,7 @@ class RowWeights:
             if not short.size:
                 break
             count = min(most, 2 * count)
-            wider = np.zeros((len(queries), count), distances.dtype), np.full((len(queries), count), -1)
-            for values, narrower in zip(wider, (distances, indices), strict=True):
-                values[:, : narrower.shape[1]] = narrower
-            distances, indices = wider
+            distances, indices = padded(distances, indices, count)
             distances[short], indices[short] = find(queries[short], count)
         return distances, indices
 

@@ -36,6 +36,9 @@ _AT_ONCE = 1 << 16
 #: Sums of fewer than 2^30 such targets stay in the range of float64, weighted by up to 2.
 _LARGE = 2.0**990
 
+#: Such a power of two keeps sums of the largest targets in range, whose weights add up to less than 2^62.
+_SHIFT = 64
+
 #: Up to so many classes for each neighbour, counting all of them costs less than sorting the neighbours' labels.
 _CLASSES_PER_NEIGHBOR = 64
 
@@ -245,18 +248,16 @@ def mean_over_ranks(
 ) -> NDArray[np.float64]:
     """Return the weighted mean over each row's neighbours, summed from the nearest to the farthest.
 
-    `targets` is (m,) or (m, outputs), `indices` (n, k); the result is (n,) or (n, outputs). Weights of a row add up to
-    at most 2 k. Where targets are `large` (see `are_large`) and a sum leaves the range of float64, it is made of
-    targets over a power of two.
+    `targets` is (m,) or (m, outputs), `indices` (n, k); the result is (n,) or (n, outputs). Where targets are `large`
+    (see `are_large`) and a sum leaves the range of float64, it is made of targets over a power of two.
     """
     if not large:
         return _means_over_ranks(targets, indices, weights)
     with np.errstate(over="ignore", invalid="ignore"):
         means = _means_over_ranks(targets, indices, weights)
     rows = ~np.isfinite(means).all(axis=tuple(range(1, means.ndim)))
-    shift = 1 + (2 * indices.shape[1]).bit_length()
-    again = _means_over_ranks(np.ldexp(targets, -shift), indices[rows], None if weights is None else weights[rows])
-    means[rows] = in_range(again, shift)
+    again = _means_over_ranks(np.ldexp(targets, -_SHIFT), indices[rows], None if weights is None else weights[rows])
+    means[rows] = np.where(np.isfinite(means[rows]), means[rows], in_range(again, _SHIFT))
     return means
 
 

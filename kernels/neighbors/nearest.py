@@ -176,10 +176,8 @@ def k_nearest(
     m if that is less), and n integers with `exclude_self` or where `Y` is `X`.
 
     Queries that have L2 neighbours whose squares leave the range of the dtype take two to five times as long, and a
-    copy of `Y` in float64.
-
-    Of up to 16 queries rows of `Y` in 16-bit floats are widened in parts of eight megabytes for each thread, otherwise
-    as a whole.
+    copy of `Y` in float64. Of up to 16 queries rows of `Y` in 16-bit floats are widened in parts of eight megabytes for
+    each thread, otherwise as a whole.
 
     With `exclude_self`, `groups` and `where` the result is that of a search among the candidates alone, with the same
     bits. Within groups only pairs of one group are looked at, and both sides are copied; the rows that `where` leaves

@@ -17,7 +17,7 @@ TWINS |= {name: (getattr(impute, name), getattr(their_imputers, name)) for name 
 #: Those that search by one of scikit-learn's algorithms.
 SEARCHES = [name for name, (_, twin) in TWINS.items() if "leaf_size" in inspect.signature(twin).parameters]
 
-#: What ours have beside: scikit-learn's use one thread, and have no weights.
+#: What ours have beside: scikit-learn's use one thread, and its neighbors have no weights of classes.
 EXTRA = {"NearestCentroid": ["n_jobs"], "KNNImputer": ["n_jobs"], "KNeighborsClassifier": ["class_weight"]}
 
 
@@ -127,7 +127,7 @@ def test_what_is_not_there_is_named_and_so_is_what_there_is(data, name):
         ({"p": 3}, "p is 3; it must be 1, 2 or infinity"),
         ({"algorithm": "cover_tree"}, "algorithm is 'cover_tree'; it must be one of 'auto', 'brute', 'kd_tree'"),
         ({"leaf_size": 0}, "leaf_size is 0; it must be a positive integer"),
-        ({"metric_params": {"p": 3}}, "metric_params has 'p'; 'w' may be in it"),
+        ({"metric_params": {"V": 3}}, "metric_params has 'V'; 'w' may be in it"),
         ({"metric": "cosine", "metric_params": {"w": [1, 1, 1]}}, "metric_params has 'w'; nothing may be in it"),
     ):
         with pytest.raises(ValueError, match=message):

@@ -4,8 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from sklearn.metrics import get_scorer, make_scorer, mean_absolute_error
-from sklearn.model_selection import GroupKFold, KFold, LeaveOneOut, PredefinedSplit, RepeatedKFold, ShuffleSplit
+from sklearn.metrics import get_scorer, make_scorer, mean_absolute_error, r2_score
+from sklearn.model_selection import (
+    GroupKFold,
+    KFold,
+    LeaveOneOut,
+    PredefinedSplit,
+    RepeatedKFold,
+    ShuffleSplit,
+    TimeSeriesSplit,
+)
 
 from fastml import KNeighborsClassifier, KNeighborsRegressor, knn_cross_validation
 from fastml.kernels.neighbors import nearest
@@ -111,6 +119,17 @@ def test_folds_of_one_row_are_scored_together(data, rng, weight, kind):
     model = (KNeighborsClassifier if kind == "labels" else KNeighborsRegressor)(2).fit(X, y, weight)
     assert np.array_equal(found.predictions[0, 0], model.predict(None))
     assert found.scores.tolist() == [[[model.score(None, y, weight)]]]
+
+
+def test_folds_of_one_row_need_not_look_equally_far(data, weight):
+    """Each trains on its own rows, of which more or fewer fill the places."""
+    X, y, splitter = data[0], data[1].astype(np.float64), TimeSeriesSplit(20, test_size=1)
+    found = knn_cross_validation(X, y, n_neighbors=4, cv=splitter, task="regression", sample_weight=weight)
+    tests = np.arange(70, 90)
+    predicted = [
+        KNeighborsRegressor(4).fit(X[:test], y[:test], weight[:test]).predict(X[test : test + 1])[0] for test in tests
+    ]
+    assert found.scores.tolist() == [[[r2_score(y[tests], predicted, sample_weight=weight[tests])]]]
 
 
 def test_what_is_refused(data, weight):

@@ -40,6 +40,24 @@ def test_weights_of_columns_are_those_of_scikit_learn(rng, p):
         KNeighborsRegressor(5, metric_params={"w": [1.0]}).fit(X, y)
 
 
+def test_a_power_among_metric_params_counts(rng):
+    """As in scikit-learn, whose classifier itself writes it into the caller's dict."""
+    X = rng.standard_normal((50, 3))
+    for more in ({}, {"w": np.array([1.0, 0.5, 2.0])}):
+        params = {"p": 1, **more}
+        with pytest.warns(SyntaxWarning, match="Parameter p is found in metric_params"):
+            found = NearestNeighbors(metric_params=params).fit(X)
+        expected = NearestNeighbors(p=1, metric_params=more).fit(X)
+        assert_array_equal(found.kneighbors()[0], expected.kneighbors()[0])
+        theirs_found = theirs.NearestNeighbors(p=None, metric_params=params).fit(X)
+        found = NearestNeighbors(p=None, metric_params=params).fit(X)
+        assert found.effective_metric_ == theirs_found.effective_metric_
+        assert found.effective_metric_params_.keys() == theirs_found.effective_metric_params_.keys()
+        assert_allclose(found.kneighbors()[0], theirs_found.kneighbors()[0])
+    with pytest.raises(ValueError, match="p is 3; it must be 1, 2 or infinity"):
+        NearestNeighbors(p=None, metric_params={"p": 3}).fit(X)
+
+
 def test_weights_of_columns_are_those_of_the_fit(rng):
     """As the metric is: what is set or written afterwards is for the next fit, also if that is refused."""
     X, y, w = rng.standard_normal((50, 2)), rng.standard_normal(50), np.ones(2)

@@ -108,7 +108,9 @@ def test_neighbors_are_those_without_weights_less_those_of_weight_0(data):
     assert model.kneighbors_graph(queries).shape == (40, 80)
     assert model.n_samples_fit_ == 80
     there = np.count_nonzero(weight)
-    with pytest.raises(ValueError, match=f"n_neighbors is {there + 1}; there are {there} training rows"):
+    with pytest.raises(
+        ValueError, match=f"n_neighbors is {there + 1}; there are {there} training rows of weight above 0"
+    ):
         model.kneighbors(queries, there + 1)
 
 
@@ -207,6 +209,24 @@ def test_rows_that_weigh_less_than_n_neighbors():
         heavy.set_params(n_neighbors=4).predict(None)
 
 
+def test_weights_that_change_after_fit_change_nothing(data):
+    X, y, weight, queries = data
+    weight = weight.astype(np.float64)
+    model = KNeighborsClassifier(5).fit(X, y, weight)
+    before = model.predict_proba(queries)
+    weight[:] = 0
+    assert np.array_equal(model.predict_proba(queries), before)
+
+
+@pytest.mark.parametrize("weights", ["uniform", "distance"])
+def test_means_of_large_targets_stay_in_range(weights):
+    """However many places few rows fill."""
+    X, y = [[0.0], [1.0], [5.0]], np.array([1.7e308, 1e308, 0.0])
+    found = KNeighborsRegressor(100, weights=weights).fit(X, y, [60, 70, 1]).predict([[0.25], [1.25]])
+    small = KNeighborsRegressor(100, weights=weights).fit(X, y * 2.0**-20, [60, 70, 1]).predict([[0.25], [1.25]])
+    np.testing.assert_allclose(found * 2.0**-20, small, rtol=1e-14)
+
+
 def test_clone_pickle_searches_and_routing(data):
     X, y, weight, queries = data
     model = KNeighborsClassifier(5, class_weight="balanced").fit(X, y, weight)
@@ -263,7 +283,7 @@ def test_class_weights_of_several_outputs_and_one_neighbor(data):
     assert np.array_equal(one.predict(queries), KNeighborsClassifier(1).fit(X, y).predict(queries))
     with pytest.raises(ValueError, match="class_weight has 1 entries, y has 2 outputs"):
         KNeighborsClassifier(class_weight=["balanced"]).fit(X, targets)
-    with pytest.raises(ValueError, match="class_weight has 1 entries, y has 1 outputs"):
+    with pytest.raises(ValueError, match="class_weight is a list, which is for several outputs"):
         KNeighborsClassifier(class_weight=["balanced"]).fit(X, y)
 
 
