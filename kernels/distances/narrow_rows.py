@@ -44,8 +44,10 @@ def is_possible(metric: arguments.Metric, rows: Any) -> bool:
 
     These are NumPy's, those of `ml_dtypes`, and torch's. Directions are a copy of the rows anyway.
     """
-    name = str(getattr(rows, "dtype", "")).removeprefix("torch.")
-    is_narrow = name in ("float16", "bfloat16") and getattr(rows, "ndim", 0) == 2
+    dtype = getattr(rows, "dtype", None)
+    if getattr(dtype, "itemsize", 2) != 2:  # a name takes as long as a small search
+        return False
+    is_narrow = str(dtype).removeprefix("torch.") in ("float16", "bfloat16") and getattr(rows, "ndim", 0) == 2
     return is_narrow and arguments.DEFINITIONS[metric].rows in ("numbers", "floats")
 
 

@@ -266,8 +266,9 @@ def _outside_groups(
     place = x, x_groups, y, y_groups, k, n_threads
     choose_tree = _tree_choice.choose if prepared is None else prepared.tree_for
     tree = choose_tree(algorithm, arguments.base(metric), *place)
-    same, threads = x is y and x_groups is y_groups, parallel.resolve(n_threads)
-    bounds = None
+    same, bounds = x is y and x_groups is y_groups, None
+    # Else nobody asks, and to look takes time.
+    threads = parallel.resolve(n_threads) if same or progress is not None else 1
     if tree is None and same and _symmetric.is_worthwhile(x, k, threads):
         bounds = _bounds.by_columns(arguments.base(metric), x, y, k, threads)
         if bounds is None:
