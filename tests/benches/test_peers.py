@@ -85,7 +85,7 @@ def test_all_jobs_run_and_all_results_agree(tmp_path):
         assert (outcome["ratio"] is None) == (outcome["problem"] is not None)
     scipy = [outcome for outcome in document["outcomes"] if outcome["package"] == "scipy"]
     assert all(outcome["ratio"] > 0 for outcome in scipy)
-    assert len(scipy) == 14
+    assert len(scipy) == 15
     limits = [outcome for outcome in document["outcomes"] if outcome["limit"]]
     assert len(limits) == 8
     assert all(outcome["package"] in ("numpy", OURS) and outcome["ratio"] > 0 for outcome in limits)

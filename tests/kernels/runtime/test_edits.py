@@ -58,7 +58,7 @@ def test_an_edit_costs_the_kernels_that_stand_on_it(tmp_path):
     for file, change in NOT_COMPILED.items():
         edit(package, file, *change)
     assert found_and_compiled() == {"exp_entries": found, "hinge_sums": found, "sort_rows": found}
-    edit(package, "losses/means.py", "scale * weight[i]", "weight[i] * scale")
+    edit(package, "losses/means.py", "total += weight[i] *", "total += 1 * weight[i] *")
     assert found_and_compiled() == {"exp_entries": found, "hinge_sums": compiled, "sort_rows": found}
     edit(package, "simd/functions.py", "(89.0, 710.0)", "(88.0, 710.0)")
     assert found_and_compiled() == {"exp_entries": compiled, "hinge_sums": found, "sort_rows": found}
