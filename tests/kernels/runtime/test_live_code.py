@@ -366,7 +366,7 @@ EDITS = {
                             "Tile(_squared_difference, _larger)",
                             "_search", "exp_entries"),
     "a number": ("simd/comparisons.py", "KEYS_AT_ONCE = 32", "KEYS_AT_ONCE = 64", "_search", "fill"),
-    "a factory": ("losses/means.py", "total += weight[i] *", "total += 1 * weight[i] *", "hinge_sums", "sigmoid_entries"),
+    "a factory": ("losses/means.py", "+= weight[i] *", "+= 1 * weight[i] *", "hinge_sums", "sigmoid_entries"),
 }  # fmt: skip
 
 
