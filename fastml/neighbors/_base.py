@@ -80,7 +80,7 @@ class KeptRows(BaseEstimator):
         parameters.one_of(self.algorithm, "algorithm", _ALGORITHMS)
         parameters.positive_integer(self.leaf_size, "leaf_size")
         p, params = self.p, self.metric_params
-        if self.metric == "minkowski" and isinstance(params, dict) and "p" in params:
+        if isinstance(self.metric, str) and self.metric == "minkowski" and isinstance(params, dict) and "p" in params:
             p, params = params["p"], {name: value for name, value in params.items() if name != "p"}
             if self.p is not None:
                 warnings.warn(_P_IS_TWICE, SyntaxWarning, stacklevel=4)

@@ -207,7 +207,7 @@ def test_k(ops, metric, case):
 
 
 def test_k_against_no_rows(ops):
-    refuses(ops.k_nearest, (X35, X45[:0], 1), {}, ValueError, "k is 1", "Y")
+    refuses(ops.k_nearest, (X35, X45[:0], 1), {}, ValueError, "Y has 0 rows", "at least 1")
 
 
 def test_exclude_self(ops):
@@ -215,7 +215,7 @@ def test_exclude_self(ops):
     refuses(ops.k_nearest, (X35, X45, 1), options, ValueError, "exclude_self", "4", "3")
     refuses(ops.k_nearest, (X35, X35, 3), options, ValueError, "k is 3", "exclude_self", "2")
     refuses(ops.k_nearest, (X35, X35, 0), options, ValueError, "k is 0", "exclude_self", "2")
-    refuses(ops.k_nearest, (X35[:1], X35[:1], 1), options, ValueError, "k is 1", "exclude_self")
+    refuses(ops.k_nearest, (X35[:1], X35[:1], 1), options, ValueError, "Y has 1 row", "at least 2", "exclude_self")
 
 
 @pytest.mark.parametrize("name", ["canberra", "L2", "", "minkowski", "l2 "])
