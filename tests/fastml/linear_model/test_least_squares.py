@@ -47,14 +47,6 @@ def test_scikit_learns_checks(model):
     assert len(results) > 40
 
 
-@pytest.mark.parametrize("ours", MODELS)
-def test_names_and_defaults_are_scikit_learns(ours):
-    expected = {"n_jobs": None, **MODELS[ours]().get_params()}
-    params = ours().get_params()
-    assert params == {name: expected[name] for name in params}
-    assert set(expected) - set(params) <= {"copy_X", "tol", "positive", "max_iter", "solver", "random_state"}
-
-
 def test_frames_searches_and_pickles(data):
     X, y, _ = data
     frame = pd.DataFrame(X, columns=[f"column {i}" for i in range(7)])

@@ -192,17 +192,6 @@ def test_scikit_learns_checks_find_a_wrong_model():
     assert "check_sample_weight_equivalence_on_dense_data" in failed
 
 
-@pytest.mark.parametrize("ours", MODELS)
-def test_names_and_defaults_are_scikit_learns(ours):
-    expected = MODELS[ours]().get_params()
-    if expected.get("eta0") == 0:  # scikit-learn before 1.8
-        expected["eta0"] = 0.01
-    params = ours().get_params()
-    common = set(expected) & set(params)
-    assert {name: params[name] for name in common} == {name: expected[name] for name in common}
-    assert set(expected) <= set(params)
-
-
 def test_pipeline_grid_search_clone_and_pickle(classes):
     X, y = classes
     model = SGDClassifier("log_loss", random_state=0, callbacks=[print_nothing])

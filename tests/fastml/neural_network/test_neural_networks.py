@@ -55,14 +55,6 @@ def test_scikit_learns_checks(model):
     assert len(results) > 40
 
 
-@pytest.mark.parametrize("ours", MODELS)
-def test_names_and_defaults_are_scikit_learns(ours):
-    expected, params = MODELS[ours]().get_params(), ours().get_params()
-    common = set(expected) & set(params)
-    assert {name: params[name] for name in common} == {name: expected[name] for name in common}
-    assert set(expected) - set(params) <= {"max_fun", "loss"}
-
-
 @pytest.mark.parametrize("activation", ["relu", "tanh", "logistic", "identity"])
 @pytest.mark.parametrize("ours", MODELS)
 @pytest.mark.parametrize(

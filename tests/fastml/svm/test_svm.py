@@ -128,17 +128,6 @@ def test_scikit_learns_checks(model):
     assert len(results) > 40
 
 
-def test_names_and_defaults_are_scikit_learns():
-    expected = theirs.LinearSVC().get_params()
-    params = LinearSVC().get_params()
-    assert set(expected) <= set(params)
-    assert set(params) - set(expected) == {"regularize_intercept", "n_jobs"}
-    assert {name: params[name] for name in params if name in expected and name != "intercept_scaling"} == {
-        name: expected[name] for name in params if name in expected and name != "intercept_scaling"
-    }
-    assert params["intercept_scaling"] == expected["intercept_scaling"] == 1
-
-
 def test_pickles_and_labels_of_text():
     X, y = DATA["load_iris"]
     names = np.array(["setosa", "versicolor", "virginica"])
