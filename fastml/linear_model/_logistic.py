@@ -116,8 +116,8 @@ class LogisticRegression(LinearClassifier):
     the rows compute in float32, and the last ones in float64.
 
     With an L1 penalty steps are Newton's on the columns that have coefficients or are to get some, by coordinate
-    descent, a class at a time; all in float64, on copies of these columns. Among equal minima of several classes the
-    one is taken whose intercepts sum to 0.
+    descent, all classes together unless that is too large; all in float64, on copies of these columns. Among equal
+    minima of several classes the one is taken whose intercepts sum to 0.
 
     Examples
     --------

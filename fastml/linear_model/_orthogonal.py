@@ -127,6 +127,7 @@ def _triangle(
 
 
 def triangle_of(A: Array) -> Array:
+    """Return the triangular factor of QR."""
     # NumPy's factorisation lets other threads run, SciPy's does not.
     triangle: Any = np.linalg.qr(A, mode="r")
     return triangle  # type: ignore[no-any-return]
